@@ -1,0 +1,211 @@
+// Package config reads ewindow's one YAML file.
+//
+// [Load] is the way in: it reads a file over the values of [Default], refuses what it does not know, and fetches secrets that
+// live in files of their own. [Config.Validate] then looks at the values that one role of the program needs. Messages name
+// each key as it is written in the file, with its line where there is one, and say what to do.
+//
+// The file example-config.yaml at the top of the repository holds every key at its default with its explanation; a test
+// keeps the two equal. Nothing here opens a socket or keeps state; a Config is plain data, not safe for concurrent writing.
+package config
+
+import "time"
+
+// Config is the whole file. One file may serve a kiosk and a hub at once; each looks only at its own sections.
+type Config struct {
+	// DataDir is the folder for databases, keys and the children's files. Load makes it absolute.
+	DataDir    string           `yaml:"data_dir"`
+	Homeserver HomeserverConfig `yaml:"homeserver"`
+	Network    NetworkConfig    `yaml:"network"`
+	Window     WindowConfig     `yaml:"window"`
+	Kiosk      KioskConfig      `yaml:"kiosk"`
+	Media      MediaConfig      `yaml:"media"`
+	Hub        HubConfig        `yaml:"hub"`
+	Logging    LoggingConfig    `yaml:"logging"`
+}
+
+// HomeserverConfig is the kiosk's account on a Matrix homeserver.
+type HomeserverConfig struct {
+	// URL is the homeserver's client-server address: https, or http on loopback.
+	URL string `yaml:"url"`
+	// Username is a local part or a whole user ID.
+	Username string `yaml:"username"`
+	// Password is filled from PasswordFile by Load when that is set.
+	Password     string `yaml:"password"`
+	PasswordFile string `yaml:"password_file"`
+	// DeviceName is what other people see in the bot's list of sessions.
+	DeviceName string `yaml:"device_name"`
+	// AcceptUnsignedDevices sends keys to and takes keys from devices that their owner has not cross-signed.
+	AcceptUnsignedDevices bool `yaml:"accept_unsigned_devices"`
+}
+
+// NetworkConfig is the closed group of windows.
+type NetworkConfig struct {
+	// Admins are the Matrix user IDs whose invitations into a network are accepted.
+	Admins []string `yaml:"admins"`
+}
+
+// WindowConfig describes this window to people.
+type WindowConfig struct {
+	Name string `yaml:"name"`
+	City string `yaml:"city"`
+	// Languages are the page's, of de, en, it; the first one leads.
+	Languages []string `yaml:"languages"`
+	// Timezone is an IANA name.
+	Timezone string `yaml:"timezone"`
+}
+
+// KioskConfig is the page on the kiosk's own screen.
+type KioskConfig struct {
+	// Listen is a loopback address and port; port 0 takes a free one.
+	Listen    string        `yaml:"listen"`
+	Countdown time.Duration `yaml:"countdown"`
+	// TestPattern sends a test card and a tone instead of camera and microphone.
+	TestPattern bool `yaml:"test_pattern"`
+}
+
+// MediaConfig is how the kiosk's media travels.
+type MediaConfig struct {
+	// LiveKitServiceURL is the authorisation service used when the homeserver names none (MSC4143, MSC4195).
+	LiveKitServiceURL string `yaml:"livekit_service_url"`
+	// MaxVideoBitrateKbit caps the picture that we send, in kbit/s (1000 bit/s).
+	MaxVideoBitrateKbit int `yaml:"max_video_bitrate_kbit"`
+	// AllowLoopback offers 127.0.0.1 as an ICE candidate.
+	AllowLoopback bool `yaml:"allow_loopback"`
+	// ForceRelay sends media through TURN only.
+	ForceRelay bool `yaml:"force_relay"`
+}
+
+// HubConfig is the network's small server. Each part can be switched off.
+type HubConfig struct {
+	// Listen is the public HTTPS address of the front; "" is off.
+	Listen string `yaml:"listen"`
+	// LocalListen is a plain HTTP address for a reverse proxy and tools; "" is off.
+	LocalListen string `yaml:"local_listen"`
+	// PublicURL is the front's address as others reach it.
+	PublicURL      string `yaml:"public_url"`
+	TLSCertificate string `yaml:"tls_certificate"`
+	TLSKey         string `yaml:"tls_key"`
+
+	TurnServer TurnServerConfig    `yaml:"turnserver"`
+	Focus      FocusConfig         `yaml:"focus"`
+	Homeserver HubHomeserverConfig `yaml:"homeserver"`
+}
+
+// TurnServerConfig is the hub's TURN relay.
+type TurnServerConfig struct {
+	Enabled bool `yaml:"enabled"`
+	// Listen holds addresses such as udp://0.0.0.0:3478, tcp://… and tls://….
+	Listen []string `yaml:"listen"`
+	// PublicIP is the IPv4 address told to clients as the relay's.
+	PublicIP string `yaml:"public_ip"`
+	Realm    string `yaml:"realm"`
+	// Secret is shared with whoever hands out TURN credentials; filled from SecretFile by Load when that is set.
+	Secret     string `yaml:"secret"`
+	SecretFile string `yaml:"secret_file"`
+	// RelayPorts is "first-last", or "0" for any free port.
+	RelayPorts string `yaml:"relay_ports"`
+	// AllowedPeers holds what may be relayed to, as turnserver.ParsePeer reads it.
+	AllowedPeers          []string `yaml:"allowed_peers"`
+	MaxAllocations        int      `yaml:"max_allocations"`
+	MaxAllocationsPerUser int      `yaml:"max_allocations_per_user"`
+	// TLSCertificate and TLSKey serve tls:// listeners; both empty: the hub's own are used.
+	TLSCertificate string `yaml:"tls_certificate"`
+	TLSKey         string `yaml:"tls_key"`
+}
+
+// FocusConfig is the hub's SFU with its authorisation service.
+type FocusConfig struct {
+	Enabled bool `yaml:"enabled"`
+	// LiveKitProgram is the path of livekit-server; "" looks for it.
+	LiveKitProgram string `yaml:"livekit_program"`
+	// LiveKitURL is a LiveKit server that runs elsewhere; "" runs one as a child.
+	LiveKitURL string `yaml:"livekit_url"`
+	// Key and Secret are LiveKit's API key; for a child both may be empty: then they are made anew at each start.
+	Key        string `yaml:"key"`
+	Secret     string `yaml:"secret"`
+	SecretFile string `yaml:"secret_file"`
+	// Port (HTTP, on loopback), UDPPort and TCPPort (media) are the child's; 0 takes free ones.
+	Port    int `yaml:"port"`
+	UDPPort int `yaml:"udp_port"`
+	TCPPort int `yaml:"tcp_port"`
+	// NodeIP is the child's address as clients reach it; "" uses turnserver.public_ip.
+	NodeIP        string `yaml:"node_ip"`
+	AllowLoopback bool   `yaml:"allow_loopback"`
+	// FullAccessHomeservers are the server names whose users may begin calls; empty: hub.homeserver.server_name alone.
+	FullAccessHomeservers []string `yaml:"full_access_homeservers"`
+	// PublicURL is where clients reach LiveKit's WebSocket; "" is made from hub.public_url (wss://…/livekit/sfu).
+	PublicURL string `yaml:"public_url"`
+	// LiveKitServiceURL is announced to Matrix clients; "" is made from hub.public_url (…/livekit/jwt).
+	LiveKitServiceURL string `yaml:"livekit_service_url"`
+}
+
+// HubHomeserverConfig is the Matrix homeserver behind the hub's front.
+type HubHomeserverConfig struct {
+	Enabled bool `yaml:"enabled"`
+	// ServerName is the part of user IDs after the colon. It can never be changed.
+	ServerName string `yaml:"server_name"`
+	// DendriteProgram is the path of dendrite; "" looks for it.
+	DendriteProgram string `yaml:"dendrite_program"`
+	// URL is a homeserver that runs elsewhere; "" runs Dendrite as a child.
+	URL                    string `yaml:"url"`
+	RegistrationSecret     string `yaml:"registration_secret"`
+	RegistrationSecretFile string `yaml:"registration_secret_file"`
+	// AllowNetworks and DenyNetworks are the addresses that Dendrite may federate with, as prefixes; deny wins.
+	AllowNetworks []string `yaml:"allow_networks"`
+	DenyNetworks  []string `yaml:"deny_networks"`
+	// BcryptCost is the work factor of password hashes.
+	BcryptCost int `yaml:"bcrypt_cost"`
+}
+
+// LoggingConfig is how much is logged, and how.
+type LoggingConfig struct {
+	// Level is trace, debug, info, warn or error.
+	Level string `yaml:"level"`
+	// Format is plain (for people) or json (one object a line).
+	Format string `yaml:"format"`
+}
+
+// Default returns a new Config with every key at the value that example-config.yaml shows.
+func Default() *Config {
+	return &Config{
+		DataDir:    "data",
+		Homeserver: HomeserverConfig{DeviceName: "e-window"},
+		Network:    NetworkConfig{Admins: []string{}},
+		Window:     WindowConfig{Languages: []string{"de", "en", "it"}, Timezone: "Europe/Berlin"},
+		Kiosk:      KioskConfig{Listen: "127.0.0.1:8470", Countdown: 1200 * time.Millisecond},
+		Media:      MediaConfig{MaxVideoBitrateKbit: 1700},
+		Hub: HubConfig{
+			Listen:      "0.0.0.0:8448",
+			LocalListen: "127.0.0.1:8008",
+			TurnServer: TurnServerConfig{
+				Listen:                []string{"udp://0.0.0.0:3478", "tcp://0.0.0.0:3478"},
+				Realm:                 "ewindow",
+				RelayPorts:            "49160-49200",
+				AllowedPeers:          []string{},
+				MaxAllocations:        40,
+				MaxAllocationsPerUser: 16,
+			},
+			Focus: FocusConfig{
+				Port: 7880, UDPPort: 7882, TCPPort: 7881,
+				FullAccessHomeservers: []string{},
+			},
+			Homeserver: HubHomeserverConfig{
+				AllowNetworks: []string{"0.0.0.0/0", "::/0"},
+				DenyNetworks: []string{
+					"127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16",
+					"::1/128", "fe80::/10", "fc00::/7",
+				},
+				BcryptCost: 10,
+			},
+		},
+		Logging: LoggingConfig{Level: "info", Format: "plain"},
+	}
+}
+
+// TurnCertificate returns the certificate and key files of tls:// listeners: the TURN server's own, else the hub's.
+func (h *HubConfig) TurnCertificate() (certificate, key string) {
+	if h.TurnServer.TLSCertificate != "" {
+		return h.TurnServer.TLSCertificate, h.TurnServer.TLSKey
+	}
+	return h.TLSCertificate, h.TLSKey
+}

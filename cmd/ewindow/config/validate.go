@@ -1,0 +1,268 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	_ "time/tzdata" // a kiosk's system may lack the time zone files, and the page and the messages need them
+	"unicode/utf8"
+
+	"multifactorymodel.org/ewindow/turnserver"
+)
+
+// Role is a part of the program, and so the set of sections that must be filled in.
+type Role string
+
+// The roles: a window, a hub, and a hub's TURN relay alone.
+const (
+	Kiosk Role = "kiosk"
+	Hub   Role = "hub"
+	Turn  Role = "turn"
+)
+
+// Lengths of secrets, in bytes.
+const (
+	minTurnSecret    = 16 // 128 bit: REST credentials can be tried offline by anyone who was given one
+	minLiveKitSecret = 32 // what livekit-server asks for
+)
+
+var (
+	userID     = regexp.MustCompile(`^@[\x21-\x39\x3b-\x7e]{1,200}:[A-Za-z0-9.\-\[\]:]{1,230}$`)
+	serverName = regexp.MustCompile(`^([A-Za-z0-9.\-]{1,200}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
+)
+
+// Validate checks the values that a role needs. All problems are reported, joined, one a line; each names its key as
+// written in the file and says what to do.
+func (c *Config) Validate(role Role) error {
+	var v checker
+	v.that(c.DataDir != "", "data_dir is empty: name the folder for the database and keys")
+	switch role {
+	case Kiosk:
+		v.kiosk(c)
+	case Hub:
+		v.hub(&c.Hub)
+	case Turn:
+		v.that(c.Hub.TurnServer.Enabled, "hub.turnserver.enabled is false: set it to true, or do not start the TURN server")
+		if c.Hub.TurnServer.Enabled {
+			v.turnserver(&c.Hub)
+		}
+	default:
+		v.that(false, "there is no role %q", string(role))
+	}
+	v.oneOf("logging.level", c.Logging.Level, "trace", "debug", "info", "warn", "error")
+	v.oneOf("logging.format", c.Logging.Format, "plain", "json")
+	return errors.Join(v.errs...)
+}
+
+// checker collects problems.
+type checker struct{ errs []error }
+
+// that notes a problem unless ok.
+func (v *checker) that(ok bool, format string, args ...any) {
+	if !ok {
+		v.errs = append(v.errs, fmt.Errorf(format, args...))
+	}
+}
+
+func (v *checker) kiosk(c *Config) {
+	v.web("homeserver.url", c.Homeserver.URL, "https://matrix.example.org")
+	v.that(c.Homeserver.Username != "", "homeserver.username is empty: give the name of this window's Matrix account")
+	v.that(c.Homeserver.Password != "",
+		"homeserver.password is empty: give the account's password, or a file that holds it in homeserver.password_file")
+	v.that(c.Homeserver.DeviceName != "", "homeserver.device_name is empty: give a name, such as e-window")
+	for _, admin := range c.Network.Admins {
+		v.that(userID.MatchString(admin), "network.admins: %q is not a Matrix user ID such as @anna:example.org", admin)
+	}
+	v.label("window.name", c.Window.Name)
+	if c.Window.City != "" {
+		v.label("window.city", c.Window.City)
+	}
+	v.that(len(c.Window.Languages) > 0, "window.languages is empty: list one or more of de, en, it")
+	for i, language := range c.Window.Languages {
+		v.oneOf("window.languages", language, "de", "en", "it")
+		v.that(!slices.Contains(c.Window.Languages[:i], language), "window.languages lists %s twice: remove one", language)
+	}
+	_, err := time.LoadLocation(c.Window.Timezone)
+	v.that(err == nil && c.Window.Timezone != "" && c.Window.Timezone != "Local",
+		"window.timezone: %q is not a time zone such as Europe/Berlin", c.Window.Timezone)
+	if listen, err := netip.ParseAddrPort(c.Kiosk.Listen); err != nil {
+		v.that(false, "kiosk.listen: %q is not an address and port such as 127.0.0.1:8470", c.Kiosk.Listen)
+	} else {
+		v.that(listen.Addr().IsLoopback(),
+			"kiosk.listen: %s can be reached from outside, and whoever reaches the page can open the window: use 127.0.0.1", listen)
+	}
+	v.that(c.Kiosk.Countdown >= 0 && c.Kiosk.Countdown <= 10*time.Second,
+		"kiosk.countdown: %s is not between 0s and 10s", c.Kiosk.Countdown)
+	if c.Media.LiveKitServiceURL != "" {
+		v.web("media.livekit_service_url", c.Media.LiveKitServiceURL, "https://hub.example.org/livekit/jwt")
+	}
+	v.between("media.max_video_bitrate_kbit", c.Media.MaxVideoBitrateKbit, 100, 20000)
+}
+
+func (v *checker) hub(h *HubConfig) {
+	v.that(h.TurnServer.Enabled || h.Focus.Enabled || h.Homeserver.Enabled,
+		"hub: every part is off: set enabled to true in hub.turnserver, hub.focus or hub.homeserver")
+	if h.Focus.Enabled || h.Homeserver.Enabled {
+		v.front(h)
+	}
+	if h.TurnServer.Enabled {
+		v.turnserver(h)
+	}
+	if h.Focus.Enabled {
+		v.focus(h)
+	}
+	if h.Homeserver.Enabled {
+		v.homeserver(&h.Homeserver)
+	}
+}
+
+// front checks the addresses of the hub's HTTP side.
+func (v *checker) front(h *HubConfig) {
+	v.web("hub.public_url", h.PublicURL, "https://hub.example.org")
+	v.that(h.Listen != "" || h.LocalListen != "", "hub.listen and hub.local_listen are both empty: set one of them")
+	for _, l := range []struct{ key, value, example string }{
+		{"hub.listen", h.Listen, "0.0.0.0:8448"}, {"hub.local_listen", h.LocalListen, "127.0.0.1:8008"},
+	} {
+		if _, err := netip.ParseAddrPort(l.value); l.value != "" {
+			v.that(err == nil, "%s: %q is not an address and port such as %s", l.key, l.value, l.example)
+		}
+	}
+	if h.Listen != "" {
+		v.that(h.TLSCertificate != "" && h.TLSKey != "",
+			"hub.tls_certificate and hub.tls_key must both be set, or hub.listen emptied to leave TLS to a reverse proxy")
+	} else {
+		v.that((h.TLSCertificate == "") == (h.TLSKey == ""), "hub.tls_certificate and hub.tls_key belong together: set both or none")
+	}
+}
+
+func (v *checker) turnserver(h *HubConfig) {
+	t := &h.TurnServer
+	v.that(len(t.Listen) > 0, "hub.turnserver.listen is empty: list an address such as udp://0.0.0.0:3478")
+	for _, text := range t.Listen {
+		l, err := turnserver.ParseListen(text)
+		v.that(err == nil, "hub.turnserver.listen: %v", err)
+		if err == nil && l.Transport == turnserver.TLS {
+			certificate, _ := h.TurnCertificate()
+			v.that(certificate != "", "hub.turnserver.listen: %s needs hub.turnserver.tls_certificate and hub.turnserver.tls_key", text)
+		}
+	}
+	v.that((t.TLSCertificate == "") == (t.TLSKey == ""),
+		"hub.turnserver.tls_certificate and hub.turnserver.tls_key belong together: set both or none")
+	v.ip("hub.turnserver.public_ip", t.PublicIP)
+	v.that(t.Realm != "" && len(t.Realm) <= 128, "hub.turnserver.realm must have 1 to 128 characters")
+	v.that(len(t.Secret) >= minTurnSecret,
+		"hub.turnserver.secret must have %d characters or more: make one with openssl rand -hex 32", minTurnSecret)
+	_, _, err := turnserver.ParsePorts(t.RelayPorts)
+	v.that(err == nil, "hub.turnserver.relay_ports: %v", err)
+	for _, text := range t.AllowedPeers {
+		_, err := turnserver.ParsePeer(text)
+		v.that(err == nil, "hub.turnserver.allowed_peers: %v", err)
+	}
+	v.that(len(t.AllowedPeers) > 0 || (h.Focus.Enabled && h.Focus.LiveKitURL == ""),
+		"hub.turnserver.allowed_peers is empty, so nothing could be relayed: list the address of your SFU")
+	v.between("hub.turnserver.max_allocations", t.MaxAllocations, 1, 60000)
+	v.between("hub.turnserver.max_allocations_per_user", t.MaxAllocationsPerUser, 1, 1000)
+}
+
+func (v *checker) focus(h *HubConfig) {
+	f := &h.Focus
+	if f.LiveKitURL != "" {
+		v.web("hub.focus.livekit_url", f.LiveKitURL, "wss://livekit.example.org")
+		v.that(f.Key != "" && f.Secret != "", "hub.focus.key and hub.focus.secret must be those of the server in hub.focus.livekit_url")
+	} else {
+		v.that((f.Key == "") == (f.Secret == ""), "hub.focus.key and hub.focus.secret belong together: set both or none")
+		v.port("hub.focus.port", f.Port)
+		v.port("hub.focus.udp_port", f.UDPPort)
+		v.port("hub.focus.tcp_port", f.TCPPort)
+		if f.NodeIP != "" || !h.TurnServer.Enabled {
+			v.ip("hub.focus.node_ip", f.NodeIP)
+		}
+	}
+	v.that(f.Secret == "" || len(f.Secret) >= minLiveKitSecret,
+		"hub.focus.secret must have %d characters or more: make one with openssl rand -hex 32", minLiveKitSecret)
+	for _, name := range f.FullAccessHomeservers {
+		v.that(serverName.MatchString(name), "hub.focus.full_access_homeservers: %q is not a server name such as example.org", name)
+	}
+	v.that(len(f.FullAccessHomeservers) > 0 || h.Homeserver.Enabled,
+		"hub.focus.full_access_homeservers is empty, so nobody could begin a call: list your homeserver's name, such as example.org")
+	if f.PublicURL != "" {
+		v.web("hub.focus.public_url", f.PublicURL, "wss://hub.example.org/livekit/sfu")
+	}
+	if f.LiveKitServiceURL != "" {
+		v.web("hub.focus.livekit_service_url", f.LiveKitServiceURL, "https://hub.example.org/livekit/jwt")
+	}
+}
+
+func (v *checker) homeserver(s *HubHomeserverConfig) {
+	v.that(serverName.MatchString(s.ServerName),
+		"hub.homeserver.server_name: %q is not a server name such as example.org", s.ServerName)
+	if s.URL != "" {
+		v.web("hub.homeserver.url", s.URL, "http://127.0.0.1:8009")
+		return
+	}
+	v.that(s.RegistrationSecret != "",
+		"hub.homeserver.registration_secret is empty, so no account could be made: make one with openssl rand -hex 32")
+	v.prefixes("hub.homeserver.allow_networks", s.AllowNetworks)
+	v.prefixes("hub.homeserver.deny_networks", s.DenyNetworks)
+	v.that(len(s.AllowNetworks) > 0, "hub.homeserver.allow_networks is empty: list 0.0.0.0/0 to federate with all")
+	v.between("hub.homeserver.bcrypt_cost", s.BcryptCost, 4, 15)
+}
+
+// web checks an absolute URL: https, or plain http when the host is this machine, since passwords and tokens travel on it.
+// Where the example is a WebSocket's, wss and ws are right too.
+func (v *checker) web(key, text, example string) {
+	u, err := url.Parse(text)
+	if err == nil && u.User != nil {
+		v.that(false, "%s must not hold a user name or password: remove them", key)
+		return
+	}
+	known := err == nil && (u.Scheme == "https" || u.Scheme == "http" ||
+		(strings.HasPrefix(example, "wss:") && (u.Scheme == "wss" || u.Scheme == "ws")))
+	if !known || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
+		v.that(false, "%s: %q is not an address such as %s", key, text, example)
+		return
+	}
+	v.that(u.Scheme == "https" || u.Scheme == "wss" || isLoopback(u.Hostname()),
+		"%s: %q is not encrypted: use %ss:// (plain %s:// is for this machine only)", key, text, u.Scheme, u.Scheme)
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}
+
+func (v *checker) ip(key, text string) {
+	addr, err := netip.ParseAddr(text)
+	v.that(err == nil && addr.Is4() && !addr.IsUnspecified() && !addr.IsMulticast(),
+		"%s: %q is not an IPv4 address: give the one under which clients reach this machine", key, text)
+}
+
+func (v *checker) prefixes(key string, list []string) {
+	for _, text := range list {
+		_, err := netip.ParsePrefix(text)
+		v.that(err == nil, "%s: %q is not a prefix such as 10.0.0.0/8", key, text)
+	}
+}
+
+func (v *checker) oneOf(key, value string, allowed ...string) {
+	v.that(slices.Contains(allowed, value), "%s: %q is not one of %s", key, value, strings.Join(allowed, ", "))
+}
+
+func (v *checker) between(key string, value, low, high int) {
+	v.that(low <= value && value <= high, "%s: %d is not between %d and %d", key, value, low, high)
+}
+
+func (v *checker) port(key string, port int) { v.between(key, port, 0, 65535) }
+
+// label checks a name that stands on other people's screens.
+func (v *checker) label(key, text string) {
+	clean := utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f })
+	v.that(clean && strings.TrimSpace(text) != "" && utf8.RuneCountInString(text) <= 64,
+		"%s must have 1 to 64 characters: it is shown on the screens of the other windows", key)
+}

@@ -1,0 +1,4 @@
+package turnserver
+
+// PasswordFor is passwordFor, for tests that sign with wrong user names.
+var PasswordFor = passwordFor

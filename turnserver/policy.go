@@ -1,0 +1,147 @@
+package turnserver
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Peer is what clients may be relayed to: the addresses of Prefix, on ports MinPort to MaxPort (0 and 0: any port).
+type Peer struct {
+	Prefix           netip.Prefix
+	MinPort, MaxPort uint16
+}
+
+// special are the IPv4 ranges that never belong to a public host (IANA special-purpose registry, RFC 6890). A peer in one of
+// them is admitted only by an entry that lies wholly inside the range: 0.0.0.0/0 does not open a private network, 10.1.2.3/32
+// does.
+var special = prefixes(
+	"10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
+	"192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+)
+
+// never are the IPv4 ranges that cannot be a peer at all: "this host", multicast, reserved and broadcast.
+var never = prefixes("0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4")
+
+func prefixes(texts ...string) []netip.Prefix {
+	list := make([]netip.Prefix, len(texts))
+	for i, text := range texts {
+		list[i] = netip.MustParsePrefix(text)
+	}
+	return list
+}
+
+// ParsePeer reads an allowed peer: an IPv4 address or prefix, and if wanted a port or a range of ports after a colon:
+// 203.0.113.7, 203.0.113.7:7882, 10.1.0.0/16:50000-50100. IPv6 is an error, since relays are IPv4 only.
+func ParsePeer(text string) (Peer, error) {
+	address, ports, hasPorts := strings.Cut(text, ":")
+	if strings.Contains(ports, ":") {
+		return Peer{}, errors.New("relays are IPv4 only: give an IPv4 address")
+	}
+	var p Peer
+	if strings.Contains(address, "/") {
+		prefix, err := netip.ParsePrefix(address)
+		if err != nil {
+			return Peer{}, fmt.Errorf("%q is not a prefix such as 10.1.0.0/16", address)
+		}
+		if p.Prefix = prefix.Masked(); p.Prefix != prefix {
+			return Peer{}, fmt.Errorf("%q has bits set after its length: write %s", address, p.Prefix)
+		}
+	} else {
+		addr, err := netip.ParseAddr(address)
+		if err != nil {
+			return Peer{}, fmt.Errorf("%q is not an IPv4 address", address)
+		}
+		p.Prefix = netip.PrefixFrom(addr, addr.BitLen())
+	}
+	if hasPorts {
+		var err error
+		if p.MinPort, p.MaxPort, err = ParsePorts(ports); err != nil {
+			return Peer{}, err
+		}
+		if p.MinPort == 0 {
+			return Peer{}, errors.New("port 0 is no peer's port: leave the port out to allow all")
+		}
+	}
+	if err := p.check(); err != nil {
+		return Peer{}, err
+	}
+	return p, nil
+}
+
+// check refuses a peer that cannot be one.
+func (p Peer) check() error {
+	if !p.Prefix.IsValid() || !p.Prefix.Addr().Is4() {
+		return errors.New("relays are IPv4 only: give an IPv4 address")
+	}
+	for _, n := range never {
+		if inside(p.Prefix, n) {
+			return fmt.Errorf("%s lies in %s, which no host can have", p.Prefix, n)
+		}
+	}
+	if p.MinPort > p.MaxPort {
+		return fmt.Errorf("the first port %d is above the last, %d", p.MinPort, p.MaxPort)
+	}
+	return nil
+}
+
+// ParsePorts reads a port or a range of ports, such as 49160-49200. "0" gives 0 and 0.
+func ParsePorts(text string) (first, last uint16, err error) {
+	from, to, isRange := strings.Cut(text, "-")
+	if !isRange {
+		to = from
+	}
+	a, errA := strconv.ParseUint(from, 10, 16)
+	b, errB := strconv.ParseUint(to, 10, 16)
+	if errA != nil || errB != nil || a > b || (a == 0 && b != 0) {
+		return 0, 0, fmt.Errorf("%q is not a range of ports such as 49160-49200", text)
+	}
+	return uint16(a), uint16(b), nil
+}
+
+// inside tells whether all of p lies within outer.
+func inside(p, outer netip.Prefix) bool {
+	return p.Bits() >= outer.Bits() && outer.Contains(p.Addr())
+}
+
+// policy decides what may be relayed to.
+type policy []Peer
+
+// address tells whether some port of an address may be a peer. An IPv4-mapped IPv6 address is judged as the IPv4 address
+// that it stands for; every other IPv6 address is refused, and with it all the ways to dress an IPv4 address in one
+// (IPv4-compatible, 6to4, NAT64, Teredo).
+func (p policy) address(addr netip.Addr) bool { return p.allows(addr, 0) }
+
+// peer tells whether a transport address may be a peer.
+func (p policy) peer(ap netip.AddrPort) bool { return ap.Port() != 0 && p.allows(ap.Addr(), ap.Port()) }
+
+// allows judges an address with a port; port 0 asks for any.
+func (p policy) allows(addr netip.Addr, port uint16) bool {
+	addr = addr.Unmap()
+	if !addr.Is4() {
+		return false
+	}
+	for _, n := range never {
+		if n.Contains(addr) {
+			return false
+		}
+	}
+	var within netip.Prefix
+	for _, s := range special {
+		if s.Contains(addr) {
+			within = s
+			break
+		}
+	}
+	for _, entry := range p {
+		if !entry.Prefix.Contains(addr) || (within.IsValid() && !inside(entry.Prefix, within)) {
+			continue
+		}
+		if port == 0 || entry.MaxPort == 0 || (entry.MinPort <= port && port <= entry.MaxPort) {
+			return true
+		}
+	}
+	return false
+}

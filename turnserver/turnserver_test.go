@@ -1,0 +1,527 @@
+package turnserver_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"math/big"
+	"net"
+	"net/netip"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pion/turn/v4"
+	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/turnserver"
+)
+
+const (
+	secret  = "0123456789abcdef"
+	realm   = "ewindow.test"
+	patient = 10 * time.Second // for what comes at once, on a busy machine too
+)
+
+// base is a server that listens on all three transports and relays to 127.0.0.1.
+func base(t testing.TB) turnserver.Config {
+	return turnserver.Config{
+		Listen: []turnserver.Listen{
+			{Transport: turnserver.UDP, Addr: netip.MustParseAddrPort("127.0.0.1:0")},
+			{Transport: turnserver.TCP, Addr: netip.MustParseAddrPort("127.0.0.1:0")},
+			{Transport: turnserver.TLS, Addr: netip.MustParseAddrPort("127.0.0.1:0")},
+		},
+		Certificate: certificate(t),
+		PublicIP:    netip.MustParseAddr("127.0.0.1"),
+		RelayIP:     netip.MustParseAddr("127.0.0.1"),
+		Realm:       realm, Secret: secret,
+		AllowedPeers:   peers(t, "127.0.0.1"),
+		MaxAllocations: 20, MaxAllocationsPerUser: 10,
+		Log: zerolog.Nop(),
+	}
+}
+
+func peers(t testing.TB, texts ...string) (list []turnserver.Peer) {
+	t.Helper()
+	for _, text := range texts {
+		p, err := turnserver.ParsePeer(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+func certificate(t testing.TB) func() (*tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "turn"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	if c.Leaf, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	return func() (*tls.Certificate, error) { return c, nil }
+}
+
+// start runs a server until the test ends.
+func start(t testing.TB, cfg turnserver.Config) *turnserver.Server {
+	t.Helper()
+	s, err := turnserver.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// connect opens a socket or stream to one of base's listeners, as messages.
+func connect(t testing.TB, s *turnserver.Server, transport turnserver.Transport) net.PacketConn {
+	t.Helper()
+	var conn net.Conn
+	var err error
+	switch transport {
+	case turnserver.UDP:
+		socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = socket.Close() })
+		return socket
+	case turnserver.TCP:
+		conn, err = net.Dial("tcp", s.Addrs()[1].String())
+	case turnserver.TLS:
+		conn, err = tls.Dial("tcp", s.Addrs()[2].String(), &tls.Config{InsecureSkipVerify: true}) // own throw-away certificate
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return turn.NewSTUNConn(conn)
+}
+
+// client makes pion's client on a connection.
+func client(t testing.TB, s *turnserver.Server, transport turnserver.Transport, username, password string) *turn.Client {
+	t.Helper()
+	address := s.Addrs()[map[turnserver.Transport]int{turnserver.UDP: 0, turnserver.TCP: 1, turnserver.TLS: 2}[transport]].String()
+	c, err := turn.NewClient(&turn.ClientConfig{
+		STUNServerAddr: address, TURNServerAddr: address, Conn: connect(t, s, transport), Username: username, Password: password,
+		RTO: time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// login makes a client with good credentials.
+func login(t testing.TB, s *turnserver.Server, transport turnserver.Transport, name string) *turn.Client {
+	t.Helper()
+	username, password := turnserver.Credentials(secret, name, time.Hour)
+	return client(t, s, transport, username, password)
+}
+
+// allocate makes an allocation that ends with the test.
+func allocate(t testing.TB, c *turn.Client) net.PacketConn {
+	t.Helper()
+	relay, err := c.Allocate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = relay.Close() })
+	return relay
+}
+
+// socket opens a peer's socket.
+func socket(t testing.TB) net.PacketConn {
+	t.Helper()
+	p, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+// echo answers everything that comes.
+func echo(p net.PacketConn) {
+	buffer := make([]byte, 2000)
+	for {
+		n, from, err := p.ReadFrom(buffer)
+		if err != nil {
+			return
+		}
+		_, _ = p.WriteTo(buffer[:n], from)
+	}
+}
+
+// roundTrips sends n numbered packets to an echo through a relay, each when the last has come back, and demands all.
+func roundTrips(t testing.TB, relay net.PacketConn, peer net.Addr, n int) {
+	t.Helper()
+	buffer := make([]byte, 2000)
+	for i := range n {
+		want := fmt.Sprintf("packet %d %s", i, strings.Repeat("x", 1000))
+		if _, err := relay.WriteTo([]byte(want), peer); err != nil {
+			t.Fatalf("packet %d: %v", i, err)
+		}
+		_ = relay.SetReadDeadline(time.Now().Add(patient))
+		size, _, err := relay.ReadFrom(buffer)
+		if err != nil || string(buffer[:size]) != want {
+			t.Fatalf("packet %d came back as %q, %v", i, buffer[:size], err)
+		}
+	}
+}
+
+// eventually polls until check returns "", and reports what it said last.
+func eventually(t testing.TB, check func() string) {
+	t.Helper()
+	deadline, tick := time.After(patient), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for {
+		reason := check()
+		if reason == "" {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatal(reason)
+		case <-tick.C:
+		}
+	}
+}
+
+func TestRelay(t *testing.T) {
+	for _, transport := range []turnserver.Transport{turnserver.UDP, turnserver.TCP, turnserver.TLS} {
+		t.Run(string(transport), func(t *testing.T) {
+			s := start(t, base(t))
+			peer := socket(t)
+			go echo(peer)
+			relay := allocate(t, login(t, s, transport, "anna"))
+			roundTrips(t, relay, peer.LocalAddr(), 50)
+			c := s.Counters()
+			if c.Allocations != 1 || c.Created != 1 || c.ToPeers != 50 || c.FromPeers != 50 || c.ToPeersBytes != c.FromPeersBytes {
+				t.Errorf("counted %+v", c)
+			}
+			if err := relay.Close(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, func() string {
+				if n := s.Counters().Allocations; n != 0 {
+					return fmt.Sprintf("%d allocations are left", n)
+				}
+				return ""
+			})
+		})
+	}
+}
+
+// TestAbuse asks for each abused peer, of a server whose operator has listed everything.
+func TestAbuse(t *testing.T) {
+	cfg := base(t)
+	cfg.AllowedPeers = peers(t, "0.0.0.0/0")
+	s := start(t, cfg)
+	c := login(t, s, turnserver.UDP, "anna")
+	allocate(t, c)
+	targets := []string{
+		"127.0.0.1", "0.0.0.0", "169.254.169.254", "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "224.0.0.1", "255.255.255.255",
+		"::", "::1", "fe80::1", "fd00::1", "ff02::1", "::127.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1", "2001:0:4136:e378:8000:63bf:f5ff:fffe",
+	}
+	for _, target := range targets {
+		if err := c.CreatePermission(&net.UDPAddr{IP: net.ParseIP(target), Port: 80}); err == nil {
+			t.Errorf("%s was permitted", target)
+		}
+	}
+	if n := s.Counters().RefusedPeers; n < uint64(len(targets)) {
+		t.Errorf("%d refusals are counted of %d", n, len(targets))
+	}
+	if err := c.CreatePermission(&net.UDPAddr{IP: net.IPv4(8, 8, 8, 8), Port: 80}); err != nil {
+		t.Errorf("a public peer was refused, so the test proves nothing: %v", err)
+	}
+}
+
+// TestPeerPort demands that an address that is open on one port is closed on the others, in both directions.
+func TestPeerPort(t *testing.T) {
+	open, shut := socket(t), socket(t)
+	cfg := base(t)
+	cfg.AllowedPeers = peers(t, open.LocalAddr().String())
+	s := start(t, cfg)
+	relay := allocate(t, login(t, s, turnserver.UDP, "anna"))
+	if _, err := relay.WriteTo([]byte("to shut"), shut.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() string {
+		if n := s.Counters().DroppedPeer; n != 1 {
+			return fmt.Sprintf("%d packets to a closed port are counted as dropped", n)
+		}
+		return ""
+	})
+	if _, err := shut.WriteTo([]byte("from shut"), relay.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	go echo(open)
+	roundTrips(t, relay, open.LocalAddr(), 3) // nothing of shut comes between
+	if c := s.Counters(); c.DroppedPeer != 2 || c.ToPeers != 3 || c.FromPeers != 3 {
+		t.Errorf("counted %+v", c)
+	}
+}
+
+// TestExpiry demands that credentials that have run out make no allocation, and that an allocation outlives them.
+func TestExpiry(t *testing.T) {
+	s := start(t, base(t))
+	peer := socket(t)
+	go echo(peer)
+	username, password := turnserver.Credentials(secret, "anna", 2*time.Second)
+	c := client(t, s, turnserver.UDP, username, password)
+	relay := allocate(t, c)
+	roundTrips(t, relay, peer.LocalAddr(), 1)
+	eventually(t, func() string {
+		if late, err := client(t, s, turnserver.UDP, username, password).Allocate(); err == nil {
+			_ = late.Close()
+			return "credentials that have run out are good for a new allocation"
+		}
+		return ""
+	})
+	other := socket(t)
+	go echo(other)
+	if err := c.CreatePermission(other.LocalAddr()); err != nil {
+		t.Errorf("an allocation died with its credentials: %v", err)
+	}
+	roundTrips(t, relay, other.LocalAddr(), 1)
+}
+
+func TestQuota(t *testing.T) {
+	cfg := base(t)
+	cfg.MaxAllocations, cfg.MaxAllocationsPerUser = 3, 2
+	s := start(t, cfg)
+	first := allocate(t, login(t, s, turnserver.UDP, "anna"))
+	allocate(t, login(t, s, turnserver.TCP, "anna"))
+	// Credentials made at another second are the same user's.
+	username, password := turnserver.Credentials(secret, "anna", 2*time.Hour)
+	if _, err := client(t, s, turnserver.UDP, username, password).Allocate(); err == nil {
+		t.Error("a user got more than their quota with fresh credentials")
+	}
+	allocate(t, login(t, s, turnserver.UDP, "ben"))
+	if _, err := login(t, s, turnserver.TLS, "cleo").Allocate(); err == nil {
+		t.Error("more allocations than allowed in all")
+	}
+	if n := s.Counters().RefusedQuota; n != 2 {
+		t.Errorf("%d refusals are counted", n)
+	}
+	_ = first.Close()
+	eventually(t, func() string {
+		relay, err := login(t, s, turnserver.UDP, "cleo").Allocate()
+		if err != nil {
+			return fmt.Sprintf("the place of a closed allocation is not free: %v", err)
+		}
+		t.Cleanup(func() { _ = relay.Close() })
+		return ""
+	})
+}
+
+// TestStreamEnd demands that an allocation ends with its connection.
+func TestStreamEnd(t *testing.T) {
+	s := start(t, base(t))
+	conn := connect(t, s, turnserver.TCP)
+	username, password := turnserver.Credentials(secret, "anna", time.Hour)
+	address := s.Addrs()[1].String()
+	c, err := turn.NewClient(&turn.ClientConfig{TURNServerAddr: address, Conn: conn, Username: username, Password: password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Allocate(); err != nil {
+		t.Fatal(err)
+	}
+	if c := s.Counters(); c.Allocations != 1 || c.Streams != 1 {
+		t.Fatalf("counted %+v", c)
+	}
+	c.Close()
+	_ = conn.Close()
+	eventually(t, func() string {
+		if c := s.Counters(); c.Allocations != 0 || c.Streams != 0 {
+			return fmt.Sprintf("%d allocations and %d streams are left", c.Allocations, c.Streams)
+		}
+		return ""
+	})
+}
+
+// TestRelayPorts demands that the range is used to its last port and not beyond.
+func TestRelayPorts(t *testing.T) {
+	cfg := base(t)
+	var free [2]int
+	eventually(t, func() string { // two neighbouring free ports
+		a := socket(t)
+		free[0] = a.LocalAddr().(*net.UDPAddr).Port
+		free[1] = free[0] + 1
+		b, err := net.ListenPacket("udp4", fmt.Sprintf("127.0.0.1:%d", free[1]))
+		_ = a.Close()
+		if err != nil {
+			return err.Error()
+		}
+		_ = b.Close()
+		return ""
+	})
+	cfg.MinPort, cfg.MaxPort = uint16(free[0]), uint16(free[1])
+	s := start(t, cfg)
+	got := map[int]bool{}
+	for range 2 {
+		got[allocate(t, login(t, s, turnserver.UDP, "anna")).LocalAddr().(*net.UDPAddr).Port] = true
+	}
+	if !got[free[0]] || !got[free[1]] {
+		t.Errorf("ports %v were given of %v", got, free)
+	}
+	if _, err := login(t, s, turnserver.UDP, "anna").Allocate(); err == nil {
+		t.Error("a third allocation of two ports")
+	}
+	if n := s.Counters().Allocations; n != 2 {
+		t.Errorf("%d allocations are counted: the failed one kept its place", n)
+	}
+}
+
+// TestClose demands that nothing is left: no goroutine, no port; and that Close may come twice, early, and at once.
+func TestClose(t *testing.T) {
+	s, err := turnserver.New(base(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, transport := range []turnserver.Transport{turnserver.UDP, turnserver.TCP, turnserver.TLS} {
+		c := login(t, s, transport, "anna")
+		if _, err := c.Allocate(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	silent, err := net.Dial("tcp", s.Addrs()[2].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	addrs := s.Addrs()
+	ended := make(chan error, 2)
+	for range 2 {
+		go func() { ended <- s.Close() }()
+	}
+	for range 2 {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(patient):
+			t.Fatal("Close does not return")
+		}
+	}
+	if c := s.Counters(); c.Allocations != 0 || c.Streams != 0 {
+		t.Errorf("%d allocations and %d streams are left", c.Allocations, c.Streams)
+	}
+	if again, err := net.ListenPacket("udp4", addrs[0].String()); err != nil {
+		t.Errorf("the port is still taken: %v", err)
+	} else {
+		_ = again.Close()
+	}
+	if err := s.Start(t.Context()); err == nil {
+		t.Error("a closed server was started")
+	}
+	eventually(t, func() string { // pion's goroutines may still be about to return
+		stacks := make([]byte, 1<<20)
+		for _, stack := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			for _, function := range []string{"turnserver.(*endpoint)", "turnserver.(*Server).accept", "turn/v4.(*Server)", "allocation.("} {
+				if strings.Contains(stack, function) {
+					return "a goroutine is left:\n" + stack
+				}
+			}
+		}
+		return ""
+	})
+
+	unstarted, err := turnserver.New(base(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unstarted.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStartFails demands that a start that fails leaves nothing open.
+func TestStartFails(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	free := socket(t)
+	cfg := base(t)
+	cfg.Listen = []turnserver.Listen{
+		{Transport: turnserver.UDP, Addr: free.LocalAddr().(*net.UDPAddr).AddrPort()},
+		{Transport: turnserver.TCP, Addr: taken.Addr().(*net.TCPAddr).AddrPort()},
+	}
+	_ = free.Close()
+	s, err := turnserver.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Start(t.Context())
+	if err == nil || !strings.HasPrefix(err.Error(), "start turn server: listen on tcp://"+taken.Addr().String()+": ") {
+		t.Errorf("got %v", err)
+	}
+	again, err := net.ListenPacket("udp4", free.LocalAddr().String())
+	if err != nil {
+		t.Fatalf("the first listener was left open: %v", err)
+	}
+	_ = again.Close()
+}
+
+func TestNewErrors(t *testing.T) {
+	for want, change := range map[string]func(*turnserver.Config){
+		"turn server: no address to listen on":                    func(c *turnserver.Config) { c.Listen = nil },
+		"turn server: tls://127.0.0.1:0 needs a certificate":      func(c *turnserver.Config) { c.Certificate = nil },
+		"turn server: the public address must be an IPv4 address": func(c *turnserver.Config) { c.PublicIP = netip.IPv6Loopback() },
+		"turn server: the relay address must be an IPv4 address":  func(c *turnserver.Config) { c.RelayIP = netip.IPv6Loopback() },
+		"turn server: relay ports 2 to 1 are no range":            func(c *turnserver.Config) { c.MinPort, c.MaxPort = 2, 1 },
+		"turn server: the realm must have 1 to 128 bytes":         func(c *turnserver.Config) { c.Realm = "" },
+		"turn server: the secret must have 16 bytes or more":      func(c *turnserver.Config) { c.Secret = "short" },
+		"turn server: the limits of allocations must be above 0":  func(c *turnserver.Config) { c.MaxAllocations = 0 },
+		`turn server: "quic://127.0.0.1:0" must begin with udp://, tcp:// or tls://`: func(c *turnserver.Config) {
+			c.Listen[0].Transport = "quic"
+		},
+		"turn server: allowed peer: relays are IPv4 only: give an IPv4 address": func(c *turnserver.Config) {
+			c.AllowedPeers = []turnserver.Peer{{Prefix: netip.MustParsePrefix("2001:db8::/32")}}
+		},
+	} {
+		cfg := base(t)
+		change(&cfg)
+		if s, err := turnserver.New(cfg); s != nil || err == nil || err.Error() != want {
+			t.Errorf("got %v\nwant %s", err, want)
+		}
+	}
+}

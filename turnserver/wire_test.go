@@ -1,0 +1,375 @@
+package turnserver_test
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/pion/stun/v3"
+	"github.com/pion/turn/v4"
+
+	"multifactorymodel.org/ewindow/turnserver"
+)
+
+// These tests send what no honest client sends, byte by byte.
+
+// wire is a socket that talks STUN to a server.
+type wire struct {
+	net.PacketConn
+	t      testing.TB
+	server net.Addr
+	nonce  stun.Nonce
+}
+
+func newWire(t testing.TB, s *turnserver.Server) *wire {
+	return &wire{PacketConn: socket(t), t: t, server: s.Addrs()[0]}
+}
+
+// send builds a message and sends it.
+func (w *wire) send(setters ...stun.Setter) *stun.Message {
+	w.t.Helper()
+	m, err := stun.Build(append([]stun.Setter{stun.TransactionID}, setters...)...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.raw(m.Raw)
+	return m
+}
+
+func (w *wire) raw(p []byte) {
+	w.t.Helper()
+	if _, err := w.WriteTo(p, w.server); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// receive returns the next message.
+func (w *wire) receive() *stun.Message {
+	w.t.Helper()
+	buffer := make([]byte, 2000)
+	_ = w.SetReadDeadline(time.Now().Add(patient))
+	n, _, err := w.ReadFrom(buffer)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	m := &stun.Message{Raw: buffer[:n]}
+	if err := m.Decode(); err != nil {
+		w.t.Fatal(err)
+	}
+	return m
+}
+
+// code is an answer's error code, 0 for success.
+func code(m *stun.Message) stun.ErrorCode {
+	var e stun.ErrorCodeAttribute
+	if m.Type.Class == stun.ClassSuccessResponse || e.GetFrom(m) != nil {
+		return 0
+	}
+	return e.Code
+}
+
+var (
+	transportUDP = stun.RawAttribute{Type: stun.AttrRequestedTransport, Value: []byte{17, 0, 0, 0}}
+	transportTCP = stun.RawAttribute{Type: stun.AttrRequestedTransport, Value: []byte{6, 0, 0, 0}}
+	endNow       = stun.RawAttribute{Type: stun.AttrLifetime, Value: []byte{0, 0, 0, 0}}
+	allocateType = stun.NewType(stun.MethodAllocate, stun.ClassRequest)
+)
+
+// attribute makes a raw attribute a setter of its bytes.
+type attribute stun.RawAttribute
+
+func (a attribute) AddTo(m *stun.Message) error { m.Add(a.Type, a.Value); return nil }
+
+// getNonce asks for a nonce, as clients begin.
+func (w *wire) getNonce() {
+	w.t.Helper()
+	w.send(allocateType, attribute(transportUDP))
+	m := w.receive()
+	if code(m) != stun.CodeUnauthorized {
+		w.t.Fatalf("an unsigned Allocate is answered %v", m)
+	}
+	if err := w.nonce.GetFrom(m); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// sign makes the attributes that authenticate a request.
+func (w *wire) sign(username, password, realm string) []stun.Setter {
+	return []stun.Setter{
+		stun.NewUsername(username), stun.NewRealm(realm), &w.nonce, stun.NewLongTermIntegrity(username, realm, password),
+	}
+}
+
+func (w *wire) request(kind stun.MessageType, extra []stun.Setter, signed []stun.Setter) *stun.Message {
+	w.t.Helper()
+	return w.send(append(append([]stun.Setter{kind}, extra...), signed...)...)
+}
+
+// allocate logs in and returns the request that did it.
+func (w *wire) allocate(username, password string) *stun.Message {
+	w.t.Helper()
+	w.getNonce()
+	m := w.request(allocateType, []stun.Setter{attribute(transportUDP)}, w.sign(username, password, realm))
+	if answer := w.receive(); code(answer) != 0 {
+		w.t.Fatalf("Allocate is answered %v", answer)
+	}
+	return m
+}
+
+// passwordOf is the right password of any user name, so that only the name can be wrong.
+func passwordOf(t testing.TB, username string) string {
+	t.Helper()
+	return turnserver.PasswordFor(secret, username)
+}
+
+func TestForgedLogins(t *testing.T) {
+	s := start(t, base(t))
+	good, goodPassword := turnserver.Credentials(secret, "anna", time.Hour)
+	_, foreign := turnserver.Credentials("another secret of 16", "anna", time.Hour)
+	past := strconv.FormatInt(time.Now().Add(-time.Second).Unix(), 10)
+	for name, test := range map[string]struct{ username, password, realm string }{
+		"wrong password":       {good, "x", realm},
+		"another secret":       {good, foreign, realm},
+		"another's name":       {good + "x", goodPassword, realm},
+		"another realm":        {good, goodPassword, "elsewhere"},
+		"expired":              {past + ":anna", passwordOf(t, past+":anna"), realm},
+		"expired long ago":     {"0:anna", passwordOf(t, "0:anna"), realm},
+		"no time":              {"anna", passwordOf(t, "anna"), realm},
+		"empty":                {"", passwordOf(t, ""), realm},
+		"only a colon":         {":", passwordOf(t, ":"), realm},
+		"signed time":          {"+99999999999:anna", passwordOf(t, "+99999999999:anna"), realm},
+		"negative time":        {"-99999999999:anna", passwordOf(t, "-99999999999:anna"), realm},
+		"time beyond all size": {"99999999999999999999:anna", passwordOf(t, "99999999999999999999:anna"), realm},
+		"space before":         {" " + good, passwordOf(t, " "+good), realm},
+		"hexadecimal":          {"0xfffffffff:anna", passwordOf(t, "0xfffffffff:anna"), realm},
+	} {
+		before := s.Counters().RefusedLogins
+		w := newWire(t, s)
+		w.getNonce()
+		w.request(allocateType, []stun.Setter{attribute(transportUDP)}, w.sign(test.username, test.password, test.realm))
+		if answer := w.receive(); code(answer) == 0 {
+			t.Errorf("%s: accepted", name)
+		}
+		if c := s.Counters(); c.RefusedLogins != before+1 || c.Created != 0 {
+			t.Errorf("%s: counted %+v", name, c)
+		}
+	}
+	newWire(t, s).allocate(good, goodPassword) // and the same way, done right, works
+}
+
+// TestForgedNonce demands a nonce of this server and this listener.
+func TestForgedNonce(t *testing.T) {
+	s, other := start(t, base(t)), start(t, base(t))
+	username, password := turnserver.Credentials(secret, "anna", time.Hour)
+	stranger := newWire(t, other)
+	stranger.getNonce()
+	for name, nonce := range map[string]stun.Nonce{"made up": stun.NewNonce("abc"), "of another server": stranger.nonce} {
+		w := newWire(t, s)
+		w.nonce = nonce
+		w.request(allocateType, []stun.Setter{attribute(transportUDP)}, w.sign(username, password, realm))
+		if answer := w.receive(); code(answer) != stun.CodeStaleNonce {
+			t.Errorf("%s: answered %v", name, answer)
+		}
+	}
+}
+
+// TestReplay sends a request that was heard on the wire again from another address, while it is served and afterwards.
+func TestReplay(t *testing.T) {
+	s := start(t, base(t))
+	username, password := turnserver.Credentials(secret, "anna", time.Hour)
+	honest, thief := newWire(t, s), newWire(t, s)
+	heard := honest.allocate(username, password)
+	check := func(when string, want uint64) {
+		thief.raw(heard.Raw)
+		binding := thief.send(stun.BindingRequest)
+		if answer := thief.receive(); answer.TransactionID != binding.TransactionID {
+			t.Errorf("%s: a replayed request is answered: %v", when, answer)
+		}
+		if c := s.Counters(); c.Replayed != want || c.Created != 1 {
+			t.Errorf("%s: counted %+v", when, c)
+		}
+	}
+	check("while served", 1)
+	honest.raw(heard.Raw) // sent again by its sender, because the answer was lost
+	if answer := honest.receive(); code(answer) != 0 {
+		t.Errorf("a request that its sender repeats is answered %v", answer)
+	}
+	honest.request(stun.NewType(stun.MethodRefresh, stun.ClassRequest), []stun.Setter{attribute(endNow)},
+		honest.sign(username, password, realm))
+	if answer := honest.receive(); code(answer) != 0 {
+		t.Fatalf("Refresh is answered %v", answer)
+	}
+	check("afterwards", 2)
+}
+
+// TestHijack demands that good credentials of another user do not end or use an allocation, were its address forged.
+func TestHijack(t *testing.T) {
+	s := start(t, base(t))
+	username, password := turnserver.Credentials(secret, "anna", time.Hour)
+	thief, thiefPassword := turnserver.Credentials(secret, "ben", time.Hour)
+	w := newWire(t, s)
+	w.allocate(username, password)
+	w.request(stun.NewType(stun.MethodRefresh, stun.ClassRequest), []stun.Setter{attribute(endNow)}, w.sign(thief, thiefPassword, realm))
+	if answer := w.receive(); code(answer) == 0 {
+		t.Error("another user ended an allocation")
+	}
+	if n := s.Counters().Allocations; n != 1 {
+		t.Errorf("%d allocations are left", n)
+	}
+}
+
+// TestTCPAllocation demands that RFC 6062 is off, with the answer that its clients know.
+func TestTCPAllocation(t *testing.T) {
+	s := start(t, base(t))
+	username, password := turnserver.Credentials(secret, "anna", time.Hour)
+	w := newWire(t, s)
+	w.getNonce()
+	request := w.request(allocateType, []stun.Setter{attribute(transportTCP)}, w.sign(username, password, realm))
+	answer := w.receive()
+	if code(answer) != stun.CodeUnsupportedTransProto || answer.TransactionID != request.TransactionID ||
+		answer.Type != stun.NewType(stun.MethodAllocate, stun.ClassErrorResponse) {
+		t.Errorf("answered %v", answer)
+	}
+	if c := s.Counters(); c.Created != 0 || c.RefusedTransports != 1 {
+		t.Errorf("counted %+v", c)
+	}
+}
+
+// TestFlood demands that a flood of unsigned requests gets few answers and no memory, and does not reach those who are in.
+func TestFlood(t *testing.T) {
+	s := start(t, base(t))
+	peer := socket(t)
+	go echo(peer)
+	relay := allocate(t, login(t, s, turnserver.UDP, "anna"))
+	flood := newWire(t, s)
+	const sent = 2000
+	begin := time.Now()
+	for i := range sent {
+		flood.send(allocateType, attribute(transportUDP))
+		if i%100 == 0 { // in step with the server, so that the system's buffer drops nothing
+			roundTrips(t, relay, peer.LocalAddr(), 1)
+		}
+	}
+	roundTrips(t, relay, peer.LocalAddr(), 20)
+	c := s.Counters()
+	answered := sent - int(c.Limited)
+	allowed := 100 + int(time.Since(begin).Seconds()*20) + 1
+	if answered > allowed || c.Limited == 0 || c.Created != 1 {
+		t.Errorf("%d of %d were answered, %d are allowed; counted %+v", answered, sent, allowed, c)
+	}
+}
+
+// TestGarbage sends bytes that are nothing, and demands that the server goes on.
+func TestGarbage(t *testing.T) {
+	s := start(t, base(t))
+	w := newWire(t, s)
+	garbage := [][]byte{
+		{}, {0}, {0x40, 0, 0, 0}, {0x40, 1, 0xff, 0xff}, bytes.Repeat([]byte{0xff}, 100), bytes.Repeat([]byte{0}, 2000),
+		{0, 3, 0, 8, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},             // shorter than it says
+		{0, 3, 0, 4, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 9}, // so is its attribute
+	}
+	for _, p := range garbage {
+		w.raw(p)
+	}
+	binding := w.send(stun.BindingRequest)
+	if answer := w.receive(); answer.TransactionID != binding.TransactionID {
+		t.Errorf("garbage is answered: %v", answer)
+	}
+	if n := s.Counters().Malformed; n != uint64(len(garbage)) {
+		t.Errorf("%d of %d are counted", n, len(garbage))
+	}
+	for _, p := range garbage {
+		conn, err := net.Dial("tcp", s.Addrs()[1].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = conn.Write(p)
+		_ = conn.Close()
+	}
+	allocate(t, login(t, s, turnserver.TCP, "anna"))
+}
+
+// TestStreamLimit demands that one address cannot take all connections.
+func TestStreamLimit(t *testing.T) {
+	s := start(t, base(t))
+	for range 64 {
+		conn, err := net.Dial("tcp", s.Addrs()[1].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	conn, err := net.Dial("tcp", s.Addrs()[1].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(patient))
+	if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil || isTimeout(err) {
+		t.Errorf("the 65th connection was not closed: %v", err)
+	}
+	if c := s.Counters(); c.Streams != 64 || c.RefusedStreams != 1 {
+		t.Errorf("counted %+v", c)
+	}
+}
+
+func isTimeout(err error) bool {
+	n, ok := err.(net.Error)
+	return ok && n.Timeout()
+}
+
+// TestCoturnClient lets coturn's test client send through our server to coturn's echo peer, and demands every packet back.
+func TestCoturnClient(t *testing.T) {
+	uclient, err := exec.LookPath("turnutils_uclient")
+	if err != nil {
+		t.Skip("turnutils_uclient is not here: install the package coturn to run this test")
+	}
+	s := start(t, base(t))
+	peer := socket(t)
+	go echo(peer)
+	username, password := turnserver.Credentials(secret, "coturn", time.Hour)
+	received := regexp.MustCompile(`tot_send_msgs=(\d+), tot_recv_msgs=(\d+)`)
+	for name, listener := range map[string]int{"udp": 0, "tcp": 1} {
+		args := []string{
+			"-u", username, "-w", password, "-p", strconv.Itoa(netPort(s.Addrs()[listener])),
+			"-e", "127.0.0.1", "-r", strconv.Itoa(netPort(peer.LocalAddr())), "-n", "200", "-m", "2", "-l", "1000", "-c", "127.0.0.1",
+		}
+		if name == "tcp" {
+			args = append([]string{"-t"}, args...)
+		}
+		output, err := exec.CommandContext(t.Context(), uclient, args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, output)
+		}
+		all := received.FindAllSubmatch(output, -1)
+		if len(all) == 0 {
+			t.Fatalf("%s: no figures in\n%s", name, output)
+		}
+		last := all[len(all)-1]
+		if sent, got := string(last[1]), string(last[2]); sent != "400" || got != sent {
+			t.Errorf("%s: %s packets were sent, %s came back\n%s", name, sent, got, output)
+		}
+	}
+}
+
+func netPort(addr net.Addr) int {
+	switch a := addr.(type) {
+	case *net.UDPAddr:
+		return a.Port
+	case *net.TCPAddr:
+		return a.Port
+	}
+	panic(fmt.Sprintf("address of type %T", addr))
+}
+
+// ExampleCredentials hands out credentials for a day.
+func ExampleCredentials() {
+	username, password := turnserver.Credentials("a secret of sixteen bytes", "anna", 24*time.Hour)
+	client, err := turn.NewClient(&turn.ClientConfig{Username: username, Password: password})
+	fmt.Println(client == nil, err != nil)
+}
