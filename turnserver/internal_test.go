@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,12 +147,14 @@ func TestStreamLoginTime(t *testing.T) {
 				s := bubble(t)
 				c := pipe(t, s)
 				begin := time.Now()
-				go send(c)
+				var sending sync.WaitGroup
+				sending.Go(func() { send(c) })
 				_, _ = io.Copy(io.Discard, c) // until the server hangs up
 				if lasted := time.Since(begin); lasted != loginTime {
 					t.Errorf("the stream was open for %v", lasted)
 				}
 				_ = c.Close()
+				sending.Wait()
 				if err := s.Close(); err != nil {
 					t.Error(err)
 				}

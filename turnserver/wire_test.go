@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -326,8 +327,11 @@ func isTimeout(err error) bool {
 // TestCoturnClient lets coturn's test client send through our server to coturn's echo peer, and demands every packet back.
 func TestCoturnClient(t *testing.T) {
 	uclient, err := exec.LookPath("turnutils_uclient")
+	if err != nil && os.Getenv("EWINDOW_E2E") == "require" {
+		t.Fatalf("%v: install the package coturn", err)
+	}
 	if err != nil {
-		t.Skip("turnutils_uclient is not here: install the package coturn to run this test")
+		t.Skipf("%v: install the package coturn to run this test", err)
 	}
 	s := start(t, base(t))
 	peer := socket(t)

@@ -1,0 +1,361 @@
+// Package browser drives headless Chromium over the DevTools protocol, for the end-to-end tests.
+//
+// [Start] runs one browser with one page, [Page.Eval] asks the page, [Page.Close] or [Page.Kill] ends it. Only what the tests
+// need is here. A Page may be used by several goroutines.
+package browser
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Options are what a page is given. All may be left out.
+type Options struct {
+	// Video is a y4m or mjpeg file that is looped as the camera, Audio a wav file for the microphone.
+	Video, Audio string
+	// Width and Height are the window's, in pixels; 1280 and 720 when 0.
+	Width, Height int
+	// Env is added to the environment of this process.
+	Env []string
+}
+
+// Page is one browser with one page.
+type Page struct {
+	process *exec.Cmd
+	exited  chan struct{}
+	folder  string
+	conn    *websocket.Conn
+	read    sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	next    int
+	waiting map[int]chan reply
+	broken  error
+	console []string
+}
+
+type reply struct {
+	Result json.RawMessage
+	Error  *struct{ Message string }
+}
+
+// Program finds Chromium, or returns an error that says how to get it.
+func Program() (string, error) {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", errors.New("there is no Chromium on this machine: install it with: sudo apt-get install chromium")
+}
+
+// Need returns Chromium's path. Without one the test is skipped with a line that says how to get it, or fails when
+// EWINDOW_E2E is "require".
+func Need(t testing.TB) string {
+	t.Helper()
+	path, err := Program()
+	if err != nil && os.Getenv("EWINDOW_E2E") == "require" {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Skip(err)
+	}
+	return path
+}
+
+// Start opens url in a browser of its own. The browser ends with the test at the latest.
+func Start(t testing.TB, url string, o Options) *Page {
+	t.Helper()
+	p, err := start(t, Need(t), url, o)
+	if err != nil {
+		t.Fatalf("start browser: %v", err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+func start(t testing.TB, program, url string, o Options) (*Page, error) {
+	if o.Width == 0 || o.Height == 0 {
+		o.Width, o.Height = 1280, 720
+	}
+	// Not t.TempDir: the browser's children write for a moment after it has ended, which would fail the test's clean-up.
+	folder, err := os.MkdirTemp("", "ewindow-browser-")
+	if err != nil {
+		return nil, err
+	}
+	args := []string{
+		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--mute-audio",
+		"--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--allow-loopback-in-peer-connection",
+		"--autoplay-policy=no-user-gesture-required", "--disable-background-timer-throttling",
+		"--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows",
+		fmt.Sprintf("--window-size=%d,%d", o.Width, o.Height), "--remote-debugging-port=0", "--user-data-dir=" + folder,
+	}
+	if o.Video != "" {
+		args = append(args, "--use-file-for-fake-video-capture="+o.Video)
+	}
+	if o.Audio != "" {
+		args = append(args, "--use-file-for-fake-audio-capture="+o.Audio)
+	}
+	p := &Page{folder: folder, exited: make(chan struct{}), waiting: make(map[int]chan reply)}
+	p.process = exec.Command(program, append(args, "about:blank")...)
+	p.process.Env = append(os.Environ(), o.Env...)
+	p.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := p.process.Start(); err != nil {
+		_ = os.RemoveAll(folder)
+		return nil, err
+	}
+	go func() {
+		_ = p.process.Wait()
+		close(p.exited)
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	if err := p.attach(ctx); err != nil {
+		p.Close()
+		return nil, err
+	}
+	for _, method := range []string{"Runtime.enable", "Page.enable"} {
+		if err := p.call(ctx, method, nil, nil); err != nil {
+			p.Close()
+			return nil, err
+		}
+	}
+	if err := p.call(ctx, "Page.navigate", map[string]any{"url": url}, nil); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// attach finds the page's DevTools socket and begins to read it.
+func (p *Page) attach(ctx context.Context) error {
+	var address string
+	err := p.poll(ctx, func() error {
+		data, err := os.ReadFile(filepath.Join(p.folder, "DevToolsActivePort"))
+		if err != nil {
+			return err
+		}
+		port, _, _ := strings.Cut(string(data), "\n")
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+port+"/json/list", nil)
+		if err != nil {
+			return err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		var targets []struct{ Type, WebSocketDebuggerURL string }
+		if err := json.NewDecoder(response.Body).Decode(&targets); err != nil {
+			return err
+		}
+		for _, target := range targets {
+			if target.Type == "page" {
+				address = target.WebSocketDebuggerURL
+				return nil
+			}
+		}
+		return errors.New("the browser has no page")
+	})
+	if err != nil {
+		return err
+	}
+	conn, _, err := websocket.Dial(ctx, address, nil)
+	if err != nil {
+		return err
+	}
+	conn.SetReadLimit(64 << 20) // screenshots
+	p.conn = conn
+	p.read.Go(p.receive)
+	return nil
+}
+
+// poll repeats f until it succeeds, the browser ends or ctx does.
+func (p *Page) poll(ctx context.Context, f func() error) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-p.exited:
+			return fmt.Errorf("the browser ended: %w", err)
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+	}
+}
+
+func (p *Page) receive() {
+	for {
+		_, data, err := p.conn.Read(context.Background()) // ends when Kill or Close closes the connection
+		if err != nil {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.broken = fmt.Errorf("browser: %w", err)
+			for id, c := range p.waiting {
+				close(c)
+				delete(p.waiting, id)
+			}
+			return
+		}
+		var message struct {
+			ID     int
+			Method string
+			Params json.RawMessage
+			reply
+		}
+		if json.Unmarshal(data, &message) != nil {
+			continue
+		}
+		p.mu.Lock()
+		switch message.Method {
+		case "Runtime.consoleAPICalled", "Runtime.exceptionThrown":
+			if len(p.console) < 200 {
+				p.console = append(p.console, string(message.Params))
+			}
+		}
+		if c := p.waiting[message.ID]; c != nil {
+			delete(p.waiting, message.ID)
+			c <- message.reply
+		}
+		p.mu.Unlock()
+	}
+}
+
+// call sends one command and waits for its result.
+func (p *Page) call(ctx context.Context, method string, params, into any) error {
+	answer := make(chan reply, 1)
+	p.mu.Lock()
+	if p.broken != nil {
+		defer p.mu.Unlock()
+		return p.broken
+	}
+	p.next++
+	id := p.next
+	p.waiting[id] = answer
+	p.mu.Unlock()
+	data, err := json.Marshal(map[string]any{"id": id, "method": method, "params": params})
+	if err != nil {
+		return err
+	}
+	if err := p.conn.Write(ctx, websocket.MessageText, data); err != nil {
+		return fmt.Errorf("browser: %s: %w", method, err)
+	}
+	select {
+	case r, ok := <-answer:
+		if !ok {
+			return fmt.Errorf("browser: %s: the connection was lost", method)
+		}
+		if r.Error != nil {
+			return fmt.Errorf("browser: %s: %s", method, r.Error.Message)
+		}
+		if into == nil {
+			return nil
+		}
+		return json.Unmarshal(r.Result, into)
+	case <-ctx.Done():
+		p.mu.Lock()
+		delete(p.waiting, id)
+		p.mu.Unlock()
+		return fmt.Errorf("browser: %s: %w", method, ctx.Err())
+	}
+}
+
+// Eval runs a JavaScript expression in the page, waits for its promise and decodes the value into into, unless that is nil.
+func (p *Page) Eval(ctx context.Context, expression string, into any) error {
+	var result struct {
+		Result           struct{ Value json.RawMessage }
+		ExceptionDetails *struct {
+			Text      string
+			Exception struct{ Description string }
+		}
+	}
+	err := p.call(ctx, "Runtime.evaluate", map[string]any{
+		"expression": expression, "awaitPromise": true, "returnByValue": true, "userGesture": true,
+	}, &result)
+	if err != nil {
+		return err
+	}
+	if e := result.ExceptionDetails; e != nil {
+		return fmt.Errorf("browser: %s %s", e.Text, e.Exception.Description)
+	}
+	if into == nil {
+		return nil
+	}
+	if len(result.Result.Value) == 0 {
+		return fmt.Errorf("browser: %s has no value", expression)
+	}
+	return json.Unmarshal(result.Result.Value, into)
+}
+
+// Press sends a key to the page, as a keyboard would; key is its KeyboardEvent.key.
+func (p *Page) Press(ctx context.Context, key, code string, virtual int) error {
+	for _, kind := range []string{"keyDown", "keyUp"} {
+		if err := p.call(ctx, "Input.dispatchKeyEvent", map[string]any{
+			"type": kind, "key": key, "code": code, "windowsVirtualKeyCode": virtual,
+		}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Reload loads the page anew.
+func (p *Page) Reload(ctx context.Context) error {
+	return p.call(ctx, "Page.reload", nil, nil)
+}
+
+// Screenshot writes what the page shows to a PNG file.
+func (p *Page) Screenshot(ctx context.Context, path string) error {
+	var shot struct{ Data string }
+	if err := p.call(ctx, "Page.captureScreenshot", map[string]any{"format": "png"}, &shot); err != nil {
+		return err
+	}
+	data, err := base64.StdEncoding.DecodeString(shot.Data)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, data, 0o600)
+}
+
+// Console returns what the page has written to its console, and its uncaught errors.
+func (p *Page) Console() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), p.console...)
+}
+
+// Kill ends the browser without a word, as a power cut does, and waits until it is gone.
+func (p *Page) Kill() {
+	_ = syscall.Kill(-p.process.Process.Pid, syscall.SIGKILL)
+	<-p.exited
+	if p.conn != nil {
+		_ = p.conn.CloseNow()
+		p.read.Wait()
+	}
+}
+
+// Close ends the browser and removes its folder. It may be called twice.
+func (p *Page) Close() {
+	p.Kill()
+	_ = os.RemoveAll(p.folder)
+}
