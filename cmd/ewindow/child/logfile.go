@@ -1,0 +1,45 @@
+package child
+
+import "os"
+
+// maxLog is how large a program's log may grow before it is begun anew, in bytes.
+const maxLog = 8 << 20
+
+// logFile is a file for what a program prints, with one older part beside it. A disk that is full must not stop the program, so
+// Write never fails. It is used by one goroutine at a time.
+type logFile struct {
+	path string
+	file *os.File
+	size int64
+}
+
+func newLogFile(path string) *logFile { return &logFile{path: path} }
+
+// Write implements io.Writer.
+func (l *logFile) Write(p []byte) (int, error) {
+	if l.file != nil && l.size+int64(len(p)) > maxLog {
+		l.Close()
+		_ = os.Rename(l.path, l.path+".old")
+	}
+	if l.file == nil {
+		file, err := os.OpenFile(l.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			return len(p), nil
+		}
+		l.file, l.size = file, 0
+		if info, err := file.Stat(); err == nil {
+			l.size = info.Size()
+		}
+	}
+	n, _ := l.file.Write(p)
+	l.size += int64(n)
+	return len(p), nil
+}
+
+// Close closes the file; the next Write opens it again.
+func (l *logFile) Close() {
+	if l.file != nil {
+		_ = l.file.Close()
+		l.file = nil
+	}
+}
