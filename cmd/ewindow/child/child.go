@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"runtime"
@@ -227,14 +228,19 @@ func (c *Child) setProcess(cmd *exec.Cmd) {
 	c.mu.Unlock()
 }
 
-// FreePort returns a port of 127.0.0.1 that is free for TCP and UDP just now, for programs that can't choose one by themselves.
+// Ports that FreePort takes lie below the range from which systems take the near ends of connections.
+const firstPort, lastPort = 20000, 29999
+
+// FreePort returns a port of 127.0.0.1 that is free for TCP and UDP just now, for programs that can't choose one by themselves and for
+// addresses that must stay. Two calls may return the same one.
 func FreePort() (int, error) {
-	for range 100 {
-		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", firstPort+rand.N(lastPort-firstPort+1))
+		tcp, err := net.Listen("tcp", address)
 		if err != nil {
-			return 0, fmt.Errorf("find a free port: %w", err)
+			continue
 		}
-		udp, err := net.ListenPacket("udp", tcp.Addr().String())
+		udp, err := net.ListenPacket("udp", address)
 		port := tcp.Addr().(*net.TCPAddr).Port
 		_ = tcp.Close()
 		if err == nil {

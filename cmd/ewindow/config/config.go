@@ -59,7 +59,7 @@ type KioskConfig struct {
 	// Listen is a loopback address and port; port 0 takes a free one.
 	Listen    string        `yaml:"listen"`
 	Countdown time.Duration `yaml:"countdown"`
-	// TestPattern sends a test card and a tone instead of camera and microphone.
+	// TestPattern sends a test card and a tone where there is no camera or microphone.
 	TestPattern bool `yaml:"test_pattern"`
 }
 
@@ -135,7 +135,8 @@ type FocusConfig struct {
 	FullAccessHomeservers []string `yaml:"full_access_homeservers"`
 	// PublicURL is where clients reach LiveKit's WebSocket; "" is made from hub.public_url (wss://…/livekit/sfu).
 	PublicURL string `yaml:"public_url"`
-	// LiveKitServiceURL is announced to Matrix clients; "" is made from hub.public_url (…/livekit/jwt).
+	// LiveKitServiceURL is announced to Matrix clients, also when the focus is not enabled here; "" is made from hub.public_url
+	// (…/livekit/jwt).
 	LiveKitServiceURL string `yaml:"livekit_service_url"`
 }
 
@@ -146,6 +147,8 @@ type HubHomeserverConfig struct {
 	ServerName string `yaml:"server_name"`
 	// DendriteProgram is the path of dendrite; "" looks for it.
 	DendriteProgram string `yaml:"dendrite_program"`
+	// Port is Dendrite's own, on loopback; 0 takes a free one.
+	Port int `yaml:"port"`
 	// URL is a homeserver that runs elsewhere; "" runs Dendrite as a child.
 	URL                    string `yaml:"url"`
 	RegistrationSecret     string `yaml:"registration_secret"`
@@ -195,6 +198,7 @@ func Default() *Config {
 					"127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16",
 					"::1/128", "fe80::/10", "fc00::/7",
 				},
+				Port:       8009,
 				BcryptCost: 10,
 			},
 		},

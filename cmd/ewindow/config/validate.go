@@ -117,6 +117,9 @@ func (v *checker) hub(h *HubConfig) {
 	if h.Focus.Enabled {
 		v.focus(h)
 	}
+	if h.Focus.LiveKitServiceURL != "" {
+		v.web("hub.focus.livekit_service_url", h.Focus.LiveKitServiceURL, "https://hub.example.org/livekit/jwt")
+	}
 	if h.Homeserver.Enabled {
 		v.homeserver(&h.Homeserver)
 	}
@@ -147,6 +150,8 @@ func (v *checker) turnserver(h *HubConfig) {
 	for _, text := range t.Listen {
 		l, err := turnserver.ParseListen(text)
 		v.that(err == nil, "hub.turnserver.listen: %v", err)
+		v.that(err != nil || l.Addr.Port() != 0 || !h.Focus.Enabled && !h.Homeserver.Enabled,
+			"hub.turnserver.listen: %s must name a port, since LiveKit and the homeserver are told of it", text)
 		if err == nil && l.Transport == turnserver.TLS {
 			certificate, _ := h.TurnCertificate()
 			v.that(certificate != "", "hub.turnserver.listen: %s needs hub.turnserver.tls_certificate and hub.turnserver.tls_key", text)
@@ -194,18 +199,16 @@ func (v *checker) focus(h *HubConfig) {
 	if f.PublicURL != "" {
 		v.web("hub.focus.public_url", f.PublicURL, "wss://hub.example.org/livekit/sfu")
 	}
-	if f.LiveKitServiceURL != "" {
-		v.web("hub.focus.livekit_service_url", f.LiveKitServiceURL, "https://hub.example.org/livekit/jwt")
-	}
 }
 
 func (v *checker) homeserver(s *HubHomeserverConfig) {
 	v.that(serverName.MatchString(s.ServerName),
 		"hub.homeserver.server_name: %q is not a server name such as example.org", s.ServerName)
 	if s.URL != "" {
-		v.web("hub.homeserver.url", s.URL, "http://127.0.0.1:8009")
+		v.web("hub.homeserver.url", s.URL, "http://127.0.0.1:8108")
 		return
 	}
+	v.port("hub.homeserver.port", s.Port)
 	v.that(s.RegistrationSecret != "",
 		"hub.homeserver.registration_secret is empty, so no account could be made: make one with openssl rand -hex 32")
 	v.prefixes("hub.homeserver.allow_networks", s.AllowNetworks)

@@ -155,7 +155,7 @@ func TestValidateErrors(t *testing.T) {
 		{config.Hub, func(c *config.Config) { c.Hub.Homeserver.ServerName = "https://example.org" },
 			`hub.homeserver.server_name: "https://example.org" is not a server name such as example.org`},
 		{config.Hub, func(c *config.Config) { c.Hub.Homeserver.URL = "a" },
-			`hub.homeserver.url: "a" is not an address such as http://127.0.0.1:8009`},
+			`hub.homeserver.url: "a" is not an address such as http://127.0.0.1:8108`},
 		{config.Hub, func(c *config.Config) { c.Hub.Homeserver.RegistrationSecret = "" },
 			`hub.homeserver.registration_secret is empty, so no account could be made: make one with openssl rand -hex 32`},
 		{config.Hub, func(c *config.Config) { c.Hub.Homeserver.AllowNetworks = nil },

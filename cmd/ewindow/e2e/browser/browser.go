@@ -27,6 +27,8 @@ import (
 type Options struct {
 	// Video is a y4m or mjpeg file that is looped as the camera, Audio a wav file for the microphone.
 	Video, Audio string
+	// Script runs in the page before its own scripts, each time it is loaded.
+	Script string
 	// Width and Height are the window's, in pixels; 1280 and 720 when 0.
 	Width, Height int
 	// Env is added to the environment of this process.
@@ -131,6 +133,12 @@ func start(t testing.TB, program, url string, o Options) (*Page, error) {
 	}
 	for _, method := range []string{"Runtime.enable", "Page.enable"} {
 		if err := p.call(ctx, method, nil, nil); err != nil {
+			p.Close()
+			return nil, err
+		}
+	}
+	if o.Script != "" {
+		if err := p.call(ctx, "Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": o.Script}, nil); err != nil {
 			p.Close()
 			return nil, err
 		}

@@ -1,0 +1,182 @@
+package bot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.mau.fi/util/dbutil"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/crypto"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+)
+
+// Config is what a Bot is made of. HomeserverURL, Username, Password, DB and DataDir are required.
+type Config struct {
+	// HomeserverURL is where the client API is, such as https://matrix.example.org.
+	HomeserverURL string
+	// Username is the local part or the whole user id.
+	Username, Password string
+	// DeviceName is what other people see in the list of the user's devices. Empty: "ewindow".
+	DeviceName string
+	// AcceptUnsignedDevices takes messages from, and gives keys to, devices that their owner has not cross-signed.
+	// DANGER: whoever runs a homeserver can then add a device to a user of it and listen.
+	AcceptUnsignedDevices bool
+	// DB was opened by migrations.OpenKiosk. The bot does not close it.
+	DB *dbutil.Database
+	// DataDir is the folder that the file with the recovery key goes to.
+	DataDir string
+	// HTTPClient is for requests to the homeserver. nil: one of its own.
+	HTTPClient *http.Client
+	// OnHomeserver is told when the homeserver comes or goes, and since when that is. It is called by the goroutine of Start and Run and
+	// must not block. It may be nil.
+	OnHomeserver func(online bool, since time.Time)
+	Log          zerolog.Logger
+}
+
+// Device is one device of a user.
+type Device struct {
+	User id.UserID
+	ID   id.DeviceID
+}
+
+// ToDevice is a message from one device to ours.
+type ToDevice struct {
+	// From is the device that encrypted the message. A device that Content names has to be compared with it.
+	From Device
+	Type event.Type
+	// Content is a JSON object of at most 64 KiB.
+	Content json.RawMessage
+}
+
+// Bot is a Matrix user. Its methods may be called from any goroutine, but for On, OnToDevice and OnSynced, which come before Start, and
+// Start and Run, which are called once each, in this order.
+type Bot struct {
+	cfg     Config
+	log     zerolog.Logger
+	outside zerolog.Logger // for what other people can cause: it says little of that
+	client  *mautrix.Client
+	account accountStore
+	state   *stateStore
+	stats   counters
+
+	// Written before Start, read-only afterwards.
+	handlers   map[string][]handler
+	toDevice   map[string][]func(context.Context, ToDevice)
+	syncedFuns []func(context.Context)
+
+	// Set by Start, read-only once ready is true.
+	ready     atomic.Bool
+	crypto    *crypto.SQLCryptoStore
+	mach      *crypto.OlmMachine
+	knownRuns []string // numbers in the account data that are no copy's, see clone.go
+
+	background sync.WaitGroup // requests that nobody waits for; Run waits for them at its end
+	fetches    fetchLimit
+	waiting    waiting // events whose keys have not come yet
+
+	// These belong to the goroutine of Start and Run.
+	link         link
+	fallbackMade time.Time // in this run
+
+	mu   sync.RWMutex // guards self
+	self Device
+}
+
+type handler struct {
+	class event.TypeClass
+	f     func(context.Context, *event.Event)
+}
+
+// New checks a configuration. It starts nothing.
+func New(cfg Config) (*Bot, error) {
+	home, err := url.Parse(strings.TrimSuffix(cfg.HomeserverURL, "/"))
+	switch {
+	case err != nil, home.Host == "", home.RawQuery != "", home.User != nil, home.Scheme != "http" && home.Scheme != "https":
+		return nil, errors.New("homeserver.url must be a URL such as https://matrix.example.org")
+	case strings.Trim(cfg.Username, "@:") == "":
+		return nil, errors.New("homeserver.username is missing")
+	case cfg.Password == "":
+		return nil, errors.New("homeserver.password is missing")
+	case cfg.DB == nil:
+		return nil, errors.New("bot: no database was given")
+	case cfg.DataDir == "":
+		return nil, errors.New("bot: no data folder was given")
+	}
+	cfg.HomeserverURL = home.String()
+	if cfg.DeviceName == "" {
+		cfg.DeviceName = "ewindow"
+	}
+	if cfg.OnHomeserver == nil {
+		cfg.OnHomeserver = func(bool, time.Time) {}
+	}
+	if cfg.HTTPClient == nil {
+		cfg.HTTPClient = newHTTPClient()
+	}
+	client, err := mautrix.NewClient(cfg.HomeserverURL, "", "")
+	if err != nil {
+		return nil, fmt.Errorf("homeserver.url: %w", err)
+	}
+	b := &Bot{
+		cfg: cfg, log: cfg.Log, client: client, account: accountStore{cfg.DB},
+		outside:  cfg.Log.Sample(&zerolog.BurstSampler{Burst: 5, Period: 10 * time.Minute}),
+		handlers: make(map[string][]handler),
+		toDevice: make(map[string][]func(context.Context, ToDevice)),
+	}
+	client.Client = cfg.HTTPClient
+	client.Log = libraryLog(cfg.Log)
+	client.UserAgent = "ewindow " + mautrix.DefaultUserAgent
+	client.DefaultHTTPRetries = retries
+	client.DefaultHTTPBackoff = retryPause
+	client.MaxHTTPBackoff = maxRetryPause
+	client.ResponseSizeLimit = maxResponse
+	b.state = newStateStore(cfg.DB, client)
+	client.StateStore = b.state
+	client.Crypto = &roomCrypto{b}
+	return b, nil
+}
+
+// On registers a handler for events of rooms: state, timeline, sticky and invitations' state. Timeline and sticky events that came
+// encrypted are handed over decrypted, Mautrix.WasEncrypted and Mautrix.TrustState then say so: a handler that wants nothing but
+// encrypted events has to look. One whose key came late is handed over late. Of t the class need not be set; if it is, only events of that class match.
+func (b *Bot) On(t event.Type, f func(ctx context.Context, e *event.Event)) {
+	b.handlers[t.Type] = append(b.handlers[t.Type], handler{t.Class, f})
+}
+
+// OnToDevice registers a handler for messages to this device. It sees only those that were Olm-encrypted by a known and trusted device.
+func (b *Bot) OnToDevice(t event.Type, f func(ctx context.Context, e ToDevice)) {
+	b.toDevice[t.Type] = append(b.toDevice[t.Type], f)
+}
+
+// OnSynced registers a function that is called when a sync response, or the state at the start, was processed.
+func (b *Bot) OnSynced(f func(ctx context.Context)) {
+	b.syncedFuns = append(b.syncedFuns, f)
+}
+
+// UserID is the bot's user. It is empty until Start has logged in.
+func (b *Bot) UserID() id.UserID { return b.device().User }
+
+// DeviceID is the bot's device. It is empty until Start has logged in.
+func (b *Bot) DeviceID() id.DeviceID { return b.device().ID }
+
+// ServerName is that of the bot's homeserver. It is empty until Start has logged in.
+func (b *Bot) ServerName() string { return b.UserID().Homeserver() }
+
+func (b *Bot) device() Device {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.self
+}
+
+// Client is for requests to the homeserver, once Start has returned or a handler was called. It repeats what was refused for a while
+// (429) or met a broken gateway. What it sends to encrypted rooms is encrypted. Its fields must not be changed.
+func (b *Bot) Client() *mautrix.Client { return b.client }

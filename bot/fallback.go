@@ -1,0 +1,84 @@
+package bot
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/crypto/signatures"
+	"maunium.net/go/mautrix/id"
+)
+
+// fallbackAccount is what goolm's accounts can do, and mautrix does not ask of them. A fallback key is what the homeserver gives out
+// when a device's one-time keys are used up, such as those of a window that was off for the holidays. (Dendrite 0.15 ignores them: it
+// always says that it has none.)
+type fallbackAccount interface {
+	GenFallbackKey() error
+	FallbackKeyUnpublished() map[string]id.Curve25519
+}
+
+// fallbackEvery is how often a new fallback key is made at most. The one before it opens messages too, those before that one don't.
+const fallbackEvery = time.Hour
+
+// fallbackUpload is the part of POST /keys/upload that mautrix has no field for.
+type fallbackUpload struct {
+	FallbackKeys map[id.KeyID]*mautrix.OneTimeKey `json:"fallback_keys"`
+}
+
+// fallbackKey uploads a new fallback key when the homeserver has none, or has given it out. unused is what sync says about that, nil when
+// it says nothing.
+func (b *Bot) fallbackKey(ctx context.Context, unused []id.KeyAlgorithm) {
+	if unused == nil || slices.Contains(unused, id.KeyAlgorithmSignedCurve25519) || time.Since(b.fallbackMade) < fallbackEvery {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchTime)
+	defer cancel()
+	if err := b.uploadFallback(mautrix.WithMaxRetries(ctx, 0)); err != nil {
+		if ctx.Err() == nil {
+			b.log.Warn().Err(short(err)).Msg("The fallback key can't be uploaded: trying again")
+		}
+		return
+	}
+	b.fallbackMade = time.Now()
+}
+
+func (b *Bot) uploadFallback(ctx context.Context) error {
+	account := b.mach.GetAccount()
+	inner, ok := account.Internal.(fallbackAccount)
+	if !ok {
+		return nil
+	}
+	// One whose upload was cut short is taken again.
+	keys := inner.FallbackKeyUnpublished()
+	if len(keys) == 0 {
+		if err := inner.GenFallbackKey(); err != nil {
+			return fmt.Errorf("make a fallback key: %w", err)
+		}
+		keys = inner.FallbackKeyUnpublished()
+	}
+	if err := b.crypto.PutAccount(ctx, account); err != nil {
+		return fmt.Errorf("store the fallback key: %w", err)
+	}
+	self := b.device()
+	upload := fallbackUpload{make(map[id.KeyID]*mautrix.OneTimeKey)}
+	for name, key := range keys {
+		signed := &mautrix.OneTimeKey{Key: key, Fallback: true, IsSigned: true}
+		signature, err := account.SignJSON(signed)
+		if err != nil {
+			return fmt.Errorf("sign the fallback key: %w", err)
+		}
+		signed.Signatures = signatures.NewSingleSignature(self.User, id.KeyAlgorithmEd25519, self.ID.String(), signature)
+		upload.FallbackKeys[id.NewKeyID(id.KeyAlgorithmSignedCurve25519, name)] = signed
+	}
+	if _, err := b.client.MakeRequest(ctx, http.MethodPost, b.client.BuildClientURL("v3", "keys", "upload"), upload, nil); err != nil {
+		return fmt.Errorf("upload the fallback key: %w", err)
+	}
+	account.Internal.MarkKeysAsPublished()
+	if err := b.crypto.PutAccount(ctx, account); err != nil {
+		return fmt.Errorf("store the fallback key: %w", err)
+	}
+	return nil
+}

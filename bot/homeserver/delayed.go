@@ -1,0 +1,224 @@
+package homeserver
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"go.mau.fi/util/exhttp"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+)
+
+// actionLimit is how long a request about a delayed event may take, the sending included.
+const actionLimit = upstreamLimit + 5*time.Second
+
+// maxQuery bounds the further parameters of a delayed request, in bytes.
+const maxQuery = 1 << 10
+
+// serveSchedule takes an event that is to be sent later (MSC4140).
+func (f *Front) serveSchedule(w http.ResponseWriter, r *http.Request, t target, query url.Values) {
+	ctx, cancel := context.WithTimeout(r.Context(), actionLimit)
+	defer cancel()
+	who, err := f.authenticate(r)
+	if err != nil {
+		f.fail(w, r, err)
+		return
+	}
+	delay, err := parseDelay(query[delayParameter])
+	if err != nil {
+		f.fail(w, r, err)
+		return
+	}
+	content, err := readBody(w, r, maxEvent)
+	if err == nil {
+		content, err = parseContent(content)
+	}
+	if err != nil {
+		f.fail(w, r, err)
+		return
+	}
+	query.Del(delayParameter)
+	query.Del("access_token")
+	d := delayed{
+		user: who.user, device: who.device, token: who.token,
+		room: id.RoomID(t.room), eventType: t.eventType, stateKey: t.stateKey, txn: t.txn,
+		query: query.Encode(), content: content, delay: delay,
+	}
+	if len(d.query) > maxQuery {
+		f.answer(w, mautrix.MInvalidParam.WithMessage("The query is too long"))
+		return
+	}
+	delayID, err := f.schedule.schedule(ctx, d)
+	if err != nil {
+		f.fail(w, r, err)
+		return
+	}
+	exhttp.WriteJSONResponse(w, http.StatusOK, map[string]string{"delay_id": delayID})
+}
+
+// serveDelayed restarts, sends or cancels. The delay id is all the authorisation that is needed.
+func (f *Front) serveDelayed(w http.ResponseWriter, r *http.Request, t target) {
+	ctx, cancel := context.WithTimeout(r.Context(), actionLimit)
+	defer cancel()
+	action := t.action
+	if action == "" {
+		text, err := readBody(w, r, 4<<10)
+		if err == nil {
+			action, err = parseAction(text)
+		}
+		if err != nil {
+			f.fail(w, r, err)
+			return
+		}
+	}
+	if err := f.schedule.act(ctx, t.delayID, action); err != nil {
+		f.fail(w, r, err)
+		return
+	}
+	exhttp.WriteEmptyJSONResponse(w, http.StatusOK)
+}
+
+// listed is one scheduled event as its owner sees it.
+type listed struct {
+	DelayID      string          `json:"delay_id"`
+	RoomID       id.RoomID       `json:"room_id"`
+	Type         string          `json:"type"`
+	StateKey     *string         `json:"state_key,omitempty"`
+	Delay        int64           `json:"delay"`         // ms
+	RunningSince int64           `json:"running_since"` // ms since 1970
+	Content      json.RawMessage `json:"content"`
+}
+
+// serveDelayedList answers what the asking user has scheduled, the next one first.
+func (f *Front) serveDelayedList(w http.ResponseWriter, r *http.Request) {
+	who, err := f.authenticate(r)
+	if err != nil {
+		f.fail(w, r, err)
+		return
+	}
+	list, err := f.stored.of(r.Context(), who.user)
+	if err != nil {
+		f.log.Error().Err(err).Msg("The delayed events can't be listed")
+		f.answer(w, mautrix.MUnknown.WithMessage("The delayed events can't be read"))
+		return
+	}
+	slices.SortFunc(list, compareDue)
+	answer := make([]listed, 0, len(list))
+	for _, d := range list {
+		answer = append(answer, listed{d.id, d.room, d.eventType, d.stateKey, d.delay.Milliseconds(), d.since.UnixMilli(), d.content})
+	}
+	exhttp.WriteJSONResponse(w, http.StatusOK, map[string]any{"delayed_events": answer})
+}
+
+// parseDelay reads the delay, in milliseconds.
+func parseDelay(values []string) (time.Duration, error) {
+	if len(values) != 1 {
+		return 0, mautrix.MInvalidParam.WithMessage("One delay is needed")
+	}
+	ms, err := strconv.ParseInt(values[0], 10, 64)
+	switch {
+	case err != nil && !errors.Is(err, strconv.ErrRange), ms <= 0:
+		return 0, mautrix.MInvalidParam.WithMessage("The delay must be a positive number of milliseconds")
+	case err != nil, ms > maxDelay.Milliseconds():
+		return 0, mautrix.MUnknown.WithMessage("The delay is longer than this server allows").WithStatus(http.StatusBadRequest).
+			WithExtraField(delayedErrCode, delayTooLong).WithExtraField(delayedMaxDelay, maxDelay.Milliseconds())
+	}
+	return time.Duration(ms) * time.Millisecond, nil
+}
+
+// parseAction reads the body of the older form of MSC4140, where the action isn't in the path.
+func parseAction(text []byte) (string, error) {
+	var body struct {
+		Action string `json:"action"`
+	}
+	if err := json.Unmarshal(text, &body); err != nil {
+		return "", mautrix.MNotJSON.WithMessage("The body is no valid JSON object")
+	}
+	if !slices.Contains([]string{actionRestart, actionSend, actionCancel}, body.Action) {
+		return "", mautrix.MInvalidParam.WithMessage("The action must be restart, send or cancel")
+	}
+	return body.Action, nil
+}
+
+// bodyLimit is how long a client may take to send a body that we read ourselves.
+const bodyLimit = 20 * time.Second
+
+// readBody reads a request's body of at most limit bytes.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyLimit))
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return nil, errTooLarge
+	case err != nil:
+		return nil, mautrix.MUnknown.WithMessage("The body did not arrive").WithStatus(http.StatusBadRequest)
+	}
+	_ = control.SetReadDeadline(time.Time{}) // else the server would take the client for gone
+	return text, nil
+}
+
+// parseContent checks the content of an event and takes the white space out.
+func parseContent(text []byte) ([]byte, error) {
+	var compact bytes.Buffer
+	if !utf8.Valid(text) || json.Compact(&compact, text) != nil {
+		return nil, mautrix.MNotJSON.WithMessage("The body is no valid JSON")
+	}
+	if compact.Bytes()[0] != '{' {
+		return nil, mautrix.MBadJSON.WithMessage("The body is no JSON object")
+	}
+	return compact.Bytes(), nil
+}
+
+// sendDelayed sends an event as the user who scheduled it. The delay id is the transaction id, so that an event whose answer was
+// lost isn't seen twice. Its error is refused when another attempt would be in vain.
+func (f *Front) sendDelayed(ctx context.Context, d *delayed) error {
+	path := "/_matrix/client/v3/rooms/" + url.PathEscape(d.room.String())
+	if d.stateKey != nil {
+		path += "/state/" + url.PathEscape(d.eventType) + "/" + url.PathEscape(*d.stateKey)
+	} else {
+		path += "/send/" + url.PathEscape(d.eventType) + "/" + url.PathEscape(d.id)
+	}
+	if d.query != "" {
+		path += "?" + d.query
+	}
+	err := exchange(ctx, f.client, http.MethodPut, f.upstream.String()+path, d.token, json.RawMessage(d.content), nil)
+	var answered mautrix.RespError
+	if !errors.As(err, &answered) {
+		return withoutURL(err)
+	}
+	switch {
+	case answered.StatusCode == http.StatusTooManyRequests:
+		return later{answered, retryAfter(answered)}
+	case answered.StatusCode/100 == 4 && answered.StatusCode != http.StatusRequestTimeout:
+		return refused{answered}
+	}
+	return answered
+}
+
+// withoutURL removes the URL from a client's error: its path holds a delay id.
+func withoutURL(err error) error {
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		return failed.Err
+	}
+	return err
+}
+
+func retryAfter(e mautrix.RespError) time.Duration {
+	ms, _ := e.ExtraData["retry_after_ms"].(float64)
+	if !(ms >= 0 && ms < float64(maxDelay.Milliseconds())) {
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
+}

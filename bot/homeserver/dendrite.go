@@ -1,0 +1,273 @@
+package homeserver
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.yaml.in/yaml/v3"
+)
+
+// Networks that Dendrite must not be talked into contacting, unless the configuration names others.
+var defaultDenyNetworks = []string{
+	"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/3",
+	"::/127", "64:ff9b::/96", "fc00::/7", "fe80::/10", "ff00::/8",
+}
+
+// Dendrite's own default leaves IPv6 out.
+var defaultAllowNetworks = []string{"0.0.0.0/0", "::/0"}
+
+// systemRoots are the places where distributions keep the bundle of certificate authorities.
+var systemRoots = []string{
+	"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+	"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
+}
+
+var serverNamePattern = regexp.MustCompile(`^(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z.-]{1,255})(:[0-9]{1,5})?$`)
+
+// DendriteConfig is what a Dendrite is made of. Dir, ServerName and ClientPort are required.
+type DendriteConfig struct {
+	// Dir holds everything of Dendrite's: its configuration, signing key, databases and media. It is made when missing.
+	Dir string
+	// ServerName is the part of user ids after the colon. It can't be changed once there are accounts.
+	ServerName string
+	// ClientPort is the TCP port of 127.0.0.1 on which Dendrite serves plain HTTP: both APIs, and its administration.
+	ClientPort int
+	// RegistrationSecret is what [Register] needs. "": no accounts can be made.
+	RegistrationSecret string
+	// TurnURIs and TurnSecret are what clients are told about TURN servers. Empty: nothing.
+	TurnURIs   []string
+	TurnSecret string
+	// AllowNetworks and DenyNetworks bound, in CIDR notation, where Dendrite connects to for federation; deny goes first. nil: every
+	// public address and no private one. An empty, non-nil DenyNetworks denies nothing.
+	AllowNetworks, DenyNetworks []string
+	// BcryptCost is that of password hashes, 4 to 31. 0: 10. Tests take 4.
+	BcryptCost int
+	// NoRateLimits lifts the limit of about 40 requests a second for each device. For tests.
+	NoRateLimits bool
+	// CAFile holds certificate authorities (PEM) that Dendrite trusts besides the system's. "": none.
+	CAFile string
+	Log    zerolog.Logger
+}
+
+// Dendrite is the configuration of one Dendrite. It runs nothing itself.
+type Dendrite struct {
+	cfg    DendriteConfig
+	client *http.Client
+}
+
+// NewDendrite checks a configuration. It writes nothing yet.
+func NewDendrite(cfg DendriteConfig) (*Dendrite, error) {
+	switch {
+	case cfg.Dir == "":
+		return nil, errors.New("dendrite: a folder is needed")
+	case len(cfg.ServerName) > 230 || !serverNamePattern.MatchString(cfg.ServerName):
+		return nil, fmt.Errorf("dendrite: %q is no server name", cfg.ServerName)
+	case cfg.ClientPort < 1 || cfg.ClientPort > 65535:
+		return nil, fmt.Errorf("dendrite: %d is no port", cfg.ClientPort)
+	case cfg.BcryptCost != 0 && (cfg.BcryptCost < 4 || cfg.BcryptCost > 31):
+		return nil, fmt.Errorf("dendrite: bcrypt cost %d is not between 4 and 31", cfg.BcryptCost)
+	case len(cfg.TurnURIs) > 0 && cfg.TurnSecret == "":
+		return nil, errors.New("dendrite: TURN servers without a secret")
+	}
+	for _, list := range [][]string{cfg.AllowNetworks, cfg.DenyNetworks} {
+		for _, network := range list {
+			if _, _, err := net.ParseCIDR(network); err != nil {
+				return nil, fmt.Errorf("dendrite: %w", err)
+			}
+		}
+	}
+	if cfg.BcryptCost == 0 {
+		cfg.BcryptCost = 10
+	}
+	if cfg.AllowNetworks == nil {
+		cfg.AllowNetworks = defaultAllowNetworks
+	}
+	if cfg.DenyNetworks == nil {
+		cfg.DenyNetworks = defaultDenyNetworks
+	}
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("dendrite: %w", err)
+	}
+	cfg.Dir = dir
+	return &Dendrite{cfg: cfg, client: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}, nil
+}
+
+// URL is where Dendrite serves plain HTTP, without a slash at the end.
+func (d *Dendrite) URL() string {
+	return "http://" + d.address()
+}
+
+func (d *Dendrite) address() string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(d.cfg.ClientPort))
+}
+
+// Command writes the configuration, and the signing key when there is none, and returns the command that runs program. The command
+// is not started.
+func (d *Dendrite) Command(program string) (*exec.Cmd, error) {
+	if err := os.MkdirAll(d.cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make Dendrite's folder: %w", err)
+	}
+	if err := d.ensureKey(); err != nil {
+		return nil, fmt.Errorf("make Dendrite's signing key: %w", err)
+	}
+	text, err := yaml.Marshal(d.settings())
+	if err != nil {
+		return nil, fmt.Errorf("write Dendrite's configuration: %w", err)
+	}
+	path := d.path("dendrite.yaml")
+	if err := writeFile(path, text); err != nil {
+		return nil, fmt.Errorf("write Dendrite's configuration: %w", err)
+	}
+	cmd := exec.Command(program, "-config", path, "-http-bind-address", d.address())
+	cmd.Dir = d.cfg.Dir
+	cmd.Env = os.Environ()
+	if d.cfg.CAFile != "" {
+		bundle, err := d.writeRoots()
+		if err != nil {
+			return nil, fmt.Errorf("gather the certificates that Dendrite trusts: %w", err)
+		}
+		cmd.Env = append(cmd.Env, "SSL_CERT_FILE="+bundle)
+	}
+	return cmd, nil
+}
+
+// Ready returns nil once Dendrite answers under its own name. Anything else that has got hold of the port is an error.
+func (d *Dendrite) Ready(ctx context.Context) error {
+	var server struct {
+		Name string `json:"server_name"`
+	}
+	if err := exchange(ctx, d.client, http.MethodGet, d.URL()+"/_matrix/key/v2/server", "", nil, &server); err != nil {
+		return fmt.Errorf("ask Dendrite: %w", err)
+	}
+	if server.Name != d.cfg.ServerName {
+		return fmt.Errorf("ask Dendrite: port %d belongs to another homeserver", d.cfg.ClientPort)
+	}
+	return nil
+}
+
+func (d *Dendrite) path(name string) string { return filepath.Join(d.cfg.Dir, name) }
+
+// tree is a part of Dendrite's YAML.
+type tree = map[string]any
+
+func (d *Dendrite) settings() tree {
+	database := func(name string) tree {
+		return tree{"connection_string": "file:" + d.path(name+".db"), "max_open_conns": 10, "max_idle_conns": 2, "conn_max_lifetime": -1}
+	}
+	client := tree{
+		"registration_disabled":      true,
+		"guests_disabled":            true,
+		"registration_shared_secret": d.cfg.RegistrationSecret,
+		"rate_limiting":              tree{"enabled": !d.cfg.NoRateLimits, "threshold": 20, "cooloff_ms": 500},
+	}
+	if len(d.cfg.TurnURIs) > 0 {
+		client["turn"] = tree{"turn_user_lifetime": "24h", "turn_uris": d.cfg.TurnURIs, "turn_shared_secret": d.cfg.TurnSecret}
+	}
+	return tree{
+		"version": 2,
+		"global": tree{
+			"server_name":                    d.cfg.ServerName,
+			"private_key":                    d.path("matrix_key.pem"),
+			"trusted_third_party_id_servers": []string{},
+			"presence":                       tree{"enable_inbound": false, "enable_outbound": false},
+			"report_stats":                   tree{"enabled": false},
+			"server_notices":                 tree{"enabled": false},
+			"metrics":                        tree{"enabled": false},
+			"cache":                          tree{"max_size_estimated": "64mb", "max_age": "1h"},
+			"jetstream":                      tree{"storage_path": d.path("jetstream"), "topic_prefix": "Dendrite"},
+			"well_known_server_name":         "",
+			"well_known_client_name":         "",
+			"disable_federation":             false,
+		},
+		"client_api": client,
+		"federation_api": tree{
+			"database":               database("federationapi"),
+			"disable_tls_validation": false,
+			"send_max_retries":       16,
+			"prefer_direct_fetch":    true,
+			"key_perspectives":       []any{}, // the default asks matrix.org
+			"deny_networks":          d.cfg.DenyNetworks,
+			"allow_networks":         d.cfg.AllowNetworks,
+		},
+		"media_api": tree{
+			"database": database("mediaapi"), "base_path": d.path("media"), "max_file_size_bytes": maxMedia,
+			"dynamic_thumbnails": false, "max_thumbnail_generators": 2,
+		},
+		"sync_api": tree{
+			"database": database("syncapi"), "real_ip_header": "X-Forwarded-For", // the front sets it
+			"search": tree{"enabled": false},
+		},
+		"user_api":    tree{"account_database": database("userapi"), "bcrypt_cost": d.cfg.BcryptCost, "worker_count": 4},
+		"room_server": tree{"database": database("roomserver")},
+		"key_server":  tree{"database": database("keyserver")},
+		"relay_api":   tree{"database": database("relayapi")},
+		"mscs":        tree{"mscs": []string{}, "database": database("mscs")},
+		"logging":     []tree{{"type": "std", "level": "warn"}},
+	}
+}
+
+// ensureKey makes the key that signs this server's events. Other servers remember it: it must never be lost.
+func (d *Dendrite) ensureKey() error {
+	path := d.path("matrix_key.pem")
+	if _, err := os.Stat(path); err == nil || !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	seed := make([]byte, 32)
+	_, _ = rand.Read(seed) // never fails
+	return writeFile(path, pem.EncodeToMemory(&pem.Block{
+		Type: "MATRIX PRIVATE KEY", Headers: map[string]string{"Key-ID": "ed25519:" + rand.Text()[:6]}, Bytes: seed,
+	}))
+}
+
+// writeRoots joins the system's certificate authorities and ours: the variable that names ours makes Go forget the system's.
+func (d *Dendrite) writeRoots() (string, error) {
+	bundle, err := os.ReadFile(d.cfg.CAFile)
+	if err != nil {
+		return "", err
+	}
+	places := systemRoots
+	if configured := os.Getenv("SSL_CERT_FILE"); configured != "" {
+		places = []string{configured}
+	}
+	for _, place := range places {
+		if text, err := os.ReadFile(place); err == nil {
+			bundle = append(append(bundle, '\n'), text...)
+			break
+		}
+	}
+	path := d.path("roots.pem")
+	return path, writeFile(path, bundle)
+}
+
+// writeFile replaces a file in one step, readable for our user alone, and sees to it that it survives a power cut.
+func writeFile(path string, text []byte) error {
+	half, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(half.Name())
+	_, err = half.Write(text)
+	if err == nil {
+		err = half.Sync()
+	}
+	if err2 := half.Close(); err == nil {
+		err = err2
+	}
+	if err == nil {
+		err = os.Rename(half.Name(), path)
+	}
+	return err
+}

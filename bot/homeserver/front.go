@@ -1,0 +1,386 @@
+package homeserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	stdlog "log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.mau.fi/util/dbutil"
+	"go.mau.fi/util/exhttp"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+)
+
+// Sizes, in bytes.
+const (
+	maxMedia   = 50 << 20 // an upload
+	maxRequest = 16 << 20 // any other request: a federation transaction of 50 events and 100 EDUs has up to 10 MiB
+	maxEvent   = 64 << 10 // one event
+	maxAnswer  = 1 << 20  // what we read ourselves from the homeserver
+	maxToken   = 4 << 10
+)
+
+// upstreamLimit is how long the homeserver may take to answer a request of our own.
+const upstreamLimit = 30 * time.Second
+
+// FrontConfig is what a Front is made of. All but Transports are required.
+type FrontConfig struct {
+	// Upstream is the homeserver itself, such as http://127.0.0.1:8008.
+	Upstream *url.URL
+	// ServerName is that of the homeserver.
+	ServerName string
+	// PublicURL is where clients and other homeservers reach the front, such as https://matrix.example.org.
+	PublicURL string
+	// Transports are the URLs of the LiveKit authorisation services that clients are told to use, the preferred one first. nil: none.
+	Transports []string
+	// DB is where scheduled events are kept, opened by migrations.OpenHub. The front does not close it.
+	DB  *dbutil.Database
+	Log zerolog.Logger
+}
+
+// Front stands before a homeserver. It is an http.Handler. Delayed events are served while [Front.Run] runs; before and after,
+// clients get status 503 for them.
+//
+// A delayed event is lost when its access token ends before it is due, by logging out or because the homeserver's tokens expire.
+type Front struct {
+	upstream  *url.URL
+	wellKnown map[string]any // what each path below /.well-known/matrix/ answers
+	transport []transport
+	proxy     *httputil.ReverseProxy
+	client    *http.Client // to the homeserver
+	schedule  *scheduler
+	stored    store
+	log       zerolog.Logger
+}
+
+// transport is one RTC transport as clients are told (MSC4143, MSC4195).
+type transport struct {
+	Type       string `json:"type"`
+	ServiceURL string `json:"livekit_service_url"`
+}
+
+// NewFront checks a configuration. It starts nothing.
+func NewFront(cfg FrontConfig) (*Front, error) {
+	if cfg.Upstream == nil || cfg.Upstream.Host == "" || !slices.Contains([]string{"http", "https"}, cfg.Upstream.Scheme) {
+		return nil, errors.New("homeserver front: the upstream must be an http or https URL")
+	}
+	public, err := url.Parse(strings.TrimSuffix(cfg.PublicURL, "/"))
+	if err != nil || public.Hostname() == "" || !slices.Contains([]string{"http", "https"}, public.Scheme) || public.Path != "" {
+		return nil, fmt.Errorf("homeserver front: %q is no public URL such as https://matrix.example.org", cfg.PublicURL)
+	}
+	if !serverNamePattern.MatchString(cfg.ServerName) {
+		return nil, fmt.Errorf("homeserver front: %q is no server name", cfg.ServerName)
+	}
+	if cfg.DB == nil {
+		return nil, errors.New("homeserver front: the database is missing")
+	}
+	f := &Front{
+		upstream:  &url.URL{Scheme: cfg.Upstream.Scheme, Host: cfg.Upstream.Host},
+		transport: []transport{},
+		log:       cfg.Log,
+	}
+	for _, service := range cfg.Transports {
+		if u, err := url.Parse(service); err != nil || u.Host == "" {
+			return nil, fmt.Errorf("homeserver front: %q is no URL of an authorisation service", service)
+		}
+		f.transport = append(f.transport, transport{"livekit", service})
+	}
+	port := public.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[public.Scheme]
+	}
+	f.wellKnown = map[string]any{
+		"/.well-known/matrix/client": map[string]any{
+			"m.homeserver":                map[string]string{"base_url": public.String()},
+			"org.matrix.msc4143.rtc_foci": f.transport,
+		},
+		"/.well-known/matrix/server": map[string]string{"m.server": net.JoinHostPort(public.Hostname(), port)},
+	}
+	// No environment proxy, no compression of our own, no limit on the time to the first byte: /sync waits.
+	wire := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 5 * time.Second,
+		MaxIdleConns:        256,
+		MaxIdleConnsPerHost: 256,
+		IdleConnTimeout:     60 * time.Second,
+		DisableCompression:  true,
+	}
+	f.client = &http.Client{
+		Transport:     wire,
+		Timeout:       upstreamLimit,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	f.proxy = &httputil.ReverseProxy{
+		Transport:     wire,
+		FlushInterval: -1,
+		Rewrite:       f.rewrite,
+		ErrorHandler:  f.proxyError,
+		ErrorLog:      stdlog.New(io.Discard, "", 0), // it says when a client has gone
+	}
+	f.stored = store{cfg.DB}
+	f.schedule = newScheduler(f.stored, f.sendDelayed, cfg.Log)
+	return f, nil
+}
+
+// Run sends delayed events when they are due, beginning with those that fell due while nothing ran. It returns nil after ctx has
+// ended and what was being sent has been sent, which takes five seconds at most. It is called once.
+func (f *Front) Run(ctx context.Context) error {
+	defer f.client.CloseIdleConnections()
+	return f.schedule.run(ctx)
+}
+
+// ServeHTTP implements http.Handler.
+func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path, err := parsePath(r.URL.EscapedPath())
+	if err != nil {
+		f.answer(w, mautrix.MUnrecognized.WithMessage("Unknown path").WithStatus(http.StatusNotFound))
+		return
+	}
+	if known, ok := f.wellKnown[r.URL.Path]; ok {
+		f.own(w, r, map[string]http.HandlerFunc{http.MethodGet: func(w http.ResponseWriter, _ *http.Request) {
+			exhttp.WriteJSONResponse(w, http.StatusOK, known)
+		}})
+		return
+	}
+	target, query := path.target(), r.URL.Query()
+	if r.Method == http.MethodPut && query.Has(delayParameter) && target.kind != targetSend {
+		target.kind = targetForeign // a homeserver that ignores the delay would send at once
+	}
+	switch target.kind {
+	case targetForeign:
+		f.answer(w, mautrix.MUnrecognized.WithMessage("Unknown path").WithStatus(http.StatusNotFound))
+	case targetVersions:
+		f.own(w, r, map[string]http.HandlerFunc{http.MethodGet: f.serveVersions})
+	case targetTransports:
+		f.own(w, r, map[string]http.HandlerFunc{http.MethodGet: f.serveTransports})
+	case targetDelayedList:
+		f.own(w, r, map[string]http.HandlerFunc{http.MethodGet: f.serveDelayedList})
+	case targetDelayed:
+		f.own(w, r, map[string]http.HandlerFunc{http.MethodPost: func(w http.ResponseWriter, r *http.Request) {
+			f.serveDelayed(w, r, target)
+		}})
+	case targetSend:
+		if query.Has(delayParameter) && r.Method == http.MethodPut {
+			f.serveSchedule(w, r, target, query)
+			return
+		}
+		f.pass(w, r, maxRequest)
+	case targetUpload:
+		f.pass(w, r, maxMedia)
+	default:
+		f.pass(w, r, maxRequest)
+	}
+}
+
+// own serves a path of ours: the methods given, and what browsers ask before they use them.
+func (f *Front) own(w http.ResponseWriter, r *http.Request, methods map[string]http.HandlerFunc) {
+	handler := methods[r.Method]
+	if r.Method == http.MethodHead {
+		handler = methods[http.MethodGet]
+	}
+	switch {
+	case handler != nil:
+		handler(w, r)
+	case r.Method == http.MethodOptions:
+		exhttp.AddCORSHeaders(w)
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		f.answer(w, mautrix.MUnrecognized.WithMessage("Unknown method").WithStatus(http.StatusMethodNotAllowed))
+	}
+}
+
+// pass hands a request to the homeserver.
+func (f *Front) pass(w http.ResponseWriter, r *http.Request, limit int64) {
+	if r.ContentLength > limit {
+		f.answer(w, errTooLarge)
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
+	f.proxy.ServeHTTP(w, r)
+}
+
+var errTooLarge = mautrix.MTooLarge.WithMessage("The request is too large").WithStatus(http.StatusRequestEntityTooLarge)
+
+// rewrite directs a request to the homeserver. Path, query and host stay as they were, since other servers' signatures cover them.
+func (f *Front) rewrite(p *httputil.ProxyRequest) {
+	p.Out.URL.Scheme, p.Out.URL.Host = f.upstream.Scheme, f.upstream.Host
+	p.Out.URL.RawQuery = p.In.URL.RawQuery
+	p.Out.Host = p.In.Host
+	p.SetXForwarded() // what the client claimed about itself has been removed
+}
+
+func (f *Front) proxyError(w http.ResponseWriter, r *http.Request, err error) {
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		f.answer(w, errTooLarge)
+	case r.Context().Err() != nil: // the client has gone
+		w.WriteHeader(http.StatusBadGateway)
+	default:
+		f.log.Debug().Err(err).Msg("The homeserver can't be reached")
+		f.answer(w, errUnreachable)
+	}
+}
+
+var errUnreachable = mautrix.MUnknown.WithMessage("The homeserver can't be reached at the moment").WithStatus(http.StatusBadGateway)
+
+// answer writes an error as Matrix wants it.
+func (f *Front) answer(w http.ResponseWriter, err mautrix.RespError) {
+	err.Write(w)
+}
+
+// fail writes any error: a refusal as it is, anything else as the homeserver's absence.
+func (f *Front) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var refused mautrix.RespError
+	if errors.As(err, &refused) {
+		f.answer(w, refused)
+		return
+	}
+	if r.Context().Err() == nil {
+		f.log.Debug().Err(err).Msg("The homeserver can't be asked")
+	}
+	f.answer(w, errUnreachable)
+}
+
+// serveVersions answers what the homeserver answers, and announces what the front adds.
+func (f *Front) serveVersions(w http.ResponseWriter, r *http.Request) {
+	var versions map[string]json.RawMessage
+	if err := f.ask(r, "/_matrix/client/versions", r.Header.Get("Authorization"), &versions); err != nil {
+		f.fail(w, r, err)
+		return
+	}
+	answer, err := addFeatures(versions)
+	if err != nil {
+		f.fail(w, r, err)
+		return
+	}
+	exhttp.WriteJSONResponse(w, http.StatusOK, answer)
+}
+
+func addFeatures(versions map[string]json.RawMessage) (map[string]json.RawMessage, error) {
+	features := make(map[string]json.RawMessage)
+	if text, ok := versions["unstable_features"]; ok {
+		if err := json.Unmarshal(text, &features); err != nil || features == nil {
+			features = make(map[string]json.RawMessage)
+		}
+	}
+	features["org.matrix.msc4140"] = json.RawMessage("true")
+	features["org.matrix.msc4143"] = json.RawMessage("true")
+	text, err := json.Marshal(features)
+	if err != nil {
+		return nil, errors.New("the homeserver's versions are no valid JSON")
+	}
+	if versions == nil {
+		versions = make(map[string]json.RawMessage)
+	}
+	versions["unstable_features"] = text
+	return versions, nil
+}
+
+func (f *Front) serveTransports(w http.ResponseWriter, r *http.Request) {
+	if _, err := f.authenticate(r); err != nil {
+		f.fail(w, r, err)
+		return
+	}
+	exhttp.WriteJSONResponse(w, http.StatusOK, map[string]any{"rtc_transports": f.transport})
+}
+
+// identity is who makes a request.
+type identity struct {
+	user   id.UserID
+	device id.DeviceID
+	token  string
+}
+
+// authenticate asks the homeserver whose token a request carries.
+func (f *Front) authenticate(r *http.Request) (identity, error) {
+	token, err := accessToken(r)
+	if err != nil {
+		return identity{}, err
+	}
+	var who struct {
+		UserID   id.UserID   `json:"user_id"`
+		DeviceID id.DeviceID `json:"device_id"`
+	}
+	if err := f.ask(r, "/_matrix/client/v3/account/whoami", "Bearer "+token, &who); err != nil {
+		var refused mautrix.RespError
+		if errors.As(err, &refused) && !slices.Contains([]int{401, 403, 429}, refused.StatusCode) {
+			err = errUnreachable // what else is wrong with that path is none of the client's business
+		}
+		return identity{}, err
+	}
+	if _, _, err := who.UserID.Parse(); err != nil || len(who.UserID) > id.UserIDMaxLength {
+		return identity{}, errors.New("the homeserver does not say whose token it is")
+	}
+	return identity{who.UserID, who.DeviceID, token}, nil
+}
+
+// accessToken takes the token out of a request (Client-Server API, "Client authentication").
+func accessToken(r *http.Request) (string, error) {
+	token := r.URL.Query().Get("access_token")
+	if header := r.Header.Get("Authorization"); header != "" {
+		scheme, rest, _ := strings.Cut(header, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return "", mautrix.MMissingToken.WithMessage("The Authorization header has no bearer token").WithStatus(http.StatusUnauthorized)
+		}
+		token = strings.TrimSpace(rest)
+	}
+	switch {
+	case token == "":
+		return "", mautrix.MMissingToken.WithMessage("Missing access token").WithStatus(http.StatusUnauthorized)
+	case len(token) > maxToken || strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }):
+		return "", mautrix.MUnknownToken.WithMessage("Unknown access token").WithStatus(http.StatusUnauthorized)
+	}
+	return token, nil
+}
+
+// ask makes a GET request of our own on behalf of a client.
+func (f *Front) ask(r *http.Request, path, authorization string, answer any) error {
+	ctx, cancel := context.WithTimeout(r.Context(), upstreamLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.upstream.String()+path, nil)
+	if err != nil {
+		return err
+	}
+	req.Host = r.Host
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
+	if client, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		req.Header.Set("X-Forwarded-For", client)
+	}
+	res, err := f.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		refused := refusal(res, text)
+		if res.StatusCode >= 500 {
+			refused = errUnreachable
+		}
+		if after := res.Header.Get("Retry-After"); after != "" {
+			refused = refused.WithExtraHeader("Retry-After", after)
+		}
+		return refused
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return errors.New("the homeserver's answer is no valid JSON")
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+package homeserver
+
+import (
+	"errors"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// targetKind is what the front does with a request.
+type targetKind int
+
+const (
+	targetForeign     targetKind = iota // not for the homeserver
+	targetPass                          // the homeserver's
+	targetUpload                        // the homeserver's, and large
+	targetVersions                      // GET /versions
+	targetTransports                    // GET …/rtc/transports (MSC4143)
+	targetSend                          // PUT /rooms/{room}/send or state: delayed if the query says so (MSC4140)
+	targetDelayedList                   // GET …/delayed_events
+	targetDelayed                       // POST …/delayed_events/{id}[/{action}]
+)
+
+// The unstable names of MSC4140.
+const (
+	delayParameter    = "org.matrix.msc4140.delay"
+	delayedErrCode    = "org.matrix.msc4140.errcode"
+	delayedMaxDelay   = "org.matrix.msc4140.max_delay"
+	delayedMaxReached = "M_MAX_DELAYED_EVENTS_EXCEEDED"
+	delayTooLong      = "M_MAX_DELAY_EXCEEDED"
+)
+
+// maxIdentifier is how long room ids, event types, state keys and transaction ids may be, in bytes.
+const maxIdentifier = 255
+
+var versionPattern = regexp.MustCompile(`^(r0|v[0-9]{1,2}|unstable)$`)
+
+// target is what a path asks for.
+type target struct {
+	kind            targetKind
+	room, eventType string
+	stateKey        *string // nil: no state event
+	txn             string
+	delayID         string
+	action          string // "" : it is in the body
+}
+
+// path is the parts of a URL's path, each decoded.
+type path []string
+
+// parsePath takes an escaped path apart. It refuses what different servers understand differently: a request must not look harmless
+// here and reach the homeserver's administration there.
+func parsePath(escaped string) (path, error) {
+	rest, ok := strings.CutPrefix(escaped, "/")
+	if !ok {
+		return nil, errors.New("the path has no slash in front")
+	}
+	parts := strings.Split(rest, "/")
+	for i, part := range parts {
+		decoded, err := url.PathUnescape(part)
+		if err != nil {
+			return nil, errors.New("the path is wrongly escaped")
+		}
+		for inner := range strings.FieldsFuncSeq(decoded, func(c rune) bool { return c == '/' || c == '\\' }) {
+			if inner == "." || inner == ".." {
+				return nil, errors.New("the path has dots for folders")
+			}
+		}
+		parts[i] = decoded
+	}
+	return parts, nil
+}
+
+// target says what a path asks for.
+func (p path) target() target {
+	if len(p) < 3 || p[0] != "_matrix" {
+		return target{}
+	}
+	if (p[1] == "media" && len(p) >= 4 && p[3] == "upload") || (p[1] == "client" && len(p) >= 5 && p[3] == "media" && p[4] == "upload") {
+		return target{kind: targetUpload}
+	}
+	if p[1] != "client" {
+		return target{kind: targetPass}
+	}
+	rest := p[2:]
+	switch {
+	case len(rest) == 1 && rest[0] == "versions":
+		return target{kind: targetVersions}
+	case rest.is("unstable", "org.matrix.msc4143", "rtc", "transports"), rest.is("v1", "rtc", "transports"):
+		return target{kind: targetTransports}
+	case len(rest) >= 3 && path(rest[:3]).is("unstable", "org.matrix.msc4140", "delayed_events"):
+		return delayedTarget(rest[3:])
+	case len(rest) >= 5 && versionPattern.MatchString(rest[0]) && rest[1] == "rooms":
+		return roomTarget(rest[2:])
+	}
+	return target{kind: targetPass}
+}
+
+func (p path) is(parts ...string) bool {
+	if len(p) != len(parts) {
+		return false
+	}
+	for i := range p {
+		if p[i] != parts[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// delayedTarget reads what follows …/delayed_events.
+func delayedTarget(rest path) target {
+	switch {
+	case len(rest) == 0:
+		return target{kind: targetDelayedList}
+	case rest[0] == "" || len(rest[0]) > maxIdentifier || len(rest) > 2:
+		return target{}
+	case len(rest) == 1:
+		return target{kind: targetDelayed, delayID: rest[0]}
+	case rest[1] == "restart" || rest[1] == "send" || rest[1] == "cancel":
+		return target{kind: targetDelayed, delayID: rest[0], action: rest[1]}
+	}
+	return target{}
+}
+
+// roomTarget reads what follows /rooms/: {room}/state/{type}[/[{key}]] or {room}/send/{type}/{txn}.
+func roomTarget(rest path) target {
+	t := target{kind: targetSend, room: rest[0], eventType: rest[2]}
+	switch {
+	case rest[1] == "send" && len(rest) == 4 && rest[3] != "":
+		t.txn = rest[3]
+	case rest[1] == "state" && len(rest) == 3:
+		t.stateKey = new(string)
+	case rest[1] == "state" && len(rest) == 4:
+		t.stateKey = &rest[3]
+	default:
+		return target{kind: targetPass}
+	}
+	long := len(t.room) > maxIdentifier || len(t.eventType) > maxIdentifier || len(t.txn) > maxIdentifier ||
+		t.stateKey != nil && len(*t.stateKey) > maxIdentifier
+	if long || t.eventType == "" || !strings.HasPrefix(t.room, "!") {
+		return target{kind: targetPass}
+	}
+	return t
+}

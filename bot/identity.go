@@ -1,0 +1,150 @@
+package bot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+)
+
+// recoveryFile, in the data folder, holds the recovery key: what the account's cross-signing identity can be had back with.
+const recoveryFile = "recovery-key"
+
+// openIdentity makes the account's cross-signing identity, or loads it with the recovery key, and signs our device with it. It comes
+// before the first Olm message, since such a message carries the signature.
+func (b *Bot) openIdentity(ctx context.Context) error {
+	self := b.device()
+	published, err := b.publishedMasterKey(ctx, self.User)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(b.cfg.DataDir, recoveryFile)
+	recovery, err := readRecoveryKey(path)
+	if err != nil {
+		return err
+	}
+	switch {
+	case published == "":
+		err = b.makeIdentity(ctx, path)
+	case recovery == "":
+		return fmt.Errorf("%w: %s has an identity that was made elsewhere, and the file %s is not there. Copy it from the data folder that "+
+			"the window had before, or write the account's recovery key to it. If that is lost, make a new account for the window",
+			ErrIdentity, self.User, path)
+	default:
+		err = b.loadIdentity(ctx, recovery, published, path)
+	}
+	if err != nil {
+		return err
+	}
+	// The store then knows our own keys and devices as it knows other people's.
+	if _, err := b.mach.FetchKeys(ctx, []id.UserID{self.User}, true); err != nil {
+		return fmt.Errorf("ask for the own keys: %w", err)
+	}
+	return nil
+}
+
+func (b *Bot) publishedMasterKey(ctx context.Context, user id.UserID) (id.Ed25519, error) {
+	answer, err := b.client.QueryKeys(ctx, &mautrix.ReqQueryKeys{
+		DeviceKeys: mautrix.DeviceKeysRequest{user: mautrix.DeviceIDList{}},
+	})
+	if err != nil {
+		return "", fmt.Errorf("ask for the own identity: %w", err)
+	}
+	key := answer.MasterKeys[user]
+	return key.FirstKey(), nil
+}
+
+// makeIdentity makes and publishes the identity. The recovery key is on the disk before anything is published: whatever interrupts this,
+// the next start either finds nothing published, or can load what is.
+func (b *Bot) makeIdentity(ctx context.Context, path string) error {
+	key, err := b.mach.SSSS.GenerateAndUploadKey(ctx, "")
+	if err != nil {
+		return fmt.Errorf("make the recovery key: %w", err)
+	}
+	if err := writePrivate(path, key.RecoveryKey()+"\n"); err != nil {
+		return fmt.Errorf("write the recovery key: %w", err)
+	}
+	keys, err := b.mach.GenerateCrossSigningKeys()
+	if err != nil {
+		return fmt.Errorf("make the identity: %w", err)
+	}
+	if err := b.mach.UploadCrossSigningKeysToSSSS(ctx, key, keys); err != nil {
+		return fmt.Errorf("store the identity: %w", err)
+	}
+	if err := b.mach.SSSS.SetDefaultKeyID(ctx, key.ID); err != nil {
+		return fmt.Errorf("store the identity: %w", err)
+	}
+	err = b.mach.PublishCrossSigningKeys(ctx, keys, func(answer *mautrix.RespUserInteractive) any {
+		return &mautrix.ReqUIAuthLogin{
+			BaseAuthData: mautrix.BaseAuthData{Type: mautrix.AuthTypePassword, Session: answer.Session},
+			User:         b.UserID().String(), Password: b.cfg.Password,
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("publish the identity: %w", err)
+	}
+	if err := b.mach.SignOwnDevice(ctx, b.mach.OwnIdentity()); err != nil {
+		return fmt.Errorf("sign the own device: %w", err)
+	}
+	if err := b.mach.SignOwnMasterKey(ctx); err != nil {
+		return fmt.Errorf("sign the own identity: %w", err)
+	}
+	b.log.Info().Str("file", path).Msg("The account's identity was made. Keep a copy of its recovery key in a safe place")
+	return nil
+}
+
+// loadIdentity gets the private keys, which mautrix keeps in memory only, and signs our device.
+func (b *Bot) loadIdentity(ctx context.Context, recovery string, published id.Ed25519, path string) error {
+	if err := b.mach.VerifyWithRecoveryKey(ctx, recovery); err != nil {
+		if transient(err) {
+			return fmt.Errorf("load the identity: %w", err)
+		}
+		return fmt.Errorf("%w: the key in %s does not open the identity of %s (%w)", ErrIdentity, path, b.UserID(), short(err))
+	}
+	if own := b.mach.CrossSigningKeys.PublicKeys().MasterKey; own != published {
+		return fmt.Errorf("%w: the key in %s opens an identity of %s that has been replaced since", ErrIdentity, path, b.UserID())
+	}
+	return nil
+}
+
+func readRecoveryKey(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the recovery key: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return "", fmt.Errorf("protect the recovery key: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// writePrivate writes a file that its owner alone reads, so that a power cut leaves either the whole of it or none.
+func writePrivate(path, text string) error {
+	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // has mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = temporary.WriteString(text)
+	err = errors.Join(err, temporary.Sync(), temporary.Close())
+	if err == nil {
+		err = os.Rename(temporary.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(temporary.Name())
+		return err
+	}
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}

@@ -1,0 +1,190 @@
+package network
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"maunium.net/go/mautrix/id"
+)
+
+func TestParseWindow(t *testing.T) {
+	long := strings.Repeat("ä", 500)
+	for _, test := range []struct {
+		name, in, want string // want is empty for an error
+	}{
+		{"whole", `{"version":1,"kiosk":"@d:a.b","shutter":"open","since":5,"facing":"!m:c","city":"Dresden","languages":["de","en"],"timezone":"Europe/Berlin"}`,
+			`{"version":1,"kiosk":"@d:a.b","shutter":"open","since":5,"facing":"!m:c","city":"Dresden","languages":["de","en"],"timezone":"Europe/Berlin"}`},
+		{"least", `{"version":1,"kiosk":"@d:a.b"}`, `{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0}`},
+		{"later version", `{"version":7,"kiosk":"@d:a.b","shutter":"ajar","new":{}}`, `{"version":7,"kiosk":"@d:a.b","shutter":"ajar","since":0}`},
+		{"unknown shutter", `{"version":1,"kiosk":"@d:a.b","shutter":"OPEN"}`, `{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0}`},
+		{"absurd times", `{"version":1,"kiosk":"@d:a.b","since":-1}`, `{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0}`},
+		{"far future", `{"version":1,"kiosk":"@d:a.b","since":9223372036854775807}`, `{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0}`},
+		{"no room", `{"version":1,"kiosk":"@d:a.b","facing":"#alias:a"}`, `{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0}`},
+		{"room of version 12", `{"version":1,"kiosk":"@d:a.b","facing":"!abc-_9"}`, `{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0,"facing":"!abc-_9"}`},
+		{"control characters", "{\"version\":1,\"kiosk\":\"@d:a.b\",\"city\":\" Dres\\u0000\\u202eden \\n an der\\tElbe \"}",
+			`{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0,"city":"Dresden an der Elbe"}`},
+		{"long city", `{"version":1,"kiosk":"@d:a.b","city":"` + long + `"}`,
+			`{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0,"city":"` + strings.Repeat("ä", maxCity) + `"}`},
+		{"many languages", `{"version":1,"kiosk":"@d:a.b","languages":["a","<b>","c","d","e","f","g","h","i","j","k"]}`,
+			`{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0,"languages":["a","c","d","e","f","g","h","i"]}`},
+		{"redacted", `{}`, ""},
+		{"no version", `{"kiosk":"@d:a.b"}`, ""},
+		{"no kiosk", `{"version":1}`, ""},
+		{"kiosk is no user", `{"version":1,"kiosk":"d:a.b"}`, ""},
+		{"kiosk without server", `{"version":1,"kiosk":"@d"}`, ""},
+		{"kiosk with a path for a server", `{"version":1,"kiosk":"@d:a/../b"}`, ""},
+		{"kiosk too long", `{"version":1,"kiosk":"@` + long + `:a"}`, ""},
+		{"kiosk with a line break", `{"version":1,"kiosk":"@d\n:a"}`, ""},
+		{"wrong types", `{"version":"1","kiosk":"@d:a.b"}`, ""},
+		{"broken number", `{"version":1,"kiosk":"@d:a.b","since":1.5}`, ""},
+		{"list", `[]`, ""},
+		{"null", `null`, ""},
+		{"nothing", ``, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := parseWindow([]byte(test.in))
+			if err != nil {
+				if c != nil || test.want != "" {
+					t.Fatalf("got %v, %v", c, err)
+				}
+				return
+			}
+			got, err := json.Marshal(c)
+			if err != nil || string(got) != test.want {
+				t.Fatalf("got %s, %v\nwant %s", got, err, test.want)
+			}
+		})
+	}
+}
+
+func TestParseChild(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"via":["a.b","c:8448","[::1]:1"]}`:               "a.b c:8448 [::1]:1",
+		`{"via":["a","a","b/c","","d e","x","y","z","u"]}`: "a x y z u",
+		`{"via":[]}`:  "",
+		`{}`:          "",
+		`{"via":"a"}`: "",
+		`{"via":[1]}`: "",
+		`{"via":["` + strings.Repeat("a", 300) + `","ok"]}`: "ok",
+		`nonsense`: "",
+	} {
+		if got := strings.Join(parseChild([]byte(in)), " "); got != want {
+			t.Errorf("%s: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestClean(t *testing.T) {
+	for in, want := range map[string]string{
+		"Rosen ä":                  "Rosen ä",
+		"  a \t\n b  ":             "a b",
+		"\u202eevil\u2066":         "evil",
+		"\x1b[31mred":              "[31mred",
+		"\u200b\u2060":             "",
+		"abcdefghij":               "abcdefgh",
+		"abcdefg hij":              "abcdefg",
+		"👩\u200d🔧 Lab":             "👩\u200d🔧 Lab",
+		"\xff\xfea":                "a",
+		"Ma\u0308rz":               "Ma\u0308rz",
+		"\u2028line\u2029separate": "line sep",
+	} {
+		if got := clean(in, 8); got != want {
+			t.Errorf("clean(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestIdentifiers(t *testing.T) {
+	for user, want := range map[id.UserID]bool{
+		"@a:b": true, "@a:b:8448": true, "@a/b=c:[::1]:80": true, "@a_b.c-d:localhost:1": true,
+		"": false, "a:b": false, "@:b": false, "@a:": false, "@a": false, "@a b:c": false, "@ä:b": false, "@a:b c": false,
+	} {
+		if validUser(user) != want {
+			t.Errorf("validUser(%q) = %t", user, !want)
+		}
+	}
+	for room, want := range map[id.RoomID]bool{"!a:b": true, "!a": true, "": false, "!": false, "#a:b": false, "!a b": false, "!a\n": false} {
+		if validRoom(room) != want {
+			t.Errorf("validRoom(%q) = %t", room, !want)
+		}
+	}
+}
+
+func FuzzParseWindow(f *testing.F) {
+	f.Add([]byte(`{"version":1,"kiosk":"@d:a.b","shutter":"open","since":5,"facing":"!m:c","city":"Dresden","languages":["de"],"timezone":"Europe/Berlin"}`))
+	f.Add([]byte(`{"version":2,"kiosk":"@d:localhost:8448","shutter":"wide","since":-5,"facing":"!","city":"a\u0000\u202eb"}`))
+	f.Add([]byte(`{"version":1,"kiosk":"@d:a.b","languages":["","<",null]}`))
+	f.Add([]byte(`{"version":1,"kiosk":"@d\n:a.b"}`))
+	f.Add([]byte(`[]`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := parseWindow(data)
+		if err != nil {
+			if c != nil {
+				t.Fatal("an error with a result")
+			}
+			return
+		}
+		switch {
+		case !validUser(c.Kiosk), c.Facing != "" && !validRoom(c.Facing), c.Since < 0 || c.Since > maxMillis,
+			c.Shutter != Shut && c.Shutter != Ajar && c.Shutter != Open, utf8.RuneCountInString(c.City) > maxCity,
+			!utf8.ValidString(c.City), clean(c.City, maxCity) != c.City, len(c.Languages) > maxLanguages, len(c.Timezone) > maxTag:
+			t.Fatalf("out of range: %+v", c)
+		}
+		again, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := parseWindow(again)
+		if err != nil || !second.equal(c) {
+			t.Fatalf("not stable: %s: %v", again, err)
+		}
+	})
+}
+
+func FuzzParseChild(f *testing.F) {
+	f.Add([]byte(`{"via":["a.b","[::1]:8448"]}`))
+	f.Add([]byte(`{"via":["a/b"," ","\u0000"]}`))
+	f.Add([]byte(`{"via":{}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		list := parseChild(data)
+		if len(list) > maxVia {
+			t.Fatalf("%d servers", len(list))
+		}
+		for _, via := range list {
+			if !validServer(via) {
+				t.Fatalf("accepted server %q", via)
+			}
+		}
+		again, err := json.Marshal(map[string]any{"via": list})
+		if err != nil || !slices.Equal(parseChild(again), list) {
+			t.Fatalf("not stable: %s: %v", again, err)
+		}
+	})
+}
+
+func FuzzMergePower(f *testing.F) {
+	f.Add([]byte(`{"users":{"@bot:a":100},"events":{"m.call.member":50},"ban":50}`))
+	f.Add([]byte(`{"users":{"@away:a":50,"@admin:a":0,"@other:a":50}}`))
+	f.Add([]byte(`{"users":[],"events":"none"}`))
+	f.Add([]byte(`{}`))
+	f.Add([]byte(`null`))
+	n := &Network{cfg: Config{Bot: nobody{}}}
+	want := n.windowPower(true, []id.UserID{"@admin:a"})
+	admins := []id.UserID{"@admin:a", "@away:a"}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		merged, changed := mergePower(data, want, admins)
+		if !changed {
+			return
+		}
+		out, err := json.Marshal(merged)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, again := mergePower(out, want, admins); again {
+			t.Fatalf("%s would be changed for ever, from %s", out, data)
+		}
+	})
+}

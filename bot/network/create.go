@@ -1,0 +1,185 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"go.mau.fi/util/ptr"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+)
+
+// CreateOptions describe a new network.
+type CreateOptions struct {
+	// Name is the Space's, for people. It is required.
+	Name string
+	// Admins get the same power as the creator, and are invited.
+	Admins []id.UserID
+	// Windows are the bots to be invited at once.
+	Windows []id.UserID
+}
+
+// Create makes the Space of a new network, by the account that the client is logged in with: that becomes its admin. It returns
+// the Space's room id.
+func Create(ctx context.Context, client *mautrix.Client, opts CreateOptions) (id.RoomID, error) {
+	name := clean(opts.Name, maxName)
+	if name == "" {
+		return "", errors.New("create network: it has no name")
+	}
+	for _, user := range slices.Concat(opts.Admins, opts.Windows) {
+		if !validUser(user) {
+			return "", fmt.Errorf("create network: %q is not a Matrix user id", user)
+		}
+	}
+	power := &event.PowerLevelsEventContent{
+		Users: make(map[id.UserID]int),
+		Events: map[string]int{
+			event.StateSpaceChild.Type: 0, // a new bot hangs in its own room
+			StateNetwork.Type:          100,
+		},
+		EventsDefault:   50,
+		StateDefaultPtr: ptr.Ptr(50),
+		InvitePtr:       ptr.Ptr(50),
+		KickPtr:         ptr.Ptr(50),
+		BanPtr:          ptr.Ptr(50),
+		RedactPtr:       ptr.Ptr(50),
+	}
+	protect(power)
+	for _, admin := range opts.Admins {
+		power.Users[admin] = 100
+	}
+	req := &mautrix.ReqCreateRoom{
+		Visibility:      "private",
+		Preset:          "private_chat",
+		Name:            name,
+		CreationContent: map[string]any{"type": event.RoomTypeSpace},
+		Invite:          slices.DeleteFunc(slices.Concat(opts.Admins, opts.Windows), func(u id.UserID) bool { return u == client.UserID }),
+		InitialState: []*event.Event{
+			state(event.StateJoinRules, "", &event.JoinRulesEventContent{JoinRule: event.JoinRuleInvite}),
+			// Its members may see all of its past: there are no messages. Where they may not, Dendrite redacts events for a server that
+			// joined later, and forgets to give them back to everybody else.
+			state(event.StateHistoryVisibility, "", &event.HistoryVisibilityEventContent{HistoryVisibility: event.HistoryVisibilityShared}),
+			state(event.StateGuestAccess, "", &event.GuestAccessEventContent{GuestAccess: event.GuestAccessForbidden}),
+			state(StateNetwork, "", &networkContent{Version: version, Policy: networkPolicy{Admit: "admins"}}),
+		},
+		PowerLevelOverride: power,
+	}
+	room, err := createRoom(ctx, client, req)
+	if err != nil {
+		return "", fmt.Errorf("create network: %w", err)
+	}
+	return room, nil
+}
+
+// windowRequest describes our window's room. All of it is made at once, so that the room is either whole or not there.
+func (n *Network) windowRequest(space id.RoomID) *mautrix.ReqCreateRoom {
+	return &mautrix.ReqCreateRoom{
+		Visibility: "private",
+		Preset:     "private_chat",
+		Name:       clean(n.cfg.Name, maxName),
+		InitialState: []*event.Event{
+			state(event.StateJoinRules, "", &event.JoinRulesEventContent{
+				JoinRule: event.JoinRuleRestricted,
+				Allow:    []event.JoinRuleAllow{{Type: event.JoinRuleAllowRoomMembership, RoomID: space}},
+			}),
+			state(event.StateHistoryVisibility, "", &event.HistoryVisibilityEventContent{HistoryVisibility: event.HistoryVisibilityJoined}),
+			state(event.StateGuestAccess, "", &event.GuestAccessEventContent{GuestAccess: event.GuestAccessForbidden}),
+			state(event.StateEncryption, "", &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}),
+			state(event.StateSpaceParent, string(space), &event.SpaceParentEventContent{
+				Via: []string{n.cfg.Bot.ServerName()}, Canonical: true,
+			}),
+			state(StateWindow, "", n.initialWindow()),
+		},
+		PowerLevelOverride: n.windowPower(false, nil),
+	}
+}
+
+// initialWindow is shut, whatever was asked for: the room is told of that right after it is there.
+func (n *Network) initialWindow() *windowContent {
+	return &windowContent{Version: version, Kiosk: n.cfg.Bot.UserID(), Shutter: Shut, City: clean(n.cfg.City, maxCity)}
+}
+
+// windowPower are the power levels of a window's room: everybody may join calls (protocol sheet 1.8). Those admins who are in the
+// room may invite guests, and nobody else: Dendrite names any user who may invite, whether in the room or not, as the one who
+// authorises a restricted join (MSC3083), which then fails. The bot itself is listed only where that is needed and allowed,
+// before room version 12.
+func (n *Network) windowPower(listBot bool, admins []id.UserID) *event.PowerLevelsEventContent {
+	power := &event.PowerLevelsEventContent{
+		Users: make(map[id.UserID]int),
+		Events: map[string]int{
+			legacyCallMember: 0, callMember: 0, callSlot: 50, callNotification: 0, callDecline: 0,
+			StateWindow.Type: ownWindowPower,
+		},
+		Notifications:   &event.NotificationPowerLevels{RoomPtr: ptr.Ptr(0)},
+		StateDefaultPtr: ptr.Ptr(50),
+		InvitePtr:       ptr.Ptr(50),
+		KickPtr:         ptr.Ptr(50),
+		BanPtr:          ptr.Ptr(50),
+		RedactPtr:       ptr.Ptr(50),
+	}
+	protect(power)
+	for _, admin := range admins {
+		power.Users[admin] = adminPower
+	}
+	if listBot {
+		power.Users[n.cfg.Bot.UserID()] = ownWindowPower
+	}
+	return power
+}
+
+// protect keeps to the highest level what could open a room to others.
+func protect(power *event.PowerLevelsEventContent) {
+	for _, t := range []event.Type{
+		event.StatePowerLevels, event.StateJoinRules, event.StateHistoryVisibility, event.StateGuestAccess, event.StateEncryption,
+		event.StateServerACL, event.StateTombstone,
+	} {
+		power.Events[t.Type] = 100
+	}
+}
+
+// createRoom makes a room of the best version that the server offers. It asks once: a second request after a lost answer would
+// make a second room.
+func createRoom(ctx context.Context, client *mautrix.Client, req *mautrix.ReqCreateRoom) (id.RoomID, error) {
+	offered, err := client.Capabilities(ctx)
+	if err != nil {
+		return "", fmt.Errorf("ask for room versions: %w", err)
+	}
+	req.RoomVersion = bestVersion(offered.RoomVersions)
+	if !req.RoomVersion.PrivilegedRoomCreators() {
+		req.PowerLevelOverride.Users[client.UserID] = 100
+	}
+	var resp mautrix.RespCreateRoom
+	_, err = client.MakeFullRequest(ctx, mautrix.FullRequest{
+		Method: http.MethodPost, URL: client.BuildClientURL("v3", "createRoom"), RequestJSON: req, ResponseJSON: &resp, MaxAttempts: 1,
+	})
+	if err != nil {
+		return "", fmt.Errorf("create room: %w", err)
+	}
+	if !validRoom(resp.RoomID) {
+		return "", errors.New("create room: the server did not say which")
+	}
+	for _, e := range req.InitialState {
+		// The room is encrypted from now on for us too, not only when sync says so.
+		e.RoomID = resp.RoomID
+		mautrix.UpdateStateStore(ctx, client.StateStore, e)
+	}
+	return resp.RoomID, nil
+}
+
+// bestVersion is 12 where the server has it, else 11 or 10, the first with all that is needed (MSC3083 joins, integer power levels).
+func bestVersion(offered *mautrix.CapRoomVersions) id.RoomVersion {
+	for _, v := range []id.RoomVersion{id.RoomV12, id.RoomV11} {
+		if offered != nil && offered.IsAvailable(string(v)) && offered.IsStable(string(v)) {
+			return v
+		}
+	}
+	return id.RoomV10
+}
+
+func state(t event.Type, key string, content any) *event.Event {
+	return &event.Event{Type: t, StateKey: &key, Content: event.Content{Parsed: content}}
+}

@@ -1,0 +1,165 @@
+package network
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+)
+
+const (
+	// maxInvites is how many invitations are looked at at once; more are left lying.
+	maxInvites = 256
+	// refuseAttempts is how often it is tried to refuse one.
+	refuseAttempts = 6
+)
+
+// invite is an invitation as its stripped state shows it. All but the inviter is only what the inviter's server says.
+type invite struct {
+	inviter id.UserID
+	space   bool
+	forged  bool // two inviters are named
+}
+
+// applyInvite takes one event of a room's stripped state.
+func (n *Network) applyInvite(e *event.Event) {
+	if e.StateKey == nil || !validRoom(e.RoomID) {
+		return
+	}
+	if r := n.model.rooms[e.RoomID]; r != nil && r.joined {
+		return
+	}
+	inv := n.invites[e.RoomID]
+	if inv == nil {
+		if len(n.invites) >= maxInvites {
+			if e.Type.Type == event.StateMember.Type && id.UserID(*e.StateKey) == n.model.self {
+				n.refused.Add(1)
+			}
+			return
+		}
+		inv = &invite{}
+		n.invites[e.RoomID] = inv
+	}
+	data := contentOf(e)
+	switch {
+	case e.Type.Type == event.StateCreate.Type && *e.StateKey == "":
+		var c event.CreateEventContent
+		inv.space = json.Unmarshal(data, &c) == nil && c.Type == event.RoomTypeSpace
+	case e.Type.Type == event.StateMember.Type && id.UserID(*e.StateKey) == n.model.self &&
+		membershipOf(data) == event.MembershipInvite:
+		inv.forged = inv.forged || inv.inviter != "" && inv.inviter != e.Sender
+		inv.inviter = e.Sender
+	}
+}
+
+// inviteTasks accepts at most one invitation, and refuses what is no invitation of an admin into a network.
+func (n *Network) inviteTasks(tasks []task, joins []visit) []task {
+	accepting := n.model.space != ""
+	for _, room := range slices.Sorted(maps.Keys(n.invites)) {
+		inv := n.invites[room]
+		fromAdmin := slices.Contains(n.cfg.Admins, inv.inviter) && !inv.forged
+		switch {
+		case slices.ContainsFunc(joins, func(v visit) bool { return v.room == room }):
+			// A window of the network: it is being joined anyway.
+		case fromAdmin && inv.space && n.model.space == "":
+			if !accepting { // others wait until it turned out what this one is
+				accepting = true
+				tasks = append(tasks, n.acceptTask(room, inv.inviter))
+			}
+		default:
+			if fromAdmin && !n.said["refused "+string(room)] && len(n.said) < maxInvites {
+				n.said["refused "+string(room)] = true
+				why := "This window is in a network already: an invitation into a second one is refused"
+				if !inv.space {
+					why = "An admin's invitation is refused: it doesn't lead into a network's Space"
+				}
+				n.cfg.Log.Warn().Stringer("room_id", room).Stringer("sender", inv.inviter).Msg(why)
+			}
+			tasks = append(tasks, n.refuseTask(room))
+		}
+	}
+	return tasks
+}
+
+// acceptTask joins the Space, and leaves again when it isn't a network's.
+func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) task {
+	log := n.cfg.Log.With().Stringer("room_id", room).Stringer("sender", inviter).Logger()
+	return task{
+		key: "accept " + string(room), what: "accept the invitation into a network", log: logRoom(room),
+		do: func(ctx context.Context) (func(), error) {
+			client := n.cfg.Bot.Client()
+			fill, err := n.join(ctx, room, servers([]string{inviter.Homeserver()}, n.cfg.Bot.ServerName()))
+			if err != nil {
+				return nil, err
+			}
+			err = client.StateEvent(ctx, room, StateNetwork, "", new(json.RawMessage))
+			if err != nil && !errors.Is(err, mautrix.MNotFound) {
+				return nil, err
+			}
+			if err == nil {
+				return func() {
+					fill()
+					delete(n.invites, room)
+					log.Info().Msg("This window was taken into a network")
+				}, nil
+			}
+			if _, err := client.LeaveRoom(ctx, room); err != nil {
+				return nil, err
+			}
+			return func() {
+				delete(n.invites, room)
+				n.refused.Add(1)
+				log.Warn().Msg("The Space this window was invited into is not a network of e-window, so it was left again")
+			}, nil
+		},
+	}
+}
+
+func (n *Network) refuseTask(room id.RoomID) task {
+	t := n.leaveTask(room)
+	t.key, t.what, t.known = "refuse "+string(room), "refuse an invitation", true
+	leave := t.do
+	t.do = func(ctx context.Context) (func(), error) {
+		_, err := leave(ctx)
+		return func() { n.refusedOne(room) }, err
+	}
+	t.failed = func(count int) {
+		if count >= refuseAttempts {
+			n.refusedOne(room)
+		}
+	}
+	return t
+}
+
+func (n *Network) refusedOne(room id.RoomID) {
+	delete(n.invites, room)
+	n.refused.Add(1)
+	n.cfg.Log.Debug().Stringer("room_id", room).Msg("An invitation was refused")
+}
+
+// invitesOnly asks sync for next to nothing but invitations, which no filter takes away.
+const invitesOnly = `{"presence":{"not_types":["*"]},"account_data":{"not_types":["*"]},"room":{"timeline":{"limit":1},` +
+	`"state":{"types":["m.room.create"]},"ephemeral":{"not_types":["*"]},"account_data":{"not_types":["*"]}}}`
+
+// lookForInvites finds invitations that were seen, but not answered, before this program was last ended: sync doesn't tell twice.
+func (n *Network) lookForInvites(ctx context.Context) (func(), error) {
+	resp, err := n.cfg.Bot.Client().SyncRequest(ctx, 0, "", invitesOnly, false, "")
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		n.looked = true
+		for room, invited := range resp.Rooms.Invite {
+			for _, e := range invited.State.Events {
+				e.RoomID = room
+				e.Mautrix.EventSource = event.SourceInvite | event.SourceState
+				n.applyInvite(e)
+			}
+		}
+	}, nil
+}

@@ -1,0 +1,500 @@
+package network
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"context"
+
+	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+)
+
+const (
+	self    = id.UserID("@dresden:a")
+	munich  = id.UserID("@munich:b")
+	admin   = id.UserID("@admin:a")
+	mallory = id.UserID("@mallory:b")
+
+	space    = id.RoomID("!space:a")
+	ownRoom  = id.RoomID("!dresden:a")
+	peerRoom = id.RoomID("!munich:b")
+)
+
+// nobody is a bot of which only the name matters.
+type nobody struct{}
+
+func (nobody) UserID() id.UserID                                  { return self }
+func (nobody) ServerName() string                                 { return "a" }
+func (nobody) Client() *mautrix.Client                            { return nil }
+func (nobody) On(event.Type, func(context.Context, *event.Event)) {}
+func (nobody) OnSynced(func(context.Context))                     {}
+
+var lastEvent int
+
+func stateEvent(room id.RoomID, sender id.UserID, t event.Type, key string, content string) *event.Event {
+	lastEvent++
+	e := &event.Event{
+		ID: id.EventID(fmt.Sprintf("$%d", lastEvent)), Timestamp: int64(lastEvent), RoomID: room, Sender: sender, Type: t, StateKey: &key,
+	}
+	if err := json.Unmarshal([]byte(content), &e.Content); err != nil {
+		panic(err)
+	}
+	return e
+}
+
+// later makes an event newer than all others.
+func later(e *event.Event) *event.Event {
+	e.Timestamp += 1_000_000
+	return e
+}
+
+func member(room id.RoomID, user id.UserID, membership event.Membership) *event.Event {
+	return stateEvent(room, user, event.StateMember, string(user), fmt.Sprintf(`{"membership":%q,"displayname":"I am %s"}`, membership, user))
+}
+
+func windowState(sender, kiosk id.UserID) string {
+	return fmt.Sprintf(`{"version":1,"kiosk":%q,"shutter":"open","since":1700000000000,"city":"City"}`, kiosk)
+}
+
+// newTestModel is a network of Dresden (us) and Munich as both see it when all is well.
+func newTestModel() *model {
+	m := newModel(self, []id.UserID{admin})
+	for _, e := range []*event.Event{
+		stateEvent(space, admin, event.StateCreate, "", `{"type":"m.space","room_version":"12"}`),
+		stateEvent(space, admin, event.StatePowerLevels, "", `{"users":{}}`),
+		stateEvent(space, admin, StateNetwork, "", `{"version":1}`),
+		member(space, admin, event.MembershipJoin),
+		member(space, self, event.MembershipJoin),
+		member(space, munich, event.MembershipJoin),
+		stateEvent(space, self, event.StateSpaceChild, string(ownRoom), `{"via":["a"]}`),
+		stateEvent(space, munich, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`),
+		stateEvent(ownRoom, self, event.StateCreate, "", `{"room_version":"12"}`),
+		stateEvent(ownRoom, self, StateWindow, "", windowState(self, self)),
+		stateEvent(ownRoom, self, event.StateJoinRules, "", `{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"!space:a"}]}`),
+		member(ownRoom, self, event.MembershipJoin),
+		member(ownRoom, munich, event.MembershipJoin),
+		stateEvent(peerRoom, munich, event.StateCreate, "", `{"room_version":"10"}`),
+		stateEvent(peerRoom, munich, StateWindow, "", windowState(munich, munich)),
+		stateEvent(peerRoom, munich, event.StateRoomName, "", `{"name":"FabLab Munich"}`),
+		member(peerRoom, self, event.MembershipJoin),
+		member(peerRoom, munich, event.MembershipJoin),
+	} {
+		m.apply(e)
+	}
+	m.chooseSpace()
+	return m
+}
+
+func listed(m *model) string {
+	var names []string
+	for _, w := range m.directory() {
+		names = append(names, string(w.Room))
+	}
+	return strings.Join(names, " ")
+}
+
+func rooms(visits []visit) string {
+	var names []string
+	for _, v := range visits {
+		names = append(names, string(v.room))
+	}
+	return strings.Join(names, " ")
+}
+
+func TestDirectory(t *testing.T) {
+	m := newTestModel()
+	if m.space != space {
+		t.Fatalf("the Space is %q", m.space)
+	}
+	if own, hung := m.own(); own != ownRoom || !hung {
+		t.Fatalf("own room %q, hung %t", own, hung)
+	}
+	want := Window{
+		Room: peerRoom, Kiosk: munich, Name: "FabLab Munich", City: "City", Shutter: Open, Since: time.UnixMilli(1700000000000), Joined: true,
+	}
+	if got := m.directory(); len(got) != 1 || !sameWindow(got[0], want) {
+		t.Fatalf("directory %+v", got)
+	}
+	if join, leave, _ := m.movements(time.Now()); len(join)+len(leave) > 0 {
+		t.Fatalf("would join %v and leave %v", join, leave)
+	}
+	if got := m.newNames[munich]; got != "I am @munich:b" {
+		t.Errorf("name %q", got)
+	}
+}
+
+// TestHostile changes one thing in a network that is well.
+func TestHostile(t *testing.T) {
+	other := id.RoomID("!other:b")
+	for _, test := range []struct {
+		name          string
+		events        []*event.Event
+		listed        string
+		join, leave   string
+		ownIsOut      bool
+		keepsStranger bool
+	}{
+		{name: "removed child", events: []*event.Event{stateEvent(space, munich, event.StateSpaceChild, string(peerRoom), `{}`)}, leave: "!munich:b"},
+		{name: "kiosk left", events: []*event.Event{member(space, munich, event.MembershipLeave)}, leave: "!munich:b"},
+		{name: "kiosk banned", events: []*event.Event{stateEvent(space, admin, event.StateMember, string(munich), `{"membership":"ban"}`)}, leave: "!munich:b"},
+		{name: "child replaced by a stranger", events: []*event.Event{
+			member(space, mallory, event.MembershipJoin),
+			stateEvent(space, mallory, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`),
+		}},
+		{name: "child replaced by an admin", events: []*event.Event{
+			stateEvent(space, admin, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`),
+		}, listed: "!munich:b"},
+		{name: "window state of somebody else", events: []*event.Event{
+			stateEvent(peerRoom, mallory, StateWindow, "", windowState(mallory, munich)),
+		}, leave: "!munich:b"},
+		{name: "window state naming somebody else", events: []*event.Event{
+			stateEvent(peerRoom, munich, StateWindow, "", windowState(munich, admin)),
+		}, leave: "!munich:b"},
+		{name: "window state redacted", events: []*event.Event{stateEvent(peerRoom, munich, StateWindow, "", `{}`)}},
+		{name: "our window state redacted", events: []*event.Event{stateEvent(ownRoom, self, StateWindow, "", `{}`)}, listed: "!munich:b"},
+		{name: "network state redacted", events: []*event.Event{stateEvent(space, admin, StateNetwork, "", `{}`)}, listed: "!munich:b"},
+		{name: "room of a stranger", events: []*event.Event{
+			stateEvent(space, mallory, event.StateSpaceChild, string(other), `{"via":["b"]}`),
+		}, listed: "!munich:b"},
+		{name: "room of a new member", events: []*event.Event{
+			member(space, mallory, event.MembershipJoin),
+			stateEvent(space, mallory, event.StateSpaceChild, string(other), `{"via":["b"]}`),
+		}, listed: "!munich:b", join: "!other:b"},
+		{name: "many rooms of one member", events: append([]*event.Event{member(space, mallory, event.MembershipJoin)}, func() (l []*event.Event) {
+			for i := range 9 {
+				l = append(l, stateEvent(space, mallory, event.StateSpaceChild, fmt.Sprintf("!r%d:b", i), `{"via":["b"]}`))
+			}
+			return l
+		}()...), listed: "!munich:b", join: "!r0:b !r1:b !r2:b !r3:b"},
+		{name: "joined room without window", events: []*event.Event{
+			stateEvent(space, munich, event.StateSpaceChild, string(other), `{"via":["b"]}`),
+			member(other, self, event.MembershipJoin),
+		}, listed: "!munich:b", leave: "!other:b"},
+		{name: "another's kiosk named", events: []*event.Event{
+			member(space, mallory, event.MembershipJoin),
+			stateEvent(space, mallory, event.StateSpaceChild, string(other), `{"via":["b"]}`),
+			stateEvent(other, mallory, StateWindow, "", windowState(mallory, munich)),
+			member(other, self, event.MembershipJoin),
+		}, listed: "!munich:b", leave: "!other:b"},
+		{name: "second window of one kiosk", events: []*event.Event{
+			stateEvent(space, munich, event.StateSpaceChild, string(other), `{"via":["b"]}`),
+			later(stateEvent(other, munich, StateWindow, "", windowState(munich, munich))),
+			member(other, self, event.MembershipJoin),
+		}, listed: "!other:b"},
+		{name: "our room hung in by somebody else", events: []*event.Event{
+			stateEvent(space, munich, event.StateSpaceChild, string(ownRoom), `{"via":["b"]}`),
+		}, listed: "!munich:b", ownIsOut: true},
+		{name: "our room taken down", events: []*event.Event{
+			stateEvent(space, admin, event.StateSpaceChild, string(ownRoom), `{}`),
+		}, listed: "!munich:b", ownIsOut: true},
+		{name: "our room hung in by an admin", events: []*event.Event{
+			stateEvent(space, admin, event.StateSpaceChild, string(ownRoom), `{"via":["a"]}`),
+		}, listed: "!munich:b"},
+		{name: "we were removed", events: []*event.Event{member(space, self, event.MembershipLeave)}, leave: "!munich:b", ownIsOut: true},
+		{name: "unreadable power levels", events: []*event.Event{
+			stateEvent(space, mallory, event.StatePowerLevels, "", `{"users":{"@mallory:b":1e300}}`),
+			stateEvent(space, mallory, event.StateSpaceChild, string(other), `{"via":["b"]}`),
+		}, listed: "!munich:b"},
+		{name: "somebody with power", events: []*event.Event{
+			stateEvent(space, admin, event.StatePowerLevels, "", `{"users":{"@mallory:b":50}}`),
+			stateEvent(space, mallory, event.StateSpaceChild, string(other), `{"via":["b"]}`),
+		}, listed: "!munich:b", join: "!other:b"},
+		{name: "the Space in itself", events: []*event.Event{
+			stateEvent(space, munich, event.StateSpaceChild, string(space), `{"via":["b"]}`),
+		}, listed: "!munich:b"},
+		{name: "events for unreadable keys", events: []*event.Event{
+			stateEvent(space, munich, event.StateSpaceChild, "", `{"via":["b"]}`),
+			stateEvent(space, munich, event.StateMember, "", `{"membership":"join"}`),
+			stateEvent(space, munich, event.StateMember, "x", `{"membership":["join"]}`),
+		}, listed: "!munich:b"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := newTestModel()
+			for _, e := range test.events {
+				m.apply(e)
+			}
+			m.forget()
+			m.chooseSpace()
+			now := time.Now()
+			join, leave, _ := m.movements(now)
+			if got := rooms(join); got != test.join {
+				t.Errorf("joins %q, want %q", got, test.join)
+			}
+			if got := rooms(leave); got != test.leave {
+				t.Errorf("leaves %q, want %q", got, test.leave)
+			}
+			if got := listed(m); got != test.listed {
+				t.Errorf("lists %q, want %q", got, test.listed)
+			}
+			if _, hung := m.own(); hung == test.ownIsOut {
+				t.Errorf("our room hung in: %t", hung)
+			}
+			// What was left is not entered again for the same reason.
+			for _, v := range leave {
+				m.apply(member(v.room, self, event.MembershipLeave))
+			}
+			for _, v := range join {
+				m.apply(member(v.room, self, event.MembershipJoin))
+			}
+			_, second, _ := m.movements(now)
+			for _, v := range second {
+				m.apply(member(v.room, self, event.MembershipLeave))
+			}
+			if again, _, _ := m.movements(now); len(again) > 0 && test.name != "many rooms of one member" {
+				t.Errorf("would join again: %v", again)
+			}
+		})
+	}
+}
+
+// TestKioskReturns lists a window again whose kiosk was away from the Space, and one that was hung in again after a rejection.
+func TestKioskReturns(t *testing.T) {
+	m := newTestModel()
+	now := time.Now()
+	m.apply(member(space, munich, event.MembershipLeave))
+	if _, leave, _ := m.movements(now); rooms(leave) != string(peerRoom) {
+		t.Fatalf("leaves %v", leave)
+	}
+	m.apply(member(peerRoom, self, event.MembershipLeave))
+	if join, _, _ := m.movements(now); len(join) > 0 {
+		t.Fatalf("joins %v while the kiosk is away", join)
+	}
+	m.apply(member(space, munich, event.MembershipJoin))
+	join, _, _ := m.movements(now)
+	if rooms(join) != string(peerRoom) || !slices.Equal(join[0].via, []string{"b"}) {
+		t.Fatalf("joins %v", join)
+	}
+
+	m = newTestModel()
+	m.apply(stateEvent(peerRoom, munich, StateWindow, "", windowState(munich, admin)))
+	if _, leave, _ := m.movements(now); rooms(leave) != string(peerRoom) {
+		t.Fatalf("leaves %v", leave)
+	}
+	m.apply(member(peerRoom, self, event.MembershipLeave))
+	m.apply(stateEvent(space, munich, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`))
+	join, _, wake := m.movements(now)
+	if len(join) > 0 || !wake.After(now) {
+		t.Fatalf("joins %v at once, wakes at %v", join, wake)
+	}
+	if join, _, _ = m.movements(wake); rooms(join) != string(peerRoom) {
+		t.Fatalf("joins %v later", join)
+	}
+}
+
+// TestTimeline reads what a server tells after a join: everything from the room's beginning, our own past included.
+func TestTimeline(t *testing.T) {
+	m := newModel(self, nil)
+	m.apply(stateEvent(space, admin, event.StateCreate, "", `{"type":"m.space","room_version":"12"}`))
+	m.apply(stateEvent(space, admin, StateNetwork, "", `{"version":1}`))
+	for _, membership := range []event.Membership{event.MembershipInvite, event.MembershipJoin, event.MembershipLeave, event.MembershipInvite, event.MembershipJoin} {
+		m.apply(member(space, self, membership))
+	}
+	m.forget()
+	m.chooseSpace()
+	if m.space != space {
+		t.Fatal("the Space was lost")
+	}
+	// What was fetched fills gaps, and never goes back behind sync.
+	m.fill(space, []*event.Event{
+		member(space, self, event.MembershipInvite), member(space, munich, event.MembershipJoin),
+	})
+	m.forget()
+	m.chooseSpace()
+	if m.space != space || !m.inNetwork(munich) {
+		t.Fatalf("the Space is %q, Munich in it: %t", m.space, m.inNetwork(munich))
+	}
+}
+
+func TestStrangers(t *testing.T) {
+	m := newTestModel()
+	guest := id.UserID("@guest:elsewhere")
+	m.apply(member(ownRoom, guest, event.MembershipJoin))
+	m.apply(member(ownRoom, mallory, event.MembershipInvite))
+	if got := m.strangers(m.rooms[ownRoom]); len(got) > 0 {
+		t.Fatalf("would remove %v", got)
+	}
+	m.apply(member(space, munich, event.MembershipLeave))
+	m.apply(stateEvent(space, admin, event.StateMember, string(mallory), `{"membership":"ban"}`))
+	if got := m.strangers(m.rooms[ownRoom]); !slices.Equal(got, []id.UserID{mallory, munich}) {
+		t.Fatalf("would remove %v", got)
+	}
+}
+
+// TestTwoOwnRooms settles on one room when a crash has left two.
+func TestTwoOwnRooms(t *testing.T) {
+	m := newTestModel()
+	second := id.RoomID("!a-second:a")
+	for _, e := range []*event.Event{
+		stateEvent(second, self, event.StateCreate, "", `{"room_version":"12"}`),
+		stateEvent(second, self, StateWindow, "", windowState(self, self)),
+		stateEvent(second, self, event.StateJoinRules, "", `{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"!space:a"}]}`),
+		member(second, self, event.MembershipJoin),
+	} {
+		m.apply(e)
+	}
+	if own, hung := m.own(); own != ownRoom || !hung {
+		t.Fatalf("own room %q, hung %t", own, hung)
+	}
+	m.apply(stateEvent(space, admin, event.StateSpaceChild, string(ownRoom), `{}`))
+	m.apply(stateEvent(space, admin, event.StateSpaceChild, string(second), `{"via":["a"]}`))
+	if own, hung := m.own(); own != second || !hung {
+		t.Fatalf("own room %q, hung %t, although an admin hung in the other", own, hung)
+	}
+}
+
+// FuzzModel feeds any content into any event. What comes out must be within limits, and never a stranger's window.
+func FuzzModel(f *testing.F) {
+	f.Add(uint8(0), []byte(`{"membership":"join","displayname":"x"}`))
+	f.Add(uint8(1), []byte(`{"via":["b"]}`))
+	f.Add(uint8(2), []byte(`{"version":1,"kiosk":"@munich:b","shutter":"open"}`))
+	f.Add(uint8(3), []byte(`{"users":{"@mallory:b":100}}`))
+	f.Add(uint8(4), []byte(`{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"!space:a"}]}`))
+	f.Add(uint8(5), []byte(`{"type":"m.space","room_version":"12"}`))
+	f.Add(uint8(6), []byte(`{"name":"\u202e"}`))
+	types := []event.Type{
+		event.StateMember, event.StateSpaceChild, StateWindow, event.StatePowerLevels, event.StateJoinRules, event.StateCreate,
+		event.StateRoomName, event.StateSpaceParent, StateNetwork,
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, data []byte) {
+		var c event.Content
+		if json.Unmarshal(data, &c) != nil {
+			return
+		}
+		typ := types[int(kind)%len(types)]
+		for _, room := range []id.RoomID{peerRoom, "!mallory:b"} {
+			for _, key := range []string{"", string(mallory), string(munich), string(peerRoom)} {
+				m := newTestModel()
+				m.apply(member("!mallory:b", self, event.MembershipJoin))
+				m.apply(&event.Event{ID: "$x", RoomID: room, Sender: mallory, Type: typ, StateKey: &key, Content: c})
+				m.chooseSpace()
+				m.movements(time.Now())
+				for _, w := range m.directory() {
+					if w.Kiosk != munich || w.Room != peerRoom || len(w.Name) > 4*maxName {
+						t.Fatalf("lists %+v", w)
+					}
+				}
+				if own, _ := m.own(); own != ownRoom {
+					t.Fatalf("own room %q", own)
+				}
+			}
+		}
+	})
+}
+
+// TestRunner tries a task again and again, waits as long as a server asks for, and begins nothing twice.
+func TestRunner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var posts []func()
+		var mu sync.Mutex
+		post := func(f func()) {
+			mu.Lock()
+			defer mu.Unlock()
+			posts = append(posts, f)
+		}
+		handle := func() {
+			synctest.Wait()
+			mu.Lock()
+			list := posts
+			posts = nil
+			mu.Unlock()
+			for _, f := range list {
+				f()
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		r := newRunner(ctx, post, zerolog.Nop())
+		calls, done := 0, 0
+		answer := errors.New("no connection")
+		tasks := []task{{key: "a", what: "try", do: func(context.Context) (func(), error) {
+			calls++
+			return func() { done++ }, answer
+		}}}
+		r.run(time.Now(), tasks)
+		if wake := r.run(time.Now(), tasks); !wake.IsZero() {
+			t.Errorf("a running task is begun again at %v", wake)
+		}
+		handle()
+		wake := r.run(time.Now(), tasks)
+		if wait := time.Until(wake); calls != 1 || wait < firstBackoff/2 || wait > firstBackoff*3/2 {
+			t.Fatalf("%d calls, again in %v", calls, wait)
+		}
+		r.hurry()
+		answer = mautrix.HTTPError{
+			Response:  &http.Response{StatusCode: http.StatusTooManyRequests},
+			RespError: &mautrix.RespError{ErrCode: "M_LIMIT_EXCEEDED", ExtraData: map[string]any{"retry_after_ms": 90_000.0}},
+		}
+		r.run(time.Now(), tasks)
+		handle()
+		r.hurry()
+		wake = r.run(time.Now(), tasks)
+		if wait := time.Until(wake); calls != 2 || wait != 90*time.Second {
+			t.Fatalf("%d calls, again in %v although the server asked for 90 s", calls, wait)
+		}
+		time.Sleep(time.Until(wake))
+		answer = nil
+		r.run(time.Now(), tasks)
+		handle()
+		if wake = r.run(time.Now(), tasks); calls != 3 || done != 1 || time.Until(wake) != settle {
+			t.Fatalf("%d calls, %d done, again in %v", calls, done, time.Until(wake))
+		}
+		r.run(time.Now(), nil)
+		if len(r.attempts) != 0 {
+			t.Error("a task that isn't asked for is remembered")
+		}
+		cancel()
+		r.wait()
+	})
+}
+
+func TestBackoff(t *testing.T) {
+	for failures := 1; failures < 200; failures++ {
+		wait := backoff(failures, firstBackoff, maxBackoff)
+		if wait < firstBackoff/2 || wait > maxBackoff*5/4+1 {
+			t.Fatalf("after %d failures %v", failures, wait)
+		}
+	}
+	for _, ms := range []any{-5.0, "soon", nil, 1e300} {
+		err := mautrix.RespError{ErrCode: "M_LIMIT_EXCEEDED", ExtraData: map[string]any{"retry_after_ms": ms}}
+		if wait := retryAfter(fmt.Errorf("send: %w", err)); wait < 0 || wait > time.Hour {
+			t.Errorf("retry_after_ms %v: %v", ms, wait)
+		}
+	}
+}
+
+// TestBatches shows a sync response only when all of it is there.
+func TestBatches(t *testing.T) {
+	q := newQueue()
+	q.collect(member(space, self, event.MembershipJoin))
+	if events, _, synced := q.take(); len(events) > 0 || synced {
+		t.Fatal("half a response was seen")
+	}
+	q.collect(member(space, munich, event.MembershipJoin))
+	q.commit()
+	if events, _, synced := q.take(); len(events) != 2 || !synced {
+		t.Fatalf("%d events", len(events))
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for name, cfg := range map[string]Config{
+		"no bot":        {Name: "Dresden"},
+		"no name":       {Bot: nobody{}, Name: " \n"},
+		"no user":       {Bot: nobody{}, Name: "Dresden", Admins: []id.UserID{"admin"}},
+		"too many tags": {Bot: nobody{}, Name: "Dresden", Languages: make([]string, 9)},
+	} {
+		if n, err := New(cfg); err == nil || n != nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}

@@ -1,0 +1,556 @@
+package network_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+)
+
+// patience is how long something may take on a machine that is busy.
+const patience = 40 * time.Second
+
+// window is a Network with its bot, on a real homeserver. It can be stopped and started again.
+type window struct {
+	*network.Network
+	account rig.BotAccount
+	user    id.UserID
+	http    *http.Client    // of the bot, nil for the default
+	client  *mautrix.Client // of the bot, once it was started
+	cfg     network.Config
+	changes atomic.Int64
+	stop    func()
+}
+
+func newWindow(t *testing.T, hs *rig.Homeserver, name string, admins ...id.UserID) *window {
+	t.Helper()
+	w := &window{account: rig.NewBotAccount(t, hs, strings.ToLower(name)), stop: func() {}}
+	w.user = w.account.User
+	w.cfg = network.Config{
+		Admins: admins, Name: name, City: "City of " + name, Timezone: "Europe/Berlin", Languages: []string{"de", "en"},
+		OnChange: func() { w.changes.Add(1) }, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel),
+	}
+	return w
+}
+
+// start runs the window until stop is called.
+func (w *window) start(t *testing.T) {
+	t.Helper()
+	cfg := w.account.Config(t)
+	cfg.HTTPClient = w.http
+	b, err := bot.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.cfg.Bot = b
+	if w.Network, err = network.New(w.cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.client = b.Client()
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	for _, run := range []func(context.Context) error{b.Run, w.Run} {
+		group.Go(func() {
+			if err := run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	w.stop = sync.OnceFunc(func() {
+		cancel()
+		group.Wait()
+		_ = cfg.DB.Close()
+	})
+	t.Cleanup(w.stop)
+}
+
+// hung waits until the window's room hangs in the network.
+func (w *window) hung(t *testing.T) id.RoomID {
+	t.Helper()
+	rig.Eventually(t, patience, func() error {
+		if own, hung := w.Own(); !hung {
+			return fmt.Errorf("%s: own room %q doesn't hang in the network", w.cfg.Name, own)
+		}
+		return nil
+	})
+	own, _ := w.Own()
+	return own
+}
+
+// sees waits until the directory holds exactly the windows named, each as name=shutter.
+func (w *window) sees(t *testing.T, want ...string) []network.Window {
+	t.Helper()
+	rig.Eventually(t, patience, func() error {
+		var got []string
+		for _, other := range w.Windows() {
+			got = append(got, other.Name+"="+other.Shutter)
+			if !other.Joined {
+				return fmt.Errorf("%s lists %s without being in its room", w.cfg.Name, other.Name)
+			}
+		}
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("%s sees %q, want %q", w.cfg.Name, got, want)
+		}
+		return nil
+	})
+	return w.Windows()
+}
+
+// newNetwork makes an admin and the admin's network.
+func newNetwork(t *testing.T, hs *rig.Homeserver) (*mautrix.Client, id.RoomID) {
+	t.Helper()
+	account, _ := hs.Register(t, "admin")
+	admin := hs.Client(t, account)
+	space, err := network.Create(t.Context(), admin, network.CreateOptions{Name: "Multifactory"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return admin, space
+}
+
+func invite(t *testing.T, by *mautrix.Client, room id.RoomID, users ...id.UserID) {
+	t.Helper()
+	for _, u := range users {
+		if _, err := by.InviteUser(t.Context(), room, &mautrix.ReqInviteUser{UserID: u}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func readState(t *testing.T, client *mautrix.Client, room id.RoomID, typ event.Type, key string) map[string]any {
+	t.Helper()
+	var content map[string]any
+	if err := client.StateEvent(t.Context(), room, typ, key, &content); err != nil {
+		t.Fatalf("%s: %v", typ.Type, err)
+	}
+	return content
+}
+
+func joinedRooms(t *testing.T, client *mautrix.Client) []id.RoomID {
+	t.Helper()
+	resp, err := client.JoinedRooms(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(resp.JoinedRooms)
+	return resp.JoinedRooms
+}
+
+// TestFederation takes two windows on two servers into a network. They find each other, see each other's shutter, survive a
+// restart without changing anything, and part when an admin removes one.
+func TestFederation(t *testing.T) {
+	servers := rig.StartFederation(t)
+	admin, space := newNetwork(t, servers[0])
+	dresden := newWindow(t, servers[0], "Dresden", admin.UserID)
+	munich := newWindow(t, servers[1], "Munich", admin.UserID)
+	dresden.start(t)
+	munich.start(t)
+	invite(t, admin, space, dresden.user, munich.user)
+
+	dresdenRoom, munichRoom := dresden.hung(t), munich.hung(t)
+	dresden.sees(t, "Munich=shut")
+	munich.sees(t, "Dresden=shut")
+	if name := dresden.Name(munich.user); name != "munich" {
+		t.Errorf("Munich's bot is called %q", name)
+	}
+	checkWindowRoom(t, dresden.client, dresdenRoom, space)
+
+	since := time.UnixMilli(time.Now().UnixMilli())
+	for i := range 20 { // only the last counts
+		dresden.SetState(network.State{Shutter: network.Ajar, Since: since.Add(time.Duration(i) * time.Second)})
+	}
+	dresden.SetState(network.State{Shutter: network.Open, Since: since, Facing: munichRoom})
+	seen := munich.sees(t, "Dresden=open")
+	want := network.Window{
+		Room: dresdenRoom, Kiosk: dresden.user, Name: "Dresden", City: "City of Dresden", Shutter: network.Open, Since: since,
+		Facing: munichRoom, Joined: true,
+	}
+	if seen[0] != want {
+		t.Errorf("Munich sees %+v", seen[0])
+	}
+	munich.SetState(network.State{Shutter: network.Open, Since: since})
+	dresden.sees(t, "Munich=open")
+	munich.SetState(network.State{Shutter: network.Shut, Since: since})
+	dresden.sees(t, "Munich=shut")
+	if dresden.changes.Load() == 0 {
+		t.Error("OnChange was never called")
+	}
+
+	// An admin who comes into the room may invite guests.
+	if _, err := admin.JoinRoom(t.Context(), string(dresdenRoom), nil); err != nil {
+		t.Fatal(err)
+	}
+	rig.Eventually(t, patience, func() error {
+		power := readState(t, admin, dresdenRoom, event.StatePowerLevels, "")
+		if users, _ := power["users"].(map[string]any); users[string(admin.UserID)] != 50.0 {
+			return fmt.Errorf("power levels of users %v", power["users"])
+		}
+		return nil
+	})
+
+	// A restart changes nothing but what the configuration changed.
+	before := joinedRooms(t, dresden.client)
+	hungBefore := childEvent(t, admin, space, dresdenRoom)
+	dresden.stop()
+	dresden.cfg.City, dresden.cfg.Name = "Elbflorenz", "Rosenwerk"
+	dresden.start(t)
+	if room := dresden.hung(t); room != dresdenRoom {
+		t.Errorf("after the restart the room is %s, not %s", room, dresdenRoom)
+	}
+	dresden.sees(t, "Munich=shut")
+	if seen = munich.sees(t, "Rosenwerk=open"); true {
+		rig.Eventually(t, patience, func() error {
+			if seen = munich.Windows(); len(seen) != 1 || seen[0].City != "Elbflorenz" || !seen[0].Since.Equal(since) {
+				return fmt.Errorf("after the restart Munich sees %+v", seen)
+			}
+			return nil
+		})
+	}
+	if after := joinedRooms(t, dresden.client); !slices.Equal(before, after) {
+		t.Errorf("rooms %v before the restart, %v after", before, after)
+	}
+	if hungAfter := childEvent(t, admin, space, dresdenRoom); hungAfter != hungBefore {
+		t.Error("the restart hung the room in again")
+	}
+
+	// Removed from the Space means removed from everywhere.
+	if _, err := admin.KickUser(t.Context(), space, &mautrix.ReqKickUser{UserID: munich.user}); err != nil {
+		t.Fatal(err)
+	}
+	dresden.sees(t)
+	munich.sees(t)
+	rig.Eventually(t, patience, func() error {
+		if own, hung := munich.Own(); hung {
+			return fmt.Errorf("Munich's room %s still hangs in the network", own)
+		}
+		members, err := dresden.client.JoinedMembers(t.Context(), dresdenRoom)
+		if err != nil {
+			return err
+		}
+		if _, in := members.Joined[munich.user]; in {
+			return errors.New("Munich's bot is still in Dresden's room")
+		}
+		if rooms := joinedRooms(t, dresden.client); slices.Contains(rooms, munichRoom) {
+			return errors.New("Dresden's bot is still in Munich's room")
+		}
+		return nil
+	})
+	// And back: the same room serves again.
+	invite(t, admin, space, munich.user)
+	if room := munich.hung(t); room != munichRoom {
+		t.Errorf("back in the network with room %s instead of %s", room, munichRoom)
+	}
+	munich.sees(t, "Rosenwerk=open")
+	dresden.sees(t, "Munich=shut")
+}
+
+func childEvent(t *testing.T, admin *mautrix.Client, space, room id.RoomID) id.EventID {
+	t.Helper()
+	state, err := admin.State(t.Context(), space)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := state[event.StateSpaceChild][string(room)]
+	if e == nil {
+		t.Fatalf("%s doesn't hang in the network", room)
+	}
+	return e.ID
+}
+
+func checkWindowRoom(t *testing.T, client *mautrix.Client, room, space id.RoomID) {
+	t.Helper()
+	if v := readState(t, client, room, event.StateCreate, "")["room_version"]; v != "12" {
+		t.Errorf("room version %v", v)
+	}
+	if v := readState(t, client, room, event.StateEncryption, "")["algorithm"]; v != "m.megolm.v1.aes-sha2" {
+		t.Errorf("encryption %v", v)
+	}
+	if v := readState(t, client, room, event.StateHistoryVisibility, "")["history_visibility"]; v != "joined" {
+		t.Errorf("history visibility %v", v)
+	}
+	if v := readState(t, client, room, event.StateGuestAccess, "")["guest_access"]; v != "forbidden" {
+		t.Errorf("guest access %v", v)
+	}
+	if v, _ := json.Marshal(readState(t, client, room, event.StateJoinRules, "")); !strings.Contains(string(v), string(space)) ||
+		!strings.Contains(string(v), `"restricted"`) {
+		t.Errorf("join rules %s", v)
+	}
+	if v := readState(t, client, room, event.StateSpaceParent, string(space))["canonical"]; v != true {
+		t.Errorf("the parent is %v", v)
+	}
+	power := readState(t, client, room, event.StatePowerLevels, "")
+	events, _ := power["events"].(map[string]any)
+	for name, want := range map[string]float64{
+		"org.matrix.msc3401.call.member": 0, "m.call.member": 0, "org.matrix.msc4143.rtc.slot": 50,
+		"org.matrix.msc4075.rtc.notification": 0, "org.matrix.msc4310.rtc.decline": 0, network.StateWindow.Type: 100,
+	} {
+		if events[name] != want {
+			t.Errorf("power level of %s is %v, want %v", name, events[name], want)
+		}
+	}
+}
+
+// TestInvitations accepts one invitation and refuses all others.
+func TestInvitations(t *testing.T) {
+	hs := rig.StartHomeserver(t)
+	admin, space := newNetwork(t, hs)
+	dresden := newWindow(t, hs, "Dresden", admin.UserID)
+	stranger, strangers := func() (*mautrix.Client, id.RoomID) {
+		account, _ := hs.Register(t, "mallory")
+		client := hs.Client(t, account)
+		room, err := network.Create(t.Context(), client, network.CreateOptions{Name: "Not ours"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return client, room
+	}()
+	plain := func(by *mautrix.Client, content map[string]any) id.RoomID {
+		resp, err := by.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{Preset: "private_chat", CreationContent: content})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.RoomID
+	}
+	dresden.start(t)
+	refused := func(want int) {
+		t.Helper()
+		rig.Eventually(t, patience, func() error {
+			if got := dresden.Refused(); got != want {
+				return fmt.Errorf("%d refused, want %d", got, want)
+			}
+			if rooms := joinedRooms(t, dresden.client); len(rooms) > 2 {
+				return fmt.Errorf("the bot is in %v", rooms)
+			}
+			return nil
+		})
+	}
+	invite(t, stranger, strangers, dresden.user)
+	invite(t, stranger, plain(stranger, nil), dresden.user)
+	refused(2)
+	invite(t, admin, plain(admin, nil), dresden.user)
+	refused(3)
+	invite(t, admin, plain(admin, map[string]any{"type": "m.space"}), dresden.user) // a Space, but no network
+	refused(4)
+	if rooms := joinedRooms(t, dresden.client); len(rooms) > 0 {
+		t.Fatalf("the bot is in %v", rooms)
+	}
+	if own, hung := dresden.Own(); own != "" || hung {
+		t.Fatalf("own room %q", own)
+	}
+
+	// An invitation that came, and was seen by sync, while the window was off.
+	dresden.stop()
+	invite(t, admin, space, dresden.user)
+	dresden.start(t)
+	dresden.hung(t)
+
+	second, err := network.Create(t.Context(), admin, network.CreateOptions{Name: "Second", Windows: []id.UserID{dresden.user}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(1)
+	if rooms := joinedRooms(t, dresden.client); len(rooms) != 2 || slices.Contains(rooms, second) {
+		t.Errorf("the bot is in %v", rooms)
+	}
+}
+
+// breaker is a transport that can be told to break requests.
+type breaker struct {
+	mu    sync.Mutex
+	check func(*http.Request, func() (*http.Response, error)) (*http.Response, error)
+	seen  []string
+}
+
+func (b *breaker) RoundTrip(r *http.Request) (*http.Response, error) {
+	b.mu.Lock()
+	check := b.check
+	b.seen = append(b.seen, r.Method+" "+r.URL.Path)
+	b.mu.Unlock()
+	send := func() (*http.Response, error) { return http.DefaultTransport.RoundTrip(r) }
+	if check == nil {
+		return send()
+	}
+	return check(r, send)
+}
+
+func (b *breaker) count(part string) (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.seen {
+		if strings.Contains(s, part) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestCrashes ends the window between its steps, and loses the answer to the making of its room: there is one room in the end.
+func TestCrashes(t *testing.T) {
+	hs := rig.StartHomeserver(t)
+	admin, space := newNetwork(t, hs)
+	dresden := newWindow(t, hs, "Dresden", admin.UserID)
+	transport := &breaker{}
+	dresden.http = &http.Client{Transport: transport}
+
+	// The room is made, but neither the answer to it nor the hanging in gets through.
+	var made atomic.Int64
+	transport.check = func(r *http.Request, send func() (*http.Response, error)) (*http.Response, error) {
+		if strings.Contains(r.URL.Path, "/state/m.space.child/") {
+			return nil, errors.New("broken on purpose")
+		}
+		resp, err := send()
+		if err == nil && strings.HasSuffix(r.URL.Path, "/createRoom") {
+			resp.Body.Close()
+			made.Add(1)
+			return nil, errors.New("lost on purpose")
+		}
+		return resp, err
+	}
+	dresden.start(t)
+	invite(t, admin, space, dresden.user)
+	rig.Eventually(t, patience, func() error {
+		if own, hung := dresden.Own(); own == "" || hung || transport.count("/state/m.space.child/") == 0 || made.Load() == 0 {
+			return fmt.Errorf("own room %q, hung %t, %d made", own, hung, made.Load())
+		}
+		return nil
+	})
+	dresden.stop()
+	if made.Load() != 1 {
+		t.Fatalf("%d rooms were made", made.Load())
+	}
+	rooms := joinedRooms(t, dresden.client)
+
+	transport.mu.Lock()
+	transport.check = nil
+	transport.mu.Unlock()
+	dresden.start(t)
+	own := dresden.hung(t)
+	if after := joinedRooms(t, dresden.client); !slices.Equal(rooms, after) || !slices.Contains(after, own) || len(after) != 2 {
+		t.Fatalf("rooms %v before the crash, %v after", rooms, after)
+	}
+
+	// While the homeserver is away the shutter is set; it is told when it is back.
+	watcher := newWindow(t, hs, "Munich", admin.UserID)
+	watcher.start(t)
+	invite(t, admin, space, watcher.user)
+	watcher.sees(t, "Dresden=shut")
+	hs.Kill(t)
+	dresden.SetState(network.State{Shutter: network.Ajar, Since: time.Now()})
+	dresden.SetState(network.State{Shutter: network.Open, Since: time.Now()})
+	hs.Restart(t)
+	watcher.sees(t, "Dresden=open")
+	// What is as it should be is left alone.
+	if n := transport.count("/state/org.multifactorymodel.ewindow.window"); n > 40 {
+		t.Errorf("the shutter was sent %d times", n)
+	}
+}
+
+// TestStranger hangs rooms into the network that are no windows: a member's plain room, and one that pretends to be Dresden's.
+func TestStranger(t *testing.T) {
+	servers := rig.StartFederation(t)
+	admin, space := newNetwork(t, servers[0])
+	dresden := newWindow(t, servers[0], "Dresden", admin.UserID)
+	munich := newWindow(t, servers[1], "Munich", admin.UserID)
+	dresden.start(t)
+	munich.start(t)
+	account, _ := servers[1].Register(t, "mallory")
+	mallory := servers[1].Client(t, account)
+	// One after the other: Dendrite loses one of two users of a server who join a room of another server at the same time.
+	invite(t, admin, space, dresden.user)
+	dresden.hung(t)
+	invite(t, admin, space, munich.user)
+	dresden.sees(t, "Munich=shut")
+	munich.sees(t, "Dresden=shut")
+	invite(t, admin, space, mallory.UserID)
+	rig.Eventually(t, patience, func() error { // again and again, as package network does, and for the same reason
+		if _, err := mallory.JoinRoom(t.Context(), string(space), &mautrix.ReqJoinRoom{Via: []string{servers[0].ServerName}}); err != nil {
+			return err
+		}
+		return mallory.StateEvent(t.Context(), space, network.StateNetwork, "", new(map[string]any))
+	})
+
+	hang := func(room id.RoomID) {
+		t.Helper()
+		_, err := mallory.SendStateEvent(t.Context(), space, event.StateSpaceChild, string(room),
+			&event.SpaceChildEventContent{Via: []string{servers[1].ServerName}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	trap := func(state ...*event.Event) id.RoomID {
+		t.Helper()
+		resp, err := mallory.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{Preset: "public_chat", Name: "Trap", InitialState: state})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.RoomID
+	}
+	key := ""
+	plain := trap()
+	pretender := trap(&event.Event{Type: network.StateWindow, StateKey: &key, Content: event.Content{Raw: map[string]any{
+		"version": 1, "kiosk": munich.user, "shutter": "open", "since": 1,
+	}}})
+	closed, err := mallory.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{Preset: "private_chat"}) // can't be joined at all
+	if err != nil {
+		t.Fatal(err)
+	}
+	hang(plain)
+	hang(pretender)
+	hang(closed.RoomID)
+	for _, w := range []*window{dresden, munich} {
+		rig.Eventually(t, patience, func() error {
+			for _, room := range []id.RoomID{plain, pretender} {
+				members, err := mallory.Members(t.Context(), room)
+				if err != nil {
+					return err
+				}
+				left := false
+				for _, e := range members.Chunk {
+					if e.GetStateKey() == string(w.user) {
+						left = e.Content.AsMember().Membership == event.MembershipLeave
+					}
+				}
+				if !left {
+					return fmt.Errorf("%s has not come and gone in %s", w.cfg.Name, room)
+				}
+			}
+			return nil
+		})
+	}
+	dresden.sees(t, "Munich=shut")
+	munich.sees(t, "Dresden=shut")
+
+	// A stranger's own m.space.child for Dresden's room takes it out, but Dresden hangs it in again.
+	hang(dresden.hung(t))
+	rig.Eventually(t, patience, func() error {
+		state, err := admin.State(t.Context(), space)
+		if err != nil {
+			return err
+		}
+		own, hung := dresden.Own()
+		if e := state[event.StateSpaceChild][string(own)]; e == nil || e.Sender != dresden.user || !hung {
+			return errors.New("Dresden's room is still hung in by a stranger")
+		}
+		return nil
+	})
+	munich.sees(t, "Dresden=shut")
+}

@@ -1,0 +1,374 @@
+package rtc_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/rtc"
+	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+)
+
+// limit is how long anything may take that isn't about time itself.
+const limit = 20 * time.Second
+
+// wire is a connection to the homeserver that can be cut.
+type wire struct {
+	http.RoundTripper
+	cut atomic.Bool
+}
+
+var errCut = errors.New("the wire is cut")
+
+func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
+	if w.cut.Load() {
+		return nil, errCut
+	}
+	return w.RoundTripper.RoundTrip(r)
+}
+
+// kiosk is a bot with a manager, and what it was told.
+type kiosk struct {
+	*bot.Bot
+	*rtc.Manager
+	wire *wire
+
+	mu      sync.Mutex // guards what follows
+	members map[id.RoomID][]rtc.Member
+	keys    map[string][]byte // received, by identity and index
+	own     map[uint8][]byte  // used
+	using   int
+	sent    int
+	service string
+	failed  error
+}
+
+// newKiosk starts a bot on hs. stop ends it, once its calls are left.
+func newKiosk(t *testing.T, hs *rig.Homeserver, name string) (k *kiosk, stop func()) {
+	t.Helper()
+	k = &kiosk{
+		wire:    &wire{RoundTripper: http.DefaultTransport},
+		members: make(map[id.RoomID][]rtc.Member), keys: make(map[string][]byte), own: make(map[uint8][]byte), using: -1,
+	}
+	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel).With().Str("kiosk", name).Timestamp().Logger()
+	config := rig.NewBotAccount(t, hs, name).Config(t)
+	config.HTTPClient = &http.Client{Transport: k.wire}
+	config.Log = log.Level(zerolog.WarnLevel)
+	var err error
+	if k.Bot, err = bot.New(config); err != nil {
+		t.Fatal(err)
+	}
+	k.Manager, err = rtc.NewManager(rtc.Config{Bot: k.Bot, Log: log, OnMembers: func(room id.RoomID, members []rtc.Member) {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.members[room] = members
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopBot := rig.RunBot(t, k.Bot)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- k.Manager.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		stopBot()
+	})
+	t.Cleanup(stop)
+	return k, stop
+}
+
+func (k *kiosk) event(e rtc.Event) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch e.Kind {
+	case rtc.Transport:
+		k.service = e.Service
+	case rtc.Key:
+		k.keys[fmt.Sprint(e.Identity, " ", e.Index)] = e.Material
+	case rtc.UseKey:
+		k.own[e.Index], k.using = e.Material, int(e.Index)
+	case rtc.KeySent:
+		k.sent++
+	case rtc.Failed:
+		k.failed = e.Err
+	}
+}
+
+func (k *kiosk) join(t *testing.T, room id.RoomID) *rtc.Call {
+	t.Helper()
+	call, err := k.Join(room, rtc.JoinOptions{Intent: "video", OnEvent: k.event})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return call
+}
+
+func (k *kiosk) identity() string { return k.UserID().String() + ":" + k.DeviceID().String() }
+
+// sees waits until others, and nobody else, are in the call.
+func (k *kiosk) sees(t *testing.T, within time.Duration, room id.RoomID, others ...*kiosk) {
+	t.Helper()
+	rig.Eventually(t, within, func() error {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		var want, got []string
+		for _, o := range others {
+			want = append(want, o.identity())
+		}
+		for _, m := range k.members[room] {
+			got = append(got, m.Identity)
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(want, got) {
+			return fmt.Errorf("%s sees %q, not %q (%v)", k.UserID(), got, want, k.failed)
+		}
+		return nil
+	})
+}
+
+// hears waits until k holds the key that other uses.
+func (k *kiosk) hears(t *testing.T, other *kiosk) {
+	t.Helper()
+	rig.Eventually(t, limit, func() error {
+		other.mu.Lock()
+		index, material := other.using, other.own[uint8(max(other.using, 0))]
+		other.mu.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if index < 0 || !bytes.Equal(k.keys[fmt.Sprint(other.identity(), " ", index)], material) {
+			return fmt.Errorf("%s lacks key %d of %s; %+v, %+v", k.UserID(), index, other.UserID(), k.Bot.Stats(), k.Manager.Stats())
+		}
+		return nil
+	})
+}
+
+// openRoom makes an encrypted room in which everybody may be in calls, and lets all in.
+func openRoom(t *testing.T, level int, host *kiosk, guests ...*kiosk) id.RoomID {
+	t.Helper()
+	key := ""
+	power := &event.PowerLevelsEventContent{
+		Users:  map[id.UserID]int{host.UserID(): 100},
+		Events: map[string]int{"org.matrix.msc3401.call.member": level},
+	}
+	request := &mautrix.ReqCreateRoom{
+		Preset: "private_chat", RoomVersion: id.RoomV10, PowerLevelOverride: power,
+		InitialState: []*event.Event{{
+			Type: event.StateEncryption, StateKey: &key,
+			Content: event.Content{Parsed: &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}},
+		}},
+	}
+	for _, guest := range guests {
+		request.Invite = append(request.Invite, guest.UserID())
+	}
+	room, err := host.Client().CreateRoom(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, guest := range guests {
+		rig.Eventually(t, limit, func() error {
+			_, err := guest.Client().JoinRoom(t.Context(), room.RoomID.String(), &mautrix.ReqJoinRoom{Via: []string{host.ServerName()}})
+			return err
+		})
+	}
+	for _, k := range append(guests, host) {
+		rig.Eventually(t, limit, func() error {
+			encrypted, err := k.Encrypted(t.Context(), room.RoomID)
+			if err == nil && !encrypted {
+				err = errors.New("the room isn't known to be encrypted")
+			}
+			members, err2 := k.Members(t.Context(), room.RoomID)
+			if err == nil && len(members) != len(guests)+1 {
+				err = fmt.Errorf("%s knows %d members", k.UserID(), len(members))
+			}
+			return errors.Join(err, err2)
+		})
+	}
+	return room.RoomID
+}
+
+// newService is as much of an authorisation service as the signalling needs: it looks the OpenID token up and answers.
+func newService(t *testing.T, userinfo map[string]*rig.Homeserver) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		for server, hs := range userinfo {
+			if r.URL.Path != "/jwt/sfu/get" || !bytes.Contains(body, []byte(`"matrix_server_name":"`+server+`"`)) {
+				continue
+			}
+			_, token, _ := strings.Cut(string(body), `"access_token":"`)
+			token, _, _ = strings.Cut(token, `"`)
+			response, err := hs.HTTPClient.Get("https://" + server + "/_matrix/federation/v1/openid/userinfo?access_token=" + token)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadGateway)
+				return
+			}
+			defer response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				_, _ = io.WriteString(w, `{"url":"wss://sfu.example","jwt":"a.b.c"}`)
+				return
+			}
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// membership is what the room's state holds for a device, as someone else's homeserver tells it.
+func membership(t *testing.T, asked, of *kiosk, room id.RoomID) map[string]any {
+	t.Helper()
+	content := make(map[string]any)
+	kind := event.Type{Type: "org.matrix.msc3401.call.member", Class: event.StateEventType}
+	err := asked.Client().StateEvent(t.Context(), room, kind, fmt.Sprintf("_%s_%s_m.call", of.UserID(), of.DeviceID()), &content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+func TestFederatedCall(t *testing.T) {
+	services := make(map[string]*rig.Homeserver)
+	service := newService(t, services)
+	var servers [2]*rig.Homeserver
+	for i := range servers {
+		servers[i] = rig.StartHomeserverWith(t, rig.Options{Transports: []string{service.URL + "/jwt"}})
+		services[servers[i].ServerName] = servers[i]
+	}
+	dresden, _ := newKiosk(t, servers[0], "dresden")
+	munich, stopMunich := newKiosk(t, servers[1], "munich")
+	room := openRoom(t, 0, dresden, munich)
+
+	begun := time.Now()
+	dresdenCall := dresden.join(t, room)
+	munich.sees(t, limit, room, dresden)
+	t.Log("the membership took ", time.Since(begun))
+	begun = time.Now()
+	munichCall := munich.join(t, room)
+	dresden.sees(t, limit, room, munich)
+	t.Log("the answer took ", time.Since(begun))
+	dresden.hears(t, munich)
+	munich.hears(t, dresden)
+	t.Log("with both keys ", time.Since(begun))
+	munich.mu.Lock()
+	if got := munich.members[room][0]; got.Service != service.URL+"/jwt" || got.Intent != "video" || got.Sticky || munich.service != got.Service {
+		t.Errorf("got %+v, own service %q", got, munich.service)
+	}
+	munich.mu.Unlock()
+	url, jwt, err := munichCall.Token(t.Context(), service.URL+"/jwt")
+	if err != nil || url != "wss://sfu.example" || jwt != "a.b.c" {
+		t.Errorf("token: %q, %v", url, err)
+	}
+
+	// Leaving takes the membership away, and whoever stays gets a new key to use.
+	begun = time.Now()
+	if err := munichCall.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	dresden.sees(t, limit, room)
+	t.Log("leaving took ", time.Since(begun))
+	rig.Eventually(t, limit, func() error {
+		dresden.mu.Lock()
+		defer dresden.mu.Unlock()
+		if dresden.using < 1 {
+			return fmt.Errorf("dresden uses key %d", dresden.using)
+		}
+		return nil
+	})
+	if got := membership(t, dresden, munich, room); len(got) != 0 {
+		t.Errorf("the state still has %v", got)
+	}
+
+	// It comes again, and is killed: the delayed leave takes it away.
+	munich.join(t, room)
+	dresden.sees(t, limit, room, munich)
+	dresden.hears(t, munich)
+	munich.hears(t, dresden)
+	begun = time.Now()
+	munich.wire.cut.Store(true)
+	dresden.sees(t, 25*time.Second, room)
+	t.Log("the killed one went after ", time.Since(begun))
+
+	// The wire is mended: it finds out that it was removed, and comes again.
+	munich.wire.cut.Store(false)
+	begun = time.Now()
+	dresden.sees(t, limit, room, munich)
+	t.Log("back after ", time.Since(begun))
+	dresden.hears(t, munich)
+	munich.hears(t, dresden)
+
+	// The other's homeserver dies for a moment. Nobody has to leave for that.
+	servers[1].Kill(t)
+	servers[1].Restart(t)
+	munich.sees(t, limit, room, dresden)
+	dresden.sees(t, limit, room, munich)
+
+	// The program is ended in order.
+	begun = time.Now()
+	stopMunich()
+	dresden.sees(t, limit, room)
+	t.Log("ending took ", time.Since(begun))
+	if err := dresdenCall.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := membership(t, dresden, dresden, room); len(got) != 0 {
+		t.Errorf("the state still has %v", got)
+	}
+}
+
+// TestNotAllowed: the operator is told which power level to change.
+func TestNotAllowed(t *testing.T) {
+	hs := rig.StartHomeserverWith(t, rig.Options{Transports: []string{"https://rtc.example/jwt"}})
+	host, _ := newKiosk(t, hs, "host")
+	guest, _ := newKiosk(t, hs, "guest")
+	room := openRoom(t, 50, host, guest)
+	call := guest.join(t, room)
+	rig.Eventually(t, limit, func() error {
+		guest.mu.Lock()
+		defer guest.mu.Unlock()
+		var refused *rtc.PowerLevelError
+		if !errors.As(guest.failed, &refused) || refused.Room != room {
+			return fmt.Errorf("told %v", guest.failed)
+		}
+		return nil
+	})
+	if err := call.Leave(t.Context()); err != nil {
+		t.Error(err)
+	}
+	clear, err := host.Client().CreateRoom(t.Context(), &mautrix.ReqCreateRoom{Preset: "private_chat"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call = host.join(t, clear.RoomID)
+	rig.Eventually(t, limit, func() error {
+		host.mu.Lock()
+		defer host.mu.Unlock()
+		if !errors.Is(host.failed, rtc.ErrUnencrypted) {
+			return fmt.Errorf("told %v", host.failed)
+		}
+		return nil
+	})
+	if err := call.Leave(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,403 @@
+package rtc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot"
+)
+
+var (
+	errNoNetwork  = errors.New("no network")
+	errNotFound   = &ReplyError{Status: 404, Code: "M_NOT_FOUND"}
+	errForbidden  = &ReplyError{Status: 403, Code: "M_FORBIDDEN"}
+	errUnknownURL = &ReplyError{Status: 404, Code: "M_UNRECOGNIZED"}
+)
+
+const ownService = "https://rtc.one.example/jwt"
+
+// fakeServer is a homeserver at the seam, in memory, for the time inside a bubble. What it does to room state comes back as by sync.
+type fakeServer struct {
+	m *Manager
+
+	mu        sync.Mutex
+	begin     time.Time
+	calls     []string // what was asked, with the time since begin
+	faults    map[string]error
+	hang      bool // nothing is answered
+	delayed   bool
+	maxDelay  time.Duration
+	transport string
+	wellKnown string
+	encrypted bool
+	state     map[string]string
+	timers    map[string]*delayedLeave
+	serial    int
+	silent    bool // nothing comes back by sync
+	untrusted map[bot.Device]bool
+	keys      []sentKey
+}
+
+type delayedLeave struct {
+	timer *time.Timer
+	key   string
+	delay time.Duration
+}
+
+type sentKey struct {
+	to  bot.Device
+	key keyContent
+}
+
+// ask notes a request and says what becomes of it.
+func (f *fakeServer) ask(ctx context.Context, name, detail string) error {
+	f.mu.Lock()
+	f.calls = append(f.calls, strings.TrimSpace(name+" "+detail))
+	err, hang := f.faults[name], f.hang
+	if all := f.faults["all"]; err == nil {
+		err = all
+	}
+	f.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	latency := 10 * time.Millisecond
+	if name == "keys" {
+		latency *= 3
+	}
+	select {
+	case <-time.After(latency):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return err
+}
+
+func (f *fakeServer) fault(name string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil {
+		delete(f.faults, name)
+		return
+	}
+	f.faults[name] = err
+}
+
+// set changes how the server behaves.
+func (f *fakeServer) set(change func(*fakeServer)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+// sent are the keys that were delivered.
+func (f *fakeServer) sent() []sentKey {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.keys)
+}
+
+func (f *fakeServer) Delayed(ctx context.Context) (bool, error) {
+	err := f.ask(ctx, "versions", "")
+	return f.delayed && err == nil, err
+}
+
+func (f *fakeServer) Transport(ctx context.Context) (string, error) {
+	if err := f.ask(ctx, "transport", ""); err != nil {
+		return "", err
+	}
+	return f.transport, nil
+}
+
+func (f *fakeServer) WellKnown(ctx context.Context) (string, error) {
+	if err := f.ask(ctx, "wellknown", ""); err != nil {
+		return "", err
+	}
+	return f.wellKnown, nil
+}
+
+func (f *fakeServer) SendState(ctx context.Context, room id.RoomID, key string, content any) (id.EventID, error) {
+	data, err := json.Marshal(content)
+	if err != nil {
+		return "", err
+	}
+	name, detail := "empty", ""
+	if c, ok := content.(memberContent); ok {
+		name, detail = "member", fmt.Sprint((time.Duration(c.Expires) * time.Millisecond).Round(time.Second))
+		if c.Created != 0 {
+			detail += fmt.Sprint(" since ", time.UnixMilli(c.Created).Sub(f.begin))
+		}
+	}
+	if err := f.ask(ctx, name, detail); err != nil {
+		return "", err
+	}
+	return f.put(room, key, string(data)), nil
+}
+
+// put changes the room's state and tells the manager.
+func (f *fakeServer) put(room id.RoomID, key, content string) id.EventID {
+	f.mu.Lock()
+	f.serial++
+	event := id.EventID(fmt.Sprintf("$%d", f.serial))
+	f.state[key] = content
+	silent := f.silent
+	f.mu.Unlock()
+	if !silent {
+		f.m.handleEvent(stateEvent(room, event, typeMember, self.User, key, content))
+	}
+	return event
+}
+
+func stateEvent(room id.RoomID, eventID id.EventID, kind event.Type, sender id.UserID, key, content string) *event.Event {
+	return &event.Event{
+		RoomID: room, ID: eventID, Type: kind, Sender: sender, StateKey: &key, Timestamp: time.Now().UnixMilli(),
+		Content: event.Content{VeryRaw: json.RawMessage(content)},
+	}
+}
+
+func (f *fakeServer) Schedule(ctx context.Context, room id.RoomID, key string, delay time.Duration) (string, error) {
+	if err := f.ask(ctx, "schedule", delay.String()); err != nil {
+		return "", err
+	}
+	if f.maxDelay > 0 && delay > f.maxDelay {
+		return "", errForbidden
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.serial++
+	delayID := fmt.Sprintf("d%d", f.serial)
+	f.timers[delayID] = &delayedLeave{time.AfterFunc(delay, func() { f.fire(room, delayID) }), key, delay}
+	return delayID, nil
+}
+
+func (f *fakeServer) fire(room id.RoomID, delayID string) bool {
+	f.mu.Lock()
+	d := f.timers[delayID]
+	delete(f.timers, delayID)
+	if d != nil {
+		f.calls = append(f.calls, "fired")
+	}
+	f.mu.Unlock()
+	if d == nil {
+		return false
+	}
+	d.timer.Stop()
+	f.put(room, d.key, "{}")
+	return true
+}
+
+func (f *fakeServer) UpdateDelayed(ctx context.Context, delayID, action string) error {
+	if err := f.ask(ctx, action, ""); err != nil {
+		return err
+	}
+	if action == actionSend {
+		if !f.fire(hall, delayID) {
+			return errNotFound
+		}
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d := f.timers[delayID]
+	if d == nil {
+		return errNotFound
+	}
+	d.timer.Reset(d.delay)
+	return nil
+}
+
+func (f *fakeServer) State(ctx context.Context, _ id.RoomID, key string) (json.RawMessage, error) {
+	if err := f.ask(ctx, "check", ""); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	content, ok := f.state[key]
+	if !ok {
+		return nil, errNotFound
+	}
+	return json.RawMessage(content), nil
+}
+
+func (f *fakeServer) OpenID(ctx context.Context) (json.RawMessage, error) {
+	return json.RawMessage(`{"access_token":"opaque"}`), f.ask(ctx, "openid", "")
+}
+
+func (f *fakeServer) SendKeys(ctx context.Context, content map[bot.Device]any) map[bot.Device]error {
+	failed := make(map[bot.Device]error)
+	err := f.ask(ctx, "keys", "")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for device, item := range content {
+		switch {
+		case err != nil:
+			failed[device] = err
+		case f.untrusted[device]:
+			failed[device] = bot.ErrUntrusted
+		default:
+			f.keys = append(f.keys, sentKey{device, item.(keyContent)})
+		}
+	}
+	return failed
+}
+
+func (f *fakeServer) Encrypted(context.Context, id.RoomID) (bool, error) { return f.encrypted, nil }
+
+// took returns what was asked since the last time, without the keys and discovery unless they are named.
+func (f *fakeServer) took(also ...string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	calls := slices.DeleteFunc(f.calls, func(call string) bool {
+		name, _, _ := strings.Cut(call, " ")
+		return slices.Contains([]string{"keys", "transport", "wellknown", "openid"}, name) && !slices.Contains(also, name)
+	})
+	f.calls = nil
+	return strings.Join(calls, ", ")
+}
+
+// bench is a manager on a fake server, inside a bubble.
+type bench struct {
+	*fakeServer
+	t      *testing.T
+	cancel context.CancelFunc
+	ended  chan struct{}
+
+	mu      sync.Mutex
+	events  []Event
+	members map[id.RoomID][]Member
+}
+
+func newBench(t *testing.T, setUp ...func(*bench)) *bench {
+	b := &bench{t: t, ended: make(chan struct{}), members: make(map[id.RoomID][]Member)}
+	b.fakeServer = &fakeServer{
+		begin: time.Now(), faults: make(map[string]error), delayed: true, transport: ownService, encrypted: true,
+		state: make(map[string]string), timers: make(map[string]*delayedLeave), untrusted: make(map[bot.Device]bool),
+	}
+	m, err := newManager(Config{Log: zerolog.Nop(), OnMembers: func(room id.RoomID, members []Member) {
+		b.mu.Lock()
+		b.members[room] = members
+		b.mu.Unlock()
+	}}, b.fakeServer, newWeb(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.self = self
+	b.m = m
+	for _, user := range []id.UserID{alice, bob, carol} {
+		b.joinRoom(user)
+	}
+	m.handleEvent(stateEvent(hall, "$e", event.StateEncryption, alice, "", `{"algorithm":"m.megolm.v1.aes-sha2"}`))
+	for _, f := range setUp {
+		f(b)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	b.cancel = cancel
+	go func() {
+		defer close(b.ended)
+		if err := m.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-b.ended
+	})
+	synctest.Wait()
+	return b
+}
+
+func (b *bench) joinRoom(user id.UserID) {
+	b.m.handleEvent(stateEvent(hall, "$m", event.StateMember, user, user.String(), `{"membership":"join"}`))
+}
+
+func (b *bench) join() *Call {
+	b.t.Helper()
+	call, err := b.m.Join(hall, JoinOptions{Intent: "video", OnEvent: func(e Event) {
+		b.mu.Lock()
+		b.events = append(b.events, e)
+		b.mu.Unlock()
+	}})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return call
+}
+
+// bobComes and bobGoes are bob's device in the call.
+func (b *bench) bobComes() {
+	b.m.handleEvent(stateEvent(hall, "$b", typeMember, bob, "_bob", validState))
+}
+
+func (b *bench) bobGoes() {
+	b.m.handleEvent(stateEvent(hall, "$b", typeMember, bob, "_bob", `{}`))
+}
+
+// inCall are the foreign members of the hall's call, as last reported.
+func (b *bench) inCall() []Member {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.members[hall]
+}
+
+// told returns the events since the last time.
+func (b *bench) told() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var list []string
+	for _, e := range b.events {
+		switch e.Kind {
+		case Transport:
+			list = append(list, "transport "+e.Service)
+		case Key:
+			list = append(list, fmt.Sprintf("key %d of %s", e.Index, e.Identity))
+		case UseKey:
+			list = append(list, fmt.Sprintf("use %d", e.Index))
+		case KeySent:
+			list = append(list, fmt.Sprintf("sent %d", e.Index))
+		case Withheld:
+			list = append(list, fmt.Sprintf("withheld %s %s", e.User, e.Device))
+		case Failed:
+			list = append(list, "failed: "+e.Err.Error())
+		}
+	}
+	b.events = nil
+	return strings.Join(list, ", ")
+}
+
+// wait lets time pass, and everything that it brings.
+func (b *bench) wait(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func (b *bench) expect(what, got, want string) {
+	b.t.Helper()
+	if got != want {
+		b.t.Fatalf("%s: got  %s\nwant %s", what, got, want)
+	}
+}
+
+func (b *bench) leaveNow(call *Call) {
+	b.t.Helper()
+	begun := time.Now()
+	if err := call.Leave(context.Background()); err != nil {
+		b.t.Fatal(err)
+	}
+	if took := time.Since(begun); took > 5*time.Second {
+		b.t.Fatalf("leaving took %v", took)
+	}
+	synctest.Wait()
+}

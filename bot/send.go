@@ -1,0 +1,168 @@
+package bot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+)
+
+// sendTime is how long SendToDevice takes at most.
+const sendTime = 40 * time.Second
+
+// SendToDevice sends a message, Olm-encrypted, to each of some devices. The result holds those that did not get it, and why: no error
+// there means that our homeserver took the message. Where keys or sessions are missing it gets them. It does not wait for one homeserver
+// before it sends to the devices of another.
+func (b *Bot) SendToDevice(ctx context.Context, t event.Type, content map[Device]any) map[Device]error {
+	failed := make(map[Device]error)
+	if !b.ready.Load() {
+		for d := range content {
+			failed[d] = errNotStarted
+		}
+		return failed
+	}
+	ctx, cancel := context.WithTimeout(quietly(ctx), sendTime)
+	defer cancel()
+	t.Class = event.ToDeviceEventType
+
+	contents := make(map[Device]json.RawMessage, len(content))
+	for d, c := range content {
+		raw, err := json.Marshal(c)
+		if err != nil {
+			failed[d] = fmt.Errorf("encode %s: %w", t.Type, err)
+			continue
+		}
+		object, ok := objectContent(raw)
+		if !ok {
+			failed[d] = fmt.Errorf("%s is no JSON object of up to 64 KiB", t.Type)
+			continue
+		}
+		contents[d] = object
+	}
+	b.learnDevices(ctx, contents)
+
+	// Devices that we have a session with need nothing but our own homeserver.
+	groups := make(map[string][]Device)
+	for d := range contents {
+		known, err := b.target(ctx, d)
+		switch {
+		case err != nil:
+			failed[d] = err
+		case b.crypto.HasSession(ctx, known.IdentityKey):
+			groups[""] = append(groups[""], d)
+		default:
+			groups[d.User.Homeserver()] = append(groups[d.User.Homeserver()], d)
+		}
+	}
+	var (
+		mu      sync.Mutex // guards failed
+		sending sync.WaitGroup
+	)
+	for _, devices := range groups {
+		sending.Go(func() {
+			for d, err := range b.sendGroup(ctx, t, devices, contents) {
+				mu.Lock()
+				failed[d] = err
+				mu.Unlock()
+			}
+		})
+	}
+	sending.Wait()
+	return failed
+}
+
+// learnDevices asks for the keys of users some of whose devices are not known, or not trusted.
+func (b *Bot) learnDevices(ctx context.Context, contents map[Device]json.RawMessage) {
+	missing := make(map[string][]id.UserID)
+	seen := make(map[id.UserID]bool)
+	for d := range contents {
+		if _, err := b.target(ctx, d); err == nil || seen[d.User] || !b.fetches.allow(d.User, time.Now()) {
+			continue
+		}
+		seen[d.User] = true
+		missing[d.User.Homeserver()] = append(missing[d.User.Homeserver()], d.User)
+	}
+	var asking sync.WaitGroup
+	for _, users := range missing {
+		asking.Go(func() {
+			if _, err := b.fetchKeys(ctx, users); err != nil {
+				b.log.Debug().Err(short(err)).Msg("Devices could not be asked for")
+			}
+		})
+	}
+	asking.Wait()
+}
+
+// target finds a device that may be sent to.
+func (b *Bot) target(ctx context.Context, d Device) (*id.Device, error) {
+	if d == b.device() {
+		return nil, errors.New("the device is this one")
+	}
+	device, err := b.crypto.GetDevice(ctx, d.User, d.ID)
+	if err != nil {
+		return nil, fmt.Errorf("look up the device: %w", err)
+	}
+	if device == nil || device.Deleted {
+		return nil, ErrUnknownDevice
+	}
+	if !b.trusted(ctx, device) {
+		return nil, ErrUntrusted
+	}
+	return device, nil
+}
+
+// sendGroup encrypts for some devices and sends that in one request. It returns who did not get it.
+func (b *Bot) sendGroup(ctx context.Context, t event.Type, devices []Device, contents map[Device]json.RawMessage) map[Device]error {
+	failed := make(map[Device]error)
+	plain := &mautrix.ReqSendToDevice{Messages: make(map[id.UserID]map[id.DeviceID]*event.Content)}
+	for _, d := range devices {
+		if plain.Messages[d.User] == nil {
+			plain.Messages[d.User] = make(map[id.DeviceID]*event.Content)
+		}
+		plain.Messages[d.User][d.ID] = &event.Content{VeryRaw: contents[d]}
+	}
+	err := b.encryptAndSend(ctx, t, plain, func(d Device) { failed[d] = ErrNoOneTimeKey })
+	if err != nil {
+		for _, d := range devices {
+			failed[d] = err
+		}
+	}
+	return failed
+}
+
+// encryptAndSend calls dropped for the devices that there was no session with, and none could be begun.
+func (b *Bot) encryptAndSend(ctx context.Context, t event.Type, plain *mautrix.ReqSendToDevice, dropped func(Device)) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // mautrix panics where encryption fails
+			b.stats.panicked()
+			err = errors.New("encryption panicked")
+		}
+	}()
+	encrypted, err := b.mach.EncryptToDevices(ctx, t, plain)
+	if err != nil {
+		return fmt.Errorf("encrypt %s: %w", t.Type, short(err))
+	}
+	left := 0
+	for user, devices := range plain.Messages {
+		for device := range devices {
+			if encrypted.Messages[user][device] == nil {
+				dropped(Device{user, device})
+			} else {
+				left++
+			}
+		}
+	}
+	if left == 0 {
+		return nil
+	}
+	if _, err := b.client.SendToDevice(ctx, event.ToDeviceEncrypted, encrypted); err != nil {
+		return fmt.Errorf("send %s: %w", t.Type, short(err))
+	}
+	return nil
+}

@@ -1,0 +1,209 @@
+package bot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+
+	"github.com/rs/zerolog"
+	"go.mau.fi/util/dbutil"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+	"maunium.net/go/mautrix/sqlstatestore"
+)
+
+// stateStore is mautrix's store of room state, with the rules that keep plain text from leaving by accident:
+//   - encryption, once seen, stays on, whatever a later event says;
+//   - whether a room is encrypted is only answered once its state was fetched;
+//   - a change of who is in a room ends the room's outbound session first (rotate), so that the new one is shared anew.
+type stateStore struct {
+	*sqlstatestore.SQLStateStore
+	client *mautrix.Client
+	rotate func(ctx context.Context, room id.RoomID) error // set by Start
+
+	mu      sync.Mutex // guards changes, and is held while state is written
+	changes map[id.RoomID]uint64
+}
+
+var _ mautrix.StateStore = (*stateStore)(nil)
+
+func newStateStore(db *dbutil.Database, client *mautrix.Client) *stateStore {
+	inner := sqlstatestore.NewSQLStateStore(db, dbutil.ZeroLogger(client.Log), false)
+	inner.DisableNameDisambiguation = true
+	return &stateStore{
+		SQLStateStore: inner, client: client, changes: make(map[id.RoomID]uint64),
+		rotate: func(context.Context, id.RoomID) error { return nil },
+	}
+}
+
+// SetEncryptionEvent notes that a room is encrypted. There is one algorithm that we speak: a room that names another one is not sent
+// to in the clear for that.
+func (s *stateStore) SetEncryptionEvent(ctx context.Context, room id.RoomID, content *event.EncryptionEventContent) error {
+	kept := *content
+	kept.Algorithm = id.AlgorithmMegolmV1
+	kept.RotationPeriodMillis = max(kept.RotationPeriodMillis, 0) // a session that is always too old could never be used
+	kept.RotationPeriodMessages = max(kept.RotationPeriodMessages, 0)
+	return s.SQLStateStore.SetEncryptionEvent(ctx, room, &kept)
+}
+
+// IsEncrypted says whether what is sent to a room has to be encrypted.
+func (s *stateStore) IsEncrypted(ctx context.Context, room id.RoomID) (bool, error) {
+	if err := s.know(ctx, room); err != nil {
+		return false, err
+	}
+	return s.SQLStateStore.IsEncrypted(ctx, room)
+}
+
+// know fetches the state of a room that we don't have.
+func (s *stateStore) know(ctx context.Context, room id.RoomID) error {
+	if known, err := s.HasFetchedMembers(ctx, room); err != nil {
+		return fmt.Errorf("look up what is known of room %s: %w", room, err)
+	} else if known {
+		return nil
+	}
+	_, err := s.refresh(ctx, room)
+	return err
+}
+
+// refresh fetches and stores the whole state of a room. When sync has brought something newer meanwhile, it asks again.
+func (s *stateStore) refresh(ctx context.Context, room id.RoomID) ([]*event.Event, error) {
+	for attempt := 0; ; attempt++ {
+		s.mu.Lock()
+		before := s.changes[room]
+		s.mu.Unlock()
+		var list eventList
+		_, err := s.client.MakeRequest(ctx, http.MethodGet, s.client.BuildClientURL("v3", "rooms", room, "state"), nil, &list)
+		if err != nil {
+			return nil, fmt.Errorf("fetch the state of room %s: %w", room, err)
+		}
+		for _, e := range list.events {
+			prepare(e, room, event.SourceJoin|event.SourceState)
+		}
+		s.mu.Lock()
+		if s.changes[room] != before && attempt < 2 {
+			s.mu.Unlock()
+			continue
+		}
+		err = s.DoTxn(ctx, nil, func(ctx context.Context) error { return s.replaceLocked(ctx, room, list.events) })
+		s.mu.Unlock()
+		if err != nil {
+			return nil, fmt.Errorf("store the state of room %s: %w", room, err)
+		}
+		return list.events, nil
+	}
+}
+
+// replaceLocked makes a room's state what the events say.
+func (s *stateStore) replaceLocked(ctx context.Context, room id.RoomID, events []*event.Event) error {
+	joined, err := s.joined(ctx, room)
+	if err != nil {
+		return err
+	}
+	var members []*event.Event
+	var now []id.UserID
+	for _, e := range events {
+		if e.StateKey == nil {
+			continue
+		}
+		if e.Type != event.StateMember {
+			mautrix.UpdateStateStore(ctx, s, e)
+			continue
+		}
+		members = append(members, e)
+		if e.Content.AsMember().Membership == event.MembershipJoin {
+			now = append(now, id.UserID(*e.StateKey))
+		}
+	}
+	if slices.Sort(now); !slices.Equal(now, joined) {
+		if err := s.rotate(ctx, room); err != nil {
+			return err
+		}
+	}
+	return s.ReplaceCachedMembers(ctx, room, members)
+}
+
+// apply notes the state events of one sync response, in one transaction. self is our user.
+func (s *stateStore) apply(ctx context.Context, self id.UserID, events []*event.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.DoTxn(ctx, nil, func(ctx context.Context) error {
+		for _, e := range events {
+			s.changes[e.RoomID]++
+			if e.Type == event.StateMember && e.StateKey != nil {
+				if err := s.memberLocked(ctx, self, e); err != nil {
+					return err
+				}
+			}
+			mautrix.UpdateStateStore(ctx, s, e)
+		}
+		return nil
+	})
+}
+
+func (s *stateStore) memberLocked(ctx context.Context, self id.UserID, e *event.Event) error {
+	user, now := id.UserID(*e.StateKey), e.Content.AsMember().Membership
+	before, err := s.GetMembership(ctx, e.RoomID, user)
+	if err != nil || before == now {
+		return err
+	}
+	if err := s.rotate(ctx, e.RoomID); err != nil {
+		return err
+	}
+	if user == self && now != event.MembershipJoin {
+		return s.ClearCachedMembers(ctx, e.RoomID) // who comes and goes from now on, we aren't told
+	}
+	return nil
+}
+
+// joined lists who is in a room, as far as we know.
+func (s *stateStore) joined(ctx context.Context, room id.RoomID) ([]id.UserID, error) {
+	members, err := s.GetRoomMembers(ctx, room, event.MembershipJoin)
+	if err != nil {
+		return nil, fmt.Errorf("look up the members of room %s: %w", room, err)
+	}
+	list := make([]id.UserID, 0, len(members))
+	for user := range members {
+		list = append(list, user)
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+// prepare makes of an event as it came what handlers get. What mautrix knows and can't parse keeps its raw content only.
+func prepare(e *event.Event, room id.RoomID, source event.Source) {
+	e.RoomID = room
+	e.Mautrix.EventSource = source
+	if e.StateKey != nil {
+		e.Type.Class = event.StateEventType
+	} else {
+		e.Type.Class = event.MessageEventType
+	}
+	err := e.Content.ParseRaw(e.Type)
+	if err == nil || errors.Is(err, event.ErrUnsupportedContentType) {
+		return
+	}
+	e.Content.Parsed = nil
+	if e.Type == event.StateEncryption {
+		// A room isn't open because its encryption event makes no sense.
+		e.Content.Parsed = &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}
+	}
+}
+
+// upgradeSQL brings a table set of mautrix up to date.
+func upgradeSQL(ctx context.Context, what string, upgrade func(context.Context) error, log zerolog.Logger) error {
+	err := upgrade(log.WithContext(ctx))
+	if errors.Is(err, dbutil.ErrUnsupportedDatabaseVersion) {
+		return fmt.Errorf("the database was written by a newer ewindow than this one (%s): install that version again", what)
+	}
+	if err != nil {
+		return fmt.Errorf("upgrade the tables of %s: %w", what, err)
+	}
+	return nil
+}

@@ -1,0 +1,57 @@
+package rig
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Serve serves HTTP until the test ends, the requests included that are being answered then: a handler that logs into the test
+// must not outlive it. Its result is the URL of a listener without TLS.
+func Serve(t testing.TB, l net.Listener, handler http.Handler) (url string) {
+	t.Helper()
+	g := &gate{handler: handler}
+	server := &http.Server{Handler: g, ReadHeaderTimeout: 10 * time.Second, ErrorLog: quiet()}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	t.Cleanup(func() {
+		_ = server.Close()
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+		g.close()
+	})
+	return "http://" + l.Addr().String()
+}
+
+// gate lets requests through until it is closed.
+type gate struct {
+	handler http.Handler
+
+	mu      sync.Mutex // guards closed, and Add against Wait
+	closed  bool
+	running sync.WaitGroup
+}
+
+// ServeHTTP implements http.Handler.
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		panic(http.ErrAbortHandler)
+	}
+	g.running.Add(1)
+	g.mu.Unlock()
+	defer g.running.Done()
+	g.handler.ServeHTTP(w, r)
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.running.Wait()
+}
