@@ -1,0 +1,227 @@
+package focus
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+const secretToken = "very-secret-openid-token"
+
+// homeserver is a TLS server that plays a homeserver, or something worse. Its name is 127.0.0.1:PORT; its certificate is good for
+// example.com too.
+func homeserver(t *testing.T, handler http.HandlerFunc) (name string, roots *x509.CertPool) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	roots = x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	return server.Listener.Addr().String(), roots
+}
+
+func loopback(a netip.Addr) bool { return a.IsLoopback() }
+
+func TestLookup(t *testing.T) {
+	answer := func(text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, strings.ReplaceAll(text, "HERE", r.Host)) }
+	}
+	var asked atomic.Int64
+	for name, c := range map[string]struct {
+		handler http.HandlerFunc
+		want    string // in the error; empty for success
+	}{
+		"right": {func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/_matrix/federation/v1/openid/userinfo" || r.URL.Query().Get("access_token") != secretToken {
+				http.Error(w, "{}", http.StatusUnauthorized)
+				return
+			}
+			fmt.Fprintf(w, `{"sub":"@anna:%s"}`, r.Host)
+		}, ""},
+		"unknown token":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }, "status 401"},
+		"another's user":      {answer(`{"sub":"@anna:example.org"}`), "user of another one"},
+		"another port's user": {answer(`{"sub":"@anna:127.0.0.1"}`), "user of another one"},
+		"longer name":         {answer(`{"sub":"@anna:HERE.evil"}`), "user of another one"},
+		"no user":             {answer(`{"sub":"@:HERE"}`), "names no user"},
+		"no JSON":             {answer(`<html>`), "not the JSON"},
+		"empty":               {answer(``), "not the JSON"},
+		"huge": {func(w http.ResponseWriter, r *http.Request) {
+			chunk := []byte(strings.Repeat(" ", 1<<10))
+			for r.Context().Err() == nil {
+				if _, err := w.Write(chunk); err != nil {
+					return
+				}
+				asked.Add(int64(len(chunk)))
+			}
+		}, "too long"},
+		"huge headers": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Filler", strings.Repeat("a", 1<<20)) }, "ask the homeserver"},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			if asked.Add(1); r.URL.Path != "/elsewhere" {
+				http.Redirect(w, r, "/elsewhere", http.StatusFound)
+				return
+			}
+			fmt.Fprintf(w, `{"sub":"@anna:%s"}`, r.Host)
+		}, "status 302"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, roots := homeserver(t, c.handler)
+			user, err := newDirectory(loopback, roots).user(t.Context(), server, secretToken)
+			if c.want == "" {
+				if err != nil || user.String() != "@anna:"+server {
+					t.Errorf("%q, %v", user, err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) || user != "" {
+				t.Errorf("%q, %v, want %q", user, err, c.want)
+			}
+			if err != nil && strings.Contains(err.Error(), secretToken) {
+				t.Errorf("the error holds the token: %v", err)
+			}
+		})
+	}
+}
+
+// TestLookupRefusesAddresses sees that nothing is connected to that the policy does not allow, whatever a name means.
+func TestLookupRefusesAddresses(t *testing.T) {
+	var reached atomic.Int64
+	server, roots := homeserver(t, func(w http.ResponseWriter, r *http.Request) {
+		reached.Add(1)
+		fmt.Fprintf(w, `{"sub":"@anna:%s"}`, r.Host)
+	})
+	_, port, _ := net.SplitHostPort(server)
+	d := newDirectory(public, roots)
+	for _, name := range []string{server, "127.0.0.1:" + port, "[::1]:" + port, "[::ffff:127.0.0.1]:" + port, "0.0.0.0:" + port, "localhost:" + port, "169.254.169.254:80"} {
+		_, err := d.user(t.Context(), name, secretToken)
+		if !errors.Is(err, errAddress) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n := reached.Load(); n != 0 {
+		t.Errorf("a private address was reached %d times", n)
+	}
+	// Only the certificate's own names are believed.
+	if _, err := newDirectory(loopback, nil).user(t.Context(), server, secretToken); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a foreign certificate: %v", err)
+	}
+	if _, err := newDirectory(loopback, roots).user(t.Context(), "localhost:"+port, secretToken); err == nil {
+		t.Error("a certificate for another name is good enough")
+	}
+	if n := reached.Load(); n != 0 {
+		t.Errorf("a server that can't prove its name was sent %d tokens", n)
+	}
+}
+
+// TestWellKnown follows a homeserver's delegation, and stops where that leads nowhere. All connections for names without a port go to
+// the test's server; what it delegates to is itself.
+func TestWellKnown(t *testing.T) {
+	for name, c := range map[string]struct {
+		wellKnown func(w http.ResponseWriter, r *http.Request, own string)
+		ok        bool
+		want      string
+	}{
+		"delegated": {func(w http.ResponseWriter, _ *http.Request, own string) { fmt.Fprintf(w, `{"m.server":%q}`, own) }, true, ""},
+		"redirected": {func(w http.ResponseWriter, r *http.Request, own string) {
+			if r.URL.Path != "/once" {
+				http.Redirect(w, r, "/once", http.StatusFound)
+				return
+			}
+			fmt.Fprintf(w, `{"m.server":%q}`, own)
+		}, true, ""},
+		"no name": {func(w http.ResponseWriter, _ *http.Request, _ string) { fmt.Fprint(w, `{"m.server":"a b/c?d@e"}`) }, false, "not a server name"},
+		"private address": {func(w http.ResponseWriter, _ *http.Request, _ string) {
+			fmt.Fprint(w, `{"m.server":"192.168.1.1:443"}`)
+		}, false, errAddress.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var own string
+			server, roots := homeserver(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/_matrix/federation/v1/openid/userinfo" {
+					fmt.Fprint(w, `{"sub":"@anna:example.com"}`)
+					return
+				}
+				c.wellKnown(w, r, own)
+			})
+			own = server
+			_, port, _ := net.SplitHostPort(server)
+			d := newDirectory(loopback, roots)
+			ctx := context.WithValue(t.Context(), targetsKey{}, []string{"127.0.0.1:" + port})
+			user, err := d.user(ctx, "example.com", secretToken)
+			if c.ok != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%q, %v, want %q", user, err, c.want)
+			}
+		})
+	}
+	// What can't be read is taken for no delegation, as the specification wants; it must only end.
+	for name, handler := range map[string]http.HandlerFunc{
+		"redirect loop": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", http.StatusFound) },
+		"redirect to no encryption": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://example.com/.well-known/matrix/server", http.StatusFound)
+		},
+		"huge": func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				if _, err := w.Write(make([]byte, 1<<12)); err != nil {
+					return
+				}
+			}
+		},
+	} {
+		var asked atomic.Int64
+		server, roots := homeserver(t, func(w http.ResponseWriter, r *http.Request) {
+			asked.Add(1)
+			handler(w, r)
+		})
+		_, port, _ := net.SplitHostPort(server)
+		d := newDirectory(loopback, roots)
+		ctx := context.WithValue(t.Context(), targetsKey{}, []string{"127.0.0.1:" + port})
+		begin := time.Now()
+		_, err := d.resolve.HTTPClient.Do(must(http.NewRequestWithContext(ctx, http.MethodGet, "https://example.com/.well-known/matrix/server", nil)))
+		if name != "huge" && !errors.Is(err, errRedirect) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := d.user(ctx, "example.com", secretToken); err == nil {
+			t.Errorf("%s: somebody was found", name)
+		}
+		if n := asked.Load(); n > 2*(maxRedirects+2) || time.Since(begin) > 2*lookupLimit {
+			t.Errorf("%s: asked %d times in %s", name, n, time.Since(begin))
+		}
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// TestSlowHomeserver gives up on one that takes connections and says nothing.
+func TestSlowHomeserver(t *testing.T) {
+	release := make(chan struct{})
+	server, roots := homeserver(t, func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+	defer close(release)
+	begin := time.Now()
+	if _, err := newDirectory(loopback, roots).user(t.Context(), server, secretToken); err == nil || strings.Contains(err.Error(), secretToken) {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > lookupLimit+time.Second {
+		t.Errorf("that took %s", took)
+	}
+}

@@ -1,0 +1,115 @@
+package frames
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/pion/rtp"
+
+	"multifactorymodel.org/ewindow/callmedia/e2ee"
+)
+
+var benchFrames = []struct {
+	name  string
+	codec e2ee.Codec
+	bytes int
+}{
+	{"audio", e2ee.Opus, 120}, {"delta", e2ee.VP8, 7000}, {"key", e2ee.VP8, 60000},
+}
+
+// BenchmarkRelay packetises frames and puts them together again. impl=copy is the floor: the bytes copied once on each side.
+func BenchmarkRelay(b *testing.B) {
+	for _, bf := range benchFrames {
+		frame := vp8Frame(true, bf.bytes, 1)
+		b.Run(fmt.Sprintf("frame=%s/impl=ours", bf.name), func(b *testing.B) {
+			relay := newRelay(bf.codec)
+			b.SetBytes(int64(bf.bytes))
+			b.ReportAllocs()
+			for b.Loop() {
+				if !relay.pass(frame) {
+					b.Fatal("no frame came")
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("frame=%s/impl=copy", bf.name), func(b *testing.B) {
+			one, two := make([]byte, bf.bytes), make([]byte, bf.bytes)
+			b.SetBytes(int64(bf.bytes))
+			for b.Loop() {
+				copy(one, frame)
+				copy(two, one)
+			}
+		})
+	}
+}
+
+// relay passes frames from a packetizer to an assembler.
+type relay struct {
+	p    *Packetizer
+	a    *Assembler
+	now  time.Time
+	ts   uint32
+	emit func(*rtp.Packet) error
+}
+
+func newRelay(codec e2ee.Codec) *relay {
+	r := &relay{
+		p: NewPacketizer(codec, 0, 1, 96, Seed{}), a: NewAssembler(codec, AssemblerOptions{MaxPackets: 256}), now: epoch,
+	}
+	r.emit = func(p *rtp.Packet) error {
+		r.a.Push(r.now, p)
+		return nil
+	}
+	return r
+}
+
+func (r *relay) pass(frame []byte) bool {
+	r.now = r.now.Add(33 * time.Millisecond)
+	r.ts += 3000
+	if err := r.p.Packetize(frame, r.ts, r.emit); err != nil {
+		return false
+	}
+	_, ok := r.a.Pop(r.now)
+	return ok
+}
+
+// BenchmarkPopEachPacket pops after each packet of a key frame, as a relay does.
+func BenchmarkPopEachPacket(b *testing.B) {
+	frame := vp8Frame(true, 60000, 1)
+	r := newRelay(e2ee.VP8)
+	got := 0
+	r.emit = func(p *rtp.Packet) error {
+		r.a.Push(r.now, p)
+		if _, ok := r.a.Pop(r.now); ok {
+			got++
+		}
+		return nil
+	}
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		r.pass(frame)
+		n++
+	}
+	if got != n {
+		b.Fatalf("%d of %d frames came", got, n)
+	}
+}
+
+// TestNoAllocations holds the promise that per-frame work allocates nothing.
+func TestNoAllocations(t *testing.T) {
+	for _, bf := range benchFrames {
+		frame := vp8Frame(true, bf.bytes, 1)
+		r := newRelay(bf.codec)
+		for range 10 {
+			r.pass(frame)
+		}
+		if n := testing.AllocsPerRun(100, func() {
+			if !r.pass(frame) {
+				t.Fatal("no frame came")
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations a frame, want none", bf.name, n)
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package frames
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/pion/rtp"
+
+	"multifactorymodel.org/ewindow/callmedia/e2ee"
+)
+
+const (
+	defaultMTU = 1200
+	minMTU     = 100
+	rtpHeader  = 12
+	// vp8Header is our payload descriptor's size: always with a 15-bit picture id, so that SFUs can rewrite it in place.
+	vp8Header = 4
+)
+
+// Seed holds the first numbers of a [Packetizer]. RFC 3550 wants them to be unpredictable; tests want them fixed.
+type Seed struct {
+	// Sequence is the first packet's sequence number.
+	Sequence uint16
+	// PictureID is the first frame's, modulo 2^15. Only for VP8.
+	PictureID uint16
+}
+
+// RandomSeed returns random first numbers.
+func RandomSeed() Seed {
+	r := rand.Uint32()
+	// RFC 3711 advises against starting close to the wrap: a receiver that misses the wrap mistakes the roll-over counter.
+	return Seed{Sequence: uint16(r) >> 1, PictureID: uint16(r>>16) & 0x7fff}
+}
+
+// Packetizer cuts frames into RTP packets, with its own sequence numbers and picture ids. It belongs to one goroutine.
+type Packetizer struct {
+	codec     e2ee.Codec
+	room      int // payload bytes of one packet
+	sequence  uint16
+	pictureID uint16
+	ssrc      uint32
+	pt        uint8
+	packet    rtp.Packet
+	payload   []byte
+}
+
+// NewPacketizer returns a packetizer. mtu is the longest RTP packet in bytes without header extensions; below 100 it means 1200, which leaves
+// room for extensions, SRTP, TURN and IPv6 within 1280.
+func NewPacketizer(codec e2ee.Codec, mtu int, ssrc uint32, pt uint8, seed Seed) *Packetizer {
+	if mtu < minMTU {
+		mtu = defaultMTU
+	}
+	return &Packetizer{
+		codec: codec, room: mtu - rtpHeader, sequence: seed.Sequence, pictureID: seed.PictureID & 0x7fff,
+		ssrc: ssrc, pt: pt, payload: make([]byte, mtu-rtpHeader),
+	}
+}
+
+// Packetize calls emit with each packet of the frame in order. The packet and all it refers to are valid only until emit returns.
+// An error of emit ends the frame and is returned; numbers that were used are not used again. An empty frame has no packets. An
+// Opus frame is always one packet, whatever its size.
+func (p *Packetizer) Packetize(frame []byte, ts uint32, emit func(*rtp.Packet) error) error {
+	if !Supported(p.codec) {
+		return fmt.Errorf("packetise %s frame: %w", p.codec, ErrUnsupported)
+	}
+	if len(frame) == 0 {
+		return nil
+	}
+	if p.codec == e2ee.Opus {
+		return p.emit(frame, ts, false, emit)
+	}
+	id := p.pictureID
+	p.pictureID = (p.pictureID + 1) & 0x7fff
+	room := p.room - vp8Header
+	count := (len(frame) + room - 1) / room
+	start := byte(0x10)
+	// Packets of equal size: a short last one costs as much overhead and is lost as easily as the others.
+	for ; count > 0; count-- {
+		n := (len(frame) + count - 1) / count
+		b := p.payload[:vp8Header+n]
+		b[0] = 0x80 | start
+		b[1] = 0x80
+		b[2] = 0x80 | byte(id>>8)
+		b[3] = byte(id)
+		copy(b[vp8Header:], frame[:n])
+		frame = frame[n:]
+		start = 0
+		if err := p.emit(b, ts, count == 1, emit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Empty calls emit with a packet that carries nothing: it shows that the track is there before there is a frame.
+func (p *Packetizer) Empty(ts uint32, emit func(*rtp.Packet) error) error {
+	return p.emit(nil, ts, false, emit)
+}
+
+// emit hands over one packet.
+func (p *Packetizer) emit(payload []byte, ts uint32, marker bool, emit func(*rtp.Packet) error) error {
+	// Written whole: interceptors may have left extensions in it.
+	p.packet = rtp.Packet{
+		Header: rtp.Header{
+			Version: 2, Marker: marker, PayloadType: p.pt, SequenceNumber: p.sequence, Timestamp: ts, SSRC: p.ssrc,
+		},
+		Payload: payload,
+	}
+	p.sequence++
+	return emit(&p.packet)
+}

@@ -1,0 +1,289 @@
+package callmedia
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/livekit/protocol/livekit"
+	"github.com/pion/rtp"
+	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/frames"
+)
+
+func TestTimeline(t *testing.T) {
+	l := timeline{rate: 90000}
+	now := time.Unix(1000, 0)
+	if got := l.shift(now, 1, 5000); got != 5000 {
+		t.Errorf("the first source is shifted to %d", got)
+	}
+	if got := l.shift(now.Add(time.Second/30), 1, 8000); got != 8000 {
+		t.Errorf("one source is not shifted by a constant: %d", got)
+	}
+	// Another source begins a second later, with an earlier clock.
+	now = now.Add(time.Second/30 + time.Second)
+	if got := l.shift(now, 2, 7); got != 8000+90000+1 {
+		t.Errorf("a new source begins at %d", got)
+	}
+	if got, ok := l.shifted(2, 3007); !ok || got != 8000+90000+1+3000 {
+		t.Errorf("its clock is %d, %v", got, ok)
+	}
+	if _, ok := l.shifted(1, 3007); ok {
+		t.Error("the source before still has a clock")
+	}
+	// Timestamps wrap around.
+	if got := l.shift(now, 2, 0xffffffff); got != 8000+90000+1-8 {
+		t.Errorf("an earlier frame of the same source is at %d", got)
+	}
+}
+
+func TestAsker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		var mu sync.Mutex
+		var asked []time.Duration
+		a := asker{ask: func() {
+			mu.Lock()
+			defer mu.Unlock()
+			asked = append(asked, time.Since(begin))
+		}}
+		for range 100 { // five seconds of requests
+			a.request()
+			<-time.After(50 * time.Millisecond)
+		}
+		<-time.After(time.Second)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		for i, at := range asked {
+			if i > 0 && at-asked[i-1] < keyFrameInterval {
+				t.Errorf("requests at %v and %v", asked[i-1], at)
+			}
+		}
+		if len(asked) < 16 || len(asked) > 18 {
+			t.Errorf("%d requests in five seconds", len(asked))
+		}
+		if last := asked[len(asked)-1]; last < 4950*time.Millisecond {
+			t.Errorf("the last request was lost: %v", last)
+		}
+		a.close()
+		n := len(asked)
+		mu.Unlock()
+		a.request()
+		<-time.After(time.Second)
+		mu.Lock()
+		if len(asked) != n {
+			t.Error("a closed asker asks")
+		}
+	})
+}
+
+func TestNTP(t *testing.T) {
+	at := time.Date(2026, 11, 23, 12, 0, 0, 123456789, time.UTC)
+	if back := fromNTP(toNTP(at)); back.Sub(at).Abs() > time.Nanosecond {
+		t.Errorf("%v becomes %v", at, back)
+	}
+}
+
+func TestPlayable(t *testing.T) {
+	const gcm, none, custom = livekit.Encryption_GCM, livekit.Encryption_NONE, livekit.Encryption_CUSTOM
+	for _, c := range []struct {
+		source     livekit.TrackSource
+		encryption livekit.Encryption_Type
+		mimeType   string
+		want       bool
+	}{
+		{livekit.TrackSource_CAMERA, gcm, "video/VP8", true},
+		{livekit.TrackSource_MICROPHONE, gcm, "audio/opus", true},
+		{livekit.TrackSource_CAMERA, none, "video/VP8", false},
+		{livekit.TrackSource_MICROPHONE, none, "audio/opus", false},
+		{livekit.TrackSource_CAMERA, custom, "video/VP8", false},
+		{livekit.TrackSource_CAMERA, gcm, "video/H264", false},
+		{livekit.TrackSource_CAMERA, gcm, "audio/opus", false},
+		{livekit.TrackSource_MICROPHONE, gcm, "audio/red", false},
+		{livekit.TrackSource_MICROPHONE, gcm, "video/VP8", false},
+		{livekit.TrackSource_SCREEN_SHARE, gcm, "video/VP8", false},
+		{livekit.TrackSource_UNKNOWN, gcm, "video/VP8", false},
+	} {
+		if got := playable(c.source, c.encryption, c.mimeType); got != c.want {
+			t.Errorf("%s, %s, %s is playable: %t", c.source, c.encryption, c.mimeType, got)
+		}
+	}
+}
+
+// sink is a publication that counts.
+type sink struct{ packets, empty int }
+
+func (s *sink) WriteRTP(p *rtp.Packet) error {
+	if s.packets++; len(p.Payload) == 0 {
+		s.empty++
+	}
+	return nil
+}
+func (s *sink) SetClock(time.Time, uint32) {}
+
+// idle makes a session that is not started, with its own key.
+func idle(t *testing.T) (*Session, *Synthetic) {
+	t.Helper()
+	local, err := NewSynthetic()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewSession(SessionConfig{Local: local, Service: "s", Log: zerolog.Nop(), Token: func(ctx context.Context, _ string) (string, string, error) {
+		<-ctx.Done()
+		return "", "", ctx.Err()
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	s.UseKey(0, []byte("0123456789abcdef"))
+	return s, local
+}
+
+// TestSender holds the gate, and the promise that sending allocates nothing.
+func TestSender(t *testing.T) {
+	s, _ := idle(t)
+	out := &sink{}
+	key := frames.Frame{Data: append([]byte{0x10, 0, 0, 0x9d, 0x01, 0x2a, 0, 5, 0xd0, 2}, make([]byte, 5000)...), Key: true}
+	delta := frames.Frame{Data: append([]byte{0x31, 0, 0}, make([]byte, 5000)...)}
+	s.HandleFrame(Video, 1, key)
+	s.video.publish(out, 1, 96)
+	for range 10 {
+		s.video.greet()
+	}
+	s.HandleFrame(Video, 1, key)
+	if out.packets != maxGreetings || out.empty != maxGreetings {
+		t.Errorf("with the gate shut %d packets left, %d of them empty", out.packets, out.empty)
+	}
+	s.SetSending(true)
+	s.HandleFrame(Video, 1, delta)
+	if out.packets != maxGreetings {
+		t.Error("a frame left whose references did not")
+	}
+	s.HandleFrame(Video, 1, key)
+	if out.packets == maxGreetings {
+		t.Error("no frame left")
+	}
+	s.video.greet()
+	if out.empty != maxGreetings {
+		t.Error("who speaks already greets again")
+	}
+	if n := testing.AllocsPerRun(100, func() { s.HandleFrame(Video, 1, delta) }); n != 0 {
+		t.Errorf("%v allocations a frame, want none", n)
+	}
+	if got := s.Stats(); got.Gated != 2 || got.WithoutKeyFrame != 1 || got.FramesSent < 100 {
+		t.Errorf("counted %+v", got)
+	}
+}
+
+// TestReceiver decrypts, and asks for key frames only when they can help.
+func TestReceiver(t *testing.T) {
+	s, local := idle(t)
+	encryptor, err := e2ee.NewEncryptor(e2ee.VP8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := []byte("fedcba9876543210")
+	if err := encryptor.SetKey(3, mine); err != nil {
+		t.Fatal(err)
+	}
+	plain := local.camera[0]
+	sealed, err := encryptor.Encrypt(nil, plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	r := &receiver{session: s, identity: "x", kind: Video, trailer: []byte("trailer")}
+	r.keys.ask = func() { asked++ }
+	f := frames.Frame{Data: sealed, Key: true}
+	r.needKey()
+	if !r.frame(f) || asked != 0 {
+		t.Error("a track that is not shown asks for something")
+	}
+	ring := e2ee.NewKeyRing()
+	r.target.Store(&target{slot: 1, decryptor: r.newDecryptor(ring)})
+	if r.frame(f) {
+		t.Error("a frame without a key can be used")
+	}
+	r.needKey()
+	if asked != 0 {
+		t.Error("a key frame was asked for that can't be decrypted")
+	}
+	if r.frame(frames.Frame{Data: append(bytes.Clone(plain), "trailer"...), Key: true}) {
+		t.Error("a frame of the server's own can be built on")
+	}
+	if err := ring.Set(3, mine); err != nil {
+		t.Fatal(err)
+	}
+	r.askKeyFrame()
+	if asked != 1 {
+		t.Error("with the key no key frame is asked for")
+	}
+	if !r.frame(f) {
+		t.Error("the right key does not help")
+	}
+	if _, video, broken := local.Shown(1); video != 1 || broken != 0 {
+		t.Errorf("%d pictures were shown, %d of them broken", video, broken)
+	}
+	sealed[len(sealed)-20] ^= 1
+	if r.frame(f) {
+		t.Error("a damaged frame can be used")
+	}
+	sealed[len(sealed)-20] ^= 1
+	if n := testing.AllocsPerRun(100, func() { r.frame(f) }); n != 0 {
+		t.Errorf("%v allocations a frame, want none", n)
+	}
+	if got := s.Stats(); got.NoKey != 1 || got.Injected != 1 || got.Undecryptable != 1 || got.Unwanted != 1 {
+		t.Errorf("counted %+v", got)
+	}
+}
+
+// TestEstimate caps the page's encoder by what the line carries.
+func TestEstimate(t *testing.T) {
+	s, local := idle(t)
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ estimate, want int }{
+		{5_000_000, defaultBitrate}, {1_000_000, 952_000}, {1_010_000, 952_000}, {300_000, 252_000}, {1, minBitrate}, {0, minBitrate},
+		{1_700_000, 1_652_000}, {1_760_000, defaultBitrate},
+	} {
+		done := make(chan struct{})
+		s.setEstimate(c.estimate)
+		s.post(func() { close(done) })
+		<-done
+		if got := local.Bitrate(); got != c.want {
+			t.Errorf("with %d bit/s the page may send %d, want %d", c.estimate, got, c.want)
+		}
+	}
+	if err := s.Start(t.Context()); err == nil {
+		t.Error("a session is started twice")
+	}
+}
+
+// TestLifeless closes a session that was never started, and one whose context has ended.
+func TestLifeless(t *testing.T) {
+	s, _ := idle(t)
+	s.SetKey("x", 0, []byte("0123456789abcdef"))
+	s.SetRemotes(nil)
+	_, _ = s.Close(), s.Close()
+	if err := s.Start(t.Context()); err == nil {
+		t.Error("a closed session starts")
+	}
+	s, _ = idle(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := s.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	<-s.done
+	for range 200 { // nobody takes these any more
+		s.SetCamera(true)
+	}
+}

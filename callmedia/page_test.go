@@ -1,0 +1,374 @@
+package callmedia_test
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pion/interceptor"
+	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
+	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/callmedia"
+	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/frames"
+)
+
+// waitFor polls until ok, and fails with the last reason when that takes too long.
+func waitFor(t *testing.T, limit time.Duration, what string, ok func() (bool, any)) {
+	t.Helper()
+	deadline := time.After(limit)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		done, state := ok()
+		if done {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%s did not happen within %v; last: %v", what, limit, state)
+		}
+	}
+}
+
+// uplink records what a page sends.
+type uplink struct {
+	mu      sync.Mutex
+	video   [][]byte
+	audio   int
+	clocks  map[callmedia.Kind]int
+	plis    map[int]int
+	sources map[callmedia.Source]bool
+}
+
+func newUplink() *uplink {
+	return &uplink{clocks: map[callmedia.Kind]int{}, plis: map[int]int{}, sources: map[callmedia.Source]bool{}}
+}
+
+func (u *uplink) HandleFrame(kind callmedia.Kind, source callmedia.Source, f frames.Frame) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.sources[source] = true
+	if kind == callmedia.Video {
+		u.video = append(u.video, bytes.Clone(f.Data))
+	} else {
+		u.audio++
+	}
+}
+
+func (u *uplink) HandleClock(kind callmedia.Kind, _ callmedia.Source, _ time.Time, _ uint32) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.clocks[kind]++
+}
+
+func (u *uplink) HandleKeyFrameRequest(slot int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.plis[slot]++
+}
+
+// browser is a page played by pion: it answers offers, sends two tracks and counts what it is shown.
+type browser struct {
+	pc           *webrtc.PeerConnection
+	camera, mic  *webrtc.TrackLocalStaticRTP
+	video        *frames.Packetizer
+	audio        *frames.Packetizer
+	keysAsked    atomic.Int64
+	reports      atomic.Int64
+	mu           sync.Mutex
+	shown        map[string][][]byte // by stream id
+	remoteSSRC   map[string]webrtc.SSRC
+	tracksByName map[string]int
+}
+
+func newBrowser(t testing.TB, offer string) (*browser, string) {
+	t.Helper()
+	var media webrtc.MediaEngine
+	if err := media.RegisterDefaultCodecs(); err != nil {
+		t.Fatal(err)
+	}
+	var chain interceptor.Registry
+	if err := webrtc.RegisterDefaultInterceptors(&media, &chain); err != nil {
+		t.Fatal(err)
+	}
+	var settings webrtc.SettingEngine
+	settings.SetIncludeLoopbackCandidate(true)
+	api := webrtc.NewAPI(webrtc.WithMediaEngine(&media), webrtc.WithInterceptorRegistry(&chain), webrtc.WithSettingEngine(settings))
+	pc, err := api.NewPeerConnection(webrtc.Configuration{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &browser{pc: pc, shown: map[string][][]byte{}, remoteSSRC: map[string]webrtc.SSRC{}, tracksByName: map[string]int{}}
+	t.Cleanup(func() { _ = pc.Close() })
+	pc.OnTrack(b.show)
+	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
+		t.Fatal(err)
+	}
+	b.mic, _ = webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, "m", "own")
+	b.camera, _ = webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000}, "c", "own")
+	b.video = frames.NewPacketizer(e2ee.VP8, 0, 0, 0, frames.Seed{Sequence: 65530})
+	b.audio = frames.NewPacketizer(e2ee.Opus, 0, 0, 0, frames.Seed{})
+	for _, track := range []*webrtc.TrackLocalStaticRTP{b.mic, b.camera} {
+		sender, err := pc.AddTrack(track)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go b.feedback(sender)
+	}
+	answer, err := pc.CreateAnswer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gathered := webrtc.GatheringCompletePromise(pc)
+	if err := pc.SetLocalDescription(answer); err != nil {
+		t.Fatal(err)
+	}
+	<-gathered
+	return b, pc.LocalDescription().SDP
+}
+
+func (b *browser) feedback(sender *webrtc.RTPSender) {
+	for {
+		packets, _, err := sender.ReadRTCP()
+		if err != nil {
+			return
+		}
+		for _, p := range packets {
+			if _, ok := p.(*rtcp.PictureLossIndication); ok {
+				b.keysAsked.Add(1)
+			}
+		}
+	}
+}
+
+func (b *browser) show(track *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
+	go func() {
+		for {
+			packets, _, err := receiver.ReadRTCP()
+			if err != nil {
+				return
+			}
+			for _, p := range packets {
+				if _, ok := p.(*rtcp.SenderReport); ok {
+					b.reports.Add(1)
+				}
+			}
+		}
+	}()
+	name := track.StreamID() + "/" + track.Kind().String()
+	b.mu.Lock()
+	b.remoteSSRC[name] = track.SSRC()
+	b.mu.Unlock()
+	codec := e2ee.Opus
+	if track.Kind() == webrtc.RTPCodecTypeVideo {
+		codec = e2ee.VP8
+	}
+	assembler := frames.NewAssembler(codec, frames.AssemblerOptions{})
+	for {
+		p, _, err := track.ReadRTP()
+		if err != nil {
+			return
+		}
+		assembler.Push(time.Now(), p)
+		for f, ok := assembler.Pop(time.Now()); ok; f, ok = assembler.Pop(time.Now()) {
+			b.mu.Lock()
+			b.shown[name] = append(b.shown[name], bytes.Clone(f.Data))
+			b.mu.Unlock()
+		}
+	}
+}
+
+func (b *browser) sendVideo(frame []byte, timestamp uint32) error {
+	return b.video.Packetize(frame, timestamp, func(p *rtp.Packet) error { return b.camera.WriteRTP(p) })
+}
+
+// keyFrame is a made-up VP8 key frame of n bytes, delta one that builds on it.
+func keyFrame(n int, fill byte) []byte {
+	return append([]byte{0x10, 0, 0, 0x9d, 0x01, 0x2a, 0, 5, 0xd0, 2}, bytes.Repeat([]byte{fill}, n)...)
+}
+
+func delta(n int, fill byte) []byte {
+	return append([]byte{0x31, 0, 0}, bytes.Repeat([]byte{fill}, n)...)
+}
+
+func newPage(t testing.TB, events chan callmedia.PageEvent) *callmedia.Page {
+	t.Helper()
+	p, err := callmedia.NewPage(callmedia.PageConfig{Log: zerolog.Nop(), OnEvent: func(e callmedia.PageEvent) {
+		select {
+		case events <- e:
+		default:
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+func connect(t testing.TB, p *callmedia.Page, events chan callmedia.PageEvent) *browser {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	offer, err := p.Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, answer := newBrowser(t, offer)
+	if err := p.Answer(answer); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		select {
+		case e := <-events:
+			if e.Kind == callmedia.PageConnected {
+				return b
+			}
+		case <-ctx.Done():
+			t.Fatal("the page does not connect")
+		}
+	}
+}
+
+// TestPage sends whole frames through a real peer connection, both ways, with key frame requests and clocks.
+func TestPage(t *testing.T) {
+	events := make(chan callmedia.PageEvent, 16)
+	p := newPage(t, events)
+	up := newUplink()
+	p.SetUplink(up)
+	b := connect(t, p, events)
+
+	want := [][]byte{keyFrame(5000, 1), delta(20, 2), delta(3000, 3)}
+	timestamp := uint32(0)
+	waitFor(t, 10*time.Second, "the page's picture arriving", func() (bool, any) {
+		for _, f := range want {
+			timestamp += 3000
+			if err := b.sendVideo(f, timestamp); err != nil {
+				t.Fatal(err)
+			}
+		}
+		up.mu.Lock()
+		defer up.mu.Unlock()
+		return len(up.video) >= 6, len(up.video)
+	})
+	up.mu.Lock()
+	for i, f := range up.video {
+		if !bytes.Equal(f, want[i%3]) {
+			t.Errorf("frame %d came through changed: %d bytes for %d", i, len(f), len(want[i%3]))
+		}
+	}
+	up.mu.Unlock()
+
+	p.RequestKeyFrame()
+	waitFor(t, 5*time.Second, "the request for a key frame", func() (bool, any) {
+		n := b.keysAsked.Load()
+		return n > 0, n
+	})
+	waitFor(t, 10*time.Second, "the page's clock", func() (bool, any) {
+		timestamp += 3000
+		_ = b.sendVideo(want[1], timestamp)
+		up.mu.Lock()
+		defer up.mu.Unlock()
+		return up.clocks[callmedia.Video] > 0, up.clocks
+	})
+
+	// Down: two sources follow each other in one slot, and its clock is told.
+	down := [][]byte{keyFrame(4000, 7), delta(100, 8)}
+	at := uint32(1000)
+	waitFor(t, 10*time.Second, "a picture in slot 2", func() (bool, any) {
+		for i, f := range down {
+			at += 3000
+			p.WriteFrame(2, callmedia.Video, callmedia.Source(1+at/60000), at, f)
+			_ = i
+		}
+		p.WriteFrame(2, callmedia.Audio, 9, at, []byte{1, 2, 3})
+		p.SetClock(2, callmedia.Video, callmedia.Source(1+at/60000), time.Now(), at)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.shown["slot-2/video"]) > 50 && len(b.shown["slot-2/audio"]) > 0 && b.reports.Load() > 0,
+			[]any{len(b.shown["slot-2/video"]), len(b.shown["slot-2/audio"]), b.reports.Load()}
+	})
+	b.mu.Lock()
+	for i, f := range b.shown["slot-2/video"] {
+		if !bytes.Equal(f, down[0]) && !bytes.Equal(f, down[1]) {
+			t.Errorf("frame %d was shown changed", i)
+		}
+	}
+	ssrc := b.remoteSSRC["slot-2/video"]
+	b.mu.Unlock()
+	if err := b.pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: uint32(ssrc)}}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, 5*time.Second, "the page's request for a key frame", func() (bool, any) {
+		up.mu.Lock()
+		defer up.mu.Unlock()
+		return up.plis[2] > 0, up.plis
+	})
+	// Nobody is hurt by a slot that is not there, or by frames without a page.
+	p.WriteFrame(-1, callmedia.Video, 1, 0, down[0])
+	p.WriteFrame(99, callmedia.Video, 1, 0, down[0])
+	p.Disconnect()
+	p.WriteFrame(0, callmedia.Video, 1, 0, down[0])
+}
+
+// TestPageAgain lets the page vanish: its loss is told, and the next connection serves the same uplink from a new source.
+func TestPageAgain(t *testing.T) {
+	events := make(chan callmedia.PageEvent, 16)
+	p := newPage(t, events)
+	up := newUplink()
+	p.SetUplink(up)
+	first := connect(t, p, events)
+	if err := first.pc.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case e := <-events:
+		if e.Kind != callmedia.PageDisconnected {
+			t.Fatalf("the page's end is event %+v", e)
+		}
+	case <-time.After(15 * time.Second):
+		t.Fatal("the page's end is not noticed")
+	}
+	second := connect(t, p, events)
+	timestamp := uint32(0)
+	waitFor(t, 10*time.Second, "the second page's picture", func() (bool, any) {
+		timestamp += 3000
+		_ = second.sendVideo(keyFrame(100, 1), timestamp)
+		up.mu.Lock()
+		defer up.mu.Unlock()
+		return len(up.video) > 0, len(up.video)
+	})
+}
+
+// TestPageAnswers refuses answers that make no sense.
+func TestPageAnswers(t *testing.T) {
+	p := newPage(t, make(chan callmedia.PageEvent, 16))
+	if err := p.Answer("v=0"); err == nil {
+		t.Error("an answer without an offer is taken")
+	}
+	if _, err := p.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, sdp := range []string{"", "v=0", "\x00", "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n"} {
+		if err := p.Answer(sdp); err == nil {
+			t.Errorf("the answer %q is taken", sdp)
+		}
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Errorf("closing twice: %v", err)
+	}
+	if _, err := p.Connect(t.Context()); err == nil {
+		t.Error("a closed page makes offers")
+	}
+}

@@ -1,0 +1,143 @@
+package callmedia
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/rtp"
+
+	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/frames"
+)
+
+// maxGreetings is how many packets without a frame are sent on a new track: the first ones may be lost.
+const maxGreetings = 4
+
+// publication is the part of an SFU's local track that a sender writes to; [sfu.LocalTrack] has it.
+type publication interface {
+	WriteRTP(*rtp.Packet) error
+	SetClock(ntp time.Time, timestamp uint32)
+}
+
+// sender encrypts the frames of one own track and sends them to the SFU, if there is one and the gate is open.
+type sender struct {
+	session   *Session
+	kind      Kind
+	encryptor *e2ee.Encryptor
+	out       atomic.Pointer[output]
+	waitKey   atomic.Bool // video only: nothing was sent that the next frame could build on
+	sent      atomic.Bool // a frame went into out
+
+	buffer []byte // belongs to the goroutine that sends
+
+	mu   sync.Mutex // guards line
+	line timeline
+}
+
+// output is one publication with its own sequence numbers.
+type output struct {
+	track      publication
+	write      func(*rtp.Packet) error // the track's, made once since a method value is allocated
+	greetings  int                     // belongs to the owner
+	mu         sync.Mutex              // guards packetizer
+	packetizer *frames.Packetizer
+}
+
+func newSender(s *Session, kind Kind) (*sender, error) {
+	encryptor, err := e2ee.NewEncryptor(kind.codec())
+	if err != nil {
+		return nil, err
+	}
+	return &sender{session: s, kind: kind, encryptor: encryptor, line: timeline{rate: kind.clockRate()}}, nil
+}
+
+// publish makes the following frames go to track, or nowhere when it is nil.
+func (s *sender) publish(track publication, ssrc uint32, payloadType uint8) {
+	if track == nil {
+		s.out.Store(nil)
+		return
+	}
+	s.waitKey.Store(true)
+	s.sent.Store(false)
+	s.out.Store(&output{
+		track: track, write: track.WriteRTP,
+		packetizer: frames.NewPacketizer(s.kind.codec(), 0, ssrc, payloadType, frames.RandomSeed()),
+	})
+	s.greet()
+	if s.kind == Video {
+		s.session.cfg.Local.RequestKeyFrame()
+	}
+}
+
+// greet sends a packet without a frame, a few times while none has been sent. The SFU tells the others of a track, and they
+// prepare for it, only when its first packet has come; and the gate may be shut for long.
+func (s *sender) greet() {
+	out := s.out.Load()
+	if out == nil || out.greetings >= maxGreetings || s.sent.Load() {
+		return
+	}
+	out.greetings++
+	s.mu.Lock()
+	timestamp := s.line.last
+	s.mu.Unlock()
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	_ = out.packetizer.Empty(timestamp, out.write)
+}
+
+// send passes one frame on, encrypted, or drops it.
+func (s *sender) send(now time.Time, source Source, f frames.Frame) {
+	c := &s.session.stats
+	if !s.session.sending.Load() {
+		c.gated.Add(1)
+		return
+	}
+	out := s.out.Load()
+	if out == nil {
+		s.waitKey.Store(true)
+		c.unpublished.Add(1)
+		return
+	}
+	if s.kind == Video && s.waitKey.Load() && !f.Key {
+		s.session.cfg.Local.RequestKeyFrame()
+		c.withoutKeyFrame.Add(1)
+		return
+	}
+	sealed, err := s.encryptor.Encrypt(s.buffer[:0], f.Data)
+	if err != nil {
+		s.waitKey.Store(true)
+		if errors.Is(err, e2ee.ErrNoKey) {
+			c.noOwnKey.Add(1)
+		} else {
+			c.unencryptable.Add(1)
+		}
+		return
+	}
+	s.buffer = sealed
+	s.waitKey.Store(false)
+	s.mu.Lock()
+	timestamp := s.line.shift(now, source, f.Timestamp)
+	s.mu.Unlock()
+	s.sent.Store(true)
+	out.mu.Lock()
+	err = out.packetizer.Packetize(sealed, timestamp, out.write)
+	out.mu.Unlock()
+	if err != nil {
+		c.unsent.Add(1)
+		return
+	}
+	c.framesSent.Add(1)
+	c.bytesSent.Add(uint64(len(sealed)))
+}
+
+// setClock passes the source's clock on to those who receive the track.
+func (s *sender) setClock(source Source, ntp time.Time, timestamp uint32) {
+	s.mu.Lock()
+	shifted, ok := s.line.shifted(source, timestamp)
+	s.mu.Unlock()
+	if out := s.out.Load(); ok && out != nil {
+		out.track.SetClock(ntp, shifted)
+	}
+}

@@ -1,0 +1,347 @@
+package callmedia
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/frames"
+)
+
+const (
+	// defaultBitrate is enough for 720p30 of people in a room, in bit/s.
+	defaultBitrate = 1_700_000
+	// audioBitrate is what the estimate of the line leaves to sound, in bit/s.
+	audioBitrate = 48_000
+	// minBitrate is the least that is asked of the page's encoder, in bit/s.
+	minBitrate = 100_000
+	// pictureLimit is how long a picture may stand still before it counts as gone.
+	pictureLimit = 5 * time.Second
+	// maxPeers limits whom keys are kept for.
+	maxPeers = 64
+)
+
+// Remote is a participant that may be shown: its LiveKit identity and the livekit_service_url where it publishes (MSC4195).
+type Remote struct{ Identity, Service string }
+
+// TokenFunc fetches the address and a fresh access token of the SFU behind a livekit_service_url.
+type TokenFunc = func(ctx context.Context, service string) (url, jwt string, err error)
+
+// EventKind says what happened in a call's media.
+type EventKind uint8
+
+const (
+	// Connected: the own SFU was joined and both tracks are published.
+	Connected EventKind = iota
+	// Lost: the own SFU was lost, or can't be reached; Err says why. The session tries again by itself.
+	Lost
+	// RemoteUp: a participant publishes a picture; Muted says whether it is held back.
+	RemoteUp
+	// RemoteMuted: a participant's picture was muted or unmuted.
+	RemoteMuted
+	// RemoteGone: a participant publishes no picture any more.
+	RemoteGone
+	// PictureOn: the first decrypted picture was handed to the page after none.
+	PictureOn
+	// PictureOff: no picture came for five seconds, or the participant is gone.
+	PictureOff
+)
+
+// SessionEvent is one event of a [Session]. Identity and Slot name the participant.
+type SessionEvent struct {
+	Kind     EventKind
+	Identity string
+	Slot     int
+	Muted    bool
+	Err      error
+}
+
+// SessionConfig is what a Session is made of. Local, Service and Token are required.
+type SessionConfig struct {
+	Local Local
+	// Service is the own livekit_service_url: where we publish.
+	Service    string
+	Token      TokenFunc
+	HTTPClient *http.Client
+	Log        zerolog.Logger
+	// AllowLoopback also offers loopback candidates, ForceRelay only relayed ones.
+	AllowLoopback, ForceRelay bool
+	// MaxBitrate limits the picture that we send, in bit/s; 0 means 1.7 Mbit/s.
+	MaxBitrate int
+	// OnEvent is called from one goroutine, in order, and must not block. It may be nil.
+	OnEvent func(SessionEvent)
+}
+
+// Session is the media of one call. Make it with [NewSession], then Start; all methods may be called from any goroutine.
+//
+// One goroutine owns who is shown where and which SFUs are connected. Each SFU has a goroutine that joins it again and again, each
+// received track one that turns its packets into frames. Sent frames are encrypted by the goroutines of [Local].
+type Session struct {
+	cfg   SessionConfig
+	stats counters
+	tasks sync.WaitGroup
+	ctx   context.Context // the session's life
+	stop  context.CancelFunc
+	queue chan func() // for the owner; see post
+	done  chan struct{}
+
+	life            sync.Mutex // held by Start and Close, and guards what follows
+	started, closed bool
+	unbind          func() bool // takes back what Start asked of its context
+
+	sending       atomic.Bool
+	audio, video  *sender
+	pictureWanted [16]atomic.Pointer[receiver] // by slot: whom to ask for a key frame
+
+	// What follows belongs to the goroutine of run.
+	remotes []Remote
+	camera  bool
+	peers   map[string]*peer
+	links   map[string]*link
+	bitrate int
+
+	lastSource Source
+}
+
+// NewSession checks the configuration and opens nothing.
+func NewSession(cfg SessionConfig) (*Session, error) {
+	switch {
+	case cfg.Local == nil, cfg.Token == nil:
+		return nil, errors.New("call media: a part is missing")
+	case cfg.Service == "":
+		return nil, errors.New("call media: no livekit_service_url to publish at")
+	case cfg.MaxBitrate < 0:
+		return nil, errors.New("call media: the limit of the bitrate is negative")
+	case cfg.Local.Slots() > 16:
+		return nil, errors.New("call media: more than 16 slots")
+	}
+	if cfg.MaxBitrate == 0 {
+		cfg.MaxBitrate = defaultBitrate
+	}
+	if cfg.OnEvent == nil {
+		cfg.OnEvent = func(SessionEvent) {}
+	}
+	s := &Session{
+		bitrate: cfg.MaxBitrate, cfg: cfg, queue: make(chan func(), 64), done: make(chan struct{}),
+		peers: make(map[string]*peer), links: make(map[string]*link),
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	var err error
+	if s.audio, err = newSender(s, Audio); err != nil {
+		return nil, fmt.Errorf("call media: %w", err)
+	}
+	if s.video, err = newSender(s, Video); err != nil {
+		return nil, fmt.Errorf("call media: %w", err)
+	}
+	return s, nil
+}
+
+// Start begins to connect, takes the uplink of Local and returns at once. ctx bounds the whole session, as Close does.
+func (s *Session) Start(ctx context.Context) error {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.started || s.ctx.Err() != nil {
+		return errors.New("call media: started twice, or after its end")
+	}
+	s.started = true
+	s.unbind = context.AfterFunc(ctx, s.stop)
+	s.cfg.Local.SetBitrate(s.cfg.MaxBitrate)
+	s.cfg.Local.SetUplink(s)
+	s.addLink(s.cfg.Service)
+	s.tasks.Go(s.run)
+	return nil
+}
+
+// Close leaves all SFUs and waits until everything has ended. It may be called twice, but not from OnEvent.
+func (s *Session) Close() error {
+	s.life.Lock()
+	defer s.life.Unlock()
+	s.sending.Store(false)
+	if s.started && !s.closed {
+		s.cfg.Local.SetUplink(nil)
+		s.unbind()
+	}
+	s.closed = true
+	s.stop()
+	s.tasks.Wait()
+	return nil
+}
+
+// run is the owner.
+func (s *Session) run() {
+	defer close(s.done)
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for beat := 0; ; {
+		select {
+		case <-s.ctx.Done():
+			for _, l := range s.links {
+				l.stopAsking()
+			}
+			return
+		case f := <-s.queue:
+			f()
+		case now := <-tick.C:
+			s.checkPictures(now)
+			s.audio.greet()
+			s.video.greet()
+			if beat++; beat%4 == 0 {
+				s.passClocks()
+			}
+		}
+	}
+}
+
+// post gives the owner something to do. It waits when the owner is busy, and drops f when the session has ended.
+func (s *Session) post(f func()) {
+	select {
+	case s.queue <- f:
+	case <-s.done:
+	case <-s.ctx.Done():
+	}
+}
+
+// SetRemotes says who may be shown, the most important first, and on which service each publishes. Everybody else is ignored.
+func (s *Session) SetRemotes(remotes []Remote) {
+	remotes = append([]Remote(nil), remotes...)
+	s.post(func() {
+		s.remotes = remotes
+		s.place()
+	})
+}
+
+// SetKey takes a participant's key. Keys may come before the participant. material is copied.
+func (s *Session) SetKey(identity string, index uint8, material []byte) {
+	material = append([]byte(nil), material...)
+	s.post(func() {
+		p := s.peer(identity)
+		if p == nil {
+			s.stats.keysRefused.Add(1)
+			return
+		}
+		if err := p.keys.Set(index, material); err != nil {
+			s.stats.keysRefused.Add(1)
+			s.cfg.Log.Warn().Err(err).Msg("A participant's key can't be used")
+			return
+		}
+		if p.video != nil {
+			p.video.askKeyFrame()
+		}
+	})
+}
+
+// UseKey makes the next frames be encrypted with this key.
+func (s *Session) UseKey(index uint8, material []byte) {
+	for _, sender := range []*sender{s.audio, s.video} {
+		if err := sender.encryptor.SetKey(index, material); err != nil {
+			s.cfg.Log.Error().Err(err).Msg("The own key can't be used")
+		}
+	}
+	s.RequestKeyFrame()
+}
+
+// SetSending is the gate: while it is off no frame leaves, and the SFU is told nothing of it.
+func (s *Session) SetSending(on bool) {
+	if on && !s.sending.Load() {
+		s.video.waitKey.Store(true)
+		s.cfg.Local.RequestKeyFrame()
+	}
+	s.sending.Store(on)
+}
+
+// SetCamera tells the SFU, and with it the others, whether camera and microphone are on at all (mute).
+func (s *Session) SetCamera(on bool) {
+	s.post(func() {
+		s.camera = on
+		if l := s.links[s.cfg.Service]; l != nil {
+			l.mute(!on)
+		}
+	})
+}
+
+// RequestKeyFrame asks our page for a key frame, for somebody who has just got our key.
+func (s *Session) RequestKeyFrame() { s.cfg.Local.RequestKeyFrame() }
+
+// HandleFrame implements [Uplink].
+func (s *Session) HandleFrame(kind Kind, source Source, f frames.Frame) {
+	s.sender(kind).send(time.Now(), source, f)
+}
+
+// HandleClock implements [Uplink].
+func (s *Session) HandleClock(kind Kind, source Source, ntp time.Time, timestamp uint32) {
+	s.sender(kind).setClock(source, ntp, timestamp)
+}
+
+// HandleKeyFrameRequest implements [Uplink].
+func (s *Session) HandleKeyFrameRequest(slot int) {
+	if slot < 0 || slot >= len(s.pictureWanted) {
+		return
+	}
+	if r := s.pictureWanted[slot].Load(); r != nil {
+		r.askKeyFrame()
+	}
+}
+
+func (s *Session) sender(kind Kind) *sender {
+	if kind == Video {
+		return s.video
+	}
+	return s.audio
+}
+
+// setEstimate takes the send-side estimate of the line in bit/s and caps the page's encoder.
+func (s *Session) setEstimate(bps int) {
+	s.post(func() {
+		bps = max(min(bps-audioBitrate, s.cfg.MaxBitrate), minBitrate)
+		// Small changes are not worth a message.
+		if diff := bps - s.bitrate; diff*20 < s.bitrate && -diff*20 < s.bitrate && bps != s.cfg.MaxBitrate {
+			return
+		}
+		if bps != s.bitrate {
+			s.bitrate = bps
+			s.cfg.Local.SetBitrate(bps)
+		}
+	})
+}
+
+// peer is what is known of one other participant. It belongs to the owner.
+type peer struct {
+	identity  string
+	keys      *e2ee.KeyRing
+	service   string // where it publishes; empty when it must not be shown
+	slot      int    // -1 when it is not shown
+	audio     *receiver
+	video     *receiver
+	announced bool // RemoteUp was sent
+	muted     bool // as last announced
+	picture   bool // PictureOn was sent
+}
+
+// peer finds or makes the record of an identity; nil when there are too many.
+func (s *Session) peer(identity string) *peer {
+	p := s.peers[identity]
+	if p != nil {
+		return p
+	}
+	if len(s.peers) >= maxPeers {
+		for name, old := range s.peers { // those who only once sent a key give way
+			if old.service == "" && old.audio == nil && old.video == nil {
+				delete(s.peers, name)
+				break
+			}
+		}
+		if len(s.peers) >= maxPeers {
+			return nil
+		}
+	}
+	p = &peer{identity: identity, keys: e2ee.NewKeyRing(), slot: -1}
+	s.peers[identity] = p
+	return p
+}

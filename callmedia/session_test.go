@@ -1,0 +1,244 @@
+package callmedia_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/callmedia"
+	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+)
+
+// party is one side of a call on a real SFU, with a test card for a camera.
+type party struct {
+	*callmedia.Session
+	local    *callmedia.Synthetic
+	identity string
+
+	mu     sync.Mutex
+	events []callmedia.SessionEvent
+}
+
+const service = "http://sfu.example/jwt"
+
+var keyA, keyB = []byte("0123456789abcdef"), []byte("fedcba9876543210")
+
+func newParty(t *testing.T, sfu *rig.LiveKit, identity string) *party {
+	t.Helper()
+	local, err := callmedia.NewSynthetic()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &party{local: local, identity: identity}
+	token := sfu.Token(t, identity, "room")
+	p.Session, err = callmedia.NewSession(callmedia.SessionConfig{
+		Local: local, Service: service, AllowLoopback: true, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel),
+		Token: func(context.Context, string) (string, string, error) { return sfu.URL, token, nil },
+		OnEvent: func(e callmedia.SessionEvent) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.events = append(p.events, e)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	playing := make(chan struct{})
+	go func() {
+		defer close(playing)
+		local.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Errorf("close %s: %v", identity, err)
+		}
+		cancel()
+		<-playing
+	})
+	if err := p.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	p.SetCamera(true)
+	return p
+}
+
+// count returns how many events of a kind there were, of an identity if one is given.
+func (p *party) count(kind callmedia.EventKind, identity string) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.events {
+		if e.Kind == kind && (identity == "" || e.Identity == identity) {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *party) await(t *testing.T, kind callmedia.EventKind, identity string, n int) {
+	t.Helper()
+	waitFor(t, 20*time.Second, p.identity+"'s event", func() (bool, any) {
+		return p.count(kind, identity) >= n, []any{kind, identity, p.count(kind, identity), p.Stats()}
+	})
+}
+
+// introduce lets each of two know the other, with the right keys.
+func introduce(a, b *party) {
+	a.SetRemotes([]callmedia.Remote{{Identity: b.identity, Service: service}})
+	b.SetRemotes([]callmedia.Remote{{Identity: a.identity, Service: service}})
+	a.UseKey(0, keyA)
+	b.UseKey(0, keyB)
+	a.SetKey(b.identity, 0, keyB)
+	b.SetKey(a.identity, 0, keyA)
+}
+
+// intact demands that pictures and sound came through unchanged.
+func intact(t *testing.T, p *party, frames uint64) {
+	t.Helper()
+	waitFor(t, 20*time.Second, p.identity+" seeing pictures", func() (bool, any) {
+		audio, video, _ := p.local.Shown(0)
+		return audio >= frames && video >= frames, []any{audio, video, p.Stats()}
+	})
+	if _, _, broken := p.local.Shown(0); broken > 0 {
+		t.Errorf("%s was shown %d broken pictures", p.identity, broken)
+	}
+}
+
+// TestSession lets two see each other through a real SFU, and a third without keys see nothing.
+func TestSession(t *testing.T) {
+	sfu := rig.StartLiveKit(t)
+	a, b, eve := newParty(t, sfu, "a"), newParty(t, sfu, "b"), newParty(t, sfu, "eve")
+	eve.SetRemotes([]callmedia.Remote{{Identity: "a", Service: service}, {Identity: "b", Service: service}})
+	eve.SetKey("a", 0, keyB) // a wrong one
+	introduce(a, b)
+	for _, p := range []*party{a, b} {
+		p.await(t, callmedia.Connected, "", 1)
+	}
+	// The gate is shut: both are there, and nothing comes.
+	a.await(t, callmedia.RemoteUp, "b", 1)
+	if n := a.Stats().FramesSent; n != 0 {
+		t.Errorf("%d frames left while the gate was shut", n)
+	}
+	a.SetSending(true)
+	b.SetSending(true)
+	a.await(t, callmedia.PictureOn, "b", 1)
+	b.await(t, callmedia.PictureOn, "a", 1)
+	intact(t, a, 60)
+	intact(t, b, 60)
+
+	waitFor(t, 10*time.Second, "the third's attempts", func() (bool, any) {
+		s := eve.Stats()
+		return s.Undecryptable > 0 && s.NoKey > 0, s
+	})
+	if s := eve.Stats(); s.FramesReceived != 0 {
+		t.Errorf("without keys %d frames were read", s.FramesReceived)
+	}
+	for slot := range 2 {
+		if audio, video, _ := eve.local.Shown(slot); audio+video > 0 {
+			t.Errorf("without keys %d sounds and %d pictures were shown", audio, video)
+		}
+	}
+	if s := a.Stats(); s.Unencrypted != 0 || s.KeysRefused != 0 || s.Malformed != 0 {
+		t.Errorf("a counts %+v", s)
+	}
+
+	// The gate is shut again: the picture goes after five seconds, without a word to the SFU.
+	b.SetSending(false)
+	sent := b.Stats().FramesSent
+	a.await(t, callmedia.PictureOff, "b", 1)
+	if n := b.Stats().FramesSent; n > sent+2 {
+		t.Errorf("%d frames left after the gate was shut", n-sent)
+	}
+	if n := a.count(callmedia.RemoteMuted, "b"); n != 0 {
+		t.Errorf("the gate muted %d times", n)
+	}
+	b.SetSending(true)
+	a.await(t, callmedia.PictureOn, "b", 2)
+
+	// The camera goes off: the other is told.
+	b.SetCamera(false)
+	a.await(t, callmedia.RemoteMuted, "b", 1)
+	b.SetCamera(true)
+	a.await(t, callmedia.RemoteMuted, "b", 2)
+
+	// A new key is used from one frame to the next; one that comes late is waited for.
+	newKey := []byte("another key, 16b")
+	a.UseKey(1, newKey)
+	waitFor(t, 10*time.Second, "frames with an unknown key", func() (bool, any) {
+		s := b.Stats()
+		return s.NoKey > 0, s
+	})
+	_, before, _ := b.local.Shown(0)
+	b.SetKey("a", 1, newKey)
+	waitFor(t, 10*time.Second, "the picture with the new key", func() (bool, any) {
+		_, now, _ := b.local.Shown(0)
+		return now > before+20, now - before
+	})
+	intact(t, b, 1)
+
+	// Who is no member is not shown, whatever he sends.
+	b.SetRemotes(nil)
+	b.await(t, callmedia.RemoteGone, "a", 1)
+	_, before, _ = b.local.Shown(0)
+	unwanted := b.Stats().Unwanted
+	waitFor(t, 10*time.Second, "frames that nobody wants", func() (bool, any) {
+		n := b.Stats().Unwanted
+		return n > unwanted+30, n
+	})
+	if _, now, _ := b.local.Shown(0); now > before+1 {
+		t.Errorf("%d pictures of a stranger were shown", now-before)
+	}
+}
+
+// TestSessionReconnects takes the SFU away: both say so, and see each other again when it is back.
+func TestSessionReconnects(t *testing.T) {
+	sfu := rig.StartLiveKit(t)
+	a, b := newParty(t, sfu, "a"), newParty(t, sfu, "b")
+	introduce(a, b)
+	a.SetSending(true)
+	b.SetSending(true)
+	a.await(t, callmedia.PictureOn, "b", 1)
+	b.await(t, callmedia.PictureOn, "a", 1)
+	sfu.Kill(t)
+	a.await(t, callmedia.Lost, "", 1)
+	a.await(t, callmedia.RemoteGone, "b", 1)
+	sfu.Restart(t)
+	begin := time.Now()
+	a.await(t, callmedia.PictureOn, "b", 2)
+	b.await(t, callmedia.PictureOn, "a", 2)
+	t.Logf("both pictures are back %v after the SFU", time.Since(begin).Round(time.Millisecond))
+	intact(t, a, 60)
+}
+
+// TestSessionLate closes while nothing ever answered.
+func TestSessionLate(t *testing.T) {
+	local, err := callmedia.NewSynthetic()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := callmedia.NewSession(callmedia.SessionConfig{
+		Local: local, Service: service, Log: zerolog.Nop(),
+		Token: func(ctx context.Context, _ string) (string, string, error) {
+			<-ctx.Done()
+			return "", "", ctx.Err()
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.SetKey("x", 0, keyA)
+	s.SetKey("x", 0, []byte("short"))
+	s.SetRemotes([]callmedia.Remote{{Identity: "x", Service: "elsewhere"}, {Identity: "x", Service: service}})
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	s.SetKey("x", 0, keyA) // after the end nothing happens
+}

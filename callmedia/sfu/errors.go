@@ -1,0 +1,84 @@
+package sfu
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode"
+
+	"github.com/livekit/protocol/livekit"
+)
+
+// ErrClosed is returned by the methods of a [Room] that has ended, and of its tracks.
+var ErrClosed = errors.New("the room is closed")
+
+// RefusedError is returned by [Connect] when the SFU answered and did not let us in.
+type RefusedError struct {
+	// Status is the HTTP status: 401 the token is not good, 403 it does not permit this, 404 the room does not exist (its
+	// owner has not made it yet: try again later), 429 and 503 no capacity.
+	Status int
+	// Reason is the SFU's own text, shortened and without control characters.
+	Reason string
+}
+
+// Error says what the SFU answered.
+func (e *RefusedError) Error() string {
+	if e.Reason == "" {
+		return fmt.Sprintf("the SFU refused the connection: %d %s", e.Status, http.StatusText(e.Status))
+	}
+	return fmt.Sprintf("the SFU refused the connection: %d %s", e.Status, e.Reason)
+}
+
+// LeaveError says why the SFU ended the connection.
+type LeaveError struct {
+	// Reason is DUPLICATE_IDENTITY when another connection took our identity.
+	Reason livekit.DisconnectReason
+	// Action is what the SFU wants us to do; a room leaves that to its user.
+	Action livekit.LeaveRequest_Action
+}
+
+// Error names the SFU's reason.
+func (e *LeaveError) Error() string {
+	return fmt.Sprintf("the SFU ended the connection: %s (%s)", e.Reason, e.Action)
+}
+
+// PublishError is returned when the SFU did not accept a track.
+type PublishError struct {
+	Reason  livekit.RequestResponse_Reason
+	Message string
+}
+
+// Error names the SFU's reason.
+func (e *PublishError) Error() string {
+	return fmt.Sprintf("the SFU did not accept the track: %s %s", e.Reason, e.Message)
+}
+
+// maxReason bounds text of the SFU that ends up in errors and logs.
+const maxReason = 200
+
+// quoted prepares an SFU's answer for an error. LiveKit repeats tokens that it refuses; whatever looks like a part of one goes.
+func quoted(text []byte, token string) string {
+	s := strings.ReplaceAll(string(text), token, "…")
+	for _, part := range strings.Split(token, ".") {
+		if len(part) >= 8 {
+			s = strings.ReplaceAll(s, part, "…")
+		}
+	}
+	return printable(s)
+}
+
+// printable shortens foreign text and takes out everything that is not printable.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	s = strings.Join(strings.Fields(s), " ")
+	if r := []rune(s); len(r) > maxReason {
+		s = string(r[:maxReason])
+	}
+	return s
+}

@@ -1,0 +1,109 @@
+package sfu
+
+import (
+	"github.com/livekit/protocol/livekit"
+	"github.com/pion/webrtc/v4"
+)
+
+// Event is something that happened in a [Room]: one of the struct types in this file.
+type Event interface{ event() }
+
+// ParticipantJoined tells of another participant, either there before us or new.
+type ParticipantJoined struct {
+	// Identity is the participant's name in the room, made by the authorisation service.
+	Identity string
+	// ParticipantSID is the SFU's own id of this one connection of the participant.
+	ParticipantSID string
+}
+
+// ParticipantLeft follows the [TrackGone] events of the participant's tracks.
+type ParticipantLeft struct {
+	Identity       string
+	ParticipantSID string
+}
+
+// TrackPublished tells that a participant announced a track. It comes before any [TrackSubscribed] of that track and also
+// for a muted track, of which no media may ever come. The SFU's word is all there is for its members.
+type TrackPublished struct {
+	Identity       string
+	ParticipantSID string
+	TrackSID       string
+	Source         livekit.TrackSource
+	Kind           livekit.TrackType
+	Encryption     livekit.Encryption_Type
+	Muted          bool
+}
+
+// TrackSubscribed hands over a track whose RTP arrives. The consumer has to read Remote until it ends (io.EOF); RTCP is
+// read by the room. The same TrackSID can come again after a [TrackGone].
+type TrackSubscribed struct {
+	Identity       string
+	ParticipantSID string
+	TrackSID       string
+	Source         livekit.TrackSource
+	Kind           livekit.TrackType
+	// Encryption is what the publisher announced; anything but GCM is media that must not be played.
+	Encryption livekit.Encryption_Type
+	Muted      bool
+	Remote     *webrtc.TrackRemote
+	Receiver   *webrtc.RTPReceiver
+}
+
+// TrackGone tells that no more media of the track will come: it is no longer published, its participant left, or its
+// media ended.
+type TrackGone struct {
+	Identity string
+	TrackSID string
+}
+
+// TrackMuted tells that a participant muted or unmuted a track. The state at the start is in [TrackPublished].
+type TrackMuted struct {
+	Identity string
+	TrackSID string
+	Source   livekit.TrackSource
+	Muted    bool
+}
+
+// QualityWanted tells what the subscribers of one of our own tracks want at most. Wanted false means that nobody is
+// watching; it is a hint to save effort, sending on does no harm.
+type QualityWanted struct {
+	TrackSID string
+	Quality  livekit.VideoQuality
+	Wanted   bool
+}
+
+// LocalMuted tells that the SFU muted or unmuted one of our own tracks (a moderator did).
+type LocalMuted struct {
+	TrackSID string
+	Muted    bool
+}
+
+// Disconnected is the last event of a room; the channel is closed after it.
+type Disconnected struct {
+	// Reason is one of the Reason constants.
+	Reason string
+	// Err says more; nil when the room was closed by Close.
+	Err error
+}
+
+// Reasons of [Disconnected].
+const (
+	ReasonClosed    = "closed"    // our own Close
+	ReasonLeave     = "leave"     // the SFU sent us away, Err is a *LeaveError
+	ReasonSignal    = "signal"    // the signalling connection broke
+	ReasonTimeout   = "timeout"   // the SFU stopped answering
+	ReasonMedia     = "media"     // a media connection could not be made or was lost
+	ReasonProtocol  = "protocol"  // the SFU sent something unacceptable
+	ReasonBacklog   = "backlog"   // events were not consumed
+	ReasonUnpublish = "unpublish" // the SFU removed a track of ours
+)
+
+func (ParticipantJoined) event() {}
+func (ParticipantLeft) event()   {}
+func (TrackPublished) event()    {}
+func (TrackSubscribed) event()   {}
+func (TrackGone) event()         {}
+func (TrackMuted) event()        {}
+func (QualityWanted) event()     {}
+func (LocalMuted) event()        {}
+func (Disconnected) event()      {}

@@ -1,0 +1,160 @@
+package sfu
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/livekit/protocol/livekit"
+	"github.com/pion/ice/v4"
+	"github.com/pion/interceptor"
+	"github.com/pion/interceptor/pkg/cc"
+	"github.com/pion/interceptor/pkg/gcc"
+	"github.com/pion/interceptor/pkg/nack"
+	"github.com/pion/interceptor/pkg/report"
+	"github.com/pion/stun/v4"
+	"github.com/pion/webrtc/v4"
+)
+
+// ICE timing. Without any packet for iceLost the room is given up: the user's rejoin is quicker than pion's own 25 s.
+const (
+	iceLost      = 6 * time.Second
+	iceFailed    = 9 * time.Second // more, when no pair ever worked
+	iceKeepalive = time.Second
+)
+
+// nackInterval is how often missing packets are asked for. Pion's 100 ms would leave room for one try before a frame is
+// given up; most networks answer within this.
+const nackInterval = 30 * time.Millisecond
+
+// Bounds of the send-side bandwidth estimate, in bit/s, and where it starts.
+const (
+	bitrateStart = 1_000_000
+	bitrateMin   = 100_000
+	bitrateMax   = 6_000_000
+)
+
+// Payload types that we use in our own offers; answers take those of the offer.
+var (
+	opusCodec = webrtc.RTPCodecCapability{
+		MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1",
+		RTCPFeedback: []webrtc.RTCPFeedback{{Type: webrtc.TypeRTCPFBNACK}},
+	}
+	vp8Codec = webrtc.RTPCodecCapability{
+		MimeType: webrtc.MimeTypeVP8, ClockRate: 90000, RTCPFeedback: videoFeedback,
+	}
+	videoFeedback = []webrtc.RTCPFeedback{
+		{Type: webrtc.TypeRTCPFBCCM, Parameter: "fir"},
+		{Type: webrtc.TypeRTCPFBNACK},
+		{Type: webrtc.TypeRTCPFBNACK, Parameter: "pli"},
+	}
+)
+
+// newPeer makes one of the two peer connections. estimate is set for the publisher and gets its bandwidth estimator.
+func newPeer(opts Options, servers []webrtc.ICEServer, estimate func(cc.BandwidthEstimator)) (*webrtc.PeerConnection, error) {
+	media := &webrtc.MediaEngine{}
+	chain := &interceptor.Registry{}
+	if err := registerCodecs(media); err != nil {
+		return nil, fmt.Errorf("register codecs: %w", err)
+	}
+	if err := registerInterceptors(media, chain, estimate); err != nil {
+		return nil, fmt.Errorf("register interceptors: %w", err)
+	}
+	settings := webrtc.SettingEngine{LoggerFactory: PionLogger(opts.Log)}
+	settings.SetICETimeouts(iceLost, iceFailed, iceKeepalive)
+	settings.SetIncludeLoopbackCandidate(opts.AllowLoopback)
+	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	// A better pair than the first one gets this long to show up. The defaults, 2 s for a relay, are most of a join.
+	settings.SetSrflxAcceptanceMinWait(200 * time.Millisecond)
+	settings.SetPrflxAcceptanceMinWait(200 * time.Millisecond)
+	settings.SetRelayAcceptanceMinWait(500 * time.Millisecond)
+	policy := webrtc.ICETransportPolicyAll
+	if opts.ForceRelay {
+		policy = webrtc.ICETransportPolicyRelay
+		settings.SetRelayAcceptanceMinWait(0)
+	}
+	api := webrtc.NewAPI(webrtc.WithMediaEngine(media), webrtc.WithInterceptorRegistry(chain),
+		webrtc.WithSettingEngine(settings))
+	return api.NewPeerConnection(webrtc.Configuration{ICEServers: servers, ICETransportPolicy: policy})
+}
+
+// registerCodecs offers Opus and VP8, the only ones that the page is sent. RED is left out on purpose: its redundant blocks would
+// be ciphertext that no receiver can take apart.
+func registerCodecs(media *webrtc.MediaEngine) error {
+	rtx := webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: "apt=96"}
+	for _, codec := range []webrtc.RTPCodecParameters{
+		{RTPCodecCapability: vp8Codec, PayloadType: 96}, {RTPCodecCapability: rtx, PayloadType: 97},
+	} {
+		if err := media.RegisterCodec(codec, webrtc.RTPCodecTypeVideo); err != nil {
+			return err
+		}
+	}
+	return media.RegisterCodec(webrtc.RTPCodecParameters{RTPCodecCapability: opusCodec, PayloadType: 111},
+		webrtc.RTPCodecTypeAudio)
+}
+
+// registerInterceptors sets up retransmission, transport-wide congestion control and receiver reports. Sender reports are
+// not left to pion: its clock is not that of the page's camera.
+func registerInterceptors(media *webrtc.MediaEngine, chain *interceptor.Registry, estimate func(cc.BandwidthEstimator)) error {
+	reports, err := report.NewReceiverInterceptor()
+	if err != nil {
+		return err
+	}
+	chain.Add(reports)
+	if err := webrtc.ConfigureSimulcastExtensionHeaders(media); err != nil {
+		return err
+	}
+	if estimate == nil {
+		if err := webrtc.ConfigureTWCCSender(media, chain); err != nil {
+			return err
+		}
+		return webrtc.ConfigureNackWithOptions(media, chain, []nack.GeneratorOption{nack.GeneratorInterval(nackInterval)})
+	}
+	congestion, err := cc.NewInterceptor(func() (cc.BandwidthEstimator, error) {
+		// No pacer: the page's browser already paces what we forward, and a second one only adds delay.
+		return gcc.NewSendSideBWE(gcc.SendSideBWEInitialBitrate(bitrateStart), gcc.SendSideBWEMinBitrate(bitrateMin),
+			gcc.SendSideBWEMaxBitrate(bitrateMax), gcc.SendSideBWEPacer(gcc.NewNoOpPacer()))
+	})
+	if err != nil {
+		return err
+	}
+	congestion.OnNewPeerConnection(func(_ string, e cc.BandwidthEstimator) { estimate(e) })
+	// The order counts: a packet passes the last one added first, and the estimator needs the header extension in it.
+	chain.Add(congestion)
+	media.RegisterFeedback(webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC}, webrtc.RTPCodecTypeVideo)
+	if err := webrtc.ConfigureTWCCHeaderExtensionSender(media, chain); err != nil {
+		return err
+	}
+	return webrtc.ConfigureNack(media, chain)
+}
+
+// iceServers takes over the servers of the join message and adds none. URLs that pion cannot use are left out and counted,
+// because one bad one would make it refuse them all.
+func iceServers(in []*livekit.ICEServer) (out []webrtc.ICEServer, bad int) {
+	for _, s := range in {
+		server := webrtc.ICEServer{Username: s.GetUsername(), Credential: s.GetCredential()}
+		for _, u := range s.GetUrls() {
+			one := server
+			one.URLs = []string{u}
+			if !usableICEServer(one) {
+				bad++
+				continue
+			}
+			server.URLs = append(server.URLs, u)
+		}
+		if len(server.URLs) > 0 {
+			out = append(out, server)
+		}
+	}
+	return out, bad
+}
+
+func usableICEServer(s webrtc.ICEServer) bool {
+	u, err := stun.ParseURI(s.URLs[0])
+	if err != nil {
+		return false
+	}
+	if u.Scheme == stun.SchemeTypeTURN || u.Scheme == stun.SchemeTypeTURNS {
+		return s.Username != "" && s.Credential != ""
+	}
+	return true
+}

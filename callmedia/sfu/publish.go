@@ -1,0 +1,186 @@
+package sfu
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/livekit/protocol/livekit"
+	"github.com/pion/webrtc/v4"
+)
+
+// maxLocal bounds our own published tracks.
+const maxLocal = 8
+
+// PublishAudio publishes an Opus track as our microphone, announced as encrypted with GCM. It returns when packets can be
+// written. After an error the room is best closed.
+func (r *Room) PublishAudio(ctx context.Context) (*LocalTrack, error) {
+	t := newLocalTrack(r, "audio-"+rand.Text(), webrtc.RTPCodecTypeAudio, opusCodec)
+	return r.publish(ctx, t, &livekit.AddTrackRequest{
+		Name: "microphone", Type: livekit.TrackType_AUDIO, Source: livekit.TrackSource_MICROPHONE,
+	})
+}
+
+// PublishVideo publishes a VP8 track of the given size in pixels as our camera, announced as encrypted with GCM. It returns
+// when packets can be written. After an error the room is best closed.
+func (r *Room) PublishVideo(ctx context.Context, width, height int) (*LocalTrack, error) {
+	if width <= 0 || height <= 0 || width > 1<<14 || height > 1<<14 {
+		return nil, fmt.Errorf("publish video: the size %d×%d makes no sense", width, height)
+	}
+	t := newLocalTrack(r, "video-"+rand.Text(), webrtc.RTPCodecTypeVideo, vp8Codec)
+	w, h := uint32(width), uint32(height)
+	return r.publish(ctx, t, &livekit.AddTrackRequest{
+		Name: "camera", Type: livekit.TrackType_VIDEO, Source: livekit.TrackSource_CAMERA, Width: w, Height: h,
+		Layers:          []*livekit.VideoLayer{{Quality: livekit.VideoQuality_HIGH, Width: w, Height: h}},
+		SimulcastCodecs: []*livekit.SimulcastCodec{{Codec: "vp8", Cid: t.cid}},
+	})
+}
+
+func (r *Room) publish(ctx context.Context, t *LocalTrack, add *livekit.AddTrackRequest) (*LocalTrack, error) {
+	if r.publisher == nil {
+		return nil, errors.New("publish a track: the room was joined without Options.Publish")
+	}
+	add.Cid, add.Stream = t.cid, localStream
+	// Without the first, browsers would play ciphertext. Without the second, an SFU may offer redundant audio (RED), whose
+	// blocks cannot be told apart once they are encrypted.
+	add.Encryption, add.DisableRed = livekit.Encryption_GCM, true
+	if !r.post(func() { r.addLocal(t, add) }) {
+		return nil, ErrClosed
+	}
+	if err := t.wait(ctx); err != nil {
+		return nil, fmt.Errorf("publish the track %q: %w", add.Name, err)
+	}
+	return t, nil
+}
+
+// addLocal announces a track and offers it. The offer follows the announcement at once: the SFU takes both in order, and
+// waiting for its word in between would cost a round trip.
+func (r *Room) addLocal(t *LocalTrack, add *livekit.AddTrackRequest) {
+	if len(r.locals) >= maxLocal {
+		t.finish(fmt.Errorf("there are %d tracks already", maxLocal))
+		return
+	}
+	transceiver, err := r.publisher.AddTransceiverFromTrack(trackLocal{t},
+		webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+	if err != nil {
+		t.finish(err)
+		return
+	}
+	r.mu.Lock()
+	r.locals = append(r.locals, t)
+	r.mu.Unlock()
+	r.spawn(func() { t.readRTCP(transceiver.Sender()) })
+	r.send(&livekit.SignalRequest{Message: &livekit.SignalRequest_AddTrack{AddTrack: add}})
+	if err := r.negotiate(); err != nil {
+		t.finish(err)
+		r.fail(ReasonMedia, err)
+	}
+}
+
+func (r *Room) trackPublished(m *livekit.TrackPublishedResponse) {
+	for _, t := range r.locals {
+		if t.cid == m.GetCid() {
+			sid := m.GetTrack().GetSid()
+			t.sid.Store(&sid)
+			t.published = sid != ""
+			r.checkReady()
+			return
+		}
+	}
+	r.counters.stray.Add(1)
+}
+
+// requestAnswered notes that the SFU did not accept a track; other requests of ours have nothing to wait for.
+func (r *Room) requestAnswered(m *livekit.RequestResponse) {
+	if m.GetReason() == livekit.RequestResponse_OK || m.GetReason() == livekit.RequestResponse_QUEUED {
+		return
+	}
+	for _, t := range r.locals {
+		if cid := m.GetAddTrack().GetCid(); cid != "" && t.cid == cid {
+			t.finish(&PublishError{Reason: m.GetReason(), Message: printable(m.GetMessage())})
+			return
+		}
+	}
+	r.log.Debug().Stringer("reason", m.GetReason()).Msg("The SFU did not accept a request")
+}
+
+func (r *Room) localBySID(sid string) *LocalTrack {
+	for _, t := range r.locals {
+		if sid != "" && t.SID() == sid {
+			return t
+		}
+	}
+	return nil
+}
+
+// tracks gives our own tracks to other goroutines than the room's.
+func (r *Room) tracks() []*LocalTrack {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// Appended to only, so that the slice itself may be handed out.
+	return r.locals
+}
+
+// checkReady ends the waiting of publish for the tracks that the SFU has named and answered and whose packets have a way.
+func (r *Room) checkReady() {
+	for _, t := range r.locals {
+		if t.published && t.answered && t.bound && r.publisherUp {
+			t.finish(nil)
+		}
+	}
+}
+
+// Events gives what happens in the room, to one consumer. The room never waits for it: a consumer that leaves thousands of
+// events lying loses the room. The last event is a Disconnected; the channel is closed when everything has ended.
+func (r *Room) Events() <-chan Event { return r.events }
+
+// Identity is our own identity in the room, which the token contains.
+func (r *Room) Identity() string { return r.identity }
+
+// SIFTrailer is what ends every frame that the SFU itself makes up (server-injected frames, such as silence for a muted
+// track). Such frames are not encrypted and must be dropped; empty when the SFU makes none.
+func (r *Room) SIFTrailer() []byte { return append([]byte(nil), r.trailer...) }
+
+// Close leaves the room and waits until all goroutines have ended. It may be called again, and by several goroutines, but
+// not from OnBitrate or OnKeyFrameRequest callbacks.
+func (r *Room) Close() error {
+	r.fail(ReasonClosed, nil)
+	<-r.done
+	return nil
+}
+
+// Stats are counters since the room was joined, except where a field says otherwise.
+type Stats struct {
+	Since           time.Time     // when the room was joined
+	RTT             time.Duration // last signalling round trip; 0 when not yet known
+	Bitrate         int           // newest send-side estimate, bit/s; 0 when nothing is published
+	PacketsSent     uint64        // RTP, without retransmissions
+	BytesSent       uint64        // RTP payload
+	NACKsReceived   uint64        // messages that ask for retransmission
+	KeyFramesWanted uint64        // PLI and FIR received
+	KeyFramesAsked  uint64        // PLI sent
+	FractionLost    float64       // worst of our tracks in the last receiver reports, 0…1
+	UnknownSignals  uint64        // signalling messages of unknown kinds
+	StraySignals    uint64        // answers, candidates and tracks that nothing was waiting for
+	Refused         uint64        // participants, tracks and candidates above the bounds
+	BadRTCP         uint64        // RTCP that could not be read or used
+}
+
+// Stats gives the counters.
+func (r *Room) Stats() Stats {
+	s := Stats{
+		Since: r.started, RTT: time.Duration(r.rtt.Load()), Bitrate: int(r.bitrate.Load()),
+		KeyFramesAsked: r.counters.keyFramesAsked.Load(), UnknownSignals: r.counters.unknownSignals.Load(),
+		StraySignals: r.counters.stray.Load(), Refused: r.counters.refused.Load(), BadRTCP: r.counters.badRTCP.Load(),
+	}
+	for _, t := range r.tracks() {
+		s.PacketsSent += t.packets.Load()
+		s.BytesSent += t.octets.Load()
+		s.NACKsReceived += t.nacks.Load()
+		s.KeyFramesWanted += t.keyAsked.Load()
+		s.FractionLost = max(s.FractionLost, float64(t.lost.Load())/256)
+	}
+	return s
+}

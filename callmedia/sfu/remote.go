@@ -1,0 +1,179 @@
+package sfu
+
+import (
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/livekit/protocol/livekit"
+	"github.com/pion/rtcp"
+	"github.com/pion/webrtc/v4"
+)
+
+// keyFrameInterval is the least time between two key frame requests for one track. It keeps a user in bounds that asks with each
+// packet; one that limits itself to 300 ms is never refused.
+const keyFrameInterval = 250 * time.Millisecond
+
+// maxRemote bounds the tracks that are received at the same time.
+const maxRemote = 256
+
+// remoteTrack is a track that arrives on the subscriber connection.
+type remoteTrack struct {
+	sid         string
+	participant string
+	remote      *webrtc.TrackRemote
+	receiver    *webrtc.RTPReceiver
+	announced   bool // TrackSubscribed was emitted; owned by the room's goroutine
+
+	asked atomic.Int64 // when a key frame was last asked for, in ns since the room's start, plus one
+	clock atomic.Pointer[remoteClock]
+}
+
+type remoteClock struct {
+	ntp time.Time
+	rtp uint32
+}
+
+// streamParticipant takes the participant out of a stream id of the form "PA_x|stream".
+func streamParticipant(stream string) string {
+	participant, _, _ := strings.Cut(stream, "|")
+	return participant
+}
+
+// mayAsk says whether a key frame may be asked for now, given as time since the room's start, and notes it.
+func (t *remoteTrack) mayAsk(now time.Duration) bool {
+	last := t.asked.Load()
+	if last != 0 && now-time.Duration(last-1) < keyFrameInterval {
+		return false
+	}
+	return t.asked.CompareAndSwap(last, int64(now)+1)
+}
+
+// readRTCP notes the sender reports until the track ends.
+func (t *remoteTrack) readRTCP(r *Room) {
+	buf := make([]byte, rtcpSize)
+	failed := 0
+	for {
+		n, _, err := t.receiver.Read(buf)
+		if err != nil {
+			if failed++; r.readingEnds(err, failed) {
+				return
+			}
+			continue
+		}
+		failed = 0
+		packets, err := rtcp.Unmarshal(buf[:n])
+		if err != nil {
+			r.counters.badRTCP.Add(1)
+			continue
+		}
+		for _, p := range packets {
+			if sr, ok := p.(*rtcp.SenderReport); ok && sr.SSRC == uint32(t.remote.SSRC()) {
+				t.clock.Store(&remoteClock{ntp: fromNTP(sr.NTPTime), rtp: sr.RTPTime})
+			}
+		}
+	}
+}
+
+// onTrack is pion's callback for a track whose first packet came.
+func (r *Room) onTrack(remote *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
+	t := &remoteTrack{sid: remote.ID(), participant: streamParticipant(remote.StreamID()), remote: remote, receiver: receiver}
+	if !r.post(func() { r.addRemote(t) }) {
+		return
+	}
+	t.readRTCP(r)
+	r.post(func() { r.removeRemote(t) })
+}
+
+func (r *Room) addRemote(t *remoteTrack) {
+	if old := r.remotes[t.sid]; old != nil {
+		r.removeRemote(old)
+	}
+	if t.sid == "" || len(r.remotes) >= maxRemote {
+		r.counters.refused.Add(1)
+		return
+	}
+	r.mu.Lock()
+	r.remotes[t.sid] = t
+	r.mu.Unlock()
+	r.announce()
+}
+
+func (r *Room) removeRemote(t *remoteTrack) {
+	if r.remotes[t.sid] != t {
+		return
+	}
+	r.mu.Lock()
+	delete(r.remotes, t.sid)
+	r.mu.Unlock()
+	if t.announced {
+		// When the track was unpublished the roster has said so already.
+		if m, info := r.roster.find(t.participant, t.sid); info != nil {
+			r.emit(TrackGone{Identity: m.identity, TrackSID: t.sid})
+		}
+	}
+}
+
+// announce emits TrackSubscribed for tracks of which both the media and the announcement have come; either can be first.
+func (r *Room) announce() {
+	for _, t := range r.remotes {
+		m, info := r.roster.find(t.participant, t.sid)
+		if info == nil {
+			// Unpublished, or not yet known. Published again it is announced again.
+			t.announced = false
+			continue
+		}
+		if t.announced {
+			continue
+		}
+		t.announced = true
+		r.emit(TrackSubscribed{Identity: m.identity, ParticipantSID: m.sid, TrackSID: t.sid, Source: info.GetSource(),
+			Kind: info.GetType(), Encryption: info.GetEncryption(), Muted: info.GetMuted(), Remote: t.remote, Receiver: t.receiver})
+	}
+}
+
+func (r *Room) remote(trackSID string) *remoteTrack {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.remotes[trackSID]
+}
+
+// RequestKeyFrame asks the sender of a track for a key frame (PLI). It says whether it did: not when the track is unknown or
+// was asked less than a quarter of a second ago.
+func (r *Room) RequestKeyFrame(trackSID string) bool {
+	t := r.remote(trackSID)
+	if t == nil || !t.mayAsk(time.Since(r.started)) {
+		return false
+	}
+	pli := &rtcp.PictureLossIndication{MediaSSRC: uint32(t.remote.SSRC())}
+	if err := r.subscriber.WriteRTCP([]rtcp.Packet{pli}); err != nil {
+		r.log.Debug().Err(err).Str("track_id", trackSID).Msg("Key frame request could not be sent")
+		return false
+	}
+	r.counters.keyFramesAsked.Add(1)
+	return true
+}
+
+// SenderClock gives the last sender report of a remote track: the same instant on its sender's wall clock and on its RTP
+// clock. ok is false before the first one.
+func (r *Room) SenderClock(trackSID string) (ntp time.Time, rtp uint32, ok bool) {
+	t := r.remote(trackSID)
+	if t == nil {
+		return time.Time{}, 0, false
+	}
+	c := t.clock.Load()
+	if c == nil {
+		return time.Time{}, 0, false
+	}
+	return c.ntp, c.rtp, true
+}
+
+// SetTrackSize tells the SFU at what size, in pixels, a remote video track is shown, so that it sends the layer that fits.
+func (r *Room) SetTrackSize(trackSID string, width, height int) {
+	if width <= 0 || height <= 0 {
+		return
+	}
+	r.send(&livekit.SignalRequest{Message: &livekit.SignalRequest_TrackSetting{
+		TrackSetting: &livekit.UpdateTrackSettings{TrackSids: []string{trackSID}, Width: uint32(width), Height: uint32(height)},
+	}})
+}

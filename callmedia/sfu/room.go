@@ -1,0 +1,181 @@
+package sfu
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/livekit/protocol/livekit"
+	"github.com/pion/interceptor/pkg/cc"
+	"github.com/pion/webrtc/v4"
+	"github.com/rs/zerolog"
+)
+
+// Times and sizes of a room.
+const (
+	tick           = time.Second
+	mediaTimeout   = 20 * time.Second // from join until the subscriber connection works
+	leaveTimeout   = time.Second
+	reportInterval = time.Second            // sender reports
+	bitratePeriod  = 200 * time.Millisecond // at most one OnBitrate in it
+
+	eventQueue    = 4096
+	callQueue     = 64
+	messageQueue  = 64
+	maxCandidates = 64 // kept while there is no remote description
+)
+
+// Room is one participant's connection to one room of an SFU. Its methods may be called from several goroutines.
+type Room struct {
+	opts    Options
+	log     zerolog.Logger
+	conn    *signalConn
+	started time.Time
+
+	identity     string
+	trailer      []byte
+	pingInterval time.Duration
+	pingTimeout  time.Duration
+
+	subscriber *webrtc.PeerConnection
+	publisher  *webrtc.PeerConnection // nil unless Options.Publish
+
+	events chan Event                   // written by the room's goroutine only
+	outbox chan *livekit.SignalRequest  // to the writing goroutine
+	inbox  chan *livekit.SignalResponse // from the reading goroutine
+	calls  chan func()                  // run by the room's goroutine
+
+	failOnce sync.Once
+	failure  Disconnected  // read after failed
+	failed   chan struct{} // closed by the first end of any kind
+	done     chan struct{} // closed when everything has ended
+
+	counters counters
+	bitrate  atomic.Int64 // newest estimate
+	rtt      atomic.Int64 // signalling round trip, ns
+
+	mu      sync.Mutex // guards what follows
+	remotes map[string]*remoteTrack
+	locals  []*LocalTrack
+	running sync.WaitGroup // goroutines that end when the room does
+	ended   bool           // no goroutine may be added any more
+
+	// Only the room's goroutine uses what follows (it also is the only writer of remotes and locals).
+	roster         *roster
+	offerID        uint32
+	offering       bool
+	offerAgain     bool
+	subscriberUp   bool
+	publisherUp    bool
+	closedByRemote bool
+	pending        map[livekit.SignalTarget][]webrtc.ICECandidateInit
+	heard          time.Time
+	pinged         time.Time
+}
+
+func newRoom(opts Options, conn *signalConn, join *livekit.JoinResponse) (*Room, error) {
+	r := &Room{
+		opts: opts, conn: conn, started: time.Now(),
+		identity:     join.GetParticipant().GetIdentity(),
+		trailer:      slices.Clone(join.GetSifTrailer()),
+		pingInterval: seconds(join.GetPingInterval(), 5, 1, 30),
+		pingTimeout:  seconds(join.GetPingTimeout(), 15, 3, 60),
+		events:       make(chan Event, eventQueue),
+		outbox:       make(chan *livekit.SignalRequest, messageQueue),
+		inbox:        make(chan *livekit.SignalResponse),
+		calls:        make(chan func(), callQueue),
+		failed:       make(chan struct{}),
+		done:         make(chan struct{}),
+		remotes:      make(map[string]*remoteTrack),
+		pending:      make(map[livekit.SignalTarget][]webrtc.ICECandidateInit),
+	}
+	r.roster = newRoster(join.GetParticipant().GetSid(), r.identity, &r.counters.refused)
+	r.log = opts.Log.With().Str("participant_id", printable(join.GetParticipant().GetSid())).Logger()
+	servers, bad := iceServers(join.GetIceServers())
+	if bad > 0 {
+		r.log.Warn().Int("count", bad).Msg("The SFU announced ICE servers that cannot be used")
+	}
+	var err error
+	if r.subscriber, err = newPeer(opts, servers, nil); err != nil {
+		return nil, fmt.Errorf("make the subscriber connection: %w", err)
+	}
+	r.watch(r.subscriber, livekit.SignalTarget_SUBSCRIBER)
+	r.subscriber.OnTrack(func(t *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
+		// Already a goroutine of its own.
+		if r.enter() {
+			defer r.running.Done()
+			r.onTrack(t, receiver)
+		}
+	})
+	if opts.Publish {
+		if r.publisher, err = newPeer(opts, servers, r.estimator); err != nil {
+			_ = r.subscriber.Close()
+			return nil, fmt.Errorf("make the publisher connection: %w", err)
+		}
+		r.watch(r.publisher, livekit.SignalTarget_PUBLISHER)
+	}
+	r.roster.update(join.GetOtherParticipants(), r.emit)
+	return r, nil
+}
+
+// seconds takes over a time that the SFU set, within limits.
+func seconds(v int32, missing, low, high time.Duration) time.Duration {
+	if v <= 0 {
+		return missing * time.Second
+	}
+	return min(max(time.Duration(v), low), high) * time.Second
+}
+
+func (r *Room) estimator(e cc.BandwidthEstimator) {
+	r.bitrate.Store(int64(e.GetTargetBitrate()))
+	e.OnTargetBitrateChange(func(bps int) { r.bitrate.Store(int64(bps)) })
+}
+
+// watch follows a peer connection's own candidates and state. A connection that pion calls disconnected has been silent for
+// iceLost; waiting for it any longer would not be quicker than joining again.
+func (r *Room) watch(pc *webrtc.PeerConnection, target livekit.SignalTarget) {
+	pc.OnICECandidate(func(c *webrtc.ICECandidate) {
+		if c != nil {
+			r.sendCandidate(c.ToJSON(), target)
+		}
+	})
+	pc.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
+		switch state {
+		case webrtc.PeerConnectionStateConnected:
+			r.post(func() { r.peerUp(target) })
+		case webrtc.PeerConnectionStateDisconnected, webrtc.PeerConnectionStateFailed:
+			r.fail(ReasonMedia, fmt.Errorf("the %s connection is %s", target, state))
+		case webrtc.PeerConnectionStateClosed:
+			// The SFU closed it. It also says why on the signalling connection, which may take a moment longer.
+			r.post(func() { r.closedByRemote = true })
+		}
+	})
+}
+
+func (r *Room) peerUp(target livekit.SignalTarget) {
+	if target == livekit.SignalTarget_SUBSCRIBER {
+		r.subscriberUp = true
+		return
+	}
+	r.publisherUp = true
+	r.checkReady()
+}
+
+func (r *Room) start(early []*livekit.SignalResponse) {
+	r.heard, r.pinged = r.started, r.started
+	reader, writer := make(chan struct{}), make(chan struct{})
+	go func() { defer close(reader); r.readSignals() }()
+	go func() { defer close(writer); r.writeSignals() }()
+	if r.publisher != nil {
+		r.spawn(r.reports)
+	}
+	go func() {
+		for _, m := range early {
+			r.handle(m)
+		}
+		r.run()
+		r.finish(reader, writer)
+	}()
+}

@@ -1,0 +1,271 @@
+package sfu
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/livekit/protocol/livekit"
+	"github.com/pion/rtcp"
+	"github.com/pion/webrtc/v4"
+)
+
+// run is the room's goroutine: the only one that changes the room's state.
+func (r *Room) run() {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-r.failed:
+			return
+		case m := <-r.inbox:
+			r.heard = time.Now()
+			r.handle(m)
+		case f := <-r.calls:
+			f()
+		case now := <-ticker.C:
+			r.check(now)
+		}
+	}
+}
+
+// check does what is due by time.
+func (r *Room) check(now time.Time) {
+	switch {
+	case r.closedByRemote:
+		r.fail(ReasonMedia, errors.New("the SFU closed a media connection"))
+	case now.Sub(r.heard) > r.pingTimeout:
+		r.fail(ReasonTimeout, fmt.Errorf("no word from the SFU for %s", r.pingTimeout))
+	case !r.subscriberUp && now.Sub(r.started) > mediaTimeout:
+		r.fail(ReasonMedia, fmt.Errorf("no media connection within %s", mediaTimeout))
+	case now.Sub(r.pinged) >= r.pingInterval:
+		r.pinged = now
+		r.send(&livekit.SignalRequest{Message: &livekit.SignalRequest_PingReq{
+			PingReq: &livekit.Ping{Timestamp: now.UnixMilli(), Rtt: time.Duration(r.rtt.Load()).Milliseconds()},
+		}})
+	}
+}
+
+// finish ends everything that start and the callbacks began.
+func (r *Room) finish(reader, writer <-chan struct{}) {
+	// The last place of the queue is kept free for this one.
+	r.events <- r.failure
+	for _, t := range r.tracks() {
+		t.finish(ErrClosed)
+	}
+	if r.failure.Reason != ReasonClosed {
+		r.log.Info().Str("reason", r.failure.Reason).AnErr("error", r.failure.Err).Msg("Connection to the SFU ended")
+		r.conn.abort()
+	}
+	// The writing goroutine says goodbye, the SFU closes the connection and so ends the reading one.
+	impatient := time.AfterFunc(leaveTimeout, r.conn.abort)
+	<-writer
+	<-reader
+	impatient.Stop()
+	r.conn.abort()
+
+	r.mu.Lock()
+	r.ended = true
+	r.mu.Unlock()
+	for _, pc := range []*webrtc.PeerConnection{r.publisher, r.subscriber} {
+		if pc == nil {
+			continue
+		}
+		if err := pc.GracefulClose(); err != nil {
+			r.log.Debug().Err(err).Msg("Closing a media connection failed")
+		}
+	}
+	r.running.Wait()
+	close(r.events)
+	close(r.done)
+}
+
+// fail ends the room; the first reason counts.
+func (r *Room) fail(reason string, err error) {
+	r.failOnce.Do(func() {
+		r.failure = Disconnected{Reason: reason, Err: err}
+		close(r.failed)
+	})
+}
+
+// enter counts the calling goroutine as one that Close waits for; false when the room has ended.
+func (r *Room) enter() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended {
+		return false
+	}
+	r.running.Add(1)
+	return true
+}
+
+// spawn runs f in a goroutine that Close waits for.
+func (r *Room) spawn(f func()) {
+	if !r.enter() {
+		return
+	}
+	go func() {
+		defer r.running.Done()
+		f()
+	}()
+}
+
+// post has f run by the room's goroutine; false when the room has ended. Not to be called by that goroutine itself.
+func (r *Room) post(f func()) bool {
+	select {
+	case r.calls <- f:
+		return true
+	case <-r.failed:
+		return false
+	}
+}
+
+// emit queues an event without ever blocking. Only the room's goroutine calls it.
+func (r *Room) emit(e Event) {
+	if len(r.events) >= cap(r.events)-1 {
+		r.fail(ReasonBacklog, fmt.Errorf("%d events were not consumed", len(r.events)))
+		return
+	}
+	r.events <- e
+}
+
+// send queues a message without ever blocking.
+func (r *Room) send(m *livekit.SignalRequest) {
+	select {
+	case <-r.failed:
+	case r.outbox <- m:
+	default:
+		r.fail(ReasonTimeout, errors.New("the SFU does not take our signalling messages"))
+	}
+}
+
+func (r *Room) sendCandidate(c webrtc.ICECandidateInit, target livekit.SignalTarget) {
+	data, err := json.Marshal(c)
+	if err != nil {
+		return
+	}
+	r.send(&livekit.SignalRequest{Message: &livekit.SignalRequest_Trickle{
+		Trickle: &livekit.TrickleRequest{CandidateInit: string(data), Target: target},
+	}})
+}
+
+// readSignals hands messages to the room's goroutine until the connection ends. After the room's end it reads on, so that
+// our goodbye is not lost to a connection reset.
+func (r *Room) readSignals() {
+	for {
+		m, err := r.conn.read(context.Background())
+		switch {
+		case errors.Is(err, errUnknownSignal):
+			r.counters.unknownSignals.Add(1)
+			continue
+		case err != nil && (websocket.CloseStatus(err) != -1 || isNetwork(err)):
+			r.fail(ReasonSignal, fmt.Errorf("read from the SFU: %w", err))
+			return
+		case err != nil:
+			r.fail(ReasonProtocol, fmt.Errorf("read from the SFU: %w", err))
+			return
+		}
+		select {
+		case r.inbox <- m:
+		case <-r.failed:
+		}
+	}
+}
+
+// writeSignals writes queued messages, and at our own Close those still queued and a goodbye.
+func (r *Room) writeSignals() {
+	for {
+		select {
+		case m := <-r.outbox:
+			if err := r.conn.write(context.Background(), m); err != nil {
+				// Who was sent away finds it out here first; the reason may still be waiting to be read.
+				select {
+				case <-r.failed:
+				case <-time.After(leaveTimeout):
+					r.fail(ReasonSignal, fmt.Errorf("write to the SFU: %w", err))
+				}
+				return
+			}
+		case <-r.failed:
+			if r.failure.Reason == ReasonClosed {
+				r.sayGoodbye()
+			}
+			return
+		}
+	}
+}
+
+func (r *Room) sayGoodbye() {
+	for {
+		select {
+		case m := <-r.outbox:
+			if r.conn.write(context.Background(), m) != nil {
+				return
+			}
+			continue
+		default:
+		}
+		_ = r.conn.write(context.Background(), &livekit.SignalRequest{Message: &livekit.SignalRequest_Leave{
+			Leave: &livekit.LeaveRequest{
+				Action: livekit.LeaveRequest_DISCONNECT, Reason: livekit.DisconnectReason_CLIENT_INITIATED,
+			},
+		}})
+		return
+	}
+}
+
+// reports sends sender reports and passes on the bandwidth estimate.
+func (r *Room) reports() {
+	ticker := time.NewTicker(bitratePeriod)
+	defer ticker.Stop()
+	told := int64(0)
+	for {
+		select {
+		case <-r.failed:
+			return
+		case now := <-ticker.C:
+			r.sendReports(now)
+			if bps := r.bitrate.Load(); bps != told && r.opts.OnBitrate != nil {
+				told = bps
+				r.opts.OnBitrate(int(bps))
+			}
+		}
+	}
+}
+
+// sendReports sends the sender reports that are due.
+func (r *Room) sendReports(now time.Time) {
+	var packets []rtcp.Packet
+	for _, t := range r.tracks() {
+		if report := t.report(now); report != nil {
+			packets = append(packets, report)
+		}
+	}
+	// One by one: the first packet decides through which stream a compound goes.
+	for _, p := range packets {
+		if err := r.publisher.WriteRTCP([]rtcp.Packet{p}); err != nil && !errors.Is(err, io.ErrClosedPipe) {
+			r.log.Debug().Err(err).Msg("Sender report could not be sent")
+		}
+	}
+}
+
+// maxReadErrors is how many RTCP reads may fail in a row before a stream is taken for dead.
+const maxReadErrors = 100
+
+// readingEnds says whether a failed RTCP read was the last one; others come from feedback that pion could not use.
+func (r *Room) readingEnds(err error, inRow int) bool {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) || inRow > maxReadErrors {
+		return true
+	}
+	select {
+	case <-r.failed:
+		return true
+	default:
+		r.counters.badRTCP.Add(1)
+		return false
+	}
+}

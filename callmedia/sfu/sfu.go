@@ -1,0 +1,92 @@
+package sfu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/livekit/protocol/livekit"
+	"github.com/rs/zerolog"
+)
+
+// Options say where and how to join. URL and Token are mandatory.
+type Options struct {
+	// URL is the SFU's address as the authorisation service gave it: ws, wss, http or https, with or without a path.
+	URL string
+	// Token is the JWT of the authorisation service. It is sent as a header, so that it does not end up in access logs.
+	Token string
+	// Publish says that PublishAudio or PublishVideo will be used.
+	Publish bool
+	// HTTPClient makes the WebSocket connection; nil is http.DefaultClient. It must have no time-out of its own.
+	HTTPClient *http.Client
+	// Log gets constant messages; identities and track ids are fields. Never the token, SDP or media.
+	Log zerolog.Logger
+	// ForceRelay sends all media through the TURN servers that the SFU announces.
+	ForceRelay bool
+	// AllowLoopback offers loopback addresses too: for an SFU on the same machine.
+	AllowLoopback bool
+	// OnBitrate is told the estimate, in bit/s, of what the way to the SFU carries for all published tracks together: when
+	// it changes, at most five times a second, never at the same time twice. It must not block.
+	OnBitrate func(bps int)
+}
+
+// protocolVersion is the version of LiveKit's signalling that this package speaks.
+const protocolVersion = 17
+
+// Connect joins the room that the token names. It returns after the SFU's join answer, with media connections still being
+// made; ctx ends only the attempt. A *RefusedError says that the SFU did not want us.
+func Connect(ctx context.Context, opts Options) (*Room, error) {
+	address, err := signalURL(opts.URL)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Token == "" {
+		return nil, errors.New("connect to the SFU: there is no token")
+	}
+	conn, err := dialSignal(ctx, opts.HTTPClient, address, opts.Token)
+	if err != nil {
+		return nil, err
+	}
+	join, early, err := conn.readJoin(ctx)
+	if err != nil {
+		conn.abort()
+		return nil, fmt.Errorf("join the SFU's room: %w", err)
+	}
+	room, err := newRoom(opts, conn, join)
+	if err != nil {
+		conn.abort()
+		return nil, fmt.Errorf("join the SFU's room: %w", err)
+	}
+	room.start(early)
+	return room, nil
+}
+
+// signalURL checks the SFU's address and gives the WebSocket URL of its signalling.
+func signalURL(base string) (*url.URL, error) {
+	// The parser's own error would repeat the address, which is foreign text.
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" || u.User != nil || u.Opaque != "" {
+		return nil, errors.New("connect to the SFU: its address is not a URL with a host")
+	}
+	switch u.Scheme {
+	case "ws", "wss":
+	case "http":
+		u.Scheme = "ws"
+	case "https":
+		u.Scheme = "wss"
+	default:
+		return nil, fmt.Errorf("connect to the SFU: its address has the scheme %q instead of wss", printable(u.Scheme))
+	}
+	q := url.Values{}
+	q.Set("auto_subscribe", "1")
+	q.Set("protocol", fmt.Sprint(protocolVersion))
+	q.Set("sdk", strings.ToLower(livekit.ClientInfo_GO.String()))
+	q.Set("version", "2.9.0") // the Go SDK whose way of joining this is
+	u.RawQuery, u.Fragment = q.Encode(), ""
+	u.Path = strings.TrimSuffix(u.Path, "/") + "/rtc"
+	u.RawPath = ""
+	return u, nil
+}
