@@ -214,6 +214,7 @@ func (b *Bot) retryWaiting(ctx context.Context) {
 	for _, e := range ask {
 		content := e.Content.AsEncrypted()
 		b.background.Go(func() {
+			//lint:ignore SA1019 the field is a hint only, but without it the request would go to no device of the sender's
 			b.client.Crypto.RequestSession(ctx, e.RoomID, content.SenderKey, content.SessionID, e.Sender, content.DeviceID)
 		})
 	}

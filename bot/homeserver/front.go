@@ -34,6 +34,9 @@ const (
 // upstreamLimit is how long the homeserver may take to answer a request of our own.
 const upstreamLimit = 30 * time.Second
 
+// goneLimit is how long a request may go on after its client has hung up: longer than any honest /sync waits for news.
+const goneLimit = 90 * time.Second
+
 // FrontConfig is what a Front is made of. All but Transports are required.
 type FrontConfig struct {
 	// Upstream is the homeserver itself, such as http://127.0.0.1:8008.
@@ -207,7 +210,13 @@ func (f *Front) pass(w http.ResponseWriter, r *http.Request, limit int64) {
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, limit)
-	f.proxy.ServeHTTP(w, r)
+	// A client that hangs up must not interrupt the homeserver: a request that ends in the middle of its work leaves Dendrite's
+	// SQLite inside a transaction, and from then on every write fails until it is started again.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	defer cancel()
+	stop := context.AfterFunc(r.Context(), func() { time.AfterFunc(goneLimit, cancel) })
+	defer stop()
+	f.proxy.ServeHTTP(w, r.WithContext(ctx))
 }
 
 var errTooLarge = mautrix.MTooLarge.WithMessage("The request is too large").WithStatus(http.StatusRequestEntityTooLarge)

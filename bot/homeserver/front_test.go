@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -329,6 +330,49 @@ func TestDelayedEvents(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestClientHangsUp ends a request in its middle: the homeserver must not notice.
+func TestClientHangsUp(t *testing.T) {
+	begun, goOn, interrupted := make(chan struct{}), make(chan struct{}), make(chan bool, 1)
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(begun)
+		select {
+		case <-r.Context().Done():
+			interrupted <- true
+		case <-goOn:
+			interrupted <- false
+		}
+	}))
+	defer upstream.Close()
+	base, _, _ := window{Homeserver: &rig.Homeserver{Direct: upstream.URL, ServerName: "a.example"}}.front(t, filepath.Join(t.TempDir(), "hub.db"))
+	ctx, hangUp := context.WithCancel(t.Context())
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/_matrix/client/v3/sync", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		answer, err := http.DefaultClient.Do(request)
+		if err == nil {
+			_ = answer.Body.Close()
+		}
+		ended <- err
+	}()
+	<-begun
+	hangUp()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Fatal("the client ended with ", err)
+	}
+	select {
+	case <-interrupted:
+		t.Error("the homeserver's request was interrupted")
+	case <-time.After(500 * time.Millisecond): // an interruption takes a millisecond
+		close(goOn)
+		if <-interrupted {
+			t.Error("the homeserver's request was interrupted")
+		}
+	}
 }
 
 // front starts a front of the test's own before w's homeserver. stop ends it; its log is in the buffer.

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,8 +12,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"context"
 
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
@@ -331,6 +330,49 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
+// TestReminders: our room is hung in again for a kiosk that doesn't come, more and more rarely, and again when it shows signs of life.
+func TestReminders(t *testing.T) {
+	m := newTestModel()
+	n := &Network{reminders: make(map[id.UserID]*reminder)}
+	now := time.Now()
+	absent := func() map[id.UserID]id.EventID { return m.absent(m.rooms[ownRoom], m.directory()) }
+	if len(absent()) > 0 {
+		t.Fatalf("%v is absent", absent())
+	}
+	m.apply(member(ownRoom, munich, event.MembershipLeave))
+	count := func(d time.Duration) (again int) {
+		t.Helper()
+		for end := now.Add(d); ; {
+			due, wake := n.remind(now, absent())
+			if due {
+				again++
+			}
+			if wake.IsZero() || wake.After(end) {
+				now = end
+				return again
+			}
+			if !wake.After(now) {
+				t.Fatal("wakes in the past")
+			}
+			now = wake
+		}
+	}
+	if got := count(firstReminder - 1); got != 0 {
+		t.Fatalf("reminds %d times at once", got)
+	}
+	if got := count(24 * time.Hour); got != maxReminders {
+		t.Fatalf("reminds %d times in a day", got)
+	}
+	m.apply(stateEvent(peerRoom, munich, StateWindow, "", windowState(munich, munich)))
+	if got := count(24 * time.Hour); got != maxReminders {
+		t.Fatalf("reminds %d times after a sign of life", got)
+	}
+	m.apply(member(ownRoom, munich, event.MembershipJoin))
+	if got := count(24 * time.Hour); got != 0 || len(n.reminders) > 0 {
+		t.Fatalf("reminds %d times although it is there", got)
+	}
+}
+
 // TestTwoOwnRooms settles on one room when a crash has left two.
 func TestTwoOwnRooms(t *testing.T) {
 	m := newTestModel()
@@ -412,8 +454,7 @@ func TestRunner(t *testing.T) {
 				f()
 			}
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		r := newRunner(ctx, post, zerolog.Nop())
+		r := newRunner(t.Context(), post, zerolog.Nop())
 		calls, done := 0, 0
 		answer := errors.New("no connection")
 		tasks := []task{{key: "a", what: "try", do: func(context.Context) (func(), error) {
@@ -441,7 +482,7 @@ func TestRunner(t *testing.T) {
 		if wait := time.Until(wake); calls != 2 || wait != 90*time.Second {
 			t.Fatalf("%d calls, again in %v although the server asked for 90 s", calls, wait)
 		}
-		time.Sleep(time.Until(wake))
+		<-time.After(time.Until(wake))
 		answer = nil
 		r.run(time.Now(), tasks)
 		handle()
@@ -452,9 +493,35 @@ func TestRunner(t *testing.T) {
 		if len(r.attempts) != 0 {
 			t.Error("a task that isn't asked for is remembered")
 		}
-		cancel()
-		r.wait()
+		// At the end a request may finish, but not for ever.
+		var ended error
+		r.run(time.Now(), []task{{key: "b", what: "hang", do: func(ctx context.Context) (func(), error) {
+			<-ctx.Done()
+			ended = ctx.Err()
+			return nil, ended
+		}}})
+		begin := time.Now()
+		r.end()
+		if took := time.Since(begin); took != endGrace || ended == nil {
+			t.Fatalf("it took %v to end", took)
+		}
 	})
+}
+
+// TestAnswered: after an outage what failed for it is tried at once, but not what the homeserver refused.
+func TestAnswered(t *testing.T) {
+	for status, want := range map[int]bool{500: true, 403: true, 429: true, 502: false, 503: false, 504: false, 0: false} {
+		err := mautrix.HTTPError{}
+		if status != 0 {
+			err.Response = &http.Response{StatusCode: status}
+		}
+		if got := answered(fmt.Errorf("join: %w", err)); got != want {
+			t.Errorf("status %d: %t", status, got)
+		}
+	}
+	if answered(errors.New("no connection")) {
+		t.Error("any error is an answer")
+	}
 }
 
 func TestBackoff(t *testing.T) {

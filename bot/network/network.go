@@ -181,7 +181,8 @@ func sane(s State) State {
 	return s
 }
 
-// Run does the work until ctx ends; it then returns nil when all its requests have ended. The bot must have been started.
+// Run does the work until ctx ends; it then returns nil when all its requests have ended, which takes up to three seconds. The bot
+// must have been started.
 func (n *Network) Run(ctx context.Context) error {
 	self := n.cfg.Bot.UserID()
 	if self == "" {
@@ -218,7 +219,7 @@ func (n *Network) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 	}
-	n.runner.wait()
+	n.runner.end()
 	return nil
 }
 

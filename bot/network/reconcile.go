@@ -295,7 +295,8 @@ func (n *Network) join(ctx context.Context, room id.RoomID, via []string) (func(
 	// Dendrite says that we joined, and then forgets it, when the invitation has not got to all servers yet.
 	self := n.cfg.Bot.UserID()
 	if !slices.ContainsFunc(events, func(e *event.Event) bool {
-		return e.Type.Type == event.StateMember.Type && e.GetStateKey() == string(self) && membershipOf(contentOf(e)) == event.MembershipJoin
+		return e.Type.Type == event.StateMember.Type && e.GetStateKey() == string(self) &&
+			membershipOf(contentOf(e)) == event.MembershipJoin
 	}) {
 		return nil, errors.New("the homeserver does not show us in the room that we joined")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"time"
 
@@ -18,6 +19,10 @@ const (
 	requestLimit = 2 * time.Minute
 	// settle is how long a request that succeeded may take to show in sync before it is sent again.
 	settle = 30 * time.Second
+
+	// endGrace is how long requests may go on when everything ends. Dendrite's SQLite can be left in the middle of a transaction, and
+	// then refuses every other, when the one who asked goes away.
+	endGrace = 3 * time.Second
 
 	firstBackoff = time.Second
 	// maxBackoff bounds the waiting of everything but joins.
@@ -51,16 +56,19 @@ type attempt struct {
 
 // runner runs tasks beside the owner, each again and again until it isn't asked for any more. It belongs to the owner.
 type runner struct {
-	ctx      context.Context
+	ctx      context.Context // ends a little after the owner's
 	post     func(func())
 	log      zerolog.Logger
 	attempts map[string]*attempt
 	running  int
 	group    sync.WaitGroup
+	cancel   context.CancelFunc
 }
 
 func newRunner(ctx context.Context, post func(func()), log zerolog.Logger) *runner {
-	return &runner{ctx: ctx, post: post, log: log, attempts: make(map[string]*attempt)}
+	r := &runner{post: post, log: log, attempts: make(map[string]*attempt)}
+	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	return r
 }
 
 // run begins those of the tasks whose time has come, in their order. It returns when to look again.
@@ -101,9 +109,6 @@ func (r *runner) begin(t task, a *attempt) {
 		r.post(func() {
 			a.running = false
 			r.running--
-			if r.ctx.Err() != nil {
-				return
-			}
 			if err != nil {
 				r.fail(t, a, err)
 				return
@@ -127,7 +132,7 @@ func (r *runner) fail(t task, a *attempt, err error) {
 	}
 	a.next = time.Now().Add(wait)
 	// What has a waiting of its own may still be under way in the server: it must not be hurried either.
-	a.patient = t.min > 0 || errors.As(err, new(mautrix.RespError))
+	a.patient = t.min > 0 || answered(err)
 	e := r.log.Debug()
 	if a.failures == 1 || a.failures == 4 || a.failures%20 == 0 {
 		e = r.log.Warn()
@@ -150,8 +155,27 @@ func (r *runner) hurry() {
 	}
 }
 
-// wait returns when no task is running any more.
-func (r *runner) wait() { r.group.Wait() }
+// answered says whether a homeserver has answered, and not only what stands before it. Dendrite refuses some joins with status 500 and
+// no error code, so the status alone must do.
+func answered(err error) bool {
+	var failed mautrix.HTTPError
+	if !errors.As(err, &failed) || failed.Response == nil {
+		return false
+	}
+	switch failed.Response.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return false
+	}
+	return true
+}
+
+// end returns when no task is running any more. They have a moment for it.
+func (r *runner) end() {
+	timer := time.AfterFunc(endGrace, r.cancel)
+	defer timer.Stop()
+	defer r.cancel()
+	r.group.Wait()
+}
 
 // backoff doubles from first up to limit, and spreads by a quarter to both sides.
 func backoff(failures int, first, limit time.Duration) time.Duration {

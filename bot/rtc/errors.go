@@ -26,6 +26,7 @@ var (
 // PowerLevelError says that the room does not let the bot be in its call. Someone with power in the room must change that.
 type PowerLevelError struct{ Room id.RoomID }
 
+// Error implements error.
 func (e *PowerLevelError) Error() string {
 	return fmt.Sprintf("send call membership in %s: not allowed: in the room's m.room.power_levels set events[%q] to 0, "+
 		"or to the power level that this user has", e.Room, typeMember.Type)
@@ -39,6 +40,7 @@ type ReplyError struct {
 	MaxDelay   time.Duration // longest delay of a delayed event, 0: it doesn't say (MSC4140)
 }
 
+// Error implements error.
 func (e *ReplyError) Error() string {
 	if e.Code == "" {
 		return fmt.Sprintf("HTTP status %d", e.Status)

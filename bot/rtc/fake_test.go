@@ -379,7 +379,7 @@ func (b *bench) told() string {
 
 // wait lets time pass, and everything that it brings.
 func (b *bench) wait(d time.Duration) {
-	time.Sleep(d)
+	<-time.After(d)
 	synctest.Wait()
 }
 

@@ -69,6 +69,7 @@ func wantedQuality(sid string, u *livekit.SubscribedQualityUpdate) QualityWanted
 		note(c.GetQualities())
 	}
 	if len(u.GetSubscribedCodecs()) == 0 {
+		//lint:ignore SA1019 older servers send nothing else
 		note(u.GetSubscribedQualities())
 	}
 	return q

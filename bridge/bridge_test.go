@@ -1,0 +1,598 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/rtc"
+	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/callmedia"
+)
+
+// world is everything around a Bridge. It writes down what it is told, in order.
+type world struct {
+	t      *testing.T
+	bridge *Bridge
+	cancel context.CancelFunc
+	ended  chan struct{}
+
+	mu       sync.Mutex
+	log      []string
+	windows  []network.Window
+	own      bool
+	state    kiosk.State
+	calls    []*fakeCall
+	sessions []*fakeSession
+	joinErr  error
+	startErr error
+	leave    time.Duration // how long leaving takes
+	closing  time.Duration // how long closing a session takes
+	connect  time.Duration // how long making the page's offer takes
+	offers   int
+	told     []network.State
+}
+
+type fakeCall struct {
+	w    *world
+	room id.RoomID
+	opts rtc.JoinOptions
+	left bool
+}
+
+type fakeSession struct {
+	w       *world
+	service string
+	onEvent func(callmedia.SessionEvent)
+	sending bool
+	camera  bool
+	closed  bool
+}
+
+func (w *world) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log = append(w.log, fmt.Sprintf(format, args...))
+}
+
+// logged returns what was written down since the last time.
+func (w *world) logged() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	log := w.log
+	w.log = nil
+	return log
+}
+
+func (w *world) expect(want ...string) {
+	w.t.Helper()
+	synctest.Wait()
+	if got := w.logged(); !slices.Equal(got, want) {
+		w.t.Fatalf("happened:\n  %s\nwant:\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+	}
+}
+
+func (w *world) screen() kiosk.State {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state
+}
+
+func (w *world) Own() (id.RoomID, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return dresden, w.own
+}
+
+func (w *world) Windows() []network.Window {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.windows)
+}
+
+func (w *world) Name(user id.UserID) string { return "Name of " + string(user) }
+
+// directory is the part that has a method with the same name as the screen's.
+type directory struct{ *world }
+
+func (d directory) SetState(s network.State) {
+	d.mu.Lock()
+	d.told = append(d.told, s)
+	d.mu.Unlock()
+	d.note("tell %s %s", s.Shutter, s.Facing)
+}
+
+func (w *world) SetState(s kiosk.State) {
+	w.mu.Lock()
+	w.state = s
+	w.mu.Unlock()
+}
+
+func (w *world) SendOffer(page uint64, sdp string) { w.note("offer %d %s", page, sdp) }
+func (w *world) SendBitrate(bps int)               { w.note("bitrate %d", bps) }
+
+func (w *world) Connect(ctx context.Context) (string, error) {
+	w.mu.Lock()
+	w.offers++
+	sdp, wait := fmt.Sprintf("sdp%d", w.offers), w.connect
+	w.mu.Unlock()
+	select {
+	case <-time.After(wait):
+		return sdp, nil
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+func (w *world) Answer(sdp string) error {
+	w.note("answer %s", sdp)
+	return nil
+}
+
+func (w *world) Disconnect() { w.note("disconnect") }
+
+func (w *world) join(room id.RoomID, opts rtc.JoinOptions) (Call, error) {
+	w.note("join %s", room)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.joinErr != nil {
+		return nil, w.joinErr
+	}
+	for _, c := range w.calls {
+		if c.room == room && !c.left {
+			w.t.Errorf("joins %s twice", room)
+		}
+	}
+	c := &fakeCall{w: w, room: room, opts: opts}
+	w.calls = append(w.calls, c)
+	return c, nil
+}
+
+func (c *fakeCall) Leave(ctx context.Context) error {
+	c.w.note("leaving %s", c.room)
+	c.w.mu.Lock()
+	wait := c.w.leave
+	c.w.mu.Unlock()
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	c.w.mu.Lock()
+	c.left = true
+	c.w.mu.Unlock()
+	c.w.note("left %s", c.room)
+	return nil
+}
+
+func (c *fakeCall) Token(context.Context, string) (string, string, error) {
+	return "", "", errors.New("not used")
+}
+
+func (w *world) newSession(service string, token TokenFunc, onEvent func(callmedia.SessionEvent)) (Session, error) {
+	w.note("session %s", service)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.sessions {
+		if !s.closed {
+			w.t.Error("two sessions at once")
+		}
+	}
+	s := &fakeSession{w: w, service: service, onEvent: onEvent}
+	w.sessions = append(w.sessions, s)
+	return s, nil
+}
+
+func (s *fakeSession) Start(context.Context) error {
+	s.w.note("start")
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	return s.w.startErr
+}
+
+func (s *fakeSession) SetRemotes(list []callmedia.Remote) {
+	var names []string
+	for _, r := range list {
+		names = append(names, r.Identity)
+	}
+	s.w.note("remotes %s", strings.Join(names, " "))
+}
+
+func (s *fakeSession) SetKey(identity string, index uint8, material []byte) {
+	s.w.note("key %s %d", identity, index)
+}
+
+func (s *fakeSession) UseKey(index uint8, material []byte) { s.w.note("use key %d", index) }
+
+func (s *fakeSession) SetSending(on bool) {
+	s.w.mu.Lock()
+	s.sending = on
+	s.w.mu.Unlock()
+	s.w.note("sending %t", on)
+}
+
+func (s *fakeSession) SetCamera(on bool) {
+	s.w.mu.Lock()
+	s.camera = on
+	s.w.mu.Unlock()
+	s.w.note("camera %t", on)
+}
+
+func (s *fakeSession) RequestKeyFrame() { s.w.note("key frame") }
+
+func (s *fakeSession) Close() error {
+	s.w.mu.Lock()
+	wait := s.w.closing
+	s.w.mu.Unlock()
+	pass(wait)
+	s.w.mu.Lock()
+	s.closed = true
+	s.w.mu.Unlock()
+	s.w.note("close")
+	return nil
+}
+
+// run runs a Bridge in its world inside a bubble of time, until the test's function returns.
+func run(t *testing.T, windows []network.Window, f func(w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, own: true, windows: windows, ended: make(chan struct{})}
+		b, err := New(Config{
+			Name: "Dresden", Countdown: testCountdown, Languages: []string{"de"}, Directory: directory{w}, Screen: w, Page: w,
+			Join: w.join, NewSession: w.newSession, User: func() id.UserID { return "@us:a" }, Log: zerolog.Nop(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.bridge = b
+		ctx, cancel := context.WithCancel(t.Context())
+		w.cancel = cancel
+		go func() {
+			defer close(w.ended)
+			if err := b.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		}()
+		synctest.Wait()
+		f(w)
+		cancel()
+		<-w.ended
+		for _, c := range w.calls {
+			if !c.left {
+				t.Errorf("the call in %s was not left", c.room)
+			}
+		}
+		for _, s := range w.sessions {
+			if !s.closed {
+				t.Error("a session was not closed")
+			}
+		}
+	})
+}
+
+// pass lets time go by, of which the bubble has as much as it likes.
+func pass(d time.Duration) { <-time.After(d) }
+
+// set changes how the world behaves.
+func (w *world) set(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *world) press(open bool) { w.bridge.HandlePage(kiosk.Shutter{Open: open}) }
+
+func (w *world) setWindows(windows ...network.Window) {
+	w.set(func() { w.windows = windows })
+	w.bridge.HandleDirectory()
+	synctest.Wait()
+}
+
+// visit opens the window beside Munich's, which has long been open, and goes on until both see each other.
+func (w *world) visit() (*fakeCall, *fakeSession) {
+	w.t.Helper()
+	w.bridge.HandlePage(kiosk.PageUp{ID: 1, Shutter: "shut"})
+	w.expect("tell shut ", "offer 1 sdp1")
+	w.press(true)
+	w.expect("join !munich:b", "tell open ")
+	call := w.calls[0]
+	call.opts.OnEvent(rtc.Event{Kind: rtc.Key, Identity: "early", Index: 3, Material: []byte("k")})
+	call.opts.OnEvent(rtc.Event{Kind: rtc.UseKey, Index: 0, Material: []byte("k")})
+	call.opts.OnEvent(rtc.Event{Kind: rtc.Transport, Service: "https://hub"})
+	w.expect("session https://hub", "start", "key early 3", "use key 0", "camera true")
+	session := w.sessions[0]
+	w.bridge.HandleMembers(munich, []rtc.Member{kioskIn(munich)})
+	w.expect("remotes @kiosk-munich:b:D", "tell open !munich:b")
+	pass(testCountdown)
+	w.expect("sending true")
+	session.onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: kioskIn(munich).Identity, Slot: 2})
+	session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: kioskIn(munich).Identity, Slot: 2})
+	if s := w.screen(); s.Screen != "visit" || s.Peer == nil || *s.Peer != (kiosk.Person{Name: "munich:b", Slot: 2}) ||
+		!s.Seen || !s.Send {
+		w.t.Fatalf("screen %+v", s)
+	}
+	w.expect()
+	return call, session
+}
+
+func longOpen() []network.Window {
+	return []network.Window{windowOf(munich, network.Open, time.UnixMilli(1000))}
+}
+
+func TestVisit(t *testing.T) {
+	run(t, longOpen(), func(w *world) {
+		call, session := w.visit()
+		call.opts.OnEvent(rtc.Event{Kind: rtc.KeySent})
+		w.expect("key frame")
+		// Their picture goes: ours stops. It comes back: so does ours.
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOff, Identity: kioskIn(munich).Identity, Slot: 2})
+		w.expect("sending false")
+		if s := w.screen(); s.Screen != "lost" || s.Seen {
+			t.Fatalf("screen %+v", s)
+		}
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: kioskIn(munich).Identity, Slot: 2})
+		w.expect("sending true")
+		// The button: frames stop before anything that may take time.
+		w.set(func() { w.leave, w.closing = 3*time.Second, time.Second })
+		w.press(false)
+		synctest.Wait()
+		got := w.logged()
+		if len(got) < 1 || got[0] != "sending false" || !slices.Contains(got, "tell shut ") || slices.Contains(got, "close") {
+			t.Fatalf("at the press: %q", got)
+		}
+		if s := w.screen(); s.Screen != "shut" || s.Camera || s.Send || s.Seen || s.Shutter != "shut" {
+			t.Fatalf("screen %+v", s)
+		}
+		// Late events of the old call change nothing.
+		call.opts.OnEvent(rtc.Event{Kind: rtc.UseKey, Index: 1})
+		call.opts.OnEvent(rtc.Event{Kind: rtc.Transport, Service: "https://other"})
+		call.opts.OnEvent(rtc.Event{Kind: rtc.Failed, Err: errors.New("late")})
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: kioskIn(munich).Identity})
+		w.expect()
+		pass(4 * time.Second)
+		w.expect("close", "left !munich:b")
+		// The old call's failure does not keep us from a new one.
+		w.press(true)
+		w.expect("join !munich:b", "tell open !munich:b")
+	})
+}
+
+// TestReopenWaits: a new visit begins only when the last session is closed and the room's call is left.
+func TestReopenWaits(t *testing.T) {
+	run(t, longOpen(), func(w *world) {
+		w.visit()
+		w.set(func() { w.leave, w.closing = 3*time.Second, time.Second })
+		w.press(false)
+		w.press(true)
+		synctest.Wait()
+		if got := w.logged(); slices.Contains(got, "join !munich:b") || got[0] != "sending false" {
+			t.Fatalf("at once: %q", got)
+		}
+		pass(2 * time.Second)
+		w.expect("close")
+		pass(2 * time.Second)
+		w.expect("left !munich:b", "join !munich:b")
+	})
+}
+
+// TestAnotherRoomWaitsForMediaOnly: leaving one call does not hold up the next in another room for longer than its media.
+func TestAnotherRoomWaitsForMediaOnly(t *testing.T) {
+	run(t, longOpen(), func(w *world) {
+		w.visit()
+		w.set(func() { w.leave, w.closing = 5*time.Second, time.Second })
+		w.setWindows(windowOf(bolzano, network.Open, time.UnixMilli(1)))
+		w.logged()
+		pass(2 * time.Second)
+		w.expect("close", "join !bolzano:c")
+		pass(10 * time.Second)
+		w.logged()
+	})
+}
+
+func TestEndLeaves(t *testing.T) {
+	run(t, longOpen(), func(w *world) {
+		w.visit()
+		w.set(func() { w.leave, w.closing = 3*time.Second, time.Second })
+		begin := time.Now()
+		w.cancel()
+		<-w.ended
+		if took := time.Since(begin); took != 3*time.Second {
+			t.Errorf("Run took %v to end", took)
+		}
+		if got := w.logged(); got[0] != "sending false" || !slices.Contains(got, "left !munich:b") || !slices.Contains(got, "disconnect") {
+			t.Errorf("at the end: %q", got)
+		}
+	})
+	// A leaving that never ends is cut off; the server removes us by itself.
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, leave: time.Hour}
+		c := &connection{call: &fakeCall{w: w, room: munich}, log: zerolog.Nop()}
+		begin := time.Now()
+		c.close(t.Context(), func() {})
+		if took := time.Since(begin); took != leaveLimit {
+			t.Errorf("closing took %v", took)
+		}
+	})
+}
+
+func TestPageConnection(t *testing.T) {
+	run(t, nil, func(w *world) {
+		w.set(func() { w.connect = time.Second })
+		w.bridge.HandlePage(kiosk.PageUp{ID: 1})
+		w.expect("tell shut ")
+		w.bridge.HandlePage(kiosk.PageDown{ID: 1})
+		w.bridge.HandlePage(kiosk.PageUp{ID: 2})
+		w.expect()
+		pass(1500 * time.Millisecond)
+		w.expect("disconnect") // after the first page's offer, which nobody gets any more
+		pass(time.Second)
+		w.expect("offer 2 sdp2")
+		w.set(func() { w.connect = 0 })
+		w.bridge.HandlePage(kiosk.Answer{ID: 1, SDP: "old"})
+		w.bridge.HandlePage(kiosk.Answer{ID: 2, SDP: "new"})
+		w.expect("answer new")
+		w.bridge.HandleMedia(callmedia.PageEvent{Kind: callmedia.PageConnected})
+		w.bridge.HandleMedia(callmedia.PageEvent{Kind: callmedia.PageBitrate, BPS: 5})
+		w.expect("bitrate 5")
+		// It breaks: a new one is offered at once, then after longer and longer, for ever.
+		w.bridge.HandleMedia(callmedia.PageEvent{Kind: callmedia.PageDisconnected})
+		w.expect("offer 2 sdp3")
+		for i := range 20 {
+			w.bridge.HandleMedia(callmedia.PageEvent{Kind: callmedia.PageDisconnected})
+			w.expect()
+			pass(maxOfferWait)
+			w.expect(fmt.Sprintf("offer 2 sdp%d", 4+i))
+		}
+		w.bridge.HandlePage(kiosk.PageDown{ID: 1}) // not the one that stands
+		w.expect()
+		w.bridge.HandlePage(kiosk.PageDown{ID: 2})
+		w.expect("disconnect")
+		w.bridge.HandleMedia(callmedia.PageEvent{Kind: callmedia.PageDisconnected})
+		pass(time.Minute)
+		w.expect()
+	})
+}
+
+// TestRestart: after a restart the page is asked before the network is told anything.
+func TestRestartAsksThePage(t *testing.T) {
+	run(t, nil, func(w *world) {
+		pass(pageGrace / 2)
+		w.expect()
+		w.bridge.HandlePage(kiosk.PageUp{ID: 1, Shutter: "open"})
+		w.expect("tell open ", "offer 1 sdp1")
+		// A page that is loaded anew later is told, and does not decide.
+		w.press(false)
+		w.expect("tell shut ")
+		w.bridge.HandlePage(kiosk.PageDown{ID: 1})
+		w.bridge.HandlePage(kiosk.PageUp{ID: 2, Shutter: "open"})
+		w.expect("disconnect", "offer 2 sdp2")
+		if s := w.screen(); s.Shutter != "shut" || s.Camera {
+			t.Errorf("screen %+v", s)
+		}
+	})
+	run(t, nil, func(w *world) {
+		pass(pageGrace)
+		w.expect("tell shut ")
+		if w.told[0].Since.IsZero() {
+			t.Error("nobody knows since when it is shut")
+		}
+	})
+}
+
+func TestFailures(t *testing.T) {
+	run(t, longOpen(), func(w *world) {
+		w.bridge.HandlePage(kiosk.PageUp{ID: 1})
+		synctest.Wait()
+		w.logged()
+		w.set(func() { w.joinErr = errors.New("no") })
+		w.press(true)
+		w.expect("join !munich:b", "tell open ")
+		pass(failurePause - time.Second)
+		w.expect()
+		w.set(func() { w.joinErr, w.startErr = nil, errors.New("no") })
+		pass(2 * time.Second)
+		w.expect("join !munich:b")
+		w.calls[0].opts.OnEvent(rtc.Event{Kind: rtc.Transport, Service: "https://hub"})
+		synctest.Wait()
+		got := w.logged()
+		slices.Sort(got)
+		want := []string{"close", "leaving !munich:b", "left !munich:b", "sending false", "session https://hub", "start"}
+		if !slices.Equal(got, want) {
+			t.Fatalf("a session that can't be started: %q", got)
+		}
+		w.set(func() { w.startErr = nil })
+		pass(failurePause)
+		w.expect("join !munich:b")
+		w.calls[1].opts.OnEvent(rtc.Event{Kind: rtc.Failed, Err: fmt.Errorf("join: %w", rtc.ErrNoTransport)})
+		w.expect("leaving !munich:b", "left !munich:b")
+		if s := w.screen(); s.Screen != "fault" || s.Fault == nil || s.Fault.Code != "hub" {
+			t.Errorf("screen %+v", s)
+		}
+	})
+}
+
+func TestScreen(t *testing.T) {
+	run(t, longOpen(), func(w *world) {
+		w.set(func() { w.own = false })
+		w.bridge.HandleDirectory()
+		if s := w.screen(); s.Screen != "fault" || s.Fault.Code != "network_not_joined" || s.Fault.Detail != "@us:a" {
+			t.Errorf("screen %+v", s)
+		}
+		w.set(func() { w.own = true })
+		w.bridge.HandleDirectory()
+		w.bridge.HandlePage(kiosk.PageUp{ID: 1})
+		down := time.Now()
+		w.bridge.HandleHomeserver(false, down)
+		if s := w.screen(); s.Screen != "shut" || s.Fault.Code != "homeserver" || !s.Fault.Since.Equal(down) {
+			t.Errorf("screen %+v", s)
+		}
+		w.bridge.HandleHomeserver(true, time.Now())
+		w.setWindows(windowOf(munich, network.Shut, time.UnixMilli(1)))
+		if s := w.screen(); s.Fault != nil || len(s.Windows) != 1 || s.Windows[0].Shutter != "shut" ||
+			s.Windows[0].Name != "munich:b" || s.Name != "Dresden" {
+			t.Errorf("screen %+v", s)
+		}
+		w.press(true)
+		w.bridge.HandleMembers(dresden, []rtc.Member{memberOf(guest), memberOf("@ben:x")})
+		w.screen()
+		w.calls[0].opts.OnEvent(rtc.Event{Kind: rtc.Transport, Service: "https://hub"})
+		w.screen()
+		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: memberOf(guest).Identity, Slot: 1})
+		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: memberOf(guest).Identity, Slot: 1})
+		if s := w.screen(); s.Screen != "opening" || s.CountUntil.IsZero() ||
+			*s.Peer != (kiosk.Person{Name: "Name of " + string(guest), Slot: 1}) ||
+			!slices.Equal(s.Guests, []kiosk.Person{{Name: "Name of @ben:x", Slot: -1}}) {
+			t.Errorf("screen %+v", s)
+		}
+		pass(testCountdown)
+		if s := w.screen(); s.Screen != "visit" || !s.CountUntil.IsZero() {
+			t.Errorf("screen %+v", s)
+		}
+	})
+}
+
+// TestUnchangedIsNotSent: the page and the network are told only what has changed.
+func TestUnchangedIsNotSent(t *testing.T) {
+	run(t, longOpen(), func(w *world) {
+		w.visit()
+		told := len(w.told)
+		for range 50 {
+			w.bridge.HandleDirectory()
+			w.bridge.HandleMembers(munich, []rtc.Member{kioskIn(munich)})
+		}
+		w.expect()
+		if len(w.told) != told {
+			t.Errorf("told the network %d times", len(w.told)-told)
+		}
+	})
+}
+
+func TestNewRefuses(t *testing.T) {
+	w := &world{}
+	whole := Config{Name: "Dresden", Directory: directory{w}, Screen: w, Page: w, Join: w.join, NewSession: w.newSession}
+	for name, spoil := range map[string]func(*Config){
+		"no directory":       func(c *Config) { c.Directory = nil },
+		"no screen":          func(c *Config) { c.Screen = nil },
+		"no page":            func(c *Config) { c.Page = nil },
+		"no calls":           func(c *Config) { c.Join = nil },
+		"no media":           func(c *Config) { c.NewSession = nil },
+		"no name":            func(c *Config) { c.Name = "" },
+		"negative countdown": func(c *Config) { c.Countdown = -1 },
+	} {
+		cfg := whole
+		spoil(&cfg)
+		if b, err := New(cfg); err == nil || b != nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package bridge
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/rtc"
+)
+
+// FuzzMachine feeds any sequence of events. A shut window must show and send nothing, nothing may be sent to nobody, the plan must not
+// change between its wakes, and it must never wake in the past.
+func FuzzMachine(f *testing.F) {
+	f.Add([]byte{0, 10, 1, 20, 2, 30, 3, 40, 4, 50, 5, 60, 6, 70, 7, 80, 8, 90, 9, 100, 10, 110, 11, 120})
+	f.Add([]byte{2, 1, 0, 0, 4, 1, 6, 3, 8, 255, 7, 0, 1, 0})
+	f.Add([]byte{0, 0, 3, 7, 4, 77, 5, 77, 9, 1, 9, 0, 10, 2, 11, 255, 11, 255, 11, 255, 1, 9})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		rooms := []id.RoomID{munich, bolzano, "!zz:z"}
+		m := newMachine(testCountdown)
+		now := epoch
+		windows := make([]network.Window, len(rooms))
+		for i, room := range rooms {
+			windows[i] = windowOf(room, network.Shut, epoch)
+		}
+		lastVisit := uint64(0)
+		for len(data) >= 2 && len(data) < 400 {
+			kind, arg := data[0]%14, data[1]
+			data = data[2:]
+			room := rooms[int(arg)%len(rooms)]
+			switch kind {
+			case 0:
+				m.setShutter(now, shutterOpen)
+			case 1:
+				m.setShutter(now, shutterShut)
+			case 2:
+				m.setPage(now, arg%3 != 0)
+			case 3:
+				m.setCamera([]string{"on", "off", "fault"}[arg%3], "busy")
+			case 4, 5:
+				w := &windows[int(arg)%len(rooms)]
+				w.Shutter = []string{network.Open, network.Shut, network.Ajar}[arg>>4%3]
+				w.Since = time.UnixMilli(now.Add(time.Duration(int(arg)-128) * time.Second).UnixMilli())
+				w.Facing = []id.RoomID{"", dresden, munich, bolzano}[arg>>2&3]
+				w.Joined = arg&64 == 0
+				m.setDirectory(dresden, arg != 255, windows[:len(rooms)-int(arg>>7)])
+			case 6, 7:
+				call := append([]id.RoomID{dresden, "!elsewhere:x"}, rooms...)[int(arg>>4)%5]
+				var members []rtc.Member
+				for i, user := range []id.UserID{kioskUser(munich), kioskUser(bolzano), guest, "@stranger:x"} {
+					if arg>>i&1 == 1 {
+						members = append(members, memberOf(user))
+					}
+				}
+				m.setMembers(call, members)
+			case 8:
+				m.fail(now, room)
+			case 9:
+				if c := m.call; c != nil {
+					who := []id.UserID{kioskUser(munich), guest, "@nobody:x"}[arg%3]
+					c.remoteUp(now, memberOf(who).Identity, int(arg&3), arg&16 == 0, arg&32 == 0)
+				}
+			case 10:
+				if c := m.call; c != nil {
+					who := []id.UserID{kioskUser(munich), guest, "@nobody:x"}[arg%3]
+					c.remotePicture(memberOf(who).Identity, int(arg&3), arg&16 == 0)
+				}
+			case 11:
+				m.choose(append(rooms, dresden, "!elsewhere:x")[arg%5])
+			case 12:
+				down := time.Time{}
+				if arg%2 == 0 {
+					down = now
+				}
+				m.setHomeserver(down)
+			case 13:
+				if c := m.call; c != nil {
+					c.hubLost = time.Time{}
+					if arg%2 == 0 {
+						c.hubLost = now
+					}
+				}
+			}
+			p := m.decide(now)
+			check(t, m, now, p)
+			if p.visit < lastVisit && p.visit != 0 {
+				t.Fatalf("visit %d after %d", p.visit, lastVisit)
+			}
+			lastVisit = max(lastVisit, p.visit)
+
+			next := now.Add(time.Duration(arg) * 177 * time.Millisecond)
+			if p.wake.IsZero() || p.wake.After(next) {
+				again := m.decide(next)
+				again.wake = p.wake
+				if !reflect.DeepEqual(p, again) {
+					t.Fatalf("%v later, without anything having happened:\n%+v\n%+v", next.Sub(now), p, again)
+				}
+			}
+			now = next
+		}
+	})
+}
+
+func check(t *testing.T, m *machine, now time.Time, p plan) {
+	t.Helper()
+	if !p.wake.IsZero() && !p.wake.After(now) {
+		t.Fatalf("wakes %v ago", now.Sub(p.wake))
+	}
+	if (p.room == "") != (p.visit == 0) || p.send != p.screen.seen {
+		t.Fatalf("plan %+v", p)
+	}
+	if m.shutter == shutterShut && (p.send || p.camera || p.room != "" || p.screen.camera || p.screen.send ||
+		p.announce.Shutter != network.Shut || p.announce.Facing != "") {
+		t.Fatalf("shut, and yet %+v", p)
+	}
+	if p.send && (len(p.members) == 0 || !p.camera || !p.screen.camera || !p.screen.send) {
+		t.Fatalf("sends with %+v", p)
+	}
+	for _, member := range p.members {
+		if w, kiosk := m.kioskOf(member.User); kiosk && w.Room != p.peer || !kiosk && m.kiosks[member.User] {
+			t.Fatalf("shows %s while with %s", member.User, p.peer)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package kiosk
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// maxMessage caps what the page may send at once, in bytes; its SDP answer is the longest, at about 15 kB.
+const maxMessage = 64 << 10
+
+// maxSlot is the highest slot that a page may speak of.
+const maxSlot = 15
+
+// incoming is any message of the page.
+type incoming struct {
+	Type    string `json:"type"`
+	Version int    `json:"version"`
+	Role    string `json:"role"`
+	Shutter string `json:"shutter"`
+	ID      uint64 `json:"id"`
+	SDP     string `json:"sdp"`
+	To      string `json:"to"`
+	Room    string `json:"room"`
+	State   string `json:"state"`
+	Code    string `json:"code"`
+	Slot    int    `json:"slot"`
+	Playing bool   `json:"playing"`
+	Frames  uint64 `json:"frames"`
+}
+
+// hello is the first message of every client.
+type hello struct {
+	observer bool
+	shutter  string
+}
+
+// errVersion is for a page that was loaded from another version of the program.
+var errVersion = errors.New("the page speaks another version of the protocol")
+
+func decodeHello(data []byte) (hello, error) {
+	var m incoming
+	if err := unmarshal(data, &m); err != nil {
+		return hello{}, err
+	}
+	switch {
+	case m.Type != "hello":
+		return hello{}, errors.New("read page: the first message is not hello")
+	case m.Version != protocolVersion:
+		return hello{}, errVersion
+	case m.Role != "page" && m.Role != "observer":
+		return hello{}, errors.New("read page: unknown role")
+	case m.Shutter != "open":
+		m.Shutter = "shut" // also for a page that remembers nothing
+	}
+	return hello{observer: m.Role == "observer", shutter: m.Shutter}, nil
+}
+
+// cameraCodes are the reasons of a camera fault.
+var cameraCodes = []string{"none", "busy", "denied", "no_microphone", "other"}
+
+// decode reads any later message.
+func decode(data []byte) (Message, error) {
+	var m incoming
+	if err := unmarshal(data, &m); err != nil {
+		return nil, err
+	}
+	switch m.Type {
+	case "answer":
+		if m.SDP == "" {
+			return nil, errors.New("read page: an answer is empty")
+		}
+		return Answer{ID: m.ID, SDP: m.SDP}, nil
+	case "shutter":
+		if m.To != "open" && m.To != "shut" || len(m.Room) > 255 {
+			return nil, errors.New("read page: a shutter message is out of range")
+		}
+		return Shutter{Open: m.To == "open", Room: m.Room}, nil
+	case "camera":
+		if m.State == "fault" && slices.Contains(cameraCodes, m.Code) {
+			return Camera{State: m.State, Code: m.Code}, nil
+		}
+		if m.State != "on" && m.State != "off" {
+			return nil, errors.New("read page: a camera message is out of range")
+		}
+		return Camera{State: m.State}, nil
+	case "picture":
+		if m.Slot < 0 || m.Slot > maxSlot {
+			return nil, errors.New("read page: a picture message is out of range")
+		}
+		return Picture{Slot: m.Slot, Playing: m.Playing, Frames: m.Frames}, nil
+	}
+	return nil, errors.New("read page: unknown message type")
+}
+
+func unmarshal(data []byte, m *incoming) error {
+	if len(data) > maxMessage {
+		return errors.New("read page: a message is too long")
+	}
+	if err := json.Unmarshal(data, m); err != nil {
+		return fmt.Errorf("read page: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,271 @@
+package kiosk_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/browser"
+)
+
+// shoot takes a picture of the page when EWINDOW_SHOTS names a folder.
+func shoot(t testing.TB, page *screen, name string) {
+	t.Helper()
+	folder := os.Getenv("EWINDOW_SHOTS")
+	if folder == "" {
+		return
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := page.Screenshot(ctx, filepath.Join(folder, name+".png")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// browserBars is the height of what a browser draws above the page, in pixels; a full-screen kiosk has none.
+const browserBars = 143
+
+// tooBig lists what does not find its place.
+const tooBig = `(() => {
+	const out = [];
+	for (const e of document.querySelectorAll("h1,h2,h3,p,li,figcaption,button,strong")) {
+		const r = e.getBoundingClientRect();
+		if (!e.textContent.trim() || e.id === "status" || r.width === 0 || e.closest("[data-role=none], [data-show=no]")) continue;
+		if (r.left < -1 || r.top < -1 || r.right > innerWidth + 1 || r.bottom > innerHeight + 1) out.push("outside: " + e.textContent);
+		const size = parseFloat(getComputedStyle(e).fontSize);
+		if (size < 0.026 * Math.min(innerWidth, innerHeight)) out.push("too small: " + e.textContent + " " + size);
+	}
+	// Contrast (WCAG 2, 1.4.3), on the panel that the text lies on, before the brightest and the darkest picture.
+	const parse = (c) => (c.match(/[\d.]+/g) ?? []).map(Number);
+	const grounds = { lost: [147, 169, 188], sill: [122, 77, 45], fault: [28, 34, 42] };
+	const light = (c) => c.slice(0, 3).map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+		.reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+	const ratio = (a, b) => (Math.max(light(a), light(b)) + 0.05) / (Math.min(light(a), light(b)) + 0.05);
+	for (const e of document.querySelectorAll("h1,h2,h3,p,li,figcaption,strong,span,b,time")) {
+		if (![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) || !e.getClientRects().length) continue;
+		if (e.id === "status" || e.closest("[data-role=none], [data-show=no]")) continue;
+		for (const picture of [[255, 255, 255], [0, 0, 0]]) {
+			const layers = [];
+			let ground = picture;
+			for (let p = e; p; p = p.parentElement) {
+				const c = parse(getComputedStyle(p).backgroundColor);
+				if (c.length === 3 || c[3] > 0) layers.unshift(c);
+				if (grounds[p.id]) { ground = grounds[p.id]; break; }
+				if (p.id === "window") break;
+			}
+			for (const c of layers) ground = ground.map((v, i) => v + (c[i] - v) * (c[3] ?? 1));
+			const r = ratio(parse(getComputedStyle(e).color), ground);
+			if (r < 4.5) out.push("contrast " + r.toFixed(1) + ": " + e.textContent);
+		}
+	}
+	if (document.scrollingElement.scrollHeight > innerHeight || document.scrollingElement.scrollWidth > innerWidth) out.push("it scrolls");
+	const boxes = ["#title", "#signs", "#hint", "#language", "#own", "#sign", "#others", "#push", "#trouble", "#alone .say", "#sill ul",
+		"#count", "#opening h2", "#fault h2", "#fault .do", "#fault .code", "#lost h2", "#lost .since", ".picture[data-role=guest]"]
+		.map((s) => [s, document.querySelector(s)])
+		.filter(([, e]) => e && e.getClientRects().length && e.dataset.show !== "no" && e.getBoundingClientRect().width > 0)
+		.map(([s, e]) => [s, e.getBoundingClientRect()]);
+	for (const [a, p] of boxes) for (const [b, q] of boxes) {
+		if (a < b && p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 1 && q.top < p.bottom - 1) out.push(a + " lies on " + b);
+	}
+	return out;
+})()`
+
+// TestLooks goes through every screen in both orientations and in every language, and measures: nothing outside, nothing too small to be
+// read from three metres, nothing on top of another thing.
+func TestLooks(t *testing.T) {
+	browser.Need(t)
+	long := shutState()
+	long.Name = "Verein für offene Werkstätten Warmbronn"
+	for i := range 12 {
+		long.Windows = append(long.Windows, kiosk.Window{
+			Room: fmt.Sprint(i), Name: fmt.Sprintf("Gemeinschaftswerkstatt Nordwest %d", i), Shutter: "open", Since: time.Now(),
+		})
+	}
+	long.Fault = &kiosk.Fault{Code: "homeserver", Since: time.Now()}
+	empty := shutState()
+	empty.Windows = nil
+	aloneLong := aloneState()
+	aloneLong.Windows, aloneLong.Name = long.Windows, long.Name
+	opening := aloneState()
+	opening.Screen, opening.Peer = "opening", &kiosk.Person{Name: "Rosenwerk", Slot: -1}
+	connecting := opening
+	guests := visitState()
+	guests.Guests = []kiosk.Person{{Name: "Anna Rossi", Slot: 1}, {Name: "Bernd", Slot: 2}}
+	lost := aloneState()
+	lost.Screen, lost.Since, lost.Peer = "lost", time.Now(), &kiosk.Person{Name: "Rosenwerk", Slot: -1}
+	fault := func(code, detail string) kiosk.State {
+		s := aloneState()
+		s.Screen, s.Camera = "fault", false
+		s.Fault = &kiosk.Fault{Code: code, Since: time.Now(), Detail: detail}
+		return s
+	}
+	screens := []struct {
+		name  string
+		state kiosk.State
+	}{
+		{"shut", shutState()}, {"shut-long", long}, {"shut-empty", empty},
+		{"alone", aloneState()}, {"alone-long", aloneLong}, {"opening", opening}, {"connecting", connecting},
+		{"visit", visitState()}, {"visit-guests", guests}, {"lost", lost},
+		{"fault-camera", fault("no_camera", "")}, {"fault-network", fault("network_not_joined", "@window-leipzig:example.org")},
+		{"fault-homeserver", fault("homeserver", "")},
+	}
+	for _, size := range [][2]int{{1920, 1080}, {1080, 1920}} {
+		t.Run(fmt.Sprintf("%dx%d", size[0], size[1]), func(t *testing.T) {
+			r := newRig(t)
+			page := openPage(t, r, browser.Options{Width: size[0], Height: size[1] + browserBars})
+			feeding := false
+			for _, s := range screens {
+				for i, language := range []string{"de", "en", "it"} {
+					state := s.state
+					state.Languages = append([]string{language}, without([]string{"de", "en", "it"}, language)...)
+					if s.name == "opening" {
+						state.CountUntil = time.Now().Add(4 * time.Second)
+					}
+					if i > 0 && strings.HasPrefix(s.name, "opening") {
+						continue
+					}
+					r.SetState(state)
+					if state.Screen == "visit" && !feeding {
+						feeding = true
+						defer r.feed(t, 0)()
+					}
+					waitFor(t, 20*time.Second, s.name, func() (bool, any) {
+						var shown bool
+						err := page.eval(fmt.Sprintf(`document.documentElement.lang === %q && ewindow.snapshot().screen === %q && ewindow.snapshot().state.name === %q
+							&& ewindow.snapshot().state.windows.length === %d && ewindow.snapshot().state.guests.length === %d
+							&& (ewindow.snapshot().state.fault?.code ?? "") === %q`,
+							language, state.Screen, state.Name, len(state.Windows), len(state.Guests), code(state.Fault)), &shown)
+						return err == nil && shown, err
+					})
+					if s.name == "opening" {
+						waitFor(t, 10*time.Second, "the countdown at 2", func() (bool, any) {
+							var n string
+							err := page.eval(`document.querySelector("#count").textContent`, &n)
+							return err == nil && n == "2", n
+						})
+					}
+					if strings.HasPrefix(state.Screen, "visit") || state.Screen == "alone" {
+						page.until("the pictures", func(s snapshot) bool {
+							return s.Own.Video == "live" && (state.Screen != "visit" || s.Slots[0].Frames > 10)
+						})
+					}
+					if i == 0 {
+						settled(t, page)
+						shoot(t, page, fmt.Sprintf("%s-%dx%d", s.name, size[0], size[1]))
+					}
+					var faults []string
+					if err := page.eval(tooBig, &faults); err != nil {
+						t.Fatal(err)
+					}
+					if len(faults) > 0 {
+						t.Errorf("%s in %s: %s", s.name, language, strings.Join(faults, "\n\t"))
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestLooksOtherwise turns on what people have asked their system for: no movement, strong contrast.
+func TestLooksOtherwise(t *testing.T) {
+	browser.Need(t)
+	r := newRig(t)
+	page := openPage(t, r, browser.Options{Width: 1920, Height: 1080 + browserBars})
+	if err := page.eval(`(() => { let n = 0;
+		for (const sheet of document.styleSheets) for (const rule of sheet.cssRules) {
+			if (rule.media && /contrast|motion/.test(rule.media.mediaText)) { rule.media.mediaText = "all"; n++; }
+		}
+		return n; })()`, new(int)); err != nil {
+		t.Fatal(err)
+	}
+	r.feed(t, 0)
+	opening := aloneState()
+	opening.Screen, opening.Peer, opening.CountUntil = "opening", &kiosk.Person{Name: "Rosenwerk", Slot: -1}, time.Now().Add(time.Minute)
+	lost := aloneState()
+	lost.Screen = "lost"
+	for _, state := range []kiosk.State{shutState(), aloneState(), opening, visitState(), lost} {
+		r.SetState(state)
+		page.until(state.Screen, func(s snapshot) bool { return s.Screen == state.Screen })
+		if state.Screen == "visit" {
+			page.until("the picture", func(s snapshot) bool { return s.Slots[0].Frames > 0 })
+		}
+		var moving int
+		if err := page.eval(`document.getAnimations().length`, &moving); err != nil || moving != 0 {
+			t.Errorf("%s: %d things move, %v", state.Screen, moving, err)
+		}
+		shoot(t, page, "contrast-"+state.Screen)
+		var faults []string
+		if err := page.eval(tooBig, &faults); err != nil || len(faults) > 0 {
+			t.Errorf("%s: %s, %v", state.Screen, strings.Join(faults, "\n\t"), err)
+		}
+	}
+}
+
+// settled waits until all transitions have ended.
+func settled(t testing.TB, page *screen) {
+	t.Helper()
+	waitFor(t, 10*time.Second, "the end of all transitions", func() (bool, any) {
+		n := 1
+		err := page.eval(`document.getAnimations().filter((a) => a.playState === "running").length`, &n)
+		return err == nil && n == 0, n
+	})
+}
+
+func code(f *kiosk.Fault) string {
+	if f == nil {
+		return ""
+	}
+	return f.Code
+}
+
+func without(list []string, one string) (out []string) {
+	for _, s := range list {
+		if s != one {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// TestKeysAndAnnouncements cycles the languages, and reads what a screen reader is told.
+func TestKeysAndAnnouncements(t *testing.T) {
+	browser.Need(t)
+	r := newRig(t)
+	r.open = aloneState()
+	page := openPage(t, r, browser.Options{})
+	page.until("the shut screen", func(s snapshot) bool { return s.Connected && s.Screen == "shut" })
+	text := func(expression, want string) {
+		t.Helper()
+		waitFor(t, 10*time.Second, want, func() (bool, any) {
+			var got string
+			err := page.eval(expression, &got)
+			return err == nil && got == want, fmt.Sprint(got, err)
+		})
+	}
+	text(`document.querySelector("#status").textContent`, "Makerspace Leipzig: zu. Kamera aus.")
+	text(`document.querySelector("#press").getAttribute("aria-label")`, "Drücken zum Öffnen")
+	text(`document.activeElement.id`, "press")
+	text(`[...document.querySelectorAll("#off li")].map((e) => e.lang + " " + e.textContent).join()`, "de Kamera aus,en Camera off,it Telecamera spenta")
+	page.key("Enter", "Enter", 13)
+	text(`document.querySelector("#press").getAttribute("aria-label")`, "Drücken zum Schließen")
+	text(`document.querySelector("#status").textContent`, "Offen. Noch ist niemand da. Öffnet ein anderes Fenster, seht ihr euch gleich.")
+	page.key("l", "KeyL", 76)
+	text(`document.querySelector("#alone h2").textContent`, "Open. Nobody is there yet.")
+	page.key("L", "KeyL", 76)
+	text(`document.querySelector("#alone h2").textContent`, "Aperta. Non c’è ancora nessuno.")
+	text(`document.documentElement.lang`, "it")
+	page.key("Escape", "Escape", 27)
+	text(`document.documentElement.lang`, "de") // the next people begin anew
+	page.key("Escape", "Escape", 27)            // Escape never opens
+	if snap, err := page.snapshot(); err != nil || snap.Shutter != "shut" {
+		t.Errorf("after Escape on a shut window: %+v, %v", snap, err)
+	}
+}

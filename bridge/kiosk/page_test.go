@@ -1,0 +1,548 @@
+package kiosk_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/callmedia"
+	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/browser"
+)
+
+// rig is a window with a real page's media: what the bridge does, without its policy. Each press is granted.
+type rig struct {
+	*window
+	media     *callmedia.Page
+	synthetic *callmedia.Synthetic
+	video     atomic.Uint64 // frames from the page
+	audio     atomic.Uint64
+	up        atomic.Bool
+	open      kiosk.State // what is shown once the window is open
+}
+
+// HandleFrame implements [callmedia.Uplink], as the following methods do.
+func (r *rig) HandleFrame(kind callmedia.Kind, _ callmedia.Source, _ frames.Frame) {
+	if kind == callmedia.Video {
+		r.video.Add(1)
+	} else {
+		r.audio.Add(1)
+	}
+}
+
+func (r *rig) HandleClock(callmedia.Kind, callmedia.Source, time.Time, uint32) {}
+
+func (r *rig) HandleKeyFrameRequest(int) { r.synthetic.RequestKeyFrame() }
+
+// feeder shows a synthetic participant in one slot.
+type feeder struct {
+	page *callmedia.Page
+	slot int
+}
+
+func (f feeder) HandleFrame(kind callmedia.Kind, source callmedia.Source, frame frames.Frame) {
+	f.page.WriteFrame(f.slot, kind, source, frame.Timestamp, frame.Data)
+}
+
+func (f feeder) HandleClock(kind callmedia.Kind, source callmedia.Source, ntp time.Time, timestamp uint32) {
+	f.page.SetClock(f.slot, kind, source, ntp, timestamp)
+}
+
+func (f feeder) HandleKeyFrameRequest(int) {}
+
+func newRig(t testing.TB) *rig {
+	t.Helper()
+	r := &rig{}
+	// Fields that follow are set before the first page comes.
+	r.window = newWindow(t, func(_ *window, m kiosk.Message) {
+		switch m := m.(type) {
+		case kiosk.PageUp:
+			go func() {
+				sdp, err := r.media.Connect(context.Background())
+				if err != nil {
+					t.Errorf("offer: %v", err)
+				}
+				r.SendOffer(m.ID, sdp)
+			}()
+		case kiosk.Answer:
+			if err := r.media.Answer(m.SDP); err != nil {
+				t.Errorf("answer: %v", err)
+			}
+		case kiosk.Shutter:
+			if m.Open {
+				r.SetState(r.open)
+			} else {
+				r.SetState(shutState())
+			}
+		}
+	})
+	var err error
+	if r.synthetic, err = callmedia.NewSynthetic(); err != nil {
+		t.Fatal(err)
+	}
+	r.media, err = callmedia.NewPage(callmedia.PageConfig{Log: zerolog.Nop(), OnEvent: func(e callmedia.PageEvent) {
+		switch e.Kind {
+		case callmedia.PageConnected:
+			r.up.Store(true)
+		case callmedia.PageDisconnected:
+			r.up.Store(false)
+		case callmedia.PageBitrate:
+			r.SendBitrate(e.BPS)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.media.SetUplink(r)
+	t.Cleanup(func() { _ = r.media.Close() })
+	r.SetState(shutState())
+	r.open = visitState()
+	return r
+}
+
+// feed sends the synthetic picture and sound into a slot until the test ends.
+func (r *rig) feed(t testing.TB, slot int) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	r.synthetic.SetUplink(feeder{r.media, slot})
+	go func() {
+		r.synthetic.Run(ctx)
+		close(done)
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+func others() []kiosk.Window {
+	noon := time.Date(2026, 11, 25, 11, 3, 0, 0, time.UTC)
+	return []kiosk.Window{
+		{Room: "!a:x", Name: "Rosenwerk", City: "Dresden", Shutter: "open", Since: noon, Joined: true},
+		{Room: "!b:x", Name: "Officine Creative", City: "Bologna", Shutter: "ajar", Since: noon, Joined: true},
+		{Room: "!c:x", Name: "Fablab Muenchen", City: "München", Shutter: "shut", Since: noon, Joined: true},
+		{Room: "!d:x", Name: "Werkraum Warmbronn", Shutter: "shut", Since: noon, Joined: true},
+	}
+}
+
+func shutState() kiosk.State {
+	return kiosk.State{
+		Screen: "shut", Shutter: "shut", Name: "Makerspace Leipzig", Windows: others(), Languages: []string{"de", "en", "it"}, Timezone: "Europe/Berlin",
+	}
+}
+
+func aloneState() kiosk.State {
+	s := shutState()
+	s.Screen, s.Shutter, s.Camera = "alone", "open", true
+	return s
+}
+
+func visitState() kiosk.State {
+	s := aloneState()
+	s.Screen, s.Send, s.Seen, s.Peer = "visit", true, true, &kiosk.Person{Name: "Rosenwerk", Slot: 0}
+	s.Since = time.Now()
+	return s
+}
+
+// snapshot is what window.ewindow tells.
+type snapshot struct {
+	Screen, Shutter  string
+	Connected, Media bool
+	Own              struct {
+		Video, Audio   string
+		StandIn        struct{ Video, Audio bool }
+		Hue, Frequency int
+		Bitrate        int
+	}
+	Slots []struct {
+		Slot, Width, Height int
+		Frames              uint64
+		Playing, Audible    bool
+	}
+}
+
+// screen is a browser with the page.
+type screen struct {
+	*browser.Page
+	t testing.TB
+}
+
+func openPage(t testing.TB, r *rig, o browser.Options) *screen {
+	t.Helper()
+	s := &screen{browser.Start(t, r.url(), o), t}
+	t.Cleanup(func() {
+		for _, line := range s.Console() {
+			if t.Failed() || strings.Contains(line, "exceptionDetails") || strings.Contains(line, "Security Policy") {
+				t.Errorf("console: %.600s", line)
+			}
+		}
+	})
+	waitFor(t, 30*time.Second, "the page's connection", func() (bool, any) {
+		_, up := last[kiosk.PageUp](r.window)
+		return up, s.Console()
+	})
+	// A press before the first state would count as one without a program.
+	waitFor(t, 30*time.Second, "the page's first state", func() (bool, any) {
+		var has bool
+		err := s.eval("ewindow.snapshot().state !== null", &has)
+		return has, err
+	})
+	return s
+}
+
+func (s *screen) eval(expression string, into any) error {
+	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	defer cancel()
+	return s.Eval(ctx, expression, into)
+}
+
+func (s *screen) snapshot() (snap snapshot, err error) {
+	err = s.eval("ewindow.snapshot()", &snap)
+	return snap, err
+}
+
+// until waits for a snapshot that pleases.
+func (s *screen) until(what string, ok func(snapshot) bool) snapshot {
+	s.t.Helper()
+	var snap snapshot
+	waitFor(s.t, 30*time.Second, what, func() (bool, any) {
+		var err error
+		snap, err = s.snapshot()
+		return err == nil && ok(snap), fmt.Sprintf("%+v, %v", snap, err)
+	})
+	return snap
+}
+
+func (s *screen) key(key, code string, virtual int) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	defer cancel()
+	if err := s.Press(ctx, key, code, virtual); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// click presses where a finger would, in the middle of the screen.
+func (s *screen) click() {
+	s.t.Helper()
+	if err := s.eval("document.elementFromPoint(innerWidth / 2, innerHeight / 2).click()", nil); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// TestCamera opens the window with a press and shuts it again: the camera's frames come, and end.
+func TestCamera(t *testing.T) {
+	browser.Need(t)
+	r := newRig(t)
+	page := openPage(t, r, browser.Options{})
+	page.until("the shut screen", func(s snapshot) bool { return s.Screen == "shut" && s.Own.Video == "none" })
+	page.click()
+	page.until("the running camera", func(s snapshot) bool {
+		return s.Screen == "visit" && s.Own.Video == "live" && s.Own.Audio == "live" && !s.Own.StandIn.Video && !s.Own.StandIn.Audio && s.Media
+	})
+	waitFor(t, 20*time.Second, "picture and sound from the page", func() (bool, any) {
+		v, a := r.video.Load(), r.audio.Load()
+		return v > 30 && a > 50, []uint64{v, a}
+	})
+	if m, ok := last[kiosk.Camera](r.window); !ok || m.State != "on" {
+		t.Errorf("the camera is told as %+v", m)
+	}
+	// The limit reaches the encoder.
+	r.SendBitrate(123_456)
+	r.SendBitrate(234_567)
+	page.until("the limit", func(s snapshot) bool { return s.Own.Bitrate == 234_567 })
+
+	// Escape is the same as the button: the tracks are stopped before anything else happens.
+	pressed := time.Now()
+	page.key("Escape", "Escape", 27)
+	page.until("the stopped camera", func(s snapshot) bool { return s.Own.Video == "none" && s.Own.Audio == "none" && s.Screen == "shut" })
+	if took := time.Since(pressed); took > time.Second {
+		t.Errorf("shutting took %v", took)
+	}
+	if m, ok := last[kiosk.Shutter](r.window); !ok || m.Open {
+		t.Errorf("the last press is told as %+v", m)
+	}
+	stands := steady(t, "the end of the picture", func() uint64 { return r.video.Load() })
+	if m, _ := last[kiosk.Camera](r.window); m.State != "off" {
+		t.Errorf("the camera is told as %+v", m)
+	}
+	// And again, on the same connection, by the other keys.
+	page.key(" ", "Space", 32)
+	waitFor(t, 20*time.Second, "the picture after the second press", func() (bool, any) {
+		v := r.video.Load()
+		return v > stands+10, v - stands
+	})
+	// Presses that come too quickly after an opening one are chatter; this one is meant.
+	page.until("the second visit", func(s snapshot) bool { return s.Screen == "visit" })
+	page.key("Enter", "Enter", 13)
+	page.until("the second end", func(s snapshot) bool { return s.Own.Video == "none" && s.Screen == "shut" })
+}
+
+// steady waits until a count has stood still for a second, which it must within three, and returns it.
+func steady(t testing.TB, what string, count func() uint64) uint64 {
+	t.Helper()
+	value, since := count(), time.Now()
+	waitFor(t, 3*time.Second, what, func() (bool, any) {
+		if now := count(); now != value {
+			value, since = now, time.Now()
+		}
+		return time.Since(since) > time.Second, value
+	})
+	return value
+}
+
+// TestShutAlone shuts the window while the program behind the page is gone, and lets the program come back.
+func TestShutAlone(t *testing.T) {
+	browser.Need(t)
+	r := newRig(t)
+	page := openPage(t, r, browser.Options{})
+	page.until("the shut screen", func(s snapshot) bool { return s.Connected })
+	page.click()
+	page.until("the running camera", func(s snapshot) bool { return s.Own.Video == "live" })
+	addr := r.Addr().String()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	page.key("Escape", "Escape", 27)
+	snap, err := page.snapshot()
+	if err != nil || snap.Own.Video != "none" || snap.Own.Audio != "none" || snap.Screen != "shut" {
+		t.Fatalf("right after the press: %+v, %v", snap, err)
+	}
+	// Nobody opens the window for a program that isn't there.
+	page.click()
+	if snap, err := page.snapshot(); err != nil || snap.Shutter != "shut" || snap.Own.Video != "none" {
+		t.Fatalf("an opened window without a program: %+v, %v", snap, err)
+	}
+	messages := make(chan kiosk.Message, 64)
+	s, err := kiosk.New(kiosk.Config{Listen: addr, Log: zerolog.Nop(), HandleMessage: func(m kiosk.Message) { messages <- m }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetState(aloneState()) // it believes that the window is open
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	limit := time.After(20 * time.Second)
+	for up, shut := false, false; !up || !shut; {
+		select {
+		case m := <-messages:
+			switch m := m.(type) {
+			case kiosk.PageUp:
+				up = true
+				if m.Shutter != "shut" {
+					t.Errorf("the page remembers %q", m.Shutter)
+				}
+			case kiosk.Shutter:
+				shut = !m.Open
+			}
+		case <-limit:
+			t.Fatalf("the page came back: %v, and told the press: %v", up, shut)
+		}
+	}
+	if snap, err := page.snapshot(); err != nil || snap.Own.Video != "none" || snap.Screen != "shut" {
+		t.Errorf("with the program back: %+v, %v", snap, err)
+	}
+}
+
+// TestReload loads an open page anew: it says that it was open, and goes on.
+func TestReload(t *testing.T) {
+	browser.Need(t)
+	r := newRig(t)
+	page := openPage(t, r, browser.Options{})
+	page.until("the shut screen", func(s snapshot) bool { return s.Connected })
+	page.click()
+	page.until("the running camera", func(s snapshot) bool { return s.Own.Video == "live" })
+	if err := page.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, 20*time.Second, "the page after its reload", func() (bool, any) {
+		m, _ := last[kiosk.PageUp](r.window)
+		return m.ID == 2 && m.Shutter == "open", m
+	})
+	before := r.video.Load()
+	waitFor(t, 20*time.Second, "the picture after the reload", func() (bool, any) {
+		v := r.video.Load()
+		return v > before+10, v - before
+	})
+	// Another browser takes over: the first one stops its camera and does not fight for the window.
+	second := openPage(t, r, browser.Options{})
+	second.until("the second browser", func(s snapshot) bool { return s.Own.Video == "live" })
+	page.until("the first browser's end", func(s snapshot) bool { return s.Own.Video == "none" && s.Screen == "fault" && !s.Connected })
+	page.click()
+	page.until("the first browser after a press", func(s snapshot) bool { return s.Own.Video == "live" && s.Connected })
+	second.until("the second browser's end", func(s snapshot) bool { return s.Own.Video == "none" && !s.Connected })
+}
+
+// TestSlots shows a moving picture with sound, and notices when it stands still.
+func TestSlots(t *testing.T) {
+	browser.Need(t)
+	r := newRig(t)
+	page := openPage(t, r, browser.Options{})
+	page.click()
+	stop := r.feed(t, 0)
+	page.until("the moving picture", func(s snapshot) bool {
+		return s.Screen == "visit" && len(s.Slots) == 4 && s.Slots[0].Frames > 30 && s.Slots[0].Playing && s.Slots[0].Audible &&
+			s.Slots[0].Width == 1280 && s.Slots[0].Height == 720 && s.Slots[1].Frames == 0 && !s.Slots[1].Playing
+	})
+	waitFor(t, 10*time.Second, "the report of the picture", func() (bool, any) {
+		m, ok := last[kiosk.Picture](r.window)
+		return ok && m.Slot == 0 && m.Playing && m.Frames > 0, m
+	})
+	waitFor(t, 20*time.Second, "the sound", func() (bool, any) {
+		var tone struct {
+			Frequency int
+			Level     float64
+		}
+		err := page.eval("ewindow.tone(0)", &tone)
+		return err == nil && tone.Frequency > 100 && tone.Level > -60, fmt.Sprint(tone, err)
+	})
+	// The recording's first stripe is red, its last one is blue and green.
+	for x, want := range map[string][]bool{"0": {true, false, false}, "0.95": {false, true, true}} {
+		var colour []int
+		err := page.eval("ewindow.colour(0, "+x+", 0.85)", &colour)
+		for i := range want {
+			if err != nil || len(colour) != 3 || (colour[i] > 170) != want[i] || (colour[i] < 85) == want[i] {
+				t.Errorf("the colour at %s is %v, %v", x, colour, err)
+				break
+			}
+		}
+	}
+	stop()
+	waitFor(t, 10*time.Second, "the report that it stands still", func() (bool, any) {
+		m, ok := last[kiosk.Picture](r.window)
+		return ok && m.Slot == 0 && !m.Playing && m.Frames > 30, m
+	})
+	// Never sound without picture.
+	r.SetState(aloneState())
+	page.until("silence", func(s snapshot) bool { return s.Screen == "alone" && !s.Slots[0].Audible })
+}
+
+// TestNoCamera has a machine without a camera: a fault, or a test card where one is wanted.
+func TestNoCamera(t *testing.T) {
+	program := browser.Need(t)
+	program, err := exec.LookPath(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	script := fmt.Sprintf(`#!/bin/sh
+for flag in "$@"; do
+	shift
+	case "$flag" in --use-fake-device-for-media-stream) flag="$flag=device-count=0";; esac
+	set -- "$@" "$flag"
+done
+exec %q "$@"
+`, program)
+	if err := os.WriteFile(filepath.Join(folder, filepath.Base(program)), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", folder+string(os.PathListSeparator)+os.Getenv("PATH"))
+	r := newRig(t)
+	page := openPage(t, r, browser.Options{})
+	page.click()
+	waitFor(t, 20*time.Second, "the fault", func() (bool, any) {
+		m, ok := last[kiosk.Camera](r.window)
+		return ok && m.State == "fault" && m.Code == "none", m
+	})
+	if snap, err := page.snapshot(); err != nil || snap.Own.Video != "none" || snap.Own.Audio != "none" {
+		t.Errorf("the microphone runs without a camera: %+v, %v", snap, err)
+	}
+	r.open.TestPattern = true
+	r.SetState(r.open)
+	snap := page.until("the test card", func(s snapshot) bool {
+		return s.Own.Video == "live" && s.Own.Audio == "live" && s.Own.StandIn.Video && !s.Own.StandIn.Audio
+	})
+	waitFor(t, 20*time.Second, "the test card's frames", func() (bool, any) {
+		v, a := r.video.Load(), r.audio.Load()
+		return v > 30 && a > 50, []uint64{v, a}
+	})
+	shoot(t, page, "test-card")
+	// The colour is that of the window's name; the black panel in the middle darkens it. It moves from one moment to the next.
+	var first, second string
+	grab := `(() => { const c = document.createElement("canvas"); c.width = 320; c.height = 180;
+		c.getContext("2d").drawImage(document.querySelector("#own video"), 0, 0, 320, 180); return c.toDataURL(); })()`
+	if err := page.eval(grab, &first); err != nil || len(first) < 1000 {
+		t.Fatalf("%d bytes, %v", len(first), err)
+	}
+	waitFor(t, 5*time.Second, "another picture", func() (bool, any) {
+		err := page.eval(grab, &second)
+		return err == nil && first != second, err
+	})
+	// Without a microphone, too, there is a tone.
+	if err := page.eval(`navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException("", "NotFoundError")), 1`, nil); err != nil {
+		t.Fatal(err)
+	}
+	page.key("Escape", "Escape", 27)
+	page.until("the end of the test card", func(s snapshot) bool { return s.Own.Video == "none" && s.Screen == "shut" })
+	page.key(" ", "Space", 32)
+	page.until("both stand-ins", func(s snapshot) bool { return s.Own.StandIn.Video && s.Own.StandIn.Audio })
+	waitFor(t, 10*time.Second, "the tone", func() (bool, any) {
+		var tone struct {
+			Frequency int
+			Level     float64
+		}
+		err := page.eval("ewindow.tone('own')", &tone)
+		return err == nil && math.Abs(float64(tone.Frequency-snap.Own.Frequency)) < 12 && tone.Level > -60, fmt.Sprint(tone, snap.Own.Frequency, err)
+	})
+}
+
+// TestCameraFaults maps what getUserMedia says.
+func TestCameraFaults(t *testing.T) {
+	browser.Need(t)
+	r := newRig(t)
+	page := openPage(t, r, browser.Options{})
+	page.until("the page", func(s snapshot) bool { return s.Connected })
+	for _, c := range []struct{ failing, name, code string }{
+		{"video", "NotFoundError", "none"},
+		{"video", "NotReadableError", "busy"},
+		{"video", "NotAllowedError", "denied"},
+		{"video", "TypeError", "other"},
+		{"audio", "NotFoundError", "no_microphone"},
+		{"audio", "NotReadableError", "no_microphone"},
+		{"audio", "NotAllowedError", "denied"},
+	} {
+		err := page.eval(fmt.Sprintf(`window.realMedia ??= navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices),
+			navigator.mediaDevices.getUserMedia = (w) => w.%s ? Promise.reject(new DOMException("", %q)) : realMedia(w), 1`, c.failing, c.name), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page.key(" ", "Space", 32)
+		waitFor(t, 20*time.Second, c.code, func() (bool, any) {
+			m, _ := last[kiosk.Camera](r.window)
+			return m == kiosk.Camera{State: "fault", Code: c.code}, m
+		})
+		page.until("the visit", func(s snapshot) bool { return s.Screen == "visit" && s.Own.Video == "none" && s.Own.Audio == "none" })
+		page.key("Escape", "Escape", 27)
+		page.until("the shut screen", func(s snapshot) bool { return s.Screen == "shut" })
+		waitFor(t, 10*time.Second, "off", func() (bool, any) {
+			m, _ := last[kiosk.Camera](r.window)
+			return m.State == "off", m
+		})
+	}
+	// A fault ends by itself once the camera is there.
+	page.key(" ", "Space", 32)
+	waitFor(t, 20*time.Second, "the fault", func() (bool, any) {
+		m, _ := last[kiosk.Camera](r.window)
+		return m.State == "fault", m
+	})
+	if err := page.eval(`navigator.mediaDevices.getUserMedia = realMedia, 1`, nil); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, 20*time.Second, "the camera after the fault", func() (bool, any) {
+		m, _ := last[kiosk.Camera](r.window)
+		return m.State == "on", m
+	})
+}

@@ -1,0 +1,357 @@
+package kiosk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+const (
+	headerTime = 5 * time.Second // for a request to arrive
+	maxHeader  = 16 << 10        // bytes of a request's header
+	maxClients = 24              // WebSockets at once: a page, its successor, some observers
+)
+
+// Config is what a Server is made of.
+type Config struct {
+	// Listen is a loopback address and a port, such as 127.0.0.1:8470; port 0 takes a free one. Needed.
+	Listen string
+	// HandleMessage takes what the page does, in order, from one goroutine; it must not block. Needed.
+	HandleMessage func(Message)
+	// Log gets birth and death at info, refused and malformed input at warn.
+	Log zerolog.Logger
+}
+
+// Counters is what a Server has seen since its start.
+type Counters struct {
+	// Pages and Observers were let in.
+	Pages, Observers uint64
+	// Refused counts requests with a foreign Host or Origin, and sockets above the limit.
+	Refused uint64
+	// Malformed counts messages that were not understood; each ended its connection. Slow counts clients that did not read.
+	Malformed, Slow uint64
+}
+
+// Server serves the page. Make one with [New]. Its methods may be called from any goroutine and do not block, except for
+// Start and Close.
+//
+// One goroutine owns the clients and the state; each WebSocket has one that reads and one that writes.
+type Server struct {
+	cfg    Config
+	listen netip.AddrPort
+	site   *site
+	http   *http.Server
+
+	counters struct{ pages, observers, refused, malformed, slow atomic.Uint64 }
+	sockets  atomic.Int64 // WebSockets that are open
+
+	events chan event // from the clients' readers
+
+	mu       sync.Mutex // guards what follows
+	started  bool
+	closed   bool
+	addr     net.Addr
+	cancel   context.CancelFunc
+	ctx      context.Context
+	commands []func() // for the owner, in order
+	serving  sync.WaitGroup
+
+	wake chan struct{} // there are commands
+	done chan struct{} // all has ended
+
+	// The rest belongs to the owner, see run.
+	state   State
+	bitrate int
+	page    *client
+	pages   uint64
+	clients map[*client]struct{}
+}
+
+// New checks a configuration. It opens nothing.
+func New(cfg Config) (*Server, error) {
+	if cfg.HandleMessage == nil {
+		return nil, errors.New("kiosk: nobody handles the page's messages")
+	}
+	listen, err := parseListen(cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	site, err := newSite()
+	if err != nil {
+		return nil, fmt.Errorf("kiosk: %w", err)
+	}
+	s := &Server{
+		cfg: cfg, listen: listen, site: site,
+		events:  make(chan event),
+		wake:    make(chan struct{}, 1),
+		done:    make(chan struct{}),
+		clients: make(map[*client]struct{}),
+		// What a page shows before the window has said anything.
+		state: State{Screen: "shut", Shutter: "shut"},
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/ws", s.serveSocket)
+	mux.Handle("/", site)
+	s.http = &http.Server{
+		Handler: s.guard(mux), ReadHeaderTimeout: headerTime, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeader,
+		ErrorLog: log.New(cfg.Log, "", 0),
+	}
+	return s, nil
+}
+
+// parseListen takes a loopback address; "localhost" means 127.0.0.1.
+func parseListen(listen string) (netip.AddrPort, error) {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("kiosk.listen: %q is not an address with a port, such as 127.0.0.1:8470", listen)
+	}
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	addr, err := netip.ParseAddrPort(net.JoinHostPort(host, port))
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("kiosk.listen: %q is not an address with a port, such as 127.0.0.1:8470", listen)
+	}
+	if !addr.Addr().IsLoopback() {
+		return netip.AddrPort{}, fmt.Errorf("kiosk.listen: %s can be reached from other machines, and who opens the page can open "+
+			"the window; use 127.0.0.1", addr.Addr())
+	}
+	return addr, nil
+}
+
+// Start opens the port. On nil it is listening; it ends with Close, or with ctx.
+func (s *Server) Start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.started || s.closed {
+		return errors.New("kiosk: the page's server can be started once only")
+	}
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", s.listen.String())
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("kiosk.listen: another program, perhaps another ewindow, already listens on %s; end it, or choose "+
+			"another port: %w", s.listen, err)
+	}
+	if err != nil {
+		return fmt.Errorf("kiosk.listen: %w", err)
+	}
+	s.started = true
+	s.addr = l.Addr()
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	s.serving.Go(func() {
+		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.cfg.Log.Error().Err(err).Msg("The page is not served any more")
+			s.cancel()
+		}
+	})
+	s.serving.Go(s.run)
+	go func() {
+		<-s.ctx.Done()
+		s.mu.Lock()
+		s.closed = true // no WebSocket comes in after this
+		s.mu.Unlock()
+		_ = s.http.Close()
+		s.serving.Wait()
+		close(s.done)
+		s.cfg.Log.Info().Msg("The page's server has ended")
+	}()
+	s.cfg.Log.Info().Stringer("addr", s.addr).Msg("The page is served")
+	return nil
+}
+
+// Addr returns the address that Start listens on, nil before.
+func (s *Server) Addr() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addr
+}
+
+// Close ends everything and waits for it. It may be called twice.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	started := s.started // and then cancel is set for good
+	s.mu.Unlock()
+	if started {
+		s.cancel()
+		<-s.done
+	}
+	return nil
+}
+
+// Counters returns what was counted up to now.
+func (s *Server) Counters() Counters {
+	c := &s.counters
+	return Counters{c.pages.Load(), c.observers.Load(), c.refused.Load(), c.malformed.Load(), c.slow.Load()}
+}
+
+// SetState says what is shown from now on. Its lists must not be changed afterwards.
+func (s *Server) SetState(state State) {
+	s.command(func() {
+		if state.Equal(s.state) {
+			return
+		}
+		s.state = state
+		if len(s.clients) == 0 {
+			return
+		}
+		data := s.encodeState()
+		for c := range s.clients {
+			s.send(c, data)
+		}
+	})
+}
+
+// SendOffer sends an SDP offer to the page with this id; when that page is gone, it is dropped.
+func (s *Server) SendOffer(id uint64, sdp string) {
+	s.command(func() {
+		if s.page != nil && s.page.id == id {
+			s.send(s.page, encode(offerMessage{"offer", id, sdp}))
+		}
+	})
+}
+
+// SendBitrate limits the page's encoder, in bit/s; a page that comes later is told as well.
+func (s *Server) SendBitrate(bps int) {
+	s.command(func() {
+		s.bitrate = bps
+		if s.page != nil {
+			s.send(s.page, encode(bitrateMessage{"bitrate", bps}))
+		}
+	})
+}
+
+// command lets the owner call f. Before Start it waits, after the end it never happens.
+func (s *Server) command(f func()) {
+	s.mu.Lock()
+	if !s.closed {
+		s.commands = append(s.commands, f)
+	}
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// event is what a client's reader has to tell the owner. Exactly one field besides client is set.
+type event struct {
+	client  *client
+	hello   *hello
+	message Message
+	gone    bool
+}
+
+// run owns the clients and the state until the end.
+func (s *Server) run() {
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.wake:
+			s.obey()
+		case e := <-s.events:
+			s.obey() // what was said before it happened comes first
+			s.handle(e)
+		}
+	}
+}
+
+// obey carries out what was commanded, in order.
+func (s *Server) obey() {
+	s.mu.Lock()
+	commands := s.commands
+	s.commands = nil
+	s.mu.Unlock()
+	for _, f := range commands {
+		f()
+	}
+}
+
+func (s *Server) handle(e event) {
+	c := e.client
+	switch {
+	case e.hello != nil:
+		s.admit(c, *e.hello)
+	case e.gone:
+		delete(s.clients, c)
+		if s.page == c {
+			s.page = nil
+			s.cfg.Log.Info().Uint64("page_id", c.id).Msg("The page is gone")
+			s.cfg.HandleMessage(PageDown{ID: c.id})
+		}
+	case c == s.page || c.observer:
+		if a, ok := e.message.(Answer); ok && a.ID != c.id {
+			return // to the offer for an earlier page
+		}
+		s.cfg.HandleMessage(e.message)
+	}
+}
+
+// admit takes in a client that has said hello. A new page replaces the one before.
+func (s *Server) admit(c *client, h hello) {
+	s.clients[c] = struct{}{}
+	if h.observer {
+		s.counters.observers.Add(1)
+		s.send(c, s.encodeState())
+		return
+	}
+	if old := s.page; old != nil {
+		delete(s.clients, old)
+		s.send(old, encode(replacedMessage{"replaced"}))
+		old.close(closeReplaced, "a newer page took over")
+		s.cfg.HandleMessage(PageDown{ID: old.id})
+	}
+	s.counters.pages.Add(1)
+	s.pages++
+	c.id = s.pages
+	s.page = c
+	s.cfg.Log.Info().Uint64("page_id", c.id).Msg("A page has connected")
+	s.send(c, s.encodeState())
+	if s.bitrate > 0 {
+		s.send(c, encode(bitrateMessage{"bitrate", s.bitrate}))
+	}
+	s.cfg.HandleMessage(PageUp{ID: c.id, Shutter: h.shutter})
+}
+
+// send queues a message. A client that does not read is cut off: it would see the past.
+func (s *Server) send(c *client, data []byte) {
+	select {
+	case c.out <- data:
+	default:
+		delete(s.clients, c) // it is counted once; its reader tells when it is gone
+		s.counters.slow.Add(1)
+		c.kill()
+	}
+}
+
+func (s *Server) encodeState() []byte {
+	m := s.state.wire(time.Now())
+	m.Page = s.site.version
+	return encode(m)
+}
+
+type offerMessage struct {
+	Type string `json:"type"`
+	ID   uint64 `json:"id"`
+	SDP  string `json:"sdp"`
+}
+
+type bitrateMessage struct {
+	Type string `json:"type"`
+	BPS  int    `json:"bps"`
+}
+
+type replacedMessage struct {
+	Type string `json:"type"`
+}

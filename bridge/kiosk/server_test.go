@@ -1,0 +1,550 @@
+package kiosk_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/bridge/kiosk"
+)
+
+// waitFor polls until ok, and fails with the last reason when that takes too long.
+func waitFor(t testing.TB, limit time.Duration, what string, ok func() (bool, any)) {
+	t.Helper()
+	deadline := time.After(limit)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		done, state := ok()
+		if done {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%s did not happen within %v; last: %v", what, limit, state)
+		}
+	}
+}
+
+// window is a running server whose messages are recorded.
+type window struct {
+	*kiosk.Server
+	mu       sync.Mutex
+	messages []kiosk.Message
+}
+
+func newWindow(t testing.TB, on func(w *window, m kiosk.Message)) *window {
+	t.Helper()
+	w := &window{}
+	s, err := kiosk.New(kiosk.Config{Listen: "127.0.0.1:0", Log: zerolog.Nop(), HandleMessage: func(m kiosk.Message) {
+		w.mu.Lock()
+		w.messages = append(w.messages, m)
+		w.mu.Unlock()
+		if on != nil {
+			on(w, m)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Server = s
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+func (w *window) url() string { return "http://" + w.Addr().String() }
+
+func (w *window) got() []kiosk.Message {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]kiosk.Message(nil), w.messages...)
+}
+
+// last returns the latest message of one type.
+func last[M kiosk.Message](w *window) (m M, ok bool) {
+	for _, any := range w.got() {
+		if found, is := any.(M); is {
+			m, ok = found, true
+		}
+	}
+	return m, ok
+}
+
+func (w *window) expect(t testing.TB, want ...kiosk.Message) {
+	t.Helper()
+	waitFor(t, 5*time.Second, fmt.Sprintf("the messages %+v", want), func() (bool, any) {
+		got := w.got()
+		return reflect.DeepEqual(got, want), got
+	})
+}
+
+// client is a page, or something that is not quite one.
+type client struct {
+	t    testing.TB
+	conn *websocket.Conn
+}
+
+func dial(t testing.TB, w *window, hello string) *client {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	conn, _, err := websocket.Dial(ctx, "ws://"+w.Addr().String()+"/ws", &websocket.DialOptions{
+		HTTPHeader: http.Header{"Origin": {w.url()}, "Sec-Fetch-Site": {"same-origin"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.SetReadLimit(1 << 20)
+	t.Cleanup(func() { _ = conn.CloseNow() })
+	c := &client{t, conn}
+	if hello != "" {
+		c.send(hello)
+	}
+	return c
+}
+
+const helloPage = `{"type":"hello","version":1,"role":"page","shutter":"open"}`
+
+func (c *client) send(text string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
+	defer cancel()
+	if err := c.conn.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// read returns the next message, or the code with which the connection was closed.
+func (c *client) read() (map[string]any, websocket.StatusCode) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
+	defer cancel()
+	_, data, err := c.conn.Read(ctx)
+	if err != nil {
+		if code := websocket.CloseStatus(err); code != -1 {
+			return nil, code
+		}
+		c.t.Fatal(err)
+	}
+	var m map[string]any
+	if err := json.Unmarshal(data, &m); err != nil {
+		c.t.Fatal(err)
+	}
+	return m, 0
+}
+
+// expect reads until a message of this type comes.
+func (c *client) expect(kind string) map[string]any {
+	c.t.Helper()
+	for range 100 {
+		m, code := c.read()
+		if code != 0 {
+			c.t.Fatalf("closed with %d before a %s", code, kind)
+		}
+		if m["type"] == kind {
+			return m
+		}
+	}
+	c.t.Fatalf("100 messages and no %s", kind)
+	return nil
+}
+
+// closed reads until the connection is closed, and returns the code.
+func (c *client) closed() websocket.StatusCode {
+	c.t.Helper()
+	for {
+		if _, code := c.read(); code != 0 {
+			return code
+		}
+	}
+}
+
+// TestPage plays one page from its hello to its end.
+func TestPage(t *testing.T) {
+	w := newWindow(t, nil)
+	w.SetState(kiosk.State{Screen: "shut", Shutter: "shut", Name: "Werk"})
+	page := dial(t, w, helloPage)
+	if s := page.expect("state"); s["name"] != "Werk" || s["screen"] != "shut" || s["page"] == "" || s["version"] != 1.0 {
+		t.Errorf("the state is %v", s)
+	}
+	w.expect(t, kiosk.PageUp{ID: 1, Shutter: "open"})
+	w.SendOffer(1, "v=0 offer")
+	if m := page.expect("offer"); m["sdp"] != "v=0 offer" || m["id"] != 1.0 {
+		t.Errorf("the offer is %v", m)
+	}
+	w.SendOffer(2, "for nobody")
+	w.SendBitrate(500_000)
+	if m := page.expect("bitrate"); m["bps"] != 500_000.0 {
+		t.Errorf("the limit is %v", m)
+	}
+	page.send(`{"type":"answer","id":1,"sdp":"v=0 answer"}`)
+	page.send(`{"type":"answer","id":7,"sdp":"to nothing"}`)
+	page.send(`{"type":"shutter","to":"open","room":"!a:b"}`)
+	page.send(`{"type":"camera","state":"fault","code":"busy"}`)
+	page.send(`{"type":"picture","slot":2,"playing":true,"frames":9}`)
+	want := []kiosk.Message{
+		kiosk.PageUp{ID: 1, Shutter: "open"}, kiosk.Answer{ID: 1, SDP: "v=0 answer"}, kiosk.Shutter{Open: true, Room: "!a:b"},
+		kiosk.Camera{State: "fault", Code: "busy"}, kiosk.Picture{Slot: 2, Playing: true, Frames: 9},
+	}
+	w.expect(t, want...)
+	// The same state again is not sent, a changed one is.
+	w.SetState(kiosk.State{Screen: "shut", Shutter: "shut", Name: "Werk"})
+	w.SetState(kiosk.State{Screen: "opening", Shutter: "open", Name: "Werk", CountUntil: time.Now().Add(time.Minute)})
+	m, _ := page.read()
+	if left, _ := m["count_ms"].(float64); m["screen"] != "opening" || left < 50_000 || left > 60_000 {
+		t.Errorf("the next state is %v", m)
+	}
+	_ = page.conn.Close(websocket.StatusNormalClosure, "")
+	w.expect(t, append(want, kiosk.PageDown{ID: 1})...)
+	// The limit is told to a page that comes later.
+	if m := dial(t, w, helloPage).expect("bitrate"); m["bps"] != 500_000.0 {
+		t.Errorf("the limit is %v", m)
+	}
+	if c := w.Counters(); c.Pages != 2 || c.Malformed != 0 || c.Refused != 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestReplaced lets a newer page take over; the older one has no say any more.
+func TestReplaced(t *testing.T) {
+	w := newWindow(t, nil)
+	first := dial(t, w, helloPage)
+	first.expect("state")
+	second := dial(t, w, `{"type":"hello","version":1,"role":"page"}`)
+	second.expect("state")
+	first.expect("replaced")
+	if code := first.closed(); code != 4000 {
+		t.Errorf("the older page is closed with %d", code)
+	}
+	second.send(`{"type":"camera","state":"on"}`)
+	w.expect(t, kiosk.PageUp{ID: 1, Shutter: "open"}, kiosk.PageDown{ID: 1}, kiosk.PageUp{ID: 2, Shutter: "shut"}, kiosk.Camera{State: "on"})
+}
+
+// TestObserver looks on and presses the button, from our own client.
+func TestObserver(t *testing.T) {
+	w := newWindow(t, func(w *window, m kiosk.Message) {
+		if m, ok := m.(kiosk.Shutter); ok { // as the bridge may, from inside the handler
+			s := kiosk.State{Screen: "shut", Shutter: "shut", Name: "Werk"}
+			if m.Open {
+				s.Screen, s.Shutter = "alone", "open"
+			}
+			w.SetState(s)
+		}
+	})
+	now := time.UnixMilli(time.Now().UnixMilli())
+	want := kiosk.State{
+		Screen: "visit", Shutter: "open", Name: "Werk", Since: now, Peer: &kiosk.Person{Name: "Rosenwerk", Slot: 2},
+		Guests:  []kiosk.Person{{Name: "Anna", Slot: 1}},
+		Windows: []kiosk.Window{{Room: "!a:b", Name: "Rosenwerk", Shutter: "ajar", Since: now, Joined: true}}, Languages: []string{"it"},
+		Fault: &kiosk.Fault{Code: "hub", Since: now, Detail: "d"},
+	}
+	w.SetState(want)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	o, err := kiosk.Dial(ctx, w.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := errors.Join(o.Close(), o.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	if s, err := o.Next(ctx); err != nil || !s.Equal(want) {
+		t.Fatalf("the state is %+v, %v", s, err)
+	}
+	// A context that ends costs nothing but the call.
+	short, stop := context.WithCancel(ctx)
+	stop()
+	if _, err := o.Next(short); !errors.Is(err, context.Canceled) {
+		t.Errorf("next: %v", err)
+	}
+	for _, open := range []bool{true, false} {
+		if err := o.Press(open); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := o.Next(ctx); err != nil || (s.Shutter == "open") != open {
+			t.Fatalf("after a press (%v) the state is %+v, %v", open, s, err)
+		}
+	}
+	w.expect(t, kiosk.Shutter{Open: true}, kiosk.Shutter{}) // an observer is no page
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.Next(ctx); err == nil || ctx.Err() != nil {
+		t.Errorf("next without a server: %v", err)
+	}
+	if _, err := kiosk.Dial(ctx, w.Addr().String()); err == nil {
+		t.Error("a server that has ended can be reached")
+	}
+}
+
+// TestObserverSlow fetches nothing for a while: the newest states are kept.
+func TestObserverSlow(t *testing.T) {
+	w := newWindow(t, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	o, err := kiosk.Dial(ctx, w.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = o.Close() }()
+	witness := dial(t, w, `{"type":"hello","version":1,"role":"observer"}`)
+	witness.expect("state")
+	for i := range 200 {
+		w.SetState(kiosk.State{Screen: "alone", Name: fmt.Sprint(i)})
+		if m := witness.expect("state"); m["name"] != fmt.Sprint(i) {
+			t.Fatalf("state %d is %v", i, m["name"])
+		}
+	}
+	previous := -1
+	for previous != 199 {
+		s, err := o.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := -1
+		_, _ = fmt.Sscan(s.Name, &n)
+		if n < previous {
+			t.Fatalf("state %d comes after %d", n, previous)
+		}
+		previous = n
+	}
+}
+
+// TestMalformed sends what no page sends.
+func TestMalformed(t *testing.T) {
+	w := newWindow(t, nil)
+	for i, c := range []struct {
+		hello, then string
+		code        websocket.StatusCode
+	}{
+		{`{`, "", websocket.StatusPolicyViolation},
+		{`{"type":"shutter","to":"open"}`, "", websocket.StatusPolicyViolation},
+		{`{"type":"hello","version":1,"role":"admin"}`, "", websocket.StatusPolicyViolation},
+		{`{"type":"hello","version":99,"role":"page"}`, "", 4001},
+		{helloPage, `{"type":"nothing"}`, websocket.StatusPolicyViolation},
+		{helloPage, helloPage, websocket.StatusPolicyViolation},
+		{helloPage, `{"type":"picture","slot":99}`, websocket.StatusPolicyViolation},
+		{helloPage, `{"type":"answer","sdp":"` + strings.Repeat("v", 70<<10) + `"}`, websocket.StatusMessageTooBig},
+		{`{"type":"hello","version":1,"role":"observer"}`, `{"type":"camera","state":"on"}`, websocket.StatusPolicyViolation},
+	} {
+		page := dial(t, w, c.hello)
+		if c.then != "" {
+			page.expect("state")
+			page.send(c.then)
+		}
+		if code := page.closed(); code != c.code {
+			t.Errorf("%.60s, %.60s: closed with %d", c.hello, c.then, code)
+		}
+		waitFor(t, 5*time.Second, "the count", func() (bool, any) {
+			n := w.Counters().Malformed
+			return n == uint64(i+1), n
+		})
+	}
+	for _, m := range w.got() {
+		switch m.(type) {
+		case kiosk.PageUp, kiosk.PageDown:
+		default:
+			t.Errorf("%#v came through", m)
+		}
+	}
+	page := dial(t, w, helloPage)
+	page.expect("state")
+	if err := page.conn.Write(t.Context(), websocket.MessageBinary, []byte(`{"type":"camera","state":"on"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if code := page.closed(); code != websocket.StatusPolicyViolation {
+		t.Errorf("a binary message: closed with %d", code)
+	}
+	flood := dial(t, w, helloPage)
+	for range 300 {
+		if flood.conn.Write(t.Context(), websocket.MessageText, []byte(`{"type":"camera","state":"on"}`)) != nil {
+			break // it was dropped meanwhile
+		}
+	}
+	waitFor(t, 5*time.Second, "the flood's end", func() (bool, any) {
+		m, ok := last[kiosk.PageDown](w)
+		return ok && m.ID >= 6, w.Counters()
+	})
+}
+
+// TestSlow reads nothing: the client is dropped, and the others do not notice.
+func TestSlow(t *testing.T) {
+	w := newWindow(t, nil)
+	dial(t, w, helloPage).expect("state") // and then nothing is read any more
+	big := kiosk.State{Screen: "alone", Name: strings.Repeat("n", 32<<10)}
+	i := 0
+	waitFor(t, 30*time.Second, "the slow page's end", func() (bool, any) {
+		for range 50 {
+			i++
+			big.Timezone = fmt.Sprint(i)
+			w.SetState(big)
+		}
+		_, down := last[kiosk.PageDown](w)
+		return down, w.Counters()
+	})
+	if n := w.Counters().Slow; n == 0 {
+		t.Error("the slow page is not counted")
+	}
+	w.SetState(kiosk.State{Screen: "alone", Name: "again"})
+	if m := dial(t, w, helloPage).expect("state"); m["name"] != "again" {
+		t.Errorf("the next page gets %.20v", m["name"])
+	}
+}
+
+// TestForeign plays a foreign web site: rebinding of a name, sockets and links across sites.
+func TestForeign(t *testing.T) {
+	w := newWindow(t, nil)
+	get := func(path, host string, header http.Header) *http.Response {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		r.Header = header
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		return response
+	}
+	own := w.Addr().String()
+	for _, c := range []struct {
+		host   string
+		header http.Header
+	}{
+		{"rebound.example", http.Header{}},
+		{"rebound.example:8470", http.Header{}},
+		{own, http.Header{"Origin": {"https://evil.example"}}},
+		{own, http.Header{"Origin": {"http://127.0.0.1:1"}}},
+		{own, http.Header{"Sec-Fetch-Site": {"cross-site"}}},
+		{own, http.Header{"Sec-Fetch-Site": {"same-site"}}},
+	} {
+		for _, path := range []string{"/", "/app.js", "/ws", "/none"} {
+			if r := get(path, c.host, c.header); r.StatusCode != http.StatusForbidden {
+				t.Errorf("%s for %+v: %s", path, c, r.Status)
+			}
+		}
+		_, _, err := websocket.Dial(t.Context(), "ws://"+own+"/ws", &websocket.DialOptions{Host: c.host, HTTPHeader: c.header})
+		if err == nil {
+			t.Errorf("a socket for %+v is let in", c)
+		}
+	}
+	if n := w.Counters().Refused; n != 6*5 {
+		t.Errorf("%d refused", n)
+	}
+	if r := get("/", own, http.Header{"Sec-Fetch-Site": {"none"}}); r.StatusCode != http.StatusOK {
+		t.Errorf("a typed address: %s", r.Status)
+	}
+	if r := get("/", "localhost:1234", http.Header{}); r.StatusCode != http.StatusOK {
+		t.Errorf("through a tunnel: %s", r.Status)
+	}
+	// A socket without a hello is nobody, and does not hold up the end.
+	silent := dial(t, w, "")
+	polite := dial(t, w, `{"type":"hello","version":1,"role":"observer"}`)
+	polite.expect("state")
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if code := polite.closed(); code != websocket.StatusGoingAway {
+		t.Errorf("the end is told by %d", code)
+	}
+	if _, _, err := silent.conn.Read(t.Context()); err == nil {
+		t.Error("something is left after the end")
+	}
+	if got := w.got(); len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestCrowd opens more sockets than are let in.
+func TestCrowd(t *testing.T) {
+	w := newWindow(t, nil)
+	for range 24 {
+		dial(t, w, `{"type":"hello","version":1,"role":"observer"}`).expect("state")
+	}
+	_, response, err := websocket.Dial(t.Context(), "ws://"+w.Addr().String()+"/ws", nil)
+	if err == nil || response == nil || response.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("one more: %v", err)
+	}
+}
+
+// TestStartStop starts twice, on a port in use, and ends with its context.
+func TestStartStop(t *testing.T) {
+	handle := func(kiosk.Message) {}
+	if _, err := kiosk.New(kiosk.Config{Listen: "127.0.0.1:0"}); err == nil {
+		t.Error("messages to nobody")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, err := kiosk.New(kiosk.Config{Listen: l.Addr().String(), HandleMessage: handle, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err == nil || !strings.HasPrefix(err.Error(),
+		"kiosk.listen: another program, perhaps another ewindow, already listens on "+l.Addr().String()) {
+		t.Errorf("a port in use: %v", err)
+	}
+	if s.Addr() != nil {
+		t.Error("it has an address")
+	}
+	if err := errors.Join(s.Close(), s.Close()); err != nil {
+		t.Error(err)
+	}
+	if err := s.Start(t.Context()); err == nil {
+		t.Error("it starts after its end")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	s, err = kiosk.New(kiosk.Config{Listen: "localhost:0", HandleMessage: handle, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetState(kiosk.State{Screen: "alone", Name: "before"})
+	if err := s.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(ctx); err == nil {
+		t.Error("it starts twice")
+	}
+	o, err := kiosk.Dial(ctx, s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = o.Close() }()
+	waitFor(t, 5*time.Second, "the state from before the start", func() (bool, any) {
+		state, err := o.Next(ctx)
+		return state.Name == "before", err
+	})
+	cancel()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	s.SetState(kiosk.State{})
+	s.SendOffer(1, "")
+	s.SendBitrate(1)
+}

@@ -1,0 +1,181 @@
+package kiosk
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"time"
+)
+
+// State is everything that the page shows. It is always sent whole. Times are rounded to milliseconds on their way.
+type State struct {
+	// Screen is "shut", "alone", "opening", "visit", "lost" or "fault".
+	Screen string
+	// Name is this window's.
+	Name string
+	// Shutter is "shut" or "open".
+	Shutter string
+	// Since is when the screen's situation began, zero for unknown.
+	Since time.Time
+	// CountUntil is when the countdown "3, 2, 1" ends, zero when there is none.
+	CountUntil time.Time
+	// Camera asks the page for camera and microphone, Send for their tracks on the peer connection.
+	Camera, Send bool
+	// Seen says that the others get our picture now.
+	Seen bool
+	// Peer is the other window, or the guest, in the big picture; nil for none.
+	Peer *Person
+	// Guests are the people who came from Element.
+	Guests []Person
+	// Windows are the network's other windows.
+	Windows []Window
+	// Fault is what keeps the window from working, nil for nothing.
+	Fault *Fault
+	// TestPattern replaces camera and microphone by a test card and a tone.
+	TestPattern bool
+	// Languages are those of the page, the first one leads. Timezone is an IANA name for the clock.
+	Languages []string
+	Timezone  string
+}
+
+// Person is somebody who is seen.
+type Person struct {
+	Name string `json:"name"`
+	// Slot is the place of the picture among the peer connection's streams, -1 while there is none.
+	Slot int `json:"slot"`
+}
+
+// Window is one of the network's other windows.
+type Window struct {
+	// Room is its room id.
+	Room, Name, City string
+	// Shutter is as the window announced it, Since when it did.
+	Shutter string
+	Since   time.Time
+	// Joined says whether this window is in its room, without which it can't be called.
+	Joined bool
+}
+
+// Fault is what keeps the window from working.
+type Fault struct {
+	// Code is one of "no_camera", "camera_busy", "camera_denied", "no_microphone", "page", "homeserver", "hub",
+	// "network_not_joined", "clock" and "not_trusted". The page has a sentence for each in each language.
+	Code  string
+	Since time.Time
+	// Detail is shown beside the sentence as it is, such as the user id to be invited. It may be empty.
+	Detail string
+}
+
+// Equal says whether both states look the same on the page.
+func (s State) Equal(o State) bool {
+	return reflect.DeepEqual(s.wire(time.Time{}), o.wire(time.Time{}))
+}
+
+// stateMessage is a State on the wire. Moments are Unix milliseconds, 0 for none.
+type stateMessage struct {
+	Type    string `json:"type"`
+	Version int    `json:"version"`
+	// Page names the version of the page's files: when it changes, the page loads itself anew.
+	Page        string          `json:"page,omitempty"`
+	Screen      string          `json:"screen"`
+	Name        string          `json:"name"`
+	Shutter     string          `json:"shutter"`
+	Since       int64           `json:"since"`
+	CountMS     int64           `json:"count_ms"` // what is left of the countdown
+	Camera      bool            `json:"camera"`
+	Send        bool            `json:"send"`
+	Seen        bool            `json:"seen"`
+	Peer        *Person         `json:"peer"`
+	Guests      []Person        `json:"guests"`
+	Windows     []windowMessage `json:"windows"`
+	Fault       *faultMessage   `json:"fault"`
+	TestPattern bool            `json:"test_pattern"`
+	Languages   []string        `json:"languages"`
+	Timezone    string          `json:"timezone"`
+	Now         int64           `json:"now"`
+}
+
+type windowMessage struct {
+	Room    string `json:"room"`
+	Name    string `json:"name"`
+	City    string `json:"city"`
+	Shutter string `json:"shutter"`
+	Since   int64  `json:"since"`
+	Joined  bool   `json:"joined"`
+}
+
+type faultMessage struct {
+	Code   string `json:"code"`
+	Since  int64  `json:"since"`
+	Detail string `json:"detail"`
+}
+
+// wire makes the message as it is at now. The zero time makes one for comparing, with the countdown's end in CountMS.
+func (s State) wire(now time.Time) stateMessage {
+	m := stateMessage{
+		Type: "state", Version: protocolVersion,
+		Screen: s.Screen, Name: s.Name, Shutter: s.Shutter, Since: millis(s.Since), CountMS: millis(s.CountUntil),
+		Camera: s.Camera, Send: s.Send, Seen: s.Seen,
+		// Empty lists, not null, so that the page needs no case for it.
+		Guests: append([]Person{}, s.Guests...), Windows: []windowMessage{},
+		TestPattern: s.TestPattern, Languages: append([]string{}, s.Languages...), Timezone: s.Timezone, Now: millis(now),
+	}
+	if !now.IsZero() {
+		m.CountMS = 0
+		if !s.CountUntil.IsZero() {
+			m.CountMS = max(s.CountUntil.Sub(now).Milliseconds(), 0)
+		}
+	}
+	if s.Peer != nil {
+		peer := *s.Peer
+		m.Peer = &peer
+	}
+	for _, w := range s.Windows {
+		m.Windows = append(m.Windows, windowMessage{w.Room, w.Name, w.City, w.Shutter, millis(w.Since), w.Joined})
+	}
+	if s.Fault != nil {
+		m.Fault = &faultMessage{s.Fault.Code, millis(s.Fault.Since), s.Fault.Detail}
+	}
+	return m
+}
+
+// state is the inverse of wire, for a message that arrived at now.
+func (m stateMessage) state(now time.Time) State {
+	s := State{
+		Screen: m.Screen, Name: m.Name, Shutter: m.Shutter, Since: moment(m.Since), Camera: m.Camera, Send: m.Send, Seen: m.Seen,
+		Peer: m.Peer, Guests: m.Guests, TestPattern: m.TestPattern, Languages: m.Languages, Timezone: m.Timezone,
+	}
+	if m.CountMS > 0 {
+		s.CountUntil = now.Add(time.Duration(m.CountMS) * time.Millisecond)
+	}
+	for _, w := range m.Windows {
+		s.Windows = append(s.Windows, Window{w.Room, w.Name, w.City, w.Shutter, moment(w.Since), w.Joined})
+	}
+	if m.Fault != nil {
+		s.Fault = &Fault{m.Fault.Code, moment(m.Fault.Since), m.Fault.Detail}
+	}
+	return s
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func moment(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
+
+// encode makes a text message. What it is given always has a JSON form.
+func encode(v any) []byte {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("kiosk: encode %T: %v", v, err))
+	}
+	return data
+}

@@ -1,0 +1,287 @@
+// The page: what the program says and what people press come together here.
+import { Camera } from "./camera.js";
+import { expose } from "./debug.js";
+import { Link } from "./link.js";
+import { Media } from "./media.js";
+import * as sound from "./sound.js";
+import { View } from "./view.js";
+import * as words from "./words.js";
+
+const gone = 1500; // ms without the program until the screen says so
+const bounce = 250; // ms in which a button that was pressed to open may chatter
+const granted = 4000; // ms in which the program should have opened the window after a press
+const reloadPause = 30_000; // ms between two reloads for another version
+const guard = "ewindow.reloaded";
+const memory = "ewindow.shutter";
+
+// local is what this page knows better than the program.
+const local = {
+  wanted: null, // "open" or "shut" from a press until the program agrees
+  wantedAt: 0,
+  down: true, // the program is away for longer than a moment
+  replaced: false,
+  language: null, // null: the leading one
+  countUntil: 0, // performance.now() at the end of the countdown
+  countTotal: 0,
+  visitAt: 0,
+};
+let state = null;
+let version = null;
+let goneTimer = 0;
+let lastTick = 0;
+
+const view = new View();
+const link = new Link({
+  hello: remembered,
+  up: () => {},
+  down: () => {
+    goneTimer ||= setTimeout(() => { local.down = true; update(); }, gone);
+  },
+  replaced: () => {
+    local.replaced = true;
+    media.close();
+    update();
+  },
+  stale: reload,
+  message: receive,
+});
+const media = new Media({
+  picture: (slot, playing, frames) => link.send({ type: "picture", slot, playing, frames }),
+  failed: (err) => console.error("media", err.name),
+}, (slot) => view.slot(slot));
+const camera = new Camera({
+  changed: () => update(),
+  report: (to, code) => link.send({ type: "camera", state: to, ...(code && { code }) }),
+  name: () => state?.name ?? "",
+  text: () => {
+    const l = language();
+    const time = new Date().toLocaleTimeString(words.say(l, "locale"), zone());
+    return [words.say(l, "test_card"), state?.name ?? "", words.say(l, "test_card_say"), time];
+  },
+});
+
+function zone() {
+  try {
+    new Intl.DateTimeFormat("en", { timeZone: state?.timezone || undefined });
+    return { timeZone: state?.timezone || undefined };
+  } catch {
+    return {};
+  }
+}
+
+function remembered() {
+  return sessionStorage.getItem(memory) === "open" ? "open" : "shut";
+}
+
+function remember(shutter) {
+  sessionStorage.setItem(memory, shutter);
+}
+
+function reload() {
+  const last = Number(sessionStorage.getItem(guard));
+  if (Date.now() - last < reloadPause) return; // it would go on for ever
+  sessionStorage.setItem(guard, String(Date.now()));
+  location.reload();
+}
+
+function receive(m) {
+  switch (m.type) {
+    case "state":
+      take(m);
+      break;
+    case "offer":
+      answer(m);
+      break;
+    case "bitrate":
+      media.limit(m.bps);
+      break;
+  }
+}
+
+function take(m) {
+  version ??= m.page;
+  if (m.page !== version) reload();
+  clearTimeout(goneTimer);
+  goneTimer = 0;
+  const first = local.down || !state;
+  local.down = false;
+  if (m.shutter === local.wanted) local.wanted = null;
+  if (first) {
+    if (local.wanted === "shut") link.send({ type: "shutter", to: "shut" }); // pressed while the program was away
+    camera.repeat();
+  }
+  local.countTotal = m.count_ms > 0 ? Math.max(m.screen === state?.screen ? local.countTotal : 0, m.count_ms) : 0;
+  local.countUntil = m.count_ms > 0 ? performance.now() + m.count_ms : 0;
+  const before = state;
+  state = m;
+  remember(shutter());
+  if (before && m.guests.length > before.guests.length && m.screen === "visit") sound.arrived(hour());
+  update();
+}
+
+async function answer(m) {
+  const sdp = await media.answer(m.sdp);
+  if (sdp) link.send({ type: "answer", id: m.id, sdp });
+}
+
+// shutter is where the shutter stands for the people before the window: their last press counts at once.
+function shutter() {
+  return local.wanted ?? state?.shutter ?? "shut";
+}
+
+function screen() {
+  if (local.replaced || !state) return local.replaced ? "fault" : "shut";
+  if (shutter() === "shut") return local.wanted === "shut" && state.shutter !== "shut" ? "shut" : state.screen;
+  if (local.down) return "fault";
+  return state.screen;
+}
+
+function fault() {
+  if (local.replaced) return { code: "replaced", since: 0, detail: "" };
+  if (local.down && state) return { code: "program", since: 0, detail: "" };
+  return state?.fault ?? null;
+}
+
+function language() {
+  const usable = words.usable(state?.languages);
+  return usable.includes(local.language) ? local.language : usable[0];
+}
+
+function hour() {
+  const text = new Date().toLocaleTimeString("en-GB", { hour: "2-digit", ...zone() });
+  return Number(text.slice(0, 2));
+}
+
+// press is the one button.
+function press() {
+  sound.audio();
+  media.play();
+  if (local.replaced) {
+    local.replaced = false;
+    link.connect();
+    update();
+    return;
+  }
+  if (shutter() === "open") {
+    if (performance.now() - local.wantedAt < bounce) return;
+    shut();
+    return;
+  }
+  if (!link.up || !state) { // opened by someone present, not minutes later when the program is back
+    local.down = true;
+    update();
+    return;
+  }
+  local.wanted = "open";
+  local.wantedAt = performance.now();
+  link.send({ type: "shutter", to: "open" });
+  sound.opened(hour());
+  setTimeout(() => {
+    if (local.wanted === "open" && performance.now() - local.wantedAt >= granted) {
+      local.wanted = null;
+      update();
+    }
+  }, granted + 50);
+  update();
+}
+
+// shut stops camera and microphone first and tells the program then.
+function shut() {
+  if (shutter() === "shut") return;
+  local.wanted = "shut";
+  media.send(null, null);
+  camera.stop();
+  media.hear(false);
+  remember("shut");
+  link.send({ type: "shutter", to: "shut" });
+  sound.closed(hour());
+  local.language = null; // the next people may speak another one
+  update();
+}
+
+function nextLanguage() {
+  const usable = words.usable(state?.languages);
+  local.language = usable[(usable.indexOf(language()) + 1) % usable.length];
+  update();
+}
+
+// update brings camera, media and screen to what should be. It changes only what differs.
+function update() {
+  const open = shutter() === "open" && !local.replaced && !local.down && state !== null;
+  camera.want(open && state.camera, Boolean(state?.test_pattern));
+  const send = open && state.send && camera.video;
+  media.send(send ? camera.audio : null, send ? camera.video : null);
+  const shown = screen();
+  media.hear(shown === "visit"); // never sound without picture
+  if (shown !== "visit") local.visitAt = 0;
+  else if (!local.visitAt) local.visitAt = Date.now();
+  view.render({
+    screen: shown, shutter: shutter(), state: state ?? empty, fault: fault(), down: local.down && state !== null, language: language(),
+    languages: words.usable(state?.languages), replaced: local.replaced, visitAt: local.visitAt,
+    video: open ? camera.video : null, standIn: camera.standIn.video,
+  });
+  count();
+}
+
+const empty = { name: "", guests: [], windows: [], peer: null, languages: [], timezone: "", since: 0, seen: false };
+
+// count shows and sounds the countdown. The clock of the page drives it, since states come only when something changes.
+function count() {
+  const left = screen() === "opening" && local.countUntil ? local.countUntil - performance.now() : 0;
+  const number = left > 0 ? Math.min(Math.ceil(3 * left / local.countTotal), 3) : 0;
+  view.count(number, left > 0 ? 1 - left / local.countTotal : 1);
+  if (number && number !== lastTick) sound.tick(hour());
+  lastTick = number;
+  if (left > 0) requestAnimationFrame(count);
+}
+
+let waking = null;
+async function stayAwake() {
+  if (!("wakeLock" in navigator) || document.visibilityState !== "visible" || (waking && !waking.released)) return;
+  waking = await navigator.wakeLock.request("screen").catch(() => null); // refused on battery, say
+}
+
+function keys(e) {
+  if (e.ctrlKey || e.altKey || e.metaKey) return;
+  const onLanguage = document.activeElement?.id === "language";
+  switch (e.key) {
+    case " ":
+    case "Enter":
+      if (onLanguage) return;
+      e.preventDefault();
+      if (e.type === "keydown" && !e.repeat) press();
+      break;
+    case "Escape":
+      if (e.type === "keydown") shut();
+      break;
+    case "l":
+    case "L":
+      if (e.type === "keydown" && !e.repeat) nextLanguage();
+      break;
+  }
+}
+
+async function begin() {
+  for (let wait = 500; ; wait = Math.min(wait * 2, 5000)) {
+    try {
+      await words.load();
+      break;
+    } catch {
+      await new Promise((done) => setTimeout(done, wait));
+    }
+  }
+  addEventListener("keydown", keys);
+  addEventListener("keyup", keys);
+  addEventListener("contextmenu", (e) => e.preventDefault());
+  addEventListener("dragstart", (e) => e.preventDefault());
+  document.addEventListener("visibilitychange", stayAwake);
+  view.onPress(press);
+  view.onLanguage(nextLanguage);
+  setInterval(() => { view.clock(); stayAwake(); }, 1000);
+  expose({ media, camera, link, screen, shutter, state: () => state, name: () => state?.name ?? "" });
+  stayAwake();
+  update();
+  link.connect();
+}
+
+begin();

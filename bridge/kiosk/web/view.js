@@ -1,0 +1,271 @@
+// What people see. It only draws: everything it needs comes with render and count.
+import { clock, say } from "./words.js";
+
+const previewTime = 10_000; // ms for which the own picture shows in a visit
+const maxTiles = 6; // other windows that find room; of more, the last tile counts the rest
+const longName = 20; // letters that fit into one line of the sign
+
+// numbers are the short codes of faults, to be read out on the phone. They never change their meaning.
+const numbers = {
+  no_camera: "K1", camera_busy: "K2", camera_denied: "K3", no_microphone: "K4", page: "P1", program: "P2", replaced: "P3",
+  homeserver: "N1", hub: "N2", network_not_joined: "N3", clock: "T1", not_trusted: "V1",
+};
+
+const $ = (selector) => document.querySelector(selector);
+
+function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function make(tag, className, text) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+  use.setAttribute("href", `#i-${name}`);
+  svg.append(use);
+  return svg;
+}
+
+export class View {
+  #m = null;
+  #listed = "";
+  #previewTimer = 0;
+  #slots = new Map();
+
+  onPress(f) {
+    $("#press").addEventListener("click", f);
+    $("#press").focus({ preventScroll: true });
+  }
+
+  onLanguage(f) {
+    $("#language").addEventListener("click", f);
+  }
+
+  // slot makes the elements of one slot.
+  slot(n) {
+    const figure = make("figure", "picture");
+    const video = make("video");
+    video.muted = video.playsInline = video.autoplay = true;
+    const sound = make("audio");
+    sound.autoplay = true;
+    const caption = make("figcaption", "pill");
+    figure.append(video, sound, caption);
+    $("#pictures").append(figure);
+    this.#slots.set(n, { figure, caption });
+    if (this.#m) this.#place(this.#m);
+    return { video, audio: sound };
+  }
+
+  render(m) {
+    this.#m = m;
+    const root = $("#window");
+    const t = (key, values) => say(m.language, key, values);
+    root.dataset.screen = m.screen;
+    root.dataset.shutter = m.shutter;
+    document.documentElement.lang = m.language;
+    for (const section of document.querySelectorAll("section.screen")) section.hidden = section.id !== m.screen;
+    put($("#who"), m.screen === "visit" ? this.#mainName(m) : m.state.name);
+    put($("#from"), m.screen === "visit" ? m.state.name : "");
+    document.title = m.state.name || "e-window";
+    this.#signs(m, t);
+    this[`_${m.screen}`]?.(m, t);
+    this.#place(m);
+    this.#own(m, t);
+    this.#buttons(m, t);
+    this.clock();
+    if (m.state.name) put($("#status"), this.#announcement(m, t));
+  }
+
+  // clock shows the time where the window hangs.
+  clock() {
+    if (!this.#m) return;
+    const { language, state } = this.#m;
+    for (const e of document.querySelectorAll("time.now")) put(e, clock(language, state.timezone, Date.now()));
+  }
+
+  // count shows 3, 2, 1, or nothing for 0; progress runs from 0 to 1.
+  count(number, progress) {
+    put($("#count"), number ? String(number) : "");
+    const root = $("#window");
+    root.style.setProperty("--count", progress.toFixed(3));
+    root.classList.toggle("counting", number > 0);
+    if (this.#m?.screen === "opening") this._opening(this.#m, (key, values) => say(this.#m.language, key, values));
+  }
+
+  #mainName(m) {
+    const main = this.#main(m);
+    return m.state.peer?.name || m.state.guests.find((g) => g.slot === main)?.name || "";
+  }
+
+  #main(m) {
+    const peer = m.state.peer;
+    if (peer) return peer.slot;
+    return m.state.guests[0]?.slot ?? -1;
+  }
+
+  #signs(m, t) {
+    const lamp = $("#lamp");
+    const on = m.video !== null;
+    lamp.dataset.on = m.state.seen && on ? "seen" : on ? "on" : "off";
+    put(lamp.querySelector("span"), t(m.state.seen && on ? "seen" : on ? "unseen" : "unlit"));
+    lamp.querySelector("use").setAttribute("href", on ? "#i-camera" : "#i-camera-off");
+    put($("#lock span"), t("encrypted"));
+    $("#lock").hidden = m.screen !== "visit";
+  }
+
+  _shut(m, t) {
+    put($("#sign h2"), m.state.name);
+    $("#sign").classList.toggle("long", m.state.name.length > longName);
+    this.#each($("#off ul"), m.languages, "camera_off");
+    this.#each($("#push"), m.languages, "press_open");
+    put($("#others h3"), t("windows"));
+    this.#windows(m, t);
+    const trouble = m.fault ? `${t(`faults.${m.fault.code}.what`) || t("faults.other.what")} ${t("code", { code: number(m.fault) })}` : "";
+    put($("#trouble"), trouble);
+    $("#trouble").hidden = !trouble;
+  }
+
+  // #each says the same in all languages, each marked as its own for screen readers.
+  #each(list, languages, key) {
+    const wanted = languages.map((l) => say(l, key)).join("\n");
+    if (list.dataset.shown === wanted) return;
+    list.dataset.shown = wanted;
+    list.replaceChildren(...languages.map((l) => {
+      const item = make("li", "", say(l, key));
+      item.lang = l;
+      return item;
+    }));
+  }
+
+  _alone(m, t) {
+    put($("#alone h2"), t("alone"));
+    put($("#alone .say p"), t("alone_do"));
+    put($("#sill h3"), t("windows"));
+    this.#windows(m, t);
+  }
+
+  #windows(m, t) {
+    const order = { open: 0, ajar: 1, shut: 2 };
+    const list = [...m.state.windows].sort((a, b) => (order[a.shutter] ?? 3) - (order[b.shutter] ?? 3) || a.name.localeCompare(b.name));
+    const key = JSON.stringify([m.language, m.state.timezone, list]);
+    if (key === this.#listed) return;
+    this.#listed = key;
+    for (const ul of document.querySelectorAll("ul.windows")) {
+      const shown = list.slice(0, list.length > maxTiles ? maxTiles - 1 : maxTiles).map((w) => {
+        const shutter = w.shutter in order ? w.shutter : "shut";
+        const item = make("li", `tile ${shutter}`);
+        const text = make("span", "text");
+        text.append(make("strong", "", w.name));
+        if (w.city && !w.name.includes(w.city)) text.append(make("span", "city", w.city));
+        const how = make("span", "how", t(shutter));
+        const since = t("since", { time: clock(m.language, m.state.timezone, w.since) });
+        if (w.since && shutter !== "shut") how.append(make("span", "since", `, ${since}`));
+        text.append(how);
+        item.append(icon(shutter), text);
+        return item;
+      });
+      if (list.length > maxTiles) shown.push(make("li", "tile more", t("windows_more", { n: list.length - maxTiles + 1 })));
+      if (!list.length) shown.push(make("li", "tile none", t("windows_none")));
+      ul.replaceChildren(...shown);
+      ul.classList.toggle("many", list.length > 4);
+    }
+  }
+
+  _opening(m, t) {
+    const name = this.#mainName(m);
+    const key = $("#window").classList.contains("counting") ? "opening" : "connecting";
+    put($("#opening h2"), name ? t(key, { name }) : t(`${key}_guest`));
+  }
+
+  _lost(m, t) {
+    const name = this.#mainName(m);
+    put($("#lost h2"), name ? t("lost_name", { name }) : t("lost"));
+    put($("#lost .since"), m.state.since ? t("lost_since", { time: clock(m.language, m.state.timezone, m.state.since) }) : "");
+    put($("#lost .note"), t("lost_note"));
+  }
+
+  _fault(m, t) {
+    const { code, since, detail } = m.fault ?? { code: "other", since: 0, detail: "" };
+    put($("#fault h2"), t(`faults.${code}.what`) || t("faults.other.what"));
+    put($("#fault .do"), t(`faults.${code}.do`) || t("faults.other.do"));
+    put($("#fault .detail"), detail);
+    put($("#fault .number"), t("code", { code: number({ code }) }));
+    put($("#fault .code .since"), since ? t("since", { time: clock(m.language, m.state.timezone, since) }) : "");
+  }
+
+  // #place gives each slot its role: the big picture, a guest in the strip, or none.
+  #place(m) {
+    const main = this.#main(m);
+    let strip = 0;
+    for (const [n, { figure, caption }] of this.#slots) {
+      const guest = m.state.guests.find((g) => g.slot === n);
+      const role = m.screen !== "visit" ? "none" : n === main ? "main" : guest ? "guest" : "none";
+      figure.dataset.role = role;
+      put(caption, role === "guest" ? guest.name || say(m.language, "guest") : "");
+      if (role === "guest") figure.style.setProperty("--place", String(strip++));
+    }
+    $("#window").classList.toggle("guests", strip > 0);
+  }
+
+  // #own shows the own picture: as long as nobody is there, and at the beginning of a visit.
+  #own(m, t) {
+    const own = $("#own");
+    const video = own.querySelector("video");
+    const left = m.visitAt + previewTime - Date.now();
+    const show = m.video && (m.screen === "alone" || (m.screen === "visit" && left > 0));
+    clearTimeout(this.#previewTimer);
+    if (show && m.screen === "visit") this.#previewTimer = setTimeout(() => this.#own(this.#m, t), left + 20);
+    if (!m.video) video.srcObject = null;
+    else if (video.srcObject?.getVideoTracks()[0] !== m.video) {
+      video.srcObject = new MediaStream([m.video]);
+      video.play().catch(() => {});
+    }
+    own.dataset.show = show ? "yes" : "no";
+    own.classList.toggle("mirror", !m.standIn);
+    put(own.querySelector("figcaption"), t(m.screen === "visit" ? "visit_own" : "alone_own"));
+  }
+
+  #buttons(m, t) {
+    const opens = m.shutter === "shut";
+    const text = t(m.replaced ? "press_here" : opens ? "press_open" : "press_shut");
+    $("#press").setAttribute("aria-label", text);
+    put($("#hint"), text);
+    const button = $("#language");
+    button.hidden = m.screen === "shut" || m.languages.length < 2;
+    button.setAttribute("aria-label", t("change_language"));
+    const shown = m.languages.map((l) => (l === m.language ? l.toUpperCase() : l));
+    if (button.dataset.shown !== shown.join()) {
+      button.dataset.shown = shown.join();
+      button.replaceChildren(...m.languages.map((l) => make(l === m.language ? "b" : "span", "", l)));
+    }
+  }
+
+  #announcement(m, t) {
+    const name = this.#mainName(m);
+    switch (m.screen) {
+      case "shut":
+        return `${m.state.name}: ${t("shut")}. ${t("camera_off")}.`;
+      case "alone":
+        return `${t("alone")} ${t("alone_do")}`;
+      case "opening":
+        return name ? t("opening", { name }) : t("opening_guest");
+      case "visit":
+        return `${t("visit", { name: name || t("guest") })}. ${t("encrypted")}.`;
+      case "lost":
+        return `${$("#lost h2").textContent}. ${t("lost_note")}`;
+      default:
+        return `${$("#fault h2").textContent} ${$("#fault .do").textContent} ${$("#fault .detail").textContent}`;
+    }
+  }
+}
+
+function number(fault) {
+  return numbers[fault.code] ?? "X1";
+}

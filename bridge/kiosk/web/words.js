@@ -1,0 +1,37 @@
+// What the page says, in each language: one file a language, all with the same keys.
+
+const known = ["de", "en", "it"];
+const all = {};
+
+// load fetches every language; all three are shown while the window is shut.
+export async function load() {
+  await Promise.all(known.map(async (code) => {
+    const answer = await fetch(`/lang/${code}.json`);
+    if (!answer.ok) throw new Error(`language ${code}: ${answer.status}`);
+    all[code] = await answer.json();
+  }));
+}
+
+// usable keeps the known ones of the languages that the window is set to, and never returns none.
+export function usable(codes) {
+  const list = (codes ?? []).filter((c) => known.includes(c));
+  return list.length ? list : known;
+}
+
+// say returns the text of a key ("a.b" for a nested one) with its {names} filled in.
+export function say(language, key, values = {}) {
+  let text = all[language];
+  for (const part of key.split(".")) text = text?.[part];
+  if (typeof text !== "string") return "";
+  return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
+}
+
+// clock formats a moment (Unix milliseconds) as hours and minutes in a time zone.
+export function clock(language, timezone, ms) {
+  const options = { hour: "2-digit", minute: "2-digit" };
+  try {
+    return new Intl.DateTimeFormat(say(language, "locale"), { ...options, timeZone: timezone || undefined }).format(ms);
+  } catch {
+    return new Intl.DateTimeFormat("en-GB", options).format(ms); // a zone that this browser does not know
+  }
+}

@@ -1,0 +1,419 @@
+package bridge
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/rtc"
+)
+
+const (
+	// pageGrace is how long a window without a page (a reload, a crashed browser) stays open for the network.
+	pageGrace = 30 * time.Second
+	// answerWait is how long a called window may take to come into the call before it counts as not answering: a kiosk that lost
+	// its power is open in the directory until it is back.
+	answerWait = 12 * time.Second
+	// A window that did not answer is called again after firstPause, which doubles up to maxPause. It is called at once when its
+	// state changes, for that is a sign of life, or when somebody presses the button.
+	firstPause = 15 * time.Second
+	maxPause   = 15 * time.Minute
+	// failurePause is how long a call that could not be entered is left alone.
+	failurePause = 20 * time.Second
+	// emptyGrace is how long an answered call is kept after its last member has left.
+	emptyGrace = 10 * time.Second
+	// lostLimit is how long "connection lost" is shown before the window goes back to waiting.
+	lostLimit = 2 * time.Minute
+	// connectLimit is how long "opening" is shown while nothing can be seen.
+	connectLimit = 15 * time.Second
+)
+
+// Shutter positions as the window state event and the page carry them.
+const (
+	shutterOpen = network.Open
+	shutterShut = network.Shut
+)
+
+// machine holds what is known about this window and the others and decides what follows. It is pure: every method
+// takes the time, nothing blocks, and the same facts give the same plan. It is owned by one goroutine.
+type machine struct {
+	countdown time.Duration
+
+	own      id.RoomID
+	joined   bool // the own window room exists and hangs in the network
+	windows  []network.Window
+	kiosks   map[id.UserID]bool // that were ever listed: such a user is never a guest
+	members  map[id.RoomID][]rtc.Member
+	shutter  string
+	openedAt time.Time // when the shutter was set last
+	chosen   id.RoomID // the window that somebody picked, empty for any
+
+	pageUp      bool
+	pageGoneAt  time.Time
+	cameraFault string // why the page has no camera, as a fault code of the page's protocol
+	decided     bool   // someone, or a page that stood open, has said whether the window is open
+
+	homeserverDownSince time.Time // zero while online
+	noHubSince          time.Time // no focus is known; zero when one is
+
+	call     *visit
+	visits   uint64
+	pauses   map[id.RoomID]*pause
+	lostPeer id.RoomID // the window a visit was lost with, while "lost" is shown
+	lostAt   time.Time
+}
+
+// pause is for a room that is not to be called for a while.
+type pause struct {
+	until time.Time
+	count int // calls in a row that nobody answered
+	// shutter and since are the window's state at that time: another one is a sign of life.
+	shutter string
+	since   time.Time
+}
+
+// plan is how the world should look.
+type plan struct {
+	visit   uint64    // numbers the visit, 0 for none
+	room    id.RoomID // the room whose call to be in, empty for none
+	peer    id.RoomID
+	members []rtc.Member
+	send    bool // frames may leave
+	camera  bool // the page's camera is on; false tells the SFU "muted"
+
+	screen   screen
+	announce network.State
+	wake     time.Time // when to decide again though nothing happened, zero for never
+}
+
+func newMachine(countdown time.Duration) *machine {
+	return &machine{
+		countdown: countdown,
+		shutter:   shutterShut,
+		kiosks:    make(map[id.UserID]bool),
+		members:   make(map[id.RoomID][]rtc.Member),
+		pauses:    make(map[id.RoomID]*pause),
+	}
+}
+
+// setShutter is the press on the button. It forgets every back-off: a person is there and means it.
+func (m *machine) setShutter(now time.Time, to string) {
+	if to == m.shutter || (to != shutterOpen && to != shutterShut) {
+		return
+	}
+	m.shutter = to
+	m.openedAt = now
+	m.chosen = ""
+	m.call = nil
+	m.lostPeer = ""
+	for _, p := range m.pauses {
+		p.until = time.Time{} // the count stays: windows that answer are called before those that don't
+	}
+}
+
+// choose is a tap on a window: it is called if it is open, whoever else is.
+func (m *machine) choose(room id.RoomID) {
+	if m.shutter != shutterOpen || room == m.own {
+		return
+	}
+	m.chosen = room
+	if p := m.pauses[room]; p != nil {
+		p.until = time.Time{}
+	}
+	if w, ok := m.window(room); ok && m.free(w) && m.call != nil && m.call.peer != room {
+		m.call = nil
+	}
+}
+
+func (m *machine) setPage(now time.Time, up bool) {
+	if m.pageUp && !up {
+		m.pageGoneAt = now
+	}
+	m.pageUp = up
+}
+
+// setCamera takes what the page says about its camera and microphone.
+func (m *machine) setCamera(state, code string) {
+	if state != "fault" {
+		m.cameraFault = ""
+		return
+	}
+	switch code {
+	case "busy":
+		m.cameraFault = "camera_busy"
+	case "denied":
+		m.cameraFault = "camera_denied"
+	case "no_microphone":
+		m.cameraFault = "no_microphone"
+	default:
+		m.cameraFault = "no_camera"
+	}
+}
+
+// setDirectory takes the network as it is known now.
+func (m *machine) setDirectory(own id.RoomID, joined bool, windows []network.Window) {
+	m.own, m.joined, m.windows = own, joined, windows
+	for _, w := range windows {
+		m.kiosks[w.Kiosk] = true
+		if p := m.pauses[w.Room]; p != nil && p.count > 0 && (p.shutter != w.Shutter || !p.since.Equal(w.Since)) {
+			delete(m.pauses, w.Room)
+		}
+	}
+}
+
+// setMembers takes all foreign members of a room's call.
+func (m *machine) setMembers(room id.RoomID, members []rtc.Member) {
+	if len(members) == 0 {
+		delete(m.members, room)
+		return
+	}
+	m.members[room] = members
+}
+
+// setHomeserver takes since when the homeserver does not answer, zero when it does.
+func (m *machine) setHomeserver(downSince time.Time) { m.homeserverDownSince = downSince }
+
+// fail gives up the call in room, which could not be entered or kept, for a while.
+func (m *machine) fail(now time.Time, room id.RoomID) {
+	p := m.pauses[room]
+	if p == nil {
+		p = &pause{}
+		m.pauses[room] = p
+	}
+	p.until = now.Add(failurePause)
+	if m.call != nil && m.call.room == room {
+		m.call = nil
+	}
+}
+
+// unanswered gives up a window whose kiosk did not come.
+func (m *machine) unanswered(now time.Time, w network.Window) {
+	p := m.pauses[w.Room]
+	if p == nil {
+		p = &pause{}
+		m.pauses[w.Room] = p
+	}
+	p.until = now.Add(min(firstPause<<min(p.count, 10), maxPause))
+	p.count++
+	p.shutter, p.since = w.Shutter, w.Since
+	if m.chosen == w.Room {
+		m.chosen = ""
+	}
+}
+
+func (m *machine) paused(now time.Time, room id.RoomID) bool {
+	p := m.pauses[room]
+	return p != nil && now.Before(p.until)
+}
+
+func (m *machine) window(room id.RoomID) (network.Window, bool) {
+	for _, w := range m.windows {
+		if w.Room == room {
+			return w, true
+		}
+	}
+	return network.Window{}, false
+}
+
+func (m *machine) kioskOf(user id.UserID) (network.Window, bool) {
+	for _, w := range m.windows {
+		if w.Kiosk == user {
+			return w, true
+		}
+	}
+	return network.Window{}, false
+}
+
+// earlier says whether the call between this window and w happens in our room: the longer open one is the host, and
+// the room id decides between two that opened in the same millisecond, so that both sides always agree.
+func (m *machine) earlier(w network.Window) bool {
+	mine, theirs := m.openedAt.UnixMilli(), w.Since.UnixMilli()
+	if mine != theirs {
+		return mine < theirs
+	}
+	return strings.Compare(string(m.own), string(w.Room)) < 0
+}
+
+// free says whether w is open and not turned towards a third window.
+func (m *machine) free(w network.Window) bool {
+	return w.Joined && w.Shutter == shutterOpen && (w.Facing == "" || w.Facing == m.own)
+}
+
+// usable says whether anything at all can be shown: someone opened, and there is a page (or was one just now).
+func (m *machine) usable(now time.Time) bool {
+	return m.shutter == shutterOpen && m.joined && m.cameraFault == "" && m.pagePresent(now)
+}
+
+func (m *machine) pagePresent(now time.Time) bool {
+	return m.pageUp || (!m.pageGoneAt.IsZero() && now.Sub(m.pageGoneAt) < pageGrace)
+}
+
+// target is the call this window should be in: its room and the window it is with.
+func (m *machine) target(now time.Time) (room, peer id.RoomID) {
+	if !m.usable(now) {
+		return "", ""
+	}
+	if c := m.call; c != nil {
+		m.follow(now, c)
+		if m.stay(now, c) {
+			return c.room, c.peer
+		}
+	}
+	if !m.homeserverDownSince.IsZero() {
+		return "", "" // no call can be entered
+	}
+	if peer, ok := m.caller(); ok && !m.paused(now, m.own) {
+		return m.own, peer
+	}
+	if w, ok := m.window(m.chosen); ok && m.free(w) && !m.paused(now, w.Room) {
+		return w.Room, w.Room
+	}
+	candidates := slices.DeleteFunc(slices.Clone(m.windows), func(w network.Window) bool {
+		return !m.free(w) || m.earlier(w) || m.paused(now, w.Room)
+	})
+	if len(candidates) == 0 {
+		return "", ""
+	}
+	best := slices.MinFunc(candidates, func(a, b network.Window) int {
+		return cmp.Or(cmp.Compare(m.silence(a), m.silence(b)), a.Since.Compare(b.Since), cmp.Compare(a.Room, b.Room))
+	})
+	return best.Room, best.Room
+}
+
+// silence is how often in a row a window did not answer.
+func (m *machine) silence(w network.Window) int {
+	if p := m.pauses[w.Room]; p != nil {
+		return p.count
+	}
+	return 0
+}
+
+// caller finds who is in our own room's call: another window if there is one, else guests only.
+func (m *machine) caller() (peer id.RoomID, ok bool) {
+	for _, member := range m.members[m.own] {
+		if w, kiosk := m.kioskOf(member.User); kiosk {
+			return w.Room, true
+		}
+		ok = ok || !m.kiosks[member.User]
+	}
+	return "", ok
+}
+
+// stay says whether the present call is still the right one.
+func (m *machine) stay(now time.Time, c *visit) bool {
+	if c.room == m.own {
+		return m.stayHost(now, c)
+	}
+	w, ok := m.window(c.room)
+	if !ok || !m.free(w) {
+		return false
+	}
+	// Both called each other: the one who is host by rule goes home, the other stays.
+	for _, member := range m.members[m.own] {
+		if member.User == w.Kiosk && m.earlier(w) {
+			return false
+		}
+	}
+	if !c.alone {
+		return true
+	}
+	// Whoever comes to us is there for sure, other than the one we wait for.
+	if peer, _ := m.caller(); peer != "" && peer != w.Room {
+		return false
+	}
+	if now.Sub(c.emptyAt) >= answerWait {
+		m.unanswered(now, w)
+		return false
+	}
+	return true
+}
+
+// stayHost says whether to stay in our own room's call.
+func (m *machine) stayHost(now time.Time, c *visit) bool {
+	if !c.peerPresent {
+		// Only guests so far, or the other window has gone: a window that comes is let in.
+		if peer, ok := m.caller(); ok && peer != "" {
+			c.peer = peer
+			return true
+		}
+	}
+	if !c.alone {
+		return true
+	}
+	if w, ok := m.window(c.peer); c.peer != "" && (!ok || w.Shutter != shutterOpen) {
+		return false // it said goodbye
+	}
+	return now.Sub(c.emptyAt) < emptyGrace
+}
+
+// decide brings the state up to now and says how the world should look.
+func (m *machine) decide(now time.Time) plan {
+	room, peer := m.target(now)
+	if room == "" {
+		m.call = nil
+	} else if m.call == nil || m.call.room != room {
+		m.visits++
+		m.call = newVisit(m.visits, room, peer, now, m.countdown)
+	}
+	var p plan
+	if c := m.call; c != nil {
+		m.follow(now, c)
+		p.visit, p.room, p.peer, p.members = c.id, c.room, c.peer, c.members
+	}
+	m.followLoss(now)
+	p.screen = m.show(now)
+	p.send = p.screen.seen
+	p.camera = m.shutter == shutterOpen && m.pageUp && m.cameraFault == ""
+	p.announce = m.announcement(now)
+	p.wake = m.nextWake(now)
+	return p
+}
+
+// announcement is what the network is told. A window that nobody can see through is not open, whatever was pressed. It faces another
+// only when that one is there: a call that nobody has answered yet keeps nobody away.
+func (m *machine) announcement(now time.Time) network.State {
+	s := network.State{Shutter: shutterShut, Since: m.openedAt}
+	if m.shutter == shutterOpen && m.cameraFault == "" && m.pagePresent(now) {
+		s.Shutter = shutterOpen
+	}
+	if c := m.call; c != nil && s.Shutter == shutterOpen && c.peerPresent {
+		s.Facing = c.peer
+	}
+	return s
+}
+
+// nextWake is the next moment at which time alone changes the plan.
+func (m *machine) nextWake(now time.Time) time.Time {
+	var next time.Time
+	at := func(t time.Time) {
+		if t.After(now) && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	if !m.pageUp && !m.pageGoneAt.IsZero() {
+		at(m.pageGoneAt.Add(pageGrace))
+	}
+	for _, p := range m.pauses {
+		at(p.until)
+	}
+	if m.lostPeer != "" {
+		at(m.lostAt.Add(lostLimit))
+	}
+	if c := m.call; c != nil {
+		at(c.counted)
+		at(c.counted.Add(connectLimit))
+		at(c.trialUntil)
+		if c.waiting() && !c.picture() {
+			at(c.nextTrial)
+		}
+		if c.alone {
+			at(c.emptyAt.Add(emptyGrace))
+			at(c.emptyAt.Add(answerWait))
+		}
+	}
+	return next
+}

@@ -1,0 +1,170 @@
+package bridge
+
+import (
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bridge/kiosk"
+)
+
+// maxGuests is how many guests are named on the screen.
+const maxGuests = 16
+
+// screen is the part of the plan that people see.
+type screen struct {
+	name       string // shut, alone, opening, visit, lost, fault
+	since      time.Time
+	countUntil time.Time
+	camera     bool
+	send       bool // the page's tracks are on its connection
+	seen       bool // frames leave
+	peer       *person
+	guests     []person
+	fault      string
+	faultAt    time.Time
+}
+
+// person is somebody in the call: a window, if that is set, else a user.
+type person struct {
+	slot   int // -1 without a picture
+	window id.RoomID
+	user   id.UserID
+}
+
+// show decides what people see, and with it whether anything may leave the camera.
+func (m *machine) show(now time.Time) screen {
+	s := screen{name: "alone", since: m.openedAt}
+	s.fault, s.faultAt = m.fault(now)
+	c := m.call
+	switch {
+	case m.shutter == shutterShut:
+		s.name = "shut"
+		if s.fault == "network_not_joined" {
+			s.name, s.since = "fault", s.faultAt
+		}
+		return s
+	case s.fault != "" && c == nil:
+		s.name, s.since = "fault", s.faultAt
+		// The camera stays asked for: the page tries again by itself, and its success ends the fault.
+		s.camera = m.cameraFault != ""
+		return s
+	case c == nil:
+		s.camera = true
+		if m.lostPeer != "" {
+			s.name, s.since = "lost", m.lostAt
+			s.peer = &person{slot: -1, window: m.lostPeer}
+		}
+		return s
+	}
+	s.camera, s.send = true, true
+	s.peer, s.guests = m.people(c)
+	counting := now.Before(c.counted)
+	if counting {
+		s.countUntil = c.counted
+	}
+	s.seen = !counting && m.pageUp && m.cameraFault == "" && !c.alone && (c.picture() || now.Before(c.trialUntil))
+	switch {
+	case c.picture() && !counting:
+		s.name, s.since = "visit", c.started
+	case m.lostPeer != "" && m.lostPeer == c.peer:
+		s.name, s.since = "lost", m.lostAt
+	case !c.hubLost.IsZero() && !counting:
+		s.name, s.since = "lost", c.hubLost
+	case !c.alone && !now.Before(c.counted.Add(connectLimit)):
+		s.name, s.since = "lost", c.started
+	default:
+		s.name, s.since = "opening", c.started
+	}
+	return s
+}
+
+// people names who is in the call: the one in the big picture, and everybody else. Who has no picture, or may not be shown, is
+// named all the same: people must know who may hear them.
+func (m *machine) people(c *visit) (peer *person, others []person) {
+	if c.peer != "" {
+		peer = &person{slot: -1, window: c.peer}
+	}
+	for _, member := range m.members[c.room] {
+		p := person{slot: -1, user: member.User}
+		if r := c.remotes[member.Identity]; r != nil && r.up {
+			p.slot = r.slot
+		}
+		if w, kiosk := m.kioskOf(member.User); kiosk {
+			p.window = w.Room
+		}
+		switch {
+		case peer != nil && p.window != "" && p.window == peer.window:
+			if peer.slot < 0 {
+				peer.slot = p.slot
+			}
+		case peer == nil && p.slot >= 0:
+			peer = &p
+		case len(others) < maxGuests:
+			others = append(others, p)
+		}
+	}
+	return peer, others
+}
+
+// fault is the one thing that keeps the window from working, the nearest to the people first.
+func (m *machine) fault(now time.Time) (code string, since time.Time) {
+	open := m.shutter == shutterOpen
+	switch {
+	case open && m.cameraFault != "":
+		return m.cameraFault, m.openedAt
+	case open && !m.pagePresent(now):
+		return "page", m.pageGoneAt
+	case !m.homeserverDownSince.IsZero():
+		return "homeserver", m.homeserverDownSince
+	case !m.joined:
+		return "network_not_joined", time.Time{}
+	case open && m.call != nil && !m.call.hubLost.IsZero():
+		return "hub", m.call.hubLost
+	case open && !m.noHubSince.IsZero():
+		return "hub", m.noHubSince
+	}
+	return "", time.Time{}
+}
+
+// show sends the page the whole state, when anything in it has changed.
+func (b *Bridge) show(s screen) {
+	m := b.machine
+	state := kiosk.State{
+		Screen: s.name, Name: b.cfg.Name, Shutter: m.shutter, Since: s.since, CountUntil: s.countUntil,
+		Camera: s.camera, Send: s.send, Seen: s.seen,
+		TestPattern: b.cfg.TestPattern, Languages: slices.Clone(b.cfg.Languages), Timezone: b.cfg.Timezone,
+	}
+	if s.peer != nil {
+		peer := b.name(*s.peer)
+		state.Peer = &peer
+	}
+	for _, p := range s.guests {
+		state.Guests = append(state.Guests, b.name(p))
+	}
+	for _, w := range m.windows {
+		state.Windows = append(state.Windows, kiosk.Window{
+			Room: string(w.Room), Name: w.Name, City: w.City, Shutter: w.Shutter, Since: w.Since, Joined: w.Joined,
+		})
+	}
+	if s.fault != "" {
+		state.Fault = &kiosk.Fault{Code: s.fault, Since: s.faultAt}
+		if s.fault == "network_not_joined" && b.cfg.User != nil {
+			state.Fault.Detail = string(b.cfg.User())
+		}
+	}
+	if b.wasShown && state.Equal(b.shown) {
+		return
+	}
+	b.shown, b.wasShown = state, true
+	b.cfg.Screen.SetState(state)
+}
+
+func (b *Bridge) name(p person) kiosk.Person {
+	if p.window == "" {
+		return kiosk.Person{Name: b.cfg.Directory.Name(p.user), Slot: p.slot}
+	}
+	w, _ := b.machine.window(p.window)
+	return kiosk.Person{Name: w.Name, Slot: p.slot}
+}

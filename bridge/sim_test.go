@@ -1,0 +1,484 @@
+package bridge
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/rtc"
+)
+
+// The simulation runs several machines against each other: states and memberships travel with delays, media takes a moment to
+// connect, and pictures flow while their sender sends.
+const (
+	simTick    = 50 * time.Millisecond
+	mediaDelay = 700 * time.Millisecond // from entering a call until frames can flow
+	frameDelay = 100 * time.Millisecond
+)
+
+type simNode struct {
+	room  id.RoomID
+	m     *machine
+	plan  plan
+	alive bool
+	deaf  bool // its media is cut off
+
+	inCall   id.RoomID
+	since    time.Time // in that call
+	told     network.State
+	state    map[id.RoomID]network.Window          // what it knows
+	calls    map[id.RoomID]map[id.RoomID]time.Time // what it knows: who is in which call, since when
+	lastSeen map[id.RoomID]time.Time
+}
+
+type sim struct {
+	t     *testing.T
+	now   time.Time
+	rnd   *rand.Rand
+	delay func() time.Duration
+	nodes []*simNode
+	mail  []simMail
+	ways  map[[2]id.RoomID]time.Time
+}
+
+type simMail struct {
+	at time.Time
+	do func()
+}
+
+func newSim(t *testing.T, seed uint64, delay func(*rand.Rand) time.Duration, rooms ...id.RoomID) *sim {
+	s := &sim{t: t, now: epoch, rnd: rand.New(rand.NewPCG(seed, 1)), ways: make(map[[2]id.RoomID]time.Time)}
+	s.delay = func() time.Duration { return delay(s.rnd) }
+	for _, room := range rooms {
+		n := &simNode{
+			room: room, m: newMachine(testCountdown), alive: true, state: make(map[id.RoomID]network.Window),
+			calls: make(map[id.RoomID]map[id.RoomID]time.Time), lastSeen: make(map[id.RoomID]time.Time),
+		}
+		n.m.setPage(s.now, true)
+		s.nodes = append(s.nodes, n)
+		for _, other := range rooms {
+			if other != room {
+				n.state[other] = windowOf(other, network.Shut, epoch)
+			}
+		}
+		n.read()
+	}
+	return s
+}
+
+// read hands the machine what the node knows.
+func (n *simNode) read() {
+	var windows []network.Window
+	for _, w := range n.state {
+		windows = append(windows, w)
+	}
+	slices.SortFunc(windows, func(a, b network.Window) int { return a.Since.Compare(b.Since) })
+	n.m.setDirectory(n.room, true, windows)
+	for call, members := range n.calls {
+		var order []id.RoomID
+		for who := range members {
+			order = append(order, who)
+		}
+		slices.SortFunc(order, func(a, b id.RoomID) int { return members[a].Compare(members[b]) })
+		list := make([]rtc.Member, 0, len(order))
+		for _, who := range order {
+			list = append(list, kioskIn(who))
+		}
+		n.m.setMembers(call, list)
+	}
+}
+
+// post delivers something after a delay, but never before what was sent on the same way earlier: Matrix agrees on an order.
+func (s *sim) post(from, to *simNode, do func()) {
+	way := [2]id.RoomID{from.room, to.room}
+	s.ways[way] = later(s.ways[way], s.now.Add(s.delay()))
+	s.mail = append(s.mail, simMail{s.ways[way], do})
+}
+
+func (s *sim) node(room id.RoomID) *simNode {
+	i := slices.IndexFunc(s.nodes, func(n *simNode) bool { return n.room == room })
+	return s.nodes[i]
+}
+
+func (s *sim) open(room id.RoomID) { s.node(room).m.setShutter(s.now, shutterOpen) }
+func (s *sim) shut(room id.RoomID) { s.node(room).m.setShutter(s.now, shutterShut) }
+
+// die is a power cut: the membership goes after 18 seconds, the state stays.
+func (s *sim) die(room id.RoomID) {
+	n := s.node(room)
+	n.alive = false
+	call := n.inCall
+	n.inCall = ""
+	s.mail = append(s.mail, simMail{s.now.Add(18 * time.Second), func() { s.membership(n, call, false) }})
+}
+
+func (s *sim) membership(n *simNode, call id.RoomID, in bool) {
+	for _, other := range s.nodes {
+		if other == n {
+			continue
+		}
+		since := s.now
+		s.post(n, other, func() {
+			if other.calls[call] == nil {
+				other.calls[call] = make(map[id.RoomID]time.Time)
+			}
+			if delete(other.calls[call], n.room); in {
+				other.calls[call][n.room] = since
+			}
+			other.read()
+		})
+	}
+}
+
+// act carries out a node's plan.
+func (s *sim) act(n *simNode) {
+	n.plan = n.m.decide(s.now)
+	p := n.plan
+	if n.m.shutter == shutterShut && (p.send || p.camera || p.room != "" || p.screen.camera || p.announce.Shutter != network.Shut) {
+		s.t.Fatalf("%s is shut, and yet %+v", n.room, p)
+	}
+	if p.room != n.inCall {
+		if n.inCall != "" {
+			s.membership(n, n.inCall, false)
+		}
+		n.inCall, n.since = p.room, s.now
+		clear(n.lastSeen)
+		if p.room != "" {
+			s.membership(n, p.room, true)
+		}
+	}
+	if p.announce != n.told {
+		n.told = p.announce
+		told := p.announce
+		for _, other := range s.nodes {
+			if other == n {
+				continue
+			}
+			s.post(n, other, func() {
+				w := windowOf(n.room, told.Shutter, told.Since)
+				w.Facing = told.Facing
+				other.state[n.room] = w
+				other.read()
+			})
+		}
+	}
+}
+
+// media lets pictures flow to n.
+func (s *sim) media(n *simNode) {
+	v := n.m.call
+	if v == nil || n.inCall == "" {
+		return
+	}
+	if v.id != n.plan.visit {
+		return
+	}
+	for _, other := range s.nodes {
+		if other == n {
+			continue
+		}
+		identity := kioskIn(other.room).Identity
+		shown := slices.ContainsFunc(n.plan.members, func(m rtc.Member) bool { return m.Identity == identity })
+		connected := other.alive && !other.deaf && !n.deaf && other.inCall == n.inCall && s.now.Sub(other.since) > mediaDelay &&
+			s.now.Sub(n.since) > mediaDelay && shown
+		r := v.remotes[identity]
+		if up := connected; up != (r != nil && r.up) {
+			if up {
+				v.remoteUp(s.now, identity, 0, true, !other.plan.camera)
+			} else if r != nil {
+				v.remoteUp(s.now, identity, 0, false, false)
+			}
+			r = v.remotes[identity]
+		}
+		if r == nil || !r.up {
+			continue
+		}
+		r.muted = !other.plan.camera
+		if other.plan.send {
+			n.lastSeen[other.room] = s.now.Add(frameDelay)
+		}
+		last, ever := n.lastSeen[other.room]
+		v.remotePicture(identity, 0, ever && !s.now.Before(last.Add(-frameDelay)) && s.now.Sub(last) < pictureGrace)
+	}
+}
+
+func (s *sim) tick() {
+	s.now = s.now.Add(simTick)
+	due := s.mail
+	s.mail = nil
+	slices.SortStableFunc(due, func(a, b simMail) int { return a.at.Compare(b.at) })
+	for _, mail := range due {
+		if mail.at.After(s.now) {
+			s.mail = append(s.mail, mail)
+			continue
+		}
+		mail.do()
+	}
+	for _, n := range s.nodes {
+		if n.alive {
+			s.media(n)
+			s.act(n)
+		}
+	}
+}
+
+func (s *sim) run(d time.Duration) {
+	for end := s.now.Add(d); s.now.Before(end); {
+		s.tick()
+	}
+}
+
+// until runs until both see each other, and returns how long it took.
+func (s *sim) until(limit time.Duration, a, b id.RoomID) time.Duration {
+	s.t.Helper()
+	begin := s.now
+	for s.now.Sub(begin) < limit {
+		s.tick()
+		if s.sees(a, b) && s.sees(b, a) {
+			return s.now.Sub(begin)
+		}
+	}
+	for _, n := range s.nodes {
+		s.t.Logf("%s: call %s, peer %s, screen %s, sends %t, alone %t", n.room, n.plan.room, n.plan.peer, n.plan.screen.name,
+			n.plan.send, n.m.call != nil && n.m.call.alone)
+	}
+	s.t.Fatalf("%s and %s do not see each other after %v", a, b, limit)
+	return 0
+}
+
+func (s *sim) sees(a, b id.RoomID) bool {
+	n := s.node(a)
+	return n.plan.screen.name == "visit" && n.plan.peer == b
+}
+
+func upTo(d time.Duration) func(*rand.Rand) time.Duration {
+	return func(r *rand.Rand) time.Duration { return time.Duration(r.Int64N(int64(d) + 1)) }
+}
+
+// TestTwoMeet: two windows opened within seconds of each other, in both orders, meet, however long their states travel.
+func TestTwoMeet(t *testing.T) {
+	longest := time.Duration(0)
+	for seed := range uint64(120) {
+		s := newSim(t, seed, upTo(3*time.Second), dresden, munich)
+		s.run(time.Second)
+		first, second := dresden, munich
+		if seed%2 == 1 {
+			first, second = second, first
+		}
+		s.open(first)
+		if seed%3 != 0 { // every third in the same millisecond
+			s.run(time.Duration(s.rnd.Int64N(int64(4 * time.Second))))
+		}
+		s.open(second)
+		longest = max(longest, s.until(25*time.Second, dresden, munich))
+		s.run(30 * time.Second)
+		if !s.sees(dresden, munich) || !s.sees(munich, dresden) {
+			t.Fatalf("seed %d: they did not stay together", seed)
+		}
+		s.shut(first)
+		s.run(5 * time.Second)
+		if n := s.node(second); n.plan.screen.name != "alone" && n.plan.screen.name != "lost" || n.plan.send {
+			t.Fatalf("seed %d: after the other has shut: %+v", seed, n.plan.screen)
+		}
+	}
+	t.Logf("the slowest pair took %v", longest)
+}
+
+// TestReopen: both shut and open again and again, so that each often acts on an old state of the other.
+func TestReopen(t *testing.T) {
+	for seed := range uint64(80) {
+		s := newSim(t, seed, upTo(2*time.Second), dresden, munich)
+		for range 12 {
+			room := []id.RoomID{dresden, munich}[s.rnd.IntN(2)]
+			if s.rnd.IntN(2) == 0 {
+				s.open(room)
+			} else {
+				s.shut(room)
+			}
+			s.run(time.Duration(s.rnd.Int64N(int64(2 * time.Second))))
+		}
+		s.open(dresden)
+		s.open(munich)
+		s.until(45*time.Second, dresden, munich)
+	}
+}
+
+// TestThreeWindows: two of three meet and stay together; when one shuts, the two that are left meet.
+func TestThreeWindows(t *testing.T) {
+	for seed := range uint64(80) {
+		s := newSim(t, seed, upTo(time.Second), dresden, munich, bolzano)
+		rooms := []id.RoomID{dresden, munich, bolzano}
+		s.rnd.Shuffle(3, func(i, j int) { rooms[i], rooms[j] = rooms[j], rooms[i] })
+		for _, room := range rooms {
+			s.open(room)
+			s.run(time.Duration(s.rnd.Int64N(int64(3 * time.Second))))
+		}
+		pair := func() (together []id.RoomID) {
+			for _, a := range rooms {
+				for _, b := range rooms {
+					if a < b && s.sees(a, b) && s.sees(b, a) {
+						together = append(together, a, b)
+					}
+				}
+			}
+			return together
+		}
+		var first []id.RoomID
+		for begin := s.now; len(first) == 0; s.tick() {
+			if first = pair(); s.now.Sub(begin) > 40*time.Second {
+				t.Fatalf("seed %d: nobody meets", seed)
+			}
+		}
+		s.run(20 * time.Second)
+		if again := pair(); !slices.Equal(first, again) {
+			t.Fatalf("seed %d: %v did not stay together, now %v", seed, first, again)
+		}
+		var third id.RoomID
+		for _, room := range rooms {
+			if !slices.Contains(first, room) {
+				third = room
+			}
+		}
+		if s.node(third).plan.send {
+			t.Fatalf("seed %d: the third sends", seed)
+		}
+		gone := first[s.rnd.IntN(2)]
+		s.shut(gone)
+		left := slices.DeleteFunc(slices.Clone(rooms), func(r id.RoomID) bool { return r == gone })
+		s.until(45*time.Second, left[0], left[1])
+	}
+}
+
+// TestDeadWindow: one lost its power while open. The others lose little time with it.
+func TestDeadWindow(t *testing.T) {
+	for seed := range uint64(50) {
+		s := newSim(t, seed, upTo(time.Second), dresden, munich, bolzano)
+		s.open(bolzano)
+		s.run(5 * time.Second)
+		s.die(bolzano)
+		s.run(time.Minute)
+		s.open(dresden)
+		s.run(time.Duration(s.rnd.Int64N(int64(20 * time.Second))))
+		s.open(munich)
+		if took := s.until(answerWait+15*time.Second, dresden, munich); took > answerWait+12*time.Second {
+			t.Fatalf("seed %d: it took %v", seed, took)
+		}
+	}
+}
+
+// TestMediaOutage: the SFU is gone for a while. Both stop sending, and neither waits for the other when it is back.
+func TestMediaOutage(t *testing.T) {
+	for seed := range uint64(50) {
+		s := newSim(t, seed, upTo(500*time.Millisecond), dresden, munich)
+		s.open(dresden)
+		s.run(time.Second)
+		s.open(munich)
+		s.until(20*time.Second, dresden, munich)
+		for i := range 2 {
+			// The second time only the frames stop and nobody is told, which is worse.
+			for _, n := range s.nodes {
+				n.deaf = i == 0
+			}
+			cut := s.now.Add(10*time.Second + time.Duration(s.rnd.Int64N(int64(30*time.Second))))
+			for s.now.Before(cut) {
+				s.tick()
+				if i == 1 {
+					for _, n := range s.nodes {
+						clear(n.lastSeen)
+					}
+				}
+			}
+			for _, n := range s.nodes {
+				n.deaf = false
+			}
+			if took := s.until(2*trialEvery, dresden, munich); i == 0 && took > 12*time.Second {
+				t.Logf("seed %d: %v", seed, took)
+			}
+		}
+	}
+}
+
+// TestRestart: a kiosk in a visit loses its power and comes back open, as its page remembers.
+func TestRestart(t *testing.T) {
+	for seed := range uint64(50) {
+		s := newSim(t, seed, upTo(time.Second), dresden, munich)
+		s.open(dresden)
+		s.run(time.Duration(s.rnd.Int64N(int64(2 * time.Second))))
+		s.open(munich)
+		s.until(25*time.Second, dresden, munich)
+		victim := []id.RoomID{dresden, munich}[seed%2]
+		s.die(victim)
+		s.run(time.Duration(s.rnd.Int64N(int64(90 * time.Second))))
+		n := s.node(victim)
+		known, calls := n.state, n.calls
+		*n = simNode{
+			room: victim, m: newMachine(testCountdown), alive: true, state: known, calls: calls, lastSeen: make(map[id.RoomID]time.Time),
+		}
+		n.m.setPage(s.now, true)
+		n.read()
+		s.open(victim)
+		s.until(60*time.Second, dresden, munich)
+	}
+}
+
+// TestEverythingAtRandom presses buttons, breaks cameras, pages, media and power. Whatever happens, a shut window shows and sends
+// nothing (act checks that), nothing is sent for long without being returned, and in the end the two meet.
+func TestEverythingAtRandom(t *testing.T) {
+	for seed := range uint64(60) {
+		s := newSim(t, seed, upTo(1500*time.Millisecond), dresden, munich, bolzano)
+		blind := make(map[id.RoomID]time.Duration)
+		visit := make(map[id.RoomID]uint64)
+		for range 60 {
+			n := s.nodes[s.rnd.IntN(3)]
+			switch s.rnd.IntN(9) {
+			case 0, 1:
+				s.open(n.room)
+			case 2:
+				s.shut(n.room)
+			case 3:
+				n.m.setCamera("fault", "busy")
+			case 4:
+				n.m.setCamera("on", "")
+			case 5:
+				n.m.setPage(s.now, s.rnd.IntN(2) == 0)
+			case 6:
+				n.deaf = !n.deaf
+			case 7:
+				if n.m.call != nil {
+					n.m.fail(s.now, n.m.call.room)
+				}
+			case 8:
+				n.m.choose(s.nodes[s.rnd.IntN(3)].room)
+			}
+			for end := s.now.Add(time.Duration(s.rnd.Int64N(int64(6 * time.Second)))); s.now.Before(end); {
+				s.tick()
+				for _, n := range s.nodes {
+					if n.plan.visit != visit[n.room] {
+						visit[n.room], blind[n.room] = n.plan.visit, 0
+					}
+					if n.plan.send && !n.m.call.picture() {
+						blind[n.room] += simTick
+					}
+					if c := n.m.call; c != nil && blind[n.room] > 2*pictureGrace+trialLength+s.now.Sub(c.started)/4 {
+						t.Fatalf("seed %d: %s sent for %v of %v without seeing anybody", seed, n.room, blind[n.room], s.now.Sub(c.started))
+					}
+				}
+			}
+		}
+		for _, n := range s.nodes {
+			n.deaf = false
+			n.m.setCamera("on", "")
+			n.m.setPage(s.now, true)
+		}
+		s.shut(bolzano)
+		s.shut(dresden)
+		s.run(5 * time.Second)
+		s.open(dresden)
+		s.open(munich)
+		s.until(60*time.Second, dresden, munich)
+	}
+}

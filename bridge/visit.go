@@ -1,0 +1,189 @@
+package bridge
+
+import (
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/rtc"
+)
+
+const (
+	// pictureGrace is how long anything may leave the camera while the other side is not seen yet.
+	pictureGrace = 5 * time.Second
+	// Two sides that both stopped sending because they did not see each other would wait for ever. So each sends for
+	// trialLength every trialEvery while the other announces an unmuted camera: whoever is seen first is answered. Nothing that
+	// others do makes it more often.
+	trialLength = 2 * time.Second
+	trialEvery  = 10 * time.Second
+)
+
+// visit is one use of the window: the call it is in, and what has been seen of the others. It is part of the machine.
+type visit struct {
+	id      uint64
+	room    id.RoomID
+	peer    id.RoomID // the other window's room, empty when only guests are in the call
+	started time.Time
+	counted time.Time    // when the countdown ends
+	members []rtc.Member // those to be shown, the other window first
+
+	peerPresent bool // the other window's kiosk is among them
+	alone       bool
+	emptyAt     time.Time // since when nobody is there, if nobody is
+
+	hubLost    time.Time // when the connection to the own focus was lost, zero while it stands
+	remotes    map[string]*remote
+	seenOnce   bool
+	seeing     bool // somebody was seen the last time it was looked at
+	metOnce    bool // somebody came
+	upOnce     bool // somebody's picture was announced
+	trialUntil time.Time
+	nextTrial  time.Time
+}
+
+// remote is what the media side knows of one other participant.
+type remote struct {
+	up, muted, picture bool
+	slot               int
+}
+
+func newVisit(number uint64, room, peer id.RoomID, now time.Time, countdown time.Duration) *visit {
+	return &visit{
+		id: number, room: room, peer: peer, started: now, counted: now.Add(countdown), emptyAt: now, alone: true,
+		remotes: make(map[string]*remote),
+	}
+}
+
+// follow updates the visit's members and, with them, since when nobody is there. It may be called twice for the same moment.
+func (m *machine) follow(now time.Time, c *visit) {
+	c.members, c.peerPresent = m.shown(c.room, c.peer)
+	if empty := len(c.members) == 0; empty != c.alone {
+		c.alone, c.emptyAt = empty, now
+	}
+	if !c.alone && !c.metOnce {
+		c.metOnce = true
+		c.begin(now)
+	}
+	for identity := range c.remotes {
+		if !slices.ContainsFunc(c.members, func(r rtc.Member) bool { return r.Identity == identity }) {
+			delete(c.remotes, identity)
+		}
+	}
+	switch seen := c.picture(); {
+	case seen:
+		c.seenOnce, c.seeing = true, true
+	case c.seeing: // media has waited for five seconds already
+		c.seeing = false
+		c.trialUntil, c.nextTrial = time.Time{}, now.Add(trialEvery)
+	case c.waiting() && !now.Before(c.counted):
+		c.try(now)
+	}
+}
+
+// followLoss keeps since when the other window is not seen any more, beyond the end of the visit.
+func (m *machine) followLoss(now time.Time) {
+	c := m.call
+	switch {
+	case c != nil && c.picture():
+		m.lostPeer = ""
+	case c != nil && c.seenOnce && c.peer != "" && m.lostPeer != c.peer:
+		m.lostPeer, m.lostAt = c.peer, now
+	}
+	if m.lostPeer == "" {
+		return
+	}
+	w, ok := m.window(m.lostPeer)
+	waited := now.Sub(m.lostAt) >= lostLimit && (c == nil || c.peer != m.lostPeer || !c.seenOnce)
+	if !ok || w.Shutter != shutterOpen || waited {
+		m.lostPeer = ""
+		if c != nil {
+			c.seenOnce = false
+		}
+	}
+}
+
+// shown picks, out of a call's members, the other window first and then the guests. A third window is not shown:
+// visits are one to one. Nor is a kiosk that was removed from the network.
+func (m *machine) shown(room, peer id.RoomID) (out []rtc.Member, peerPresent bool) {
+	for _, member := range m.members[room] {
+		w, kiosk := m.kioskOf(member.User)
+		switch {
+		case kiosk && w.Room == peer:
+			out = slices.Insert(out, 0, member)
+			peerPresent = true
+		case !m.kiosks[member.User]:
+			out = append(out, member)
+		}
+	}
+	return out, peerPresent
+}
+
+// picture says whether anyone in the visit is seen now.
+func (c *visit) picture() bool {
+	for _, r := range c.remotes {
+		if r.picture {
+			return true
+		}
+	}
+	return false
+}
+
+// waiting says whether somebody is there who should be seen but is not.
+func (c *visit) waiting() bool {
+	for _, r := range c.remotes {
+		if r.up && !r.muted && !r.picture {
+			return true
+		}
+	}
+	return false
+}
+
+// begin allows sending for the first while.
+func (c *visit) begin(now time.Time) {
+	c.trialUntil = later(now, c.counted).Add(pictureGrace)
+	c.nextTrial = c.trialUntil.Add(trialEvery - trialLength)
+}
+
+// try allows sending for a moment, if the last time was long enough ago.
+func (c *visit) try(now time.Time) {
+	if now.Before(c.nextTrial) {
+		return
+	}
+	c.trialUntil = now.Add(trialLength)
+	c.nextTrial = now.Add(trialEvery)
+}
+
+// remoteUp takes what the media side says about one participant's picture track.
+func (c *visit) remoteUp(now time.Time, identity string, slot int, up, muted bool) {
+	r := c.remote(identity)
+	if up && !muted && !c.upOnce {
+		c.upOnce = true // making the connection may have taken what time there was
+		c.begin(now)
+	}
+	r.up, r.muted, r.slot = up, muted, slot
+	if !up {
+		r.picture = false
+	}
+}
+
+func (c *visit) remotePicture(identity string, slot int, on bool) {
+	r := c.remote(identity)
+	r.picture, r.slot = on, slot
+}
+
+func (c *visit) remote(identity string) *remote {
+	r := c.remotes[identity]
+	if r == nil {
+		r = &remote{}
+		c.remotes[identity] = r
+	}
+	return r
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
