@@ -83,15 +83,18 @@ func TestRestart(t *testing.T) {
 	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "a second start", func() (bool, any) { return c.Pid() != 0 && c.Pid() != first, c.Pid() })
+	waitFor(t, "a second start", func() (bool, any) {
+		text, err := os.ReadFile(output)
+		return string(text) == "started\nstarted\n", fmt.Sprintf("%q, %v", text, err)
+	})
 	second := c.Pid()
+	if second == 0 || second == first {
+		t.Errorf("the second process is %d, the first was %d", second, first)
+	}
 	_ = c.Close()
 	_ = c.Close()
 	if alive(second) {
 		t.Error("the program runs after Close")
-	}
-	if text, _ := os.ReadFile(output); string(text) != "started\nstarted\n" {
-		t.Errorf("the program's output is %q", text)
 	}
 }
 

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/homeserver"
+	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/cmd/ewindow/child"
+	"multifactorymodel.org/ewindow/cmd/ewindow/config"
+)
+
+func demoCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "demo",
+		Usage: "bring up a whole network on this machine: two hubs, two windows, real servers",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "data", Usage: "keep accounts and keys in `DIR` for the next start"},
+			&cli.BoolFlag{Name: "open", Usage: "open both windows at once"},
+			&cli.BoolFlag{Name: "browser", Usage: "open both pages in a browser"},
+		},
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return &usageError{fmt.Sprintf("%q is not expected here: \"ewindow help demo\" shows what is", c.Args().First())}
+			}
+			folder, kept := c.String("data"), true
+			if folder == "" {
+				made, err := os.MkdirTemp("", "ewindow-demo-")
+				if err != nil {
+					return fmt.Errorf("make a data folder: %w", err)
+				}
+				defer os.RemoveAll(made)
+				folder, kept = made, false
+			}
+			return runDemo(c.Context, demoOptions{folder: folder, kept: kept, open: c.Bool("open"), browser: c.Bool("browser"), out: c.App.Writer})
+		},
+	}
+}
+
+type demoOptions struct {
+	folder              string
+	kept, open, browser bool
+	out                 io.Writer
+}
+
+// demo is a running demonstration. Its programs are this one, started again as hubs and kiosks.
+type demo struct {
+	demoOptions
+	state *demoState
+	log   zerolog.Logger
+	parts *closers
+
+	printing sync.Mutex
+}
+
+// runDemo runs the demonstration until ctx ends.
+func runDemo(ctx context.Context, o demoOptions) error {
+	state, err := openDemo(o.folder)
+	if err != nil {
+		return err
+	}
+	if err := state.checkPorts(); err != nil {
+		return err
+	}
+	logFile, err := os.OpenFile(filepath.Join(o.folder, "demo.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("write the demonstration's log: %w", err)
+	}
+	defer logFile.Close()
+	d := &demo{demoOptions: o, state: state, log: newLog(config.LoggingConfig{Level: "info"}, logFile), parts: newClosers()}
+	defer d.parts.close(d.log)
+	// Server programs are looked for here first, so that a build that takes minutes is seen.
+	for _, p := range []child.Program{child.Dendrite, child.LiveKit} {
+		if _, err := child.Find(ctx, p, "", d.say); err != nil {
+			return err
+		}
+	}
+	d.say("Starting two homeservers, LiveKit and the TURN relays")
+	if err := d.each(func(p *demoPlace) error { return d.start(ctx, p, "hub", p.hubReady) }); err != nil {
+		return err
+	}
+	if err := d.each(func(p *demoPlace) error { return d.account(ctx, p, p.Username, p.Password, false) }); err != nil {
+		return err
+	}
+	admin, err := d.network(ctx)
+	if err != nil {
+		return err
+	}
+	d.say("Starting the two windows")
+	if err := d.each(func(p *demoPlace) error { return d.start(ctx, p, "kiosk", p.pageReady) }); err != nil {
+		return err
+	}
+	if err := d.invite(ctx, admin); err != nil {
+		return err
+	}
+	d.list()
+	d.parts.run("observers", d.watch)
+	if o.browser {
+		d.openPages()
+	}
+	return d.parts.wait(ctx)
+}
+
+// say prints one line.
+func (d *demo) say(line string) {
+	d.printing.Lock()
+	defer d.printing.Unlock()
+	fmt.Fprintf(d.out, "%s  %s\n", time.Now().Format("15:04:05"), line)
+}
+
+// each does something for both places at the same time.
+func (d *demo) each(f func(*demoPlace) error) error {
+	var all sync.WaitGroup
+	errs := make([]error, len(d.state.Windows))
+	for i := range d.state.Windows {
+		all.Go(func() { errs[i] = f(&d.state.Windows[i]) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// start runs this program again, as a hub or a kiosk.
+func (d *demo) start(ctx context.Context, p *demoPlace, command string, ready func(context.Context) error) error {
+	own, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find our own program: %w", err)
+	}
+	folder := d.folder
+	c, err := child.New(child.Config{
+		Name: p.Name + "'s " + command, Ready: ready, Output: filepath.Join(p.folder, command+".log"), Log: d.log,
+		Command: func() (*exec.Cmd, error) {
+			cmd := exec.Command(own, command, "-c", p.configFile())
+			cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+caFile(folder), "SSL_CERT_DIR="+os.DevNull)
+			return cmd, nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.Start(ctx); err != nil {
+		return err
+	}
+	d.printing.Lock() // several start at once
+	d.parts.add(command, c.Close)
+	d.printing.Unlock()
+	return nil
+}
+
+func (p *demoPlace) hubReady(ctx context.Context) error {
+	return reachable(ctx, p.local()+"/_matrix/client/versions")
+}
+
+func (p *demoPlace) pageReady(ctx context.Context) error { return reachable(ctx, p.page()) }
+
+// reachable says whether an address answers with 200.
+func reachable(ctx context.Context, address string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", address, answer.Status)
+	}
+	return nil
+}
+
+// account makes an account, unless an earlier start has made it.
+func (d *demo) account(ctx context.Context, p *demoPlace, name, password string, admin bool) error {
+	_, err := homeserver.Register(ctx, http.DefaultClient, fmt.Sprintf("http://127.0.0.1:%d", p.Matrix), p.Registration, name, password, admin)
+	if err != nil && !errors.Is(err, mautrix.MUserInUse) {
+		return fmt.Errorf("make the account %s: %w", name, err)
+	}
+	return nil
+}
+
+// network logs the admin in and makes the network's Space, unless it is there.
+func (d *demo) network(ctx context.Context) (*mautrix.Client, error) {
+	host := &d.state.Windows[0]
+	if err := d.account(ctx, host, d.state.Admin, d.state.Password, true); err != nil {
+		return nil, err
+	}
+	admin, err := login(ctx, host.local(), d.state.Admin, d.state.Password)
+	if err != nil {
+		return nil, err
+	}
+	d.parts.add("admin", func() error {
+		limit, cancel := context.WithTimeout(context.Background(), stopLimit)
+		defer cancel()
+		_, err := admin.Logout(limit)
+		return err
+	})
+	if d.state.Space != "" {
+		return admin, nil
+	}
+	space, err := network.Create(ctx, admin, network.CreateOptions{Name: "Demo network"})
+	if err != nil {
+		return nil, fmt.Errorf("make the network: %w", err)
+	}
+	d.state.Space = space.String()
+	return admin, d.state.save()
+}
+
+// invite asks both windows into the network, which is all that an admin has to do.
+func (d *demo) invite(ctx context.Context, admin *mautrix.Client) error {
+	space := id.RoomID(d.state.Space)
+	return d.each(func(p *demoPlace) error {
+		var member event.MemberEventContent
+		err := admin.StateEvent(ctx, space, event.StateMember, p.userID(), &member)
+		if err == nil && (member.Membership == event.MembershipJoin || member.Membership == event.MembershipInvite) {
+			return nil
+		}
+		if err != nil && !errors.Is(err, mautrix.MNotFound) {
+			return fmt.Errorf("look for %s in the network: %w", p.Name, err)
+		}
+		if _, err := admin.InviteUser(ctx, space, &mautrix.ReqInviteUser{UserID: id.UserID(p.userID())}); err != nil {
+			return fmt.Errorf("invite %s into the network: %w", p.Name, err)
+		}
+		return nil
+	})
+}
+
+// list prints what there is.
+func (d *demo) list() {
+	d.printing.Lock()
+	defer d.printing.Unlock()
+	fmt.Fprintln(d.out)
+	for _, p := range d.state.Windows {
+		fmt.Fprintf(d.out, "  %-8s %s\n", p.Name, p.page())
+	}
+	host := &d.state.Windows[0]
+	fmt.Fprintf(d.out, "  %-8s account @%s:%s, password %s, homeserver %s\n", "Element", d.state.Admin, host.serverName(), d.state.Password, host.local())
+	fate := "kept"
+	if !d.kept {
+		fate = "removed at the end; --data DIR keeps it"
+	}
+	fmt.Fprintf(d.out, "  %-8s %s (%s)\n\n", "Data", d.folder, fate)
+	if !d.open {
+		fmt.Fprint(d.out, "Open both pages and press each once. ")
+	}
+	fmt.Fprint(d.out, "Ctrl-C ends everything.\n\n")
+}

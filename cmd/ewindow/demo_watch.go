@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"multifactorymodel.org/ewindow/bridge/kiosk"
+)
+
+// redial is how long an observer waits before it dials a window that is gone.
+const redial = 200 * time.Millisecond
+
+// watch looks at both windows as their pages do, and prints what matters.
+func (d *demo) watch(ctx context.Context) error {
+	w := &watcher{say: d.say, names: make([]string, len(d.state.Windows)), windows: make([]watched, len(d.state.Windows))}
+	var all sync.WaitGroup
+	for i, p := range d.state.Windows {
+		w.names[i] = p.Name
+		all.Go(func() { d.observe(ctx, w, i) })
+	}
+	all.Wait()
+	return nil
+}
+
+// observe follows one window for ever.
+func (d *demo) observe(ctx context.Context, w *watcher, i int) {
+	pressed := !d.open
+	for ctx.Err() == nil {
+		o, err := kiosk.Dial(ctx, fmt.Sprintf("127.0.0.1:%d", d.state.Windows[i].Page))
+		for err == nil {
+			var s kiosk.State
+			if s, err = o.Next(ctx); err != nil {
+				break
+			}
+			w.take(time.Now(), i, s)
+			if !pressed && (s.Fault == nil || s.Fault.Code != "network_not_joined") {
+				err = o.Press(true)
+				pressed = err == nil
+			}
+		}
+		if o != nil {
+			_ = o.Close()
+		}
+		if ctx.Err() == nil {
+			w.lose(i)
+		}
+		select {
+		case <-time.After(redial):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// watcher turns the windows' states into lines. Its methods may be called from any goroutine.
+type watcher struct {
+	say   func(string)
+	names []string
+
+	mu       sync.Mutex // guards what follows
+	windows  []watched
+	acquaint bool // both know each other
+	seeing   bool
+	opened   time.Time // when the last of them was opened
+}
+
+// watched is what is known of one window.
+type watched struct {
+	up      bool
+	gone    bool // it was up before
+	joined  bool
+	shutter string
+	screen  string
+	knows   bool // the other window, and how to call it
+	fault   string
+}
+
+// take looks at a window's new state.
+func (w *watcher) take(now time.Time, i int, s kiosk.State) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v, name := &w.windows[i], w.names[i]
+	if v.gone {
+		w.say(name + " is back")
+		v.gone = false
+	}
+	v.up = true
+	joined := s.Fault == nil || s.Fault.Code != "network_not_joined"
+	if fault := faultCode(s); fault != v.fault {
+		v.fault = fault
+		if fault != "" && fault != "network_not_joined" {
+			w.say(fmt.Sprintf("%s reports: %s", name, fault))
+		}
+	}
+	v.joined = joined
+	if s.Shutter != v.shutter {
+		if v.shutter != "" || s.Shutter == "open" {
+			w.say(fmt.Sprintf("%s is %s", name, s.Shutter))
+		}
+		if s.Shutter == "open" {
+			w.opened = now
+		}
+		v.shutter = s.Shutter
+	}
+	if s.Screen == "lost" && v.screen != "lost" {
+		w.say(name + " has lost the other window and tries to get it back")
+	}
+	v.screen = s.Screen
+	v.knows = false
+	for _, other := range s.Windows {
+		v.knows = v.knows || other.Joined
+	}
+	w.compare(now)
+}
+
+// lose notes that a window's program does not answer.
+func (w *watcher) lose(i int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if v := &w.windows[i]; v.up {
+		*v = watched{gone: true, shutter: v.shutter}
+		w.say(w.names[i] + "'s program is gone and is started again")
+	}
+	w.compare(time.Now())
+}
+
+// compare prints what concerns both windows.
+func (w *watcher) compare(now time.Time) {
+	acquaint, seeing := true, true
+	for _, v := range w.windows {
+		acquaint = acquaint && v.knows
+		seeing = seeing && v.screen == "visit"
+	}
+	both := w.names[0] + " and " + w.names[1]
+	if acquaint && !w.acquaint {
+		w.say(both + " are in the network and know each other")
+	}
+	w.acquaint = w.acquaint || acquaint
+	switch {
+	case seeing && !w.seeing && !w.opened.IsZero():
+		w.say(fmt.Sprintf("%s see each other, %.1f s after opening", both, now.Sub(w.opened).Seconds()))
+		w.opened = time.Time{}
+	case seeing && !w.seeing:
+		w.say(both + " see each other again")
+	case !seeing && w.seeing:
+		w.say(both + " do not see each other any more")
+	}
+	w.seeing = seeing
+}
+
+func faultCode(s kiosk.State) string {
+	if s.Fault == nil {
+		return ""
+	}
+	return s.Fault.Code
+}
+
+// openPages shows both pages in browser windows of their own. Where no browser can be started the addresses are there to be typed.
+func (d *demo) openPages() {
+	for _, p := range d.state.Windows {
+		for _, command := range [][]string{
+			{"chromium", "--app=" + p.page(), "--user-data-dir=" + filepath.Join(p.folder, "browser"), "--no-first-run", "--autoplay-policy=no-user-gesture-required"},
+			{"google-chrome", "--app=" + p.page(), "--user-data-dir=" + filepath.Join(p.folder, "browser"), "--no-first-run", "--autoplay-policy=no-user-gesture-required"},
+			{"xdg-open", p.page()},
+		} {
+			program, err := exec.LookPath(command[0])
+			if err != nil {
+				continue
+			}
+			d.browse(p.Name, exec.Command(program, command[1:]...))
+			break
+		}
+	}
+}
+
+// browse runs a browser until the demonstration ends. One that ends before, because its window was closed, is not started again.
+func (d *demo) browse(name string, cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		d.say(fmt.Sprintf("%s's page could not be opened by itself: open its address", name))
+		return
+	}
+	d.parts.run("browser", func(ctx context.Context) error {
+		stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+		defer stop()
+		_ = cmd.Wait()
+		return nil
+	})
+}

@@ -1,0 +1,131 @@
+package e2e_test
+
+import (
+	"fmt"
+	"image"
+	"image/png"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// sight is what is seen in the middle of a picture.
+type sight struct {
+	colour string // "red", "blue", or "" when neither fills most of it
+	bar    int    // where the white bar is, in pixels from the left; -1 for nowhere
+}
+
+func (s sight) String() string { return fmt.Sprintf("%q with the bar at %d", s.colour, s.bar) }
+
+// classify looks at the middle half of a picture.
+func classify(picture image.Image) sight {
+	b := picture.Bounds()
+	var red, blue, white, whiteSum, all int
+	for y := b.Min.Y + b.Dy()/4; y < b.Max.Y-b.Dy()/4; y += 7 {
+		for x := b.Min.X + b.Dx()/4; x < b.Max.X-b.Dx()/4; x += 7 {
+			r, g, bl, _ := picture.At(x, y).RGBA()
+			r, g, bl = r>>8, g>>8, bl>>8
+			all++
+			switch {
+			case r > 200 && g > 200 && bl > 200:
+				white++
+				whiteSum += x
+			case r > 160 && g < 120 && bl < 120:
+				red++
+			case bl > 160 && r < 130 && g < 150:
+				blue++
+			}
+		}
+	}
+	s := sight{bar: -1}
+	if white*50 > all {
+		s.bar = whiteSum / white
+	}
+	switch rest := all - white; {
+	case red*10 > rest*7:
+		s.colour = "red"
+	case blue*10 > rest*7:
+		s.colour = "blue"
+	}
+	return s
+}
+
+// sees takes a screenshot and looks at it: what counts is what people see.
+func (v *viewer) sees() (sight, error) {
+	path := filepath.Join(v.folder, "sight.png")
+	if err := v.Screenshot(v.t.Context(), path); err != nil {
+		return sight{}, err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return sight{}, err
+	}
+	defer file.Close()
+	picture, err := png.Decode(file)
+	if err != nil {
+		return sight{}, err
+	}
+	return classify(picture), nil
+}
+
+// awaitMoving waits until the page shows a colour whose bar wanders: three screenshots with the bar at three places.
+func (v *viewer) awaitMoving(colour string, limit time.Duration) {
+	v.t.Helper()
+	places := make(map[int]bool)
+	waitFor(v.t, limit, v.name+" seeing "+colour+" move", func() (bool, any) {
+		s, err := v.sees()
+		if err != nil {
+			return false, err
+		}
+		if s.colour != colour {
+			clear(places)
+			return false, s
+		}
+		if s.bar >= 0 {
+			places[s.bar/20] = true
+		}
+		return len(places) >= 3, fmt.Sprint(s, " at ", len(places), " places; ", v.state())
+	})
+}
+
+// awaitNot waits until the page does not show a colour any more.
+func (v *viewer) awaitNot(colour string, limit time.Duration) {
+	v.t.Helper()
+	waitFor(v.t, limit, v.name+" not seeing "+colour, func() (bool, any) {
+		s, err := v.sees()
+		return err == nil && s.colour != colour, fmt.Sprint(s, err)
+	})
+}
+
+func TestClassify(t *testing.T) {
+	for _, test := range []struct {
+		s    source
+		want string
+	}{{munichSource, "red"}, {dresdenSource, "blue"}} {
+		picture := image.NewYCbCr(image.Rect(0, 0, 320, 180), image.YCbCrSubsampleRatio420)
+		fill := func(plane []byte, value byte) {
+			for i := range plane {
+				plane[i] = value
+			}
+		}
+		fill(picture.Y, test.s.y)
+		fill(picture.Cb, test.s.u)
+		fill(picture.Cr, test.s.v)
+		if got := classify(picture); got.colour != test.want || got.bar != -1 {
+			t.Errorf("%s is taken for %v", test.want, got)
+		}
+		for y := range 180 {
+			for x := 150; x < 190; x++ {
+				picture.Y[y*picture.YStride+x] = 235
+				picture.Cb[y/2*picture.CStride+x/2], picture.Cr[y/2*picture.CStride+x/2] = 128, 128
+			}
+		}
+		if got := classify(picture); got.colour != test.want || got.bar < 160 || got.bar > 180 {
+			t.Errorf("%s with a bar is taken for %v", test.want, got)
+		}
+	}
+	if got := classify(image.NewGray(image.Rect(0, 0, 100, 100))); got.colour != "" {
+		t.Errorf("black is taken for %v", got)
+	}
+}

@@ -1,0 +1,113 @@
+package e2e_test
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// What a fake camera shows and a fake microphone hears.
+type source struct {
+	y, u, v byte    // colour of the picture, in BT.601
+	tone    float64 // Hz
+}
+
+var (
+	munichSource  = source{y: 110, u: 90, v: 220, tone: 440}  // red
+	dresdenSource = source{y: 100, u: 200, v: 100, tone: 880} // blue
+)
+
+// write makes the two files that Chromium plays in a loop instead of camera and microphone.
+func (s source) write(t testing.TB, name string, width, height int) (video, audio string) {
+	t.Helper()
+	video, audio = filepath.Join(t.TempDir(), name+".y4m"), filepath.Join(t.TempDir(), name+".wav")
+	if err := s.writeVideo(video, width, height); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.writeAudio(audio); err != nil {
+		t.Fatal(err)
+	}
+	return video, audio
+}
+
+// writeVideo makes one second of a plain colour with a white bar that wanders from left to right.
+func (s source) writeVideo(path string, width, height int) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	w := bufio.NewWriterSize(file, 1<<20)
+	const frames = 30
+	fmt.Fprintf(w, "YUV4MPEG2 W%d H%d F30:1 Ip A1:1 C420jpeg\n", width, height)
+	luma := make([]byte, width*height)
+	chroma := [2][]byte{make([]byte, width*height/4), make([]byte, width*height/4)}
+	bar := width / 8
+	for frame := range frames {
+		left := frame * (width - bar) / frames
+		for y := range height {
+			for x := range width {
+				if x >= left && x < left+bar {
+					luma[y*width+x] = 235
+				} else {
+					luma[y*width+x] = s.y
+				}
+			}
+		}
+		for i, plain := range [2]byte{s.u, s.v} {
+			for y := range height / 2 {
+				for x := range width / 2 {
+					if 2*x >= left && 2*x < left+bar {
+						chroma[i][y*width/2+x] = 128
+					} else {
+						chroma[i][y*width/2+x] = plain
+					}
+				}
+			}
+		}
+		fmt.Fprint(w, "FRAME\n")
+		for _, plane := range [][]byte{luma, chroma[0], chroma[1]} {
+			if _, err := w.Write(plane); err != nil {
+				return err
+			}
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+// writeAudio makes ten seconds of a tone that swells four times a second: browsers take a steady one for noise.
+func (s source) writeAudio(path string) error {
+	const rate, seconds = 48000, 10
+	samples := make([]int16, rate*seconds)
+	for i := range samples {
+		at := float64(i) / rate
+		swell := 0.5 - 0.5*math.Cos(2*math.Pi*4*at)
+		samples[i] = int16(16000 * swell * math.Sin(2*math.Pi*s.tone*at))
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	w := bufio.NewWriter(file)
+	size := uint32(2 * len(samples))
+	for _, part := range []any{
+		[]byte("RIFF"), 36 + size, []byte("WAVEfmt "), uint32(16), uint16(1), uint16(1), uint32(rate), uint32(2 * rate), uint16(2),
+		uint16(16), []byte("data"), size, samples,
+	} {
+		if err := binary.Write(w, binary.LittleEndian, part); err != nil {
+			return err
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return file.Close()
+}

@@ -1,0 +1,125 @@
+package e2e_test
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// spy stands between a page and its browser, and notes what the page does with them, so that the tests need to know nothing of the page:
+// which tracks it got from camera and microphone, its peer connections, and the elements that play.
+const spy = `(() => {
+	const own = [], peers = [], players = new Set();
+	if (!navigator.mediaDevices) return;
+	const media = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+	navigator.mediaDevices.getUserMedia = async (...args) => {
+		const stream = await media(...args);
+		own.push(...stream.getTracks());
+		return stream;
+	};
+	const Peer = window.RTCPeerConnection;
+	window.RTCPeerConnection = class extends Peer {
+		constructor(...args) { super(...args); peers.push(this); }
+	};
+	const source = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, "srcObject");
+	Object.defineProperty(HTMLMediaElement.prototype, "srcObject", {
+		...source, set(stream) { players.add(this); source.set.call(this, stream); },
+	});
+	const count = async (type, field) => {
+		let sum = 0;
+		for (const peer of peers) {
+			if (peer.connectionState === "closed") continue;
+			for (const report of (await peer.getStats()).values()) {
+				if (report.type === type) sum += report[field] || 0;
+			}
+		}
+		return sum;
+	};
+	let context;
+	window.spy = {
+		live: () => own.filter((track) => track.readyState === "live").length,
+		sent: () => count("outbound-rtp", "bytesSent"),
+		decoded: () => count("inbound-rtp", "framesDecoded"),
+		height: async () => {
+			let height = 0;
+			for (const peer of peers) {
+				if (peer.connectionState === "closed") continue;
+				for (const report of (await peer.getStats()).values()) {
+					if (report.type === "inbound-rtp" && report.kind === "video") height = Math.max(height, report.frameHeight || 0);
+				}
+			}
+			return height;
+		},
+		// listen returns the strongest tone within 1.2 s of what is played aloud, and its level in dB.
+		listen: async () => {
+			context = context || new AudioContext();
+			await context.resume();
+			const ears = [];
+			for (const player of players) {
+				const stream = player.srcObject;
+				if (!stream || player.muted || player.paused || player.volume === 0) continue;
+				if (!stream.getAudioTracks().some((track) => track.readyState === "live" && track.enabled)) continue;
+				const analyser = new AnalyserNode(context, { fftSize: 8192, smoothingTimeConstant: 0 });
+				const node = context.createMediaStreamSource(new MediaStream(stream.getAudioTracks()));
+				node.connect(analyser);
+				ears.push({ analyser, node, bins: new Float32Array(analyser.frequencyBinCount) });
+			}
+			let best = { hz: 0, db: -1000, players: ears.length };
+			for (let i = 0; i < 12; i++) {
+				await new Promise((done) => setTimeout(done, 100));
+				for (const { analyser, bins } of ears) {
+					analyser.getFloatFrequencyData(bins);
+					bins.forEach((db, bin) => {
+						if (db > best.db) best = { hz: bin * context.sampleRate / analyser.fftSize, db, players: ears.length };
+					});
+				}
+			}
+			for (const { node } of ears) node.disconnect();
+			if (!isFinite(best.db)) best.db = -1000;
+			return best;
+		},
+	};
+})()`
+
+// heard is what a page plays.
+type heard struct {
+	Hz, DB  float64
+	Players int
+}
+
+// number asks the spy for a number; NaN when the page does not answer.
+func (v *viewer) number(call string) float64 {
+	var n float64
+	if err := v.eval("spy."+call, &n); err != nil {
+		return math.NaN()
+	}
+	return n
+}
+
+// live is how many tracks of camera and microphone are on.
+func (v *viewer) live() int { return int(v.number("live()")) }
+
+// decoded counts the frames of others that the page has decoded.
+func (v *viewer) decoded() float64 { return v.number("decoded()") }
+
+// sent counts the bytes that the page has sent.
+func (v *viewer) sent() float64 { return v.number("sent()") }
+
+// state describes the page for a failure's message.
+func (v *viewer) state() string {
+	var text string
+	if err := v.eval("document.body.innerText.slice(0, 300)", &text); err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%d live tracks, %.0f frames decoded, %q", v.live(), v.decoded(), text)
+}
+
+// awaitTone waits until the page plays a tone aloud.
+func (v *viewer) awaitTone(hz float64, limit time.Duration) {
+	v.t.Helper()
+	waitFor(v.t, limit, fmt.Sprintf("%s hearing %.0f Hz", v.name, hz), func() (bool, any) {
+		var h heard
+		err := v.eval("spy.listen()", &h)
+		return err == nil && math.Abs(h.Hz-hz) < 15 && h.DB > -70, fmt.Sprint(h, err)
+	})
+}

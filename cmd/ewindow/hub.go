@@ -1,0 +1,427 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+
+	"multifactorymodel.org/ewindow/bot/homeserver"
+	"multifactorymodel.org/ewindow/callmedia/focus"
+	"multifactorymodel.org/ewindow/cmd/ewindow/child"
+	"multifactorymodel.org/ewindow/cmd/ewindow/config"
+	"multifactorymodel.org/ewindow/migrations"
+	"multifactorymodel.org/ewindow/turnserver"
+)
+
+// Where the hub's own parts hang below hub.public_url.
+const (
+	ticketPath  = "/livekit/jwt"
+	livekitPath = "/livekit/sfu"
+)
+
+// stopLimit is how long requests that are being answered may take when the hub ends.
+const stopLimit = 3 * time.Second
+
+func hubCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "hub",
+		Usage:       "run the network's small server: TURN relay, MatrixRTC focus, homeserver, each if switched on",
+		Flags:       []cli.Flag{configFlag()},
+		Subcommands: []*cli.Command{hubAccountCommand()},
+		Action: func(c *cli.Context) error {
+			cfg, log, err := load(c, config.Hub)
+			if err != nil {
+				return err
+			}
+			return runHub(c.Context, cfg, log)
+		},
+	}
+}
+
+func hubAccountCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "account",
+		Usage:     "make a Matrix account on the hub's homeserver, which must be running; a new password is printed",
+		ArgsUsage: "NAME",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.BoolFlag{Name: "admin", Usage: "make it an administrator of the homeserver"},
+		},
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return &usageError{"one name is needed, such as: ewindow hub account window-dresden"}
+			}
+			cfg, err := config.Load(c.String("config"))
+			if err != nil {
+				return err
+			}
+			h := &cfg.Hub.Homeserver
+			if h.URL != "" || !h.Enabled {
+				return errors.New("this hub runs no homeserver of its own: make accounts where yours runs")
+			}
+			if h.Port == 0 {
+				return errors.New("hub.homeserver.port is 0: give the homeserver a fixed port, so that accounts can be made there")
+			}
+			password := randomHex(12)
+			user, err := homeserver.Register(c.Context, http.DefaultClient, fmt.Sprintf("http://127.0.0.1:%d", h.Port),
+				h.RegistrationSecret, c.Args().First(), password, c.Bool("admin"))
+			if err != nil {
+				return fmt.Errorf("the account could not be made: %w", err)
+			}
+			_, err = fmt.Fprintf(c.App.Writer, "account:  %s\npassword: %s\n", user, password)
+			return err
+		},
+	}
+}
+
+// runHub runs what is switched on until ctx ends.
+func runHub(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
+	parts := newClosers()
+	defer parts.close(log)
+	h := &cfg.Hub
+	livekit, err := startFocus(ctx, cfg, parts, log)
+	if err != nil {
+		return err
+	}
+	if h.TurnServer.Enabled {
+		server, err := newTurnServer(h, livekit.peers, log)
+		if err != nil {
+			return err
+		}
+		if err := server.Start(ctx); err != nil {
+			return fmt.Errorf("hub.turnserver: %w", err)
+		}
+		parts.add("TURN server", server.Close)
+	}
+	mux := http.NewServeMux()
+	if livekit.service != nil {
+		mux.Handle(ticketPath+"/", http.StripPrefix(ticketPath, livekit.service))
+		mux.Handle(livekitPath+"/", http.StripPrefix(livekitPath, livekit.proxy))
+	}
+	if h.Homeserver.Enabled {
+		front, err := startHomeserver(ctx, cfg, parts, log)
+		if err != nil {
+			return err
+		}
+		mux.Handle("/", front)
+	}
+	if h.Focus.Enabled || h.Homeserver.Enabled {
+		if err := serveHub(h, mux, parts, log); err != nil {
+			return err
+		}
+	}
+	log.Info().Str("public_url", h.PublicURL).Bool("turnserver", h.TurnServer.Enabled).Bool("focus", h.Focus.Enabled).
+		Bool("homeserver", h.Homeserver.Enabled).Msg("The hub is up")
+	return parts.wait(ctx)
+}
+
+// runningFocus is the focus as far as it was started.
+type runningFocus struct {
+	service *focus.Service
+	proxy   http.Handler
+	peers   []turnserver.Peer // what TURN must relay to
+}
+
+// startFocus starts LiveKit, unless it runs elsewhere, and makes the authorisation service.
+func startFocus(ctx context.Context, cfg *config.Config, parts *closers, log zerolog.Logger) (r runningFocus, err error) {
+	h := &cfg.Hub
+	f := &h.Focus
+	if !f.Enabled {
+		return r, nil
+	}
+	internal, key, secret := f.LiveKitURL, f.Key, f.Secret
+	if internal == "" {
+		if key == "" {
+			key, secret = "ewindow-"+randomHex(6), randomHex(32)
+		}
+		server, err := startLiveKit(ctx, cfg, key, secret, parts, log)
+		if err != nil {
+			return r, err
+		}
+		internal = server.URL()
+		for _, port := range []int{f.UDPPort, f.TCPPort} {
+			peer, err := turnserver.ParsePeer(fmt.Sprintf("%s:%d", nodeIP(h), port))
+			if err != nil {
+				return r, fmt.Errorf("hub.focus.node_ip: %w", err)
+			}
+			r.peers = append(r.peers, peer)
+		}
+	}
+	full := f.FullAccessHomeservers
+	if len(full) == 0 {
+		full = []string{h.Homeserver.ServerName}
+	}
+	public := f.PublicURL
+	if public == "" {
+		public = strings.Replace(strings.TrimSuffix(h.PublicURL, "/"), "http", "ws", 1) + livekitPath
+	}
+	allowed, err := networks(h.Homeserver.AllowNetworks, h.Homeserver.DenyNetworks)
+	if err != nil {
+		return r, err
+	}
+	r.service, err = focus.NewService(focus.ServiceConfig{
+		LiveKitURL: httpURL(internal), PublicURL: public, Key: key, Secret: secret, FullAccess: full, Allowed: allowed,
+		Log: log.With().Str("part", "focus").Logger(),
+	})
+	if err != nil {
+		return r, err
+	}
+	r.proxy, err = focus.NewProxy(httpURL(internal))
+	return r, err
+}
+
+func startLiveKit(ctx context.Context, cfg *config.Config, key, secret string, parts *closers, log zerolog.Logger) (*focus.LiveKit, error) {
+	h := &cfg.Hub
+	f := &h.Focus
+	program, err := child.Find(ctx, child.LiveKit, f.LiveKitProgram, progressLog(log))
+	if err != nil {
+		return nil, err
+	}
+	for _, port := range []*int{&f.Port, &f.UDPPort, &f.TCPPort} {
+		if *port == 0 {
+			if *port, err = child.FreePort(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	server, err := focus.NewLiveKit(focus.LiveKitConfig{
+		Dir: filepath.Join(cfg.DataDir, "livekit"), Key: key, Secret: secret, Port: f.Port, UDPPort: f.UDPPort, TCPPort: f.TCPPort,
+		NodeIP: nodeIP(h), AllowLoopback: f.AllowLoopback, Turn: turnForLiveKit(h), Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return server, startChild(ctx, child.Config{
+		Name: child.LiveKit.Name, Ready: server.Ready, Output: filepath.Join(cfg.DataDir, "livekit.log"), Log: log,
+		Command: func() (*exec.Cmd, error) { return server.Command(program) },
+	}, parts)
+}
+
+// startHomeserver starts Dendrite, unless a homeserver runs elsewhere, and makes the front.
+func startHomeserver(ctx context.Context, cfg *config.Config, parts *closers, log zerolog.Logger) (http.Handler, error) {
+	h := &cfg.Hub
+	s := &h.Homeserver
+	upstream := s.URL
+	if upstream == "" {
+		program, err := child.Find(ctx, child.Dendrite, s.DendriteProgram, progressLog(log))
+		if err != nil {
+			return nil, err
+		}
+		if s.Port == 0 {
+			if s.Port, err = child.FreePort(); err != nil {
+				return nil, err
+			}
+		}
+		uris, secret := turnForHomeserver(h)
+		server, err := homeserver.NewDendrite(homeserver.DendriteConfig{
+			Dir: filepath.Join(cfg.DataDir, "dendrite"), ServerName: s.ServerName, ClientPort: s.Port,
+			RegistrationSecret: s.RegistrationSecret, TurnURIs: uris, TurnSecret: secret, AllowNetworks: s.AllowNetworks,
+			DenyNetworks: s.DenyNetworks, BcryptCost: s.BcryptCost, Log: log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		if err := startChild(ctx, child.Config{
+			Name: child.Dendrite.Name, Ready: server.Ready, Output: filepath.Join(cfg.DataDir, "dendrite.log"), Log: log,
+			Command: func() (*exec.Cmd, error) { return server.Command(program) },
+		}, parts); err != nil {
+			return nil, err
+		}
+		upstream = server.URL()
+	}
+	address, err := url.Parse(upstream)
+	if err != nil {
+		return nil, fmt.Errorf("hub.homeserver.url: %w", err)
+	}
+	db, err := migrations.OpenHub(ctx, filepath.Join(cfg.DataDir, "hub.db"), log)
+	if err != nil {
+		return nil, err
+	}
+	parts.add("database", db.Close)
+	var transports []string
+	switch {
+	case h.Focus.LiveKitServiceURL != "":
+		transports = []string{h.Focus.LiveKitServiceURL}
+	case h.Focus.Enabled:
+		transports = []string{strings.TrimSuffix(h.PublicURL, "/") + ticketPath}
+	default:
+		log.Warn().Msg("This homeserver announces no focus, so no calls can be made: switch hub.focus on, or set hub.focus.livekit_service_url")
+	}
+	front, err := homeserver.NewFront(homeserver.FrontConfig{
+		Upstream: address, ServerName: s.ServerName, PublicURL: h.PublicURL, Transports: transports, DB: db,
+		Log: log.With().Str("part", "homeserver").Logger(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	parts.run("delayed events", front.Run)
+	return front, nil
+}
+
+// serveHub opens the hub's HTTP side.
+func serveHub(h *config.HubConfig, handler http.Handler, parts *closers, log zerolog.Logger) error {
+	for _, l := range []struct {
+		key, address string
+		encrypted    bool
+	}{{"hub.listen", h.Listen, true}, {"hub.local_listen", h.LocalListen, false}} {
+		if l.address == "" {
+			continue
+		}
+		listener, err := net.Listen("tcp", l.address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("%s: %s is used by another program: end that one, or choose another port", l.key, l.address)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", l.key, err)
+		}
+		server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: discardLog}
+		if l.encrypted {
+			pair, err := tls.LoadX509KeyPair(h.TLSCertificate, h.TLSKey)
+			if err != nil {
+				_ = listener.Close()
+				return fmt.Errorf("hub.tls_certificate and hub.tls_key can't be used: %w", err)
+			}
+			server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+			listener = tls.NewListener(listener, server.TLSConfig)
+		}
+		log.Info().Stringer("address", listener.Addr()).Bool("encrypted", l.encrypted).Msg("The hub listens")
+		parts.run("HTTP server", func(ctx context.Context) error {
+			context.AfterFunc(ctx, func() {
+				limit, cancel := context.WithTimeout(context.Background(), stopLimit)
+				defer cancel()
+				if server.Shutdown(limit) != nil {
+					_ = server.Close()
+				}
+			})
+			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+func startChild(ctx context.Context, cfg child.Config, parts *closers) error {
+	c, err := child.New(cfg)
+	if err != nil {
+		return err
+	}
+	if err := c.Start(ctx); err != nil {
+		return err
+	}
+	parts.add(cfg.Name, c.Close)
+	return nil
+}
+
+func nodeIP(h *config.HubConfig) string {
+	if h.Focus.NodeIP != "" {
+		return h.Focus.NodeIP
+	}
+	return h.TurnServer.PublicIP
+}
+
+// turnForLiveKit tells LiveKit of our relay, one entry a transport.
+func turnForLiveKit(h *config.HubConfig) (list []focus.Turn) {
+	if !h.TurnServer.Enabled {
+		return nil
+	}
+	for _, l := range turnListeners(h) {
+		list = append(list, focus.Turn{
+			Host: h.TurnServer.PublicIP, Port: int(l.Addr.Port()), Protocol: string(l.Transport), Secret: h.TurnServer.Secret,
+		})
+	}
+	return list
+}
+
+// turnForHomeserver tells Dendrite of our relay.
+func turnForHomeserver(h *config.HubConfig) (uris []string, secret string) {
+	if !h.TurnServer.Enabled {
+		return nil, ""
+	}
+	for _, l := range turnListeners(h) {
+		scheme, transport := "turn", string(l.Transport)
+		if l.Transport == turnserver.TLS {
+			scheme, transport = "turns", "tcp"
+		}
+		uris = append(uris, fmt.Sprintf("%s:%s:%d?transport=%s", scheme, h.TurnServer.PublicIP, l.Addr.Port(), transport))
+	}
+	return uris, h.TurnServer.Secret
+}
+
+func turnListeners(h *config.HubConfig) (list []turnserver.Listen) {
+	for _, text := range h.TurnServer.Listen {
+		if l, err := turnserver.ParseListen(text); err == nil {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+// networks says which addresses a hub may connect to on behalf of others: those allowed and not denied.
+func networks(allow, deny []string) (func(netip.Addr) bool, error) {
+	parse := func(key string, list []string) (prefixes []netip.Prefix, err error) {
+		for _, text := range list {
+			p, err := netip.ParsePrefix(text)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", key, err)
+			}
+			prefixes = append(prefixes, p.Masked())
+		}
+		return prefixes, nil
+	}
+	allowed, err := parse("hub.homeserver.allow_networks", allow)
+	if err != nil {
+		return nil, err
+	}
+	denied, err := parse("hub.homeserver.deny_networks", deny)
+	if err != nil {
+		return nil, err
+	}
+	within := func(list []netip.Prefix, a netip.Addr) bool {
+		for _, p := range list {
+			if p.Contains(a) {
+				return true
+			}
+		}
+		return false
+	}
+	return func(a netip.Addr) bool {
+		a = a.Unmap()
+		return within(allowed, a) && !within(denied, a)
+	}, nil
+}
+
+// httpURL turns ws and wss into http and https, as LiveKit's server calls go.
+func httpURL(text string) string {
+	if rest, ok := strings.CutPrefix(text, "ws"); ok {
+		return "http" + rest
+	}
+	return text
+}
+
+func progressLog(log zerolog.Logger) func(string) {
+	return func(line string) { log.Info().Str("step", line).Msg("Preparing a program") }
+}
+
+// randomHex returns n random bytes as text.
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/rtc"
+	"multifactorymodel.org/ewindow/bridge"
+	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/callmedia"
+	"multifactorymodel.org/ewindow/cmd/ewindow/config"
+	"multifactorymodel.org/ewindow/migrations"
+)
+
+func kioskCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "kiosk",
+		Usage: "run a window: its bot, its media and the page for its screen",
+		Flags: []cli.Flag{configFlag()},
+		Action: func(c *cli.Context) error {
+			cfg, log, err := load(c, config.Kiosk)
+			if err != nil {
+				return err
+			}
+			return runKiosk(c.Context, cfg, log)
+		},
+	}
+}
+
+// runKiosk runs a window until ctx ends.
+func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
+	parts := newClosers()
+	defer parts.close(log)
+	db, err := migrations.OpenKiosk(ctx, filepath.Join(cfg.DataDir, "kiosk.db"), log)
+	if err != nil {
+		return err
+	}
+	parts.add("database", db.Close)
+
+	// The parts know each other by what they tell the bridge, which is made last.
+	var window *bridge.Bridge
+	matrix, err := bot.New(bot.Config{
+		HomeserverURL: cfg.Homeserver.URL, Username: cfg.Homeserver.Username, Password: cfg.Homeserver.Password,
+		DeviceName: cfg.Homeserver.DeviceName, AcceptUnsignedDevices: cfg.Homeserver.AcceptUnsignedDevices,
+		DB: db, DataDir: cfg.DataDir, Log: log.With().Str("part", "bot").Logger(),
+		OnHomeserver: func(online bool, since time.Time) { window.HandleHomeserver(online, since) },
+	})
+	if err != nil {
+		return err
+	}
+	calls, err := rtc.NewManager(rtc.Config{
+		Bot: matrix, FallbackService: cfg.Media.LiveKitServiceURL, Log: log.With().Str("part", "rtc").Logger(),
+		OnMembers: func(room id.RoomID, members []rtc.Member) { window.HandleMembers(room, members) },
+	})
+	if err != nil {
+		return err
+	}
+	admins := make([]id.UserID, len(cfg.Network.Admins))
+	for i, admin := range cfg.Network.Admins {
+		admins[i] = id.UserID(admin)
+	}
+	directory, err := network.New(network.Config{
+		Bot: matrix, Admins: admins, Name: cfg.Window.Name, City: cfg.Window.City, Timezone: cfg.Window.Timezone,
+		Languages: cfg.Window.Languages, Log: log.With().Str("part", "network").Logger(),
+		OnChange: func() { window.HandleDirectory() },
+	})
+	if err != nil {
+		return err
+	}
+	page, err := callmedia.NewPage(callmedia.PageConfig{
+		Log: log.With().Str("part", "page").Logger(), OnEvent: func(e callmedia.PageEvent) { window.HandleMedia(e) },
+	})
+	if err != nil {
+		return err
+	}
+	screen, err := kiosk.New(kiosk.Config{
+		Listen: cfg.Kiosk.Listen, Log: log.With().Str("part", "kiosk").Logger(),
+		HandleMessage: func(m kiosk.Message) { window.HandlePage(m) },
+	})
+	if err != nil {
+		return err
+	}
+	window, err = bridge.New(bridge.Config{
+		Name: cfg.Window.Name, City: cfg.Window.City, Timezone: cfg.Window.Timezone, Languages: cfg.Window.Languages,
+		Countdown: cfg.Kiosk.Countdown, TestPattern: cfg.Kiosk.TestPattern,
+		Directory: directory, Screen: screen, Page: page, User: matrix.UserID,
+		Join: func(room id.RoomID, opts rtc.JoinOptions) (bridge.Call, error) { return calls.Join(room, opts) },
+		NewSession: func(service string, token bridge.TokenFunc, onEvent func(callmedia.SessionEvent)) (bridge.Session, error) {
+			return callmedia.NewSession(callmedia.SessionConfig{
+				Local: page, Service: service, Token: token, OnEvent: onEvent,
+				AllowLoopback: cfg.Media.AllowLoopback, ForceRelay: cfg.Media.ForceRelay,
+				MaxBitrate: cfg.Media.MaxVideoBitrateKbit * 1000, Log: log.With().Str("part", "callmedia").Logger(),
+			})
+		},
+		Log: log.With().Str("part", "bridge").Logger(),
+	})
+	if err != nil {
+		return err
+	}
+
+	// The page comes first, so that people see what is going on while the homeserver is awaited.
+	if err := screen.Start(ctx); err != nil {
+		return err
+	}
+	parts.add("page's server", screen.Close)
+	parts.add("page's media", page.Close)
+	log.Info().Str("page", "http://"+screen.Addr().String()).Msg("The window's page is served")
+	// The bridge runs first and ends first: it shows that the homeserver is awaited, and leaves its call while the bot can say so.
+	first := &closers{failed: parts.failed}
+	defer first.close(log)
+	first.run("bridge", window.Run)
+	if err := matrix.Start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // ended while the homeserver was awaited
+		}
+		return err
+	}
+	parts.run("bot", matrix.Run)
+	parts.run("network", directory.Run)
+	parts.run("calls", calls.Run)
+	return parts.wait(ctx)
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	"maunium.net/go/mautrix"
+
+	"multifactorymodel.org/ewindow/bot/network"
+)
+
+func networkCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "network",
+		Usage: "make a network of windows",
+		Subcommands: []*cli.Command{{
+			Name:  "create",
+			Usage: "make the network's Matrix Space with an admin's account",
+			Description: "The account that makes the Space is the network's admin: it then invites the windows' accounts into the Space, from Element\n" +
+				"or any other Matrix client. The password is asked from standard input when no file is given.",
+			Flags: []cli.Flag{
+				&cli.StringFlag{Name: "homeserver", Usage: "`URL` of the admin's homeserver, such as https://matrix.example.org", Required: true},
+				&cli.StringFlag{Name: "username", Usage: "the admin's account `NAME`", Required: true},
+				&cli.StringFlag{Name: "password-file", Usage: "read the password from `FILE`"},
+				&cli.StringFlag{Name: "name", Usage: "what the network is called", Required: true},
+			},
+			Action: func(c *cli.Context) error {
+				password, err := readPassword(c)
+				if err != nil {
+					return err
+				}
+				client, err := login(c.Context, c.String("homeserver"), c.String("username"), password)
+				if err != nil {
+					return err
+				}
+				// The session is for this command alone.
+				defer func() { _, _ = client.Logout(context.WithoutCancel(c.Context)) }()
+				space, err := network.Create(c.Context, client, network.CreateOptions{Name: c.String("name")})
+				if err != nil {
+					return fmt.Errorf("the network could not be made: %w", err)
+				}
+				_, err = fmt.Fprintf(c.App.Writer, "network: %s\nIts admin is %s. List this user ID in network.admins of each window's configuration,\n"+
+					"then invite each window's account into the Space %q from Element.\n", space, client.UserID, c.String("name"))
+				return err
+			},
+		}},
+	}
+}
+
+// readPassword takes the password from the named file, or a line of standard input.
+func readPassword(c *cli.Context) (string, error) {
+	var password string
+	if file := c.String("password-file"); file != "" {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return "", fmt.Errorf("the password can't be read: %w", err)
+		}
+		password = strings.TrimSpace(string(data))
+	} else {
+		fmt.Fprintf(c.App.ErrWriter, "Password of %s: ", c.String("username"))
+		if _, err := fmt.Fscanln(c.App.Reader, &password); err != nil {
+			return "", fmt.Errorf("the password can't be read: %w", err)
+		}
+	}
+	if password == "" {
+		return "", errors.New("the password is empty")
+	}
+	return password, nil
+}
+
+// login logs in by password, with a device of its own.
+func login(ctx context.Context, homeserver, username, password string) (*mautrix.Client, error) {
+	client, err := mautrix.NewClient(homeserver, "", "")
+	if err != nil {
+		return nil, fmt.Errorf("--homeserver: %q is not an address such as https://matrix.example.org", homeserver)
+	}
+	client.Client = http.DefaultClient
+	_, err = client.Login(ctx, &mautrix.ReqLogin{
+		Type:             mautrix.AuthTypePassword,
+		Identifier:       mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: username},
+		Password:         password,
+		StoreCredentials: true, InitialDeviceDisplayName: "ewindow network",
+	})
+	switch {
+	case errors.Is(err, mautrix.MForbidden):
+		return nil, fmt.Errorf("%s refused the password of %s", homeserver, username)
+	case err != nil:
+		return nil, fmt.Errorf("log in at %s: %w", homeserver, err)
+	}
+	return client, nil
+}
