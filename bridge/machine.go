@@ -28,6 +28,8 @@ const (
 	emptyGrace = 10 * time.Second
 	// lostLimit is how long "connection lost" is shown before the window goes back to waiting.
 	lostLimit = 2 * time.Minute
+	// expectTime is how long a window that has just opened is expected to call us.
+	expectTime = 5 * time.Second
 	// connectLimit is how long "opening" is shown while nothing can be seen.
 	connectLimit = 15 * time.Second
 )
@@ -62,9 +64,16 @@ type machine struct {
 
 	call     *visit
 	visits   uint64
+	openings map[id.RoomID]opening
 	pauses   map[id.RoomID]*pause
 	lostPeer id.RoomID // the window a visit was lost with, while "lost" is shown
 	lostAt   time.Time
+}
+
+// opening is whether a window is open, and when we saw it open; zero when it was open from the first.
+type opening struct {
+	open bool
+	at   time.Time
 }
 
 // pause is for a room that is not to be called for a while.
@@ -276,12 +285,43 @@ func (m *machine) target(now time.Time) (room, peer id.RoomID) {
 		return !m.free(w) || m.earlier(w) || m.paused(now, w.Room)
 	})
 	if len(candidates) == 0 {
-		return "", ""
+		return m.expected(now)
 	}
 	best := slices.MinFunc(candidates, func(a, b network.Window) int {
 		return cmp.Or(cmp.Compare(m.silence(a), m.silence(b)), a.Since.Compare(b.Since), cmp.Compare(a.Room, b.Room))
 	})
 	return best.Room, best.Room
+}
+
+// expected is our own call with a window that has just opened and will come into it: ours has waited longest of all, so that one is
+// entering our call now. To be there when it comes saves people the time of its way through two homeservers.
+func (m *machine) expected(now time.Time) (room, peer id.RoomID) {
+	for _, w := range m.windows {
+		if m.free(w) && !m.earlier(w) {
+			return "", "" // it may go there
+		}
+		if at := m.openings[w.Room].at; m.free(w) && !at.IsZero() && now.Sub(at) < expectTime {
+			peer = w.Room
+		}
+	}
+	if peer == "" || m.paused(now, m.own) {
+		return "", ""
+	}
+	return m.own, peer
+}
+
+// noteOpenings keeps when each window was seen to open.
+func (m *machine) noteOpenings(now time.Time) {
+	openings := make(map[id.RoomID]opening, len(m.windows))
+	for _, w := range m.windows {
+		before, known := m.openings[w.Room]
+		o := opening{open: w.Shutter == shutterOpen, at: before.at}
+		if known && o.open && !before.open {
+			o.at = now
+		}
+		openings[w.Room] = o
+	}
+	m.openings = openings
 }
 
 // silence is how often in a row a window did not answer.
@@ -344,14 +384,15 @@ func (m *machine) stayHost(now time.Time, c *visit) bool {
 	if !c.alone {
 		return true
 	}
-	if w, ok := m.window(c.peer); c.peer != "" && (!ok || w.Shutter != shutterOpen) {
-		return false // it said goodbye
+	if w, ok := m.window(c.peer); c.peer != "" && (!ok || w.Shutter != shutterOpen || !c.metOnce && !m.free(w)) {
+		return false // it said goodbye, or was expected and has gone elsewhere
 	}
 	return now.Sub(c.emptyAt) < emptyGrace
 }
 
 // decide brings the state up to now and says how the world should look.
 func (m *machine) decide(now time.Time) plan {
+	m.noteOpenings(now)
 	room, peer := m.target(now)
 	if room == "" {
 		m.call = nil

@@ -111,6 +111,57 @@ func TestShutAtTheStart(t *testing.T) {
 	}
 }
 
+// TestExpected: the window that has waited longest is in its call when another one opens, before that one is seen there.
+func TestExpected(t *testing.T) {
+	shut := windowOf(munich, network.Shut, epoch)
+	b := newBench(t, shut)
+	b.step(time.Minute)
+	b.want("", "", "alone")
+	opened := windowOf(munich, network.Open, b.now)
+	b.m.setDirectory(dresden, true, []network.Window{opened})
+	b.step(0)
+	b.want(dresden, munich, "opening")
+	if b.last.send || b.last.announce.Facing != "" {
+		t.Errorf("nobody is there, but something is sent, or others are kept away: %+v", b.last)
+	}
+	b.arrive(dresden, kioskIn(munich))
+	b.picture(kioskIn(munich), true)
+	b.step(testCountdown)
+	b.want(dresden, munich, "visit")
+
+	// One that goes elsewhere, or does not come, is not waited for, nor expected again.
+	for name, elsewhere := range map[string]bool{"elsewhere": true, "nowhere": false} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, shut)
+			b.step(time.Minute)
+			w := windowOf(munich, network.Open, b.now)
+			b.m.setDirectory(dresden, true, []network.Window{w})
+			b.step(time.Second)
+			b.want(dresden, munich, "opening")
+			if elsewhere {
+				w.Facing = bolzano
+				b.m.setDirectory(dresden, true, []network.Window{w})
+				b.step(0)
+			} else {
+				b.step(emptyGrace)
+			}
+			b.want("", "", "alone")
+			b.step(time.Minute)
+			b.want("", "", "alone")
+		})
+	}
+
+	// Another window has waited longer: that one is called.
+	b = newBench(t, shut, windowOf(bolzano, network.Shut, epoch))
+	b.step(time.Minute)
+	b.m.setDirectory(dresden, true, []network.Window{windowOf(munich, network.Open, b.now), windowOf(bolzano, network.Open, epoch.Add(-time.Hour))})
+	b.step(0)
+	b.want(bolzano, bolzano, "opening")
+	// A window that was open when we first saw it is not expected.
+	b = newBench(t, windowOf(munich, network.Open, epoch.Add(time.Second)))
+	b.want("", "", "alone")
+}
+
 // TestWhoCalls: the one who opened later calls, the longest open window first, and never one that is shut, turned away or not joined.
 func TestWhoCalls(t *testing.T) {
 	before, after := epoch.Add(-time.Hour), epoch.Add(time.Hour)

@@ -163,10 +163,10 @@ func (r *Room) readSignals() {
 			r.counters.unknownSignals.Add(1)
 			continue
 		case err != nil && (websocket.CloseStatus(err) != -1 || isNetwork(err)):
-			r.fail(ReasonSignal, fmt.Errorf("read from the SFU: %w", err))
+			r.endReading(ReasonSignal, err)
 			return
 		case err != nil:
-			r.fail(ReasonProtocol, fmt.Errorf("read from the SFU: %w", err))
+			r.endReading(ReasonProtocol, err)
 			return
 		}
 		select {
@@ -174,6 +174,12 @@ func (r *Room) readSignals() {
 		case <-r.failed:
 		}
 	}
+}
+
+// endReading ends the room since nothing can be read any more. The room's goroutine does it, which may still be at the last message: that one
+// can tell more of the end than the connection's does.
+func (r *Room) endReading(reason string, err error) {
+	r.post(func() { r.fail(reason, fmt.Errorf("read from the SFU: %w", err)) })
 }
 
 // writeSignals writes queued messages, and at our own Close those still queued and a goodbye.

@@ -219,23 +219,53 @@ func (d *demo) network(ctx context.Context) (*mautrix.Client, error) {
 	return admin, d.state.save()
 }
 
-// invite asks both windows into the network, which is all that an admin has to do.
+// admitLimit is how long a window may take to come into the network, and admitPoll how often it is looked for.
+const (
+	admitLimit = time.Minute
+	admitPoll  = 50 * time.Millisecond
+)
+
+// invite asks the windows into the network, which is all that an admin has to do: one after the other, as a person does. That is also
+// kinder to Dendrite, where a server that enters a room while something happens there can be left without its state for good.
 func (d *demo) invite(ctx context.Context, admin *mautrix.Client) error {
 	space := id.RoomID(d.state.Space)
-	return d.each(func(p *demoPlace) error {
-		var member event.MemberEventContent
-		err := admin.StateEvent(ctx, space, event.StateMember, p.userID(), &member)
-		if err == nil && (member.Membership == event.MembershipJoin || member.Membership == event.MembershipInvite) {
-			return nil
+	for _, p := range d.state.Windows {
+		user := id.UserID(p.userID())
+		state, err := admin.State(ctx, space)
+		if err != nil {
+			return fmt.Errorf("look into the network: %w", err)
 		}
-		if err != nil && !errors.Is(err, mautrix.MNotFound) {
-			return fmt.Errorf("look for %s in the network: %w", p.Name, err)
+		if member := state[event.StateMember][user.String()]; member == nil || member.Content.AsMember().Membership == event.MembershipLeave {
+			if _, err := admin.InviteUser(ctx, space, &mautrix.ReqInviteUser{UserID: user}); err != nil {
+				return fmt.Errorf("invite %s into the network: %w", p.Name, err)
+			}
 		}
-		if _, err := admin.InviteUser(ctx, space, &mautrix.ReqInviteUser{UserID: id.UserID(p.userID())}); err != nil {
-			return fmt.Errorf("invite %s into the network: %w", p.Name, err)
+		if err := awaitWindow(ctx, admin, space, user); err != nil {
+			return fmt.Errorf("%s does not come into the network (%w): its log is in %s", p.Name, err, p.folder)
 		}
-		return nil
-	})
+	}
+	return nil
+}
+
+// awaitWindow waits until a window hangs in the network.
+func awaitWindow(ctx context.Context, admin *mautrix.Client, space id.RoomID, user id.UserID) error {
+	ctx, cancel := context.WithTimeout(ctx, admitLimit)
+	defer cancel()
+	for {
+		state, err := admin.State(ctx, space)
+		if err == nil {
+			for _, child := range state[event.StateSpaceChild] {
+				if child.Sender == user && len(child.Content.AsSpaceChild().Via) > 0 {
+					return nil
+				}
+			}
+		}
+		select {
+		case <-time.After(admitPoll):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // list prints what there is.
