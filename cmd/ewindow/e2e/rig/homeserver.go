@@ -142,6 +142,8 @@ func StartHomeserverWith(t testing.TB, o Options) *Homeserver {
 	Run(t, front.Run)
 	Serve(t, tls.NewListener(public, &tls.Config{Certificates: []tls.Certificate{Certificate(t)}, NextProtos: []string{"http/1.1"}}), front)
 	Serve(t, client, front)
+	// First of all at the end: a front lets requests go on whose client is gone, and a /sync waits for half a minute.
+	t.Cleanup(func() { _ = hs.stop(syscall.SIGKILL) })
 	return hs
 }
 
