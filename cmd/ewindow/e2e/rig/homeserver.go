@@ -1,21 +1,18 @@
 package rig
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
@@ -26,13 +23,10 @@ import (
 	"multifactorymodel.org/ewindow/migrations"
 )
 
-// startLimit is how long a server may take to get ready, on a machine that is busy with other tests.
-const startLimit = time.Minute
-
-const startAttempts = 3
-
-// Homeserver is one Dendrite with the hub's front before it.
+// Homeserver is one Dendrite with the hub's front before it. While Dendrite is down the front keeps its ports and answers with status 502.
 type Homeserver struct {
+	process
+
 	// URL is where clients talk to, through the front: plain HTTP, without a slash at the end.
 	URL string
 	// ServerName is "localhost:PORT"; the front serves TLS there, for other homeservers.
@@ -47,11 +41,8 @@ type Homeserver struct {
 	HTTPClient *http.Client
 
 	dendrite *homeserver.Dendrite
-	program  string
-	output   string
 
-	mu        sync.Mutex // guards what follows
-	process   *child.Child
+	accounts  sync.Mutex // guards passwords
 	passwords map[id.UserID]string
 }
 
@@ -91,17 +82,13 @@ func StartHomeserverWith(t testing.TB, o Options) *Homeserver {
 		Secret:     rand.Text(),
 		CAFile:     CAFile(t),
 		HTTPClient: HTTPClient(t),
-		program:    program,
-		output:     filepath.Join(dir, "dendrite.log"),
 		passwords:  make(map[id.UserID]string),
 	}
-	t.Cleanup(func() {
-		_ = hs.stop(syscall.SIGKILL) // nobody looks at the data any more
-		if t.Failed() {
-			hs.logTail(t)
-		}
-	})
-	for attempt := 1; ; attempt++ { // another program may take the port before Dendrite does
+	hs.name, hs.output = "Dendrite at "+hs.ServerName, filepath.Join(dir, "dendrite.log")
+	hs.command = func() (*exec.Cmd, error) { return hs.dendrite.Command(program) }
+	hs.ready = func(ctx context.Context) error { return hs.dendrite.Ready(ctx) }
+	hs.endWith(t)
+	for attempt := 1; ; attempt++ {
 		port, err := child.FreePort()
 		if err != nil {
 			t.Fatal(err)
@@ -166,18 +153,18 @@ func (hs *Homeserver) register(t testing.TB, name string, admin bool) (id.UserID
 	if err != nil {
 		t.Fatal(err)
 	}
-	hs.mu.Lock()
+	hs.accounts.Lock()
 	hs.passwords[user] = password
-	hs.mu.Unlock()
+	hs.accounts.Unlock()
 	return user, password
 }
 
 // Client logs a user in who was made by Register, with a new device, and returns the client. It has no encryption and does not sync.
 func (hs *Homeserver) Client(t testing.TB, user id.UserID) *mautrix.Client {
 	t.Helper()
-	hs.mu.Lock()
+	hs.accounts.Lock()
 	password := hs.passwords[user]
-	hs.mu.Unlock()
+	hs.accounts.Unlock()
 	if password == "" {
 		t.Fatal("the user was not made by Register: ", user)
 	}
@@ -197,69 +184,6 @@ func (hs *Homeserver) Client(t testing.TB, user id.UserID) *mautrix.Client {
 		t.Fatal(err)
 	}
 	return client
-}
-
-// Kill ends Dendrite as a power cut would. The front keeps its ports and answers with status 502.
-func (hs *Homeserver) Kill(t testing.TB) {
-	t.Helper()
-	if err := hs.stop(syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Restart starts Dendrite again after Kill, or ends it in order and starts it again, and waits until it is ready.
-func (hs *Homeserver) Restart(t testing.TB) {
-	t.Helper()
-	if err := hs.stop(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := hs.start(t.Context()); err != nil {
-		hs.logTail(t)
-		t.Fatal(err)
-	}
-}
-
-func (hs *Homeserver) start(ctx context.Context) error {
-	process, err := child.New(child.Config{
-		Name: "dendrite", Command: func() (*exec.Cmd, error) { return hs.dendrite.Command(hs.program) }, Ready: hs.dendrite.Ready,
-		Output: hs.output, Log: zerolog.Nop(),
-	})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	if err := process.Start(ctx); err != nil {
-		return err
-	}
-	hs.mu.Lock()
-	hs.process = process
-	hs.mu.Unlock()
-	return nil
-}
-
-func (hs *Homeserver) stop(signal syscall.Signal) error {
-	hs.mu.Lock()
-	process := hs.process
-	hs.process = nil
-	hs.mu.Unlock()
-	if process == nil {
-		return nil
-	}
-	if pid := process.Pid(); pid != 0 {
-		_ = syscall.Kill(pid, signal)
-	}
-	return process.Close()
-}
-
-func (hs *Homeserver) logTail(t testing.TB) {
-	t.Helper()
-	text, err := os.ReadFile(hs.output)
-	if err != nil {
-		return
-	}
-	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
-	t.Logf("the last of what Dendrite at %s printed:\n%s", hs.ServerName, bytes.Join(lines[max(0, len(lines)-15):], []byte("\n")))
 }
 
 // Listen opens a free TCP port of 127.0.0.1.

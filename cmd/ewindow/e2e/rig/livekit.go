@@ -1,16 +1,12 @@
 package rig
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +20,8 @@ import (
 
 // LiveKit is one LiveKit server on 127.0.0.1, with its media there too.
 type LiveKit struct {
+	process
+
 	// URL is for signalling (ws://127.0.0.1:PORT), HTTPURL for the API.
 	URL, HTTPURL string
 	// Key and Secret sign tokens.
@@ -31,12 +29,7 @@ type LiveKit struct {
 	// UDPPort is that of media.
 	UDPPort int
 
-	server  *focus.LiveKit
-	program string
-	output  string
-
-	mu      sync.Mutex // guards process
-	process *child.Child
+	server *focus.LiveKit
 }
 
 // LiveKitOptions change what StartLiveKitWith starts.
@@ -57,17 +50,13 @@ func StartLiveKit(t testing.TB) *LiveKit {
 func StartLiveKitWith(t testing.TB, o LiveKitOptions) *LiveKit {
 	t.Helper()
 	dir := t.TempDir()
-	l := &LiveKit{
-		Key: "rig", Secret: rand.Text() + rand.Text(),
-		program: child.Need(t, child.LiveKit), output: filepath.Join(dir, "livekit.log"),
-	}
-	t.Cleanup(func() {
-		_ = l.stop(syscall.SIGKILL)
-		if t.Failed() {
-			l.logTail(t)
-		}
-	})
-	for attempt := 1; ; attempt++ { // another program may take a port before LiveKit does
+	program := child.Need(t, child.LiveKit)
+	l := &LiveKit{Key: "rig", Secret: rand.Text() + rand.Text()}
+	l.name, l.output = "LiveKit", filepath.Join(dir, "livekit.log")
+	l.command = func() (*exec.Cmd, error) { return l.server.Command(program) }
+	l.ready = func(ctx context.Context) error { return l.server.Ready(ctx) }
+	l.endWith(t)
+	for attempt := 1; ; attempt++ {
 		var ports [3]int
 		for i := range ports {
 			port, err := child.FreePort()
@@ -133,77 +122,4 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Set("Authorization", "Bearer "+string(b))
 	return http.DefaultTransport.RoundTrip(r)
-}
-
-// Kill ends the server as a power cut would; it stays down until Restart.
-func (l *LiveKit) Kill(t testing.TB) {
-	t.Helper()
-	if err := l.stop(syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Restart starts the server again on the same ports, after Kill or after ending it in order, and waits until it is ready.
-func (l *LiveKit) Restart(t testing.TB) {
-	t.Helper()
-	if err := l.stop(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.start(t.Context()); err != nil {
-		l.logTail(t)
-		t.Fatal(err)
-	}
-}
-
-// Pid is the server's process id.
-func (l *LiveKit) Pid() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.process == nil {
-		return 0
-	}
-	return l.process.Pid()
-}
-
-func (l *LiveKit) start(ctx context.Context) error {
-	process, err := child.New(child.Config{
-		Name: "livekit", Command: func() (*exec.Cmd, error) { return l.server.Command(l.program) }, Ready: l.server.Ready,
-		Output: l.output, Log: zerolog.Nop(),
-	})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	if err := process.Start(ctx); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	l.process = process
-	l.mu.Unlock()
-	return nil
-}
-
-func (l *LiveKit) stop(signal syscall.Signal) error {
-	l.mu.Lock()
-	process := l.process
-	l.process = nil
-	l.mu.Unlock()
-	if process == nil {
-		return nil
-	}
-	if pid := process.Pid(); pid != 0 {
-		_ = syscall.Kill(pid, signal)
-	}
-	return process.Close()
-}
-
-func (l *LiveKit) logTail(t testing.TB) {
-	t.Helper()
-	text, err := os.ReadFile(l.output)
-	if err != nil {
-		return
-	}
-	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
-	t.Logf("the last of what LiveKit at %s printed:\n%s", l.URL, bytes.Join(lines[max(0, len(lines)-15):], []byte("\n")))
 }
