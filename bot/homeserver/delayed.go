@@ -16,6 +16,8 @@ import (
 	"go.mau.fi/util/exhttp"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 // actionLimit is how long a request about a delayed event may take, the sending included.
@@ -33,7 +35,7 @@ func (f *Front) serveSchedule(w http.ResponseWriter, r *http.Request, t target, 
 		f.fail(w, r, err)
 		return
 	}
-	delay, err := parseDelay(query[delayParameter])
+	delay, err := parseDelay(query[unstable.Delay])
 	if err != nil {
 		f.fail(w, r, err)
 		return
@@ -46,7 +48,7 @@ func (f *Front) serveSchedule(w http.ResponseWriter, r *http.Request, t target, 
 		f.fail(w, r, err)
 		return
 	}
-	query.Del(delayParameter)
+	query.Del(unstable.Delay)
 	query.Del("access_token")
 	d := delayed{
 		user: who.user, device: who.device, token: who.token,
@@ -130,7 +132,7 @@ func parseDelay(values []string) (time.Duration, error) {
 		return 0, mautrix.MInvalidParam.WithMessage("The delay must be a positive number of milliseconds")
 	case err != nil, ms > maxDelay.Milliseconds():
 		return 0, mautrix.MUnknown.WithMessage("The delay is longer than this server allows").WithStatus(http.StatusBadRequest).
-			WithExtraField(delayedErrCode, delayTooLong).WithExtraField(delayedMaxDelay, maxDelay.Milliseconds())
+			WithExtraField(unstable.DelayedErrcode, unstable.CodeDelayTooLong).WithExtraField(unstable.DelayedMaxDelay, maxDelay.Milliseconds())
 	}
 	return time.Duration(ms) * time.Millisecond, nil
 }

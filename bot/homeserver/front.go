@@ -20,6 +20,8 @@ import (
 	"go.mau.fi/util/exhttp"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 // Sizes, in bytes.
@@ -97,7 +99,7 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 		if u, err := url.Parse(service); err != nil || u.Host == "" {
 			return nil, fmt.Errorf("homeserver front: %q is no URL of an authorisation service", service)
 		}
-		f.transport = append(f.transport, transport{"livekit", service})
+		f.transport = append(f.transport, transport{unstable.TransportLiveKit, service})
 	}
 	port := public.Port()
 	if port == "" {
@@ -105,8 +107,8 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 	}
 	f.wellKnown = map[string]any{
 		"/.well-known/matrix/client": map[string]any{
-			"m.homeserver":                map[string]string{"base_url": public.String()},
-			"org.matrix.msc4143.rtc_foci": f.transport,
+			"m.homeserver":   map[string]string{"base_url": public.String()},
+			unstable.RTCFoci: f.transport,
 		},
 		"/.well-known/matrix/server": map[string]string{"m.server": net.JoinHostPort(public.Hostname(), port)},
 	}
@@ -157,7 +159,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	target, query := path.target(), r.URL.Query()
-	if r.Method == http.MethodPut && query.Has(delayParameter) && target.kind != targetSend {
+	if r.Method == http.MethodPut && query.Has(unstable.Delay) && target.kind != targetSend {
 		target.kind = targetForeign // a homeserver that ignores the delay would send at once
 	}
 	switch target.kind {
@@ -174,7 +176,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			f.serveDelayed(w, r, target)
 		}})
 	case targetSend:
-		if query.Has(delayParameter) && r.Method == http.MethodPut {
+		if query.Has(unstable.Delay) && r.Method == http.MethodPut {
 			f.serveSchedule(w, r, target, query)
 			return
 		}
@@ -284,8 +286,8 @@ func addFeatures(versions map[string]json.RawMessage) (map[string]json.RawMessag
 			features = make(map[string]json.RawMessage)
 		}
 	}
-	features["org.matrix.msc4140"] = json.RawMessage("true")
-	features["org.matrix.msc4143"] = json.RawMessage("true")
+	features[unstable.Delayed] = json.RawMessage("true")
+	features[unstable.RTC] = json.RawMessage("true")
 	text, err := json.Marshal(features)
 	if err != nil {
 		return nil, errors.New("the homeserver's versions are no valid JSON")

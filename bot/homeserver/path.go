@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 // targetKind is what the front does with a request.
@@ -19,15 +21,6 @@ const (
 	targetSend                          // PUT /rooms/{room}/send or state: delayed if the query says so (MSC4140)
 	targetDelayedList                   // GET …/delayed_events
 	targetDelayed                       // POST …/delayed_events/{id}[/{action}]
-)
-
-// The unstable names of MSC4140.
-const (
-	delayParameter    = "org.matrix.msc4140.delay"
-	delayedErrCode    = "org.matrix.msc4140.errcode"
-	delayedMaxDelay   = "org.matrix.msc4140.max_delay"
-	delayedMaxReached = "M_MAX_DELAYED_EVENTS_EXCEEDED"
-	delayTooLong      = "M_MAX_DELAY_EXCEEDED"
 )
 
 // maxIdentifier is how long room ids, event types, state keys and transaction ids may be, in bytes.
@@ -86,9 +79,9 @@ func (p path) target() target {
 	switch {
 	case len(rest) == 1 && rest[0] == "versions":
 		return target{kind: targetVersions}
-	case rest.is("unstable", "org.matrix.msc4143", "rtc", "transports"), rest.is("v1", "rtc", "transports"):
+	case rest.is(unstable.TransportsPath()...), rest.is("v1", "rtc", "transports"):
 		return target{kind: targetTransports}
-	case len(rest) >= 3 && path(rest[:3]).is("unstable", "org.matrix.msc4140", "delayed_events"):
+	case len(rest) >= 3 && path(rest[:3]).is(unstable.DelayedPath()...):
 		return delayedTarget(rest[3:])
 	case len(rest) >= 5 && versionPattern.MatchString(rest[0]) && rest[1] == "rooms":
 		return roomTarget(rest[2:])

@@ -13,6 +13,8 @@ import (
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 const (
@@ -41,7 +43,7 @@ var (
 	errNotRunning = mautrix.MUnknown.WithMessage("Delayed events are not served at the moment").WithStatus(http.StatusServiceUnavailable)
 	errLimited    = mautrix.MLimitExceeded.WithMessage("Too many requests").WithExtraField("retry_after_ms", 1000)
 	errTooMany    = mautrix.MUnknown.WithMessage("Too many delayed events are scheduled").WithStatus(http.StatusBadRequest).
-			WithExtraField(delayedErrCode, delayedMaxReached)
+			WithExtraField(unstable.DelayedErrcode, unstable.CodeTooManyDelayed)
 )
 
 // delayed is an event that is to be sent.

@@ -11,6 +11,8 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 // CreateOptions describe a new network.
@@ -111,7 +113,7 @@ func (n *Network) windowPower(listBot bool, admins []id.UserID) *event.PowerLeve
 	power := &event.PowerLevelsEventContent{
 		Users: make(map[id.UserID]int),
 		Events: map[string]int{
-			legacyCallMember: 0, callMember: 0, callSlot: 50, callNotification: 0, callDecline: 0,
+			unstable.CallMember: 0, unstable.CallMemberStable: 0, unstable.RTCSlot: 50, unstable.CallNotification: 0, unstable.CallDecline: 0,
 			StateWindow.Type: ownWindowPower,
 		},
 		Notifications:   &event.NotificationPowerLevels{RoomPtr: ptr.Ptr(0)},

@@ -17,12 +17,3 @@ var (
 
 // again is a field in our membership and m.space.child that only serves to make a new event of the same meaning.
 const again = prefix + "again"
-
-// Events of MatrixRTC that everybody in a window's room may send (protocol sheet 1.8).
-const (
-	legacyCallMember = "org.matrix.msc3401.call.member"
-	callMember       = "m.call.member"
-	callSlot         = "org.matrix.msc4143.rtc.slot"
-	callNotification = "org.matrix.msc4075.rtc.notification"
-	callDecline      = "org.matrix.msc4310.rtc.decline"
-)

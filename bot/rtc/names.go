@@ -2,18 +2,20 @@ package rtc
 
 import (
 	"maunium.net/go/mautrix/event"
+
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 // Event types.
 var (
 	// typeMember is the membership that is sent: a state event, one for each device.
-	typeMember = event.Type{Type: "org.matrix.msc3401.call.member", Class: event.StateEventType}
+	typeMember = event.Type{Type: unstable.CallMember, Class: event.StateEventType}
 	// typeSticky is the membership of Matrix 2.0 mode, a sticky timeline event (MSC4354); only read.
-	typeSticky = event.Type{Type: "org.matrix.msc4143.rtc.member", Class: event.MessageEventType}
+	typeSticky = event.Type{Type: unstable.RTCMember, Class: event.MessageEventType}
 	// typeSlot opens and closes a slot for sticky memberships. Its state key is slotID.
-	typeSlot = event.Type{Type: "org.matrix.msc4143.rtc.slot", Class: event.StateEventType}
+	typeSlot = event.Type{Type: unstable.RTCSlot, Class: event.StateEventType}
 	// typeKeys carries a media key to one device, Olm-encrypted.
-	typeKeys = event.Type{Type: "io.element.call.encryption_keys", Class: event.ToDeviceEventType}
+	typeKeys = event.Type{Type: unstable.EncryptionKeys, Class: event.ToDeviceEventType}
 )
 
 // Values and members of contents.
@@ -22,40 +24,40 @@ const (
 	roomCall        = "ROOM" // the room's own call, written "" in state events
 	slotID          = application + "#" + roomCall
 	scopeRoom       = "m.room"
-	focusLiveKit    = "livekit"
+	focusLiveKit    = unstable.TransportLiveKit
 	selectMulti     = "multi_sfu"
 	selectOldest    = "oldest_membership"
 	slotOpen        = "open"
-	keyIntent       = "m.call.intent"
-	keyStickyKey    = "msc4354_sticky_key"
-	keyStickyStable = "sticky_key"
-	keyServiceURL   = "livekit_service_url"
+	keyIntent       = unstable.CallIntent
+	keyStickyKey    = unstable.StickyKey
+	keyStickyStable = unstable.StickyKeyStable
+	keyServiceURL   = unstable.ServiceURL
 )
 
 // The homeserver's features, paths and parameters.
 const (
-	featureDelayed = "org.matrix.msc4140"           // in unstable_features of /versions
-	paramDelay     = "org.matrix.msc4140.delay"     // ms, on PUT state
-	errcodeDelayed = "org.matrix.msc4140.errcode"   // the reason beside M_UNKNOWN
-	maxDelay       = "org.matrix.msc4140.max_delay" // ms
-	codeTooLong    = "M_MAX_DELAY_EXCEEDED"
+	featureDelayed = unstable.Delayed         // in unstable_features of /versions
+	paramDelay     = unstable.Delay           // ms, on PUT state
+	errcodeDelayed = unstable.DelayedErrcode  // the reason beside M_UNKNOWN
+	maxDelay       = unstable.DelayedMaxDelay // ms
+	codeTooLong    = unstable.CodeDelayTooLong
 
 	wellKnownPath = "/.well-known/matrix/client"
-	wellKnownFoci = "org.matrix.msc4143.rtc_foci"
+	wellKnownFoci = unstable.RTCFoci
 	keyTransports = "rtc_transports"
 
-	actionRestart = "restart"
-	actionSend    = "send"
+	actionRestart = unstable.DelayRestart
+	actionSend    = unstable.DelaySend
 )
 
 // pathDelayed and pathTransports are below /_matrix/client.
 var (
-	pathDelayed    = []any{"unstable", "org.matrix.msc4140", "delayed_events"}
-	pathTransports = []any{"unstable", "org.matrix.msc4143", "rtc", "transports"}
+	pathDelayed    = []any{"unstable", unstable.Delayed, "delayed_events"}
+	pathTransports = []any{"unstable", unstable.RTC, "rtc", "transports"}
 )
 
 // The authorisation service's paths (MSC4195), below livekit_service_url.
 const (
-	pathToken       = "/sfu/get"   // identity user:device
-	pathTokenHashed = "/get_token" // hashed identity
+	pathToken       = unstable.TokenPath       // identity user:device
+	pathTokenHashed = unstable.HashedTokenPath // hashed identity
 )

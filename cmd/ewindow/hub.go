@@ -42,7 +42,7 @@ func hubCommand() *cli.Command {
 		Name:        "hub",
 		Usage:       "run the network's small server: TURN relay, MatrixRTC focus, homeserver, each if switched on",
 		Flags:       []cli.Flag{configFlag()},
-		Subcommands: []*cli.Command{hubAccountCommand()},
+		Subcommands: []*cli.Command{hubAccountCommand(), hubSnippetCommand()},
 		Action: func(c *cli.Context) error {
 			cfg, log, err := load(c, config.Hub)
 			if err != nil {
@@ -254,12 +254,9 @@ func startHomeserver(ctx context.Context, cfg *config.Config, parts *closers, lo
 	}
 	parts.add("database", db.Close)
 	var transports []string
-	switch {
-	case h.Focus.LiveKitServiceURL != "":
-		transports = []string{h.Focus.LiveKitServiceURL}
-	case h.Focus.Enabled:
-		transports = []string{strings.TrimSuffix(h.PublicURL, "/") + ticketPath}
-	default:
+	if h.Focus.Enabled || h.Focus.LiveKitServiceURL != "" {
+		transports = []string{serviceURL(h)}
+	} else {
 		log.Warn().Msg("This homeserver announces no focus, so no calls can be made: switch hub.focus on, or set hub.focus.livekit_service_url")
 	}
 	front, err := homeserver.NewFront(homeserver.FrontConfig{
