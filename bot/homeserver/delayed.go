@@ -145,7 +145,7 @@ func parseAction(text []byte) (string, error) {
 	if err := json.Unmarshal(text, &body); err != nil {
 		return "", mautrix.MNotJSON.WithMessage("The body is no valid JSON object")
 	}
-	if !slices.Contains([]string{actionRestart, actionSend, actionCancel}, body.Action) {
+	if !slices.Contains([]string{unstable.DelayRestart, unstable.DelaySend, unstable.DelayCancel}, body.Action) {
 		return "", mautrix.MInvalidParam.WithMessage("The action must be restart, send or cancel")
 	}
 	return body.Action, nil

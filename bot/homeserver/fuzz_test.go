@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 func FuzzPath(f *testing.F) {
@@ -103,7 +105,7 @@ func FuzzAction(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		action, err := parseAction(text)
-		if known := slices.Contains([]string{actionRestart, actionSend, actionCancel}, action); known != (err == nil) || err != nil && action != "" {
+		if known := slices.Contains([]string{unstable.DelayRestart, unstable.DelaySend, unstable.DelayCancel}, action); known != (err == nil) || err != nil && action != "" {
 			t.Fatal(action, err)
 		}
 	})

@@ -110,7 +110,7 @@ func delayedTarget(rest path) target {
 		return target{}
 	case len(rest) == 1:
 		return target{kind: targetDelayed, delayID: rest[0]}
-	case rest[1] == "restart" || rest[1] == "send" || rest[1] == "cancel":
+	case rest[1] == unstable.DelayRestart || rest[1] == unstable.DelaySend || rest[1] == unstable.DelayCancel:
 		return target{kind: targetDelayed, delayID: rest[0], action: rest[1]}
 	}
 	return target{}

@@ -30,9 +30,6 @@ const (
 	storeLimit      = 10 * time.Second
 	actionsRate     = 10.0 // requests for each user, a second
 	actionsBurst    = 200.0
-	actionRestart   = "restart"
-	actionSend      = "send"
-	actionCancel    = "cancel"
 	noAnswerMessage = "The event was not sent yet because the homeserver can't be reached; it stays scheduled"
 )
 
@@ -338,12 +335,12 @@ func (s *scheduler) perform(delayID string, w waiter, now time.Time) {
 		w.reply <- errLimited
 	case e.index < 0:
 		e.waiting = append(e.waiting, w)
-	case w.action == actionSend:
+	case w.action == unstable.DelaySend:
 		e.waiting = append(e.waiting, w)
 		s.start(e)
-	case w.action == actionRestart:
+	case w.action == unstable.DelayRestart:
 		w.reply <- s.restart(e, now)
-	case w.action == actionCancel:
+	case w.action == unstable.DelayCancel:
 		if s.erase(e) != nil {
 			w.reply <- errStore
 			return
@@ -417,7 +414,7 @@ func (s *scheduler) finish(r result, now time.Time) {
 		s.log.Debug().Err(r.err).Stringer("user_id", e.user).Stringer("room_id", e.room).Dur("again_in_ms", pause).
 			Msg("A delayed event could not be sent")
 		for _, w := range waiting {
-			if w.action == actionSend {
+			if w.action == unstable.DelaySend {
 				w.reply <- mautrix.MUnknown.WithMessage(noAnswerMessage).WithStatus(http.StatusBadGateway)
 			} else {
 				s.perform(e.id, w, now)
@@ -429,9 +426,9 @@ func (s *scheduler) finish(r result, now time.Time) {
 	s.forget(e)
 	for _, w := range waiting {
 		switch {
-		case w.action == actionSend && r.err == nil:
+		case w.action == unstable.DelaySend && r.err == nil:
 			w.reply <- nil
-		case w.action == actionSend && no.ErrCode != "":
+		case w.action == unstable.DelaySend && no.ErrCode != "":
 			w.reply <- no.RespError
 		default:
 			w.reply <- errNoEvent

@@ -16,6 +16,8 @@ import (
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 // memory is a storage for tests of the clock, which must not leave their bubble.
@@ -188,20 +190,20 @@ func TestScheduleOrderAndActions(t *testing.T) {
 			t.Error("a repeated transaction is scheduled twice")
 		}
 		pass(11 * time.Second)
-		b.wantAct(t, restarted, actionRestart, nil)
-		b.wantAct(t, cancelled, actionCancel, nil)
-		b.wantAct(t, cancelled, actionCancel, errNoEvent)
+		b.wantAct(t, restarted, unstable.DelayRestart, nil)
+		b.wantAct(t, cancelled, unstable.DelayCancel, nil)
+		b.wantAct(t, cancelled, unstable.DelayCancel, errNoEvent)
 		pass(11 * time.Second)
 		b.up.want(t, "early 10")
-		b.wantAct(t, late, actionSend, nil)
-		b.wantAct(t, late, actionSend, errNoEvent)
+		b.wantAct(t, late, unstable.DelaySend, nil)
+		b.wantAct(t, late, unstable.DelaySend, errNoEvent)
 		pass(time.Hour)
 		b.up.want(t, "early 10", "late 22", "restarted 23")
 		if b.store.size() != 0 {
 			t.Error("rows are left")
 		}
 		b.stop()
-		b.wantAct(t, late, actionSend, errNotRunning)
+		b.wantAct(t, late, unstable.DelaySend, errNotRunning)
 	})
 }
 
@@ -232,8 +234,8 @@ func TestScheduleRetries(t *testing.T) {
 		if len(b.up.sent) != 2 {
 			t.Fatal("sent ", b.up.sent)
 		}
-		b.wantAct(t, delayID, actionSend, mautrix.MUnknown.WithMessage(noAnswerMessage)) // now, whatever was asked of us
-		b.wantAct(t, delayID, actionRestart, nil)                                        // what was not sent can be restarted
+		b.wantAct(t, delayID, unstable.DelaySend, mautrix.MUnknown.WithMessage(noAnswerMessage)) // now, whatever was asked of us
+		b.wantAct(t, delayID, unstable.DelayRestart, nil)                                        // what was not sent can be restarted
 		pass(time.Second)
 		b.up.want(t, "a 1", b.up.sent[1], "a 30", "a 31")
 		b.stop()
@@ -265,7 +267,7 @@ func TestScheduleRefused(t *testing.T) {
 		no := refused{mautrix.MForbidden.WithStatus(http.StatusForbidden)}
 		b := newBench(t, &upstream{next: func(int) error { return no }})
 		delayID := b.plan(t, "a", time.Second)
-		b.wantAct(t, delayID, actionSend, mautrix.MForbidden)
+		b.wantAct(t, delayID, unstable.DelaySend, mautrix.MForbidden)
 		pass(time.Hour)
 		b.up.want(t, "a 0")
 		if b.store.size() != 0 || !strings.Contains(b.log.String(), "refused a delayed event") || strings.Contains(b.log.String(), delayID) {
@@ -287,16 +289,16 @@ func TestScheduleWhileSending(t *testing.T) {
 		delayID := b.plan(t, "a", time.Second)
 		pass(2 * time.Second)
 		var all sync.WaitGroup
-		all.Go(func() { b.wantAct(t, delayID, actionRestart, nil) }) // the first attempt fails: there is something to restart
+		all.Go(func() { b.wantAct(t, delayID, unstable.DelayRestart, nil) }) // the first attempt fails: there is something to restart
 		all.Wait()
 		b.up.want(t, "a 6")
 		pass(2 * time.Second)
 		for range 3 {
-			all.Go(func() { b.wantAct(t, delayID, actionSend, nil) })
+			all.Go(func() { b.wantAct(t, delayID, unstable.DelaySend, nil) })
 		}
 		synctest.Wait()
-		all.Go(func() { b.wantAct(t, delayID, actionRestart, errNoEvent) })
-		all.Go(func() { b.wantAct(t, delayID, actionCancel, errNoEvent) })
+		all.Go(func() { b.wantAct(t, delayID, unstable.DelayRestart, errNoEvent) })
+		all.Go(func() { b.wantAct(t, delayID, unstable.DelayCancel, errNoEvent) })
 		all.Wait()
 		pass(time.Hour)
 		if len(b.up.sent) != 2 {
@@ -327,7 +329,7 @@ func TestScheduleBounds(t *testing.T) {
 		}
 		allowed := 0
 		for range 2 * int(actionsBurst) { // its first event, which made the account, was free
-			if b.act(t.Context(), otherID, actionRestart) == nil {
+			if b.act(t.Context(), otherID, unstable.DelayRestart) == nil {
 				allowed++
 			}
 		}
@@ -335,7 +337,7 @@ func TestScheduleBounds(t *testing.T) {
 			t.Error(allowed, " restarts at once")
 		}
 		pass(time.Second)
-		b.wantAct(t, otherID, actionRestart, nil)
+		b.wantAct(t, otherID, unstable.DelayRestart, nil)
 		b.stop()
 	})
 }
@@ -366,10 +368,10 @@ func TestScheduleStorageFails(t *testing.T) {
 		if _, err := b.schedule(t.Context(), anEvent("b", time.Second)); !errors.Is(err, errStore) {
 			t.Error(err)
 		}
-		b.wantAct(t, delayID, actionRestart, errStore)
-		b.wantAct(t, delayID, actionCancel, errStore)
+		b.wantAct(t, delayID, unstable.DelayRestart, errStore)
+		b.wantAct(t, delayID, unstable.DelayCancel, errStore)
 		b.store.setFail(nil)
-		b.wantAct(t, delayID, actionCancel, nil)
+		b.wantAct(t, delayID, unstable.DelayCancel, nil)
 		b.stop()
 		b = &bench{store: newMemory()}
 		b.store.setFail(errors.New("disk broken"))

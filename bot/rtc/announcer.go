@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 const (
@@ -149,8 +150,8 @@ func (a *announcer) content(now time.Time) memberContent {
 	return memberContent{
 		Application: application, Scope: scopeRoom, Device: a.self.ID, ID: plainIdentity(a.self.User, a.self.ID),
 		Expires: expires.Milliseconds(), Created: a.created, Intent: a.intent,
-		Active:    focusActive{focusLiveKit, selectMulti},
-		Preferred: []liveKitLocation{{focusLiveKit, a.service, a.room}},
+		Active:    focusActive{unstable.TransportLiveKit, selectMulti},
+		Preferred: []liveKitLocation{{unstable.TransportLiveKit, a.service, a.room}},
 	}
 }
 

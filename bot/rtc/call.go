@@ -13,6 +13,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 const (
@@ -123,14 +124,14 @@ func (c *Call) Token(ctx context.Context, service string) (url, jwt string, err 
 		return "", "", err
 	}
 	self := c.m.self
-	url, jwt, err = c.m.web.Token(ctx, service, pathToken, tokenRequest{c.room, token, self.ID})
+	url, jwt, err = c.m.web.Token(ctx, service, unstable.TokenPath, tokenRequest{c.room, token, self.ID})
 	if r := reply(err); r == nil || r.Status != http.StatusNotFound || c.m.ownService(c) == service {
 		return url, jwt, err
 	}
 	if token, err = c.m.hs.OpenID(ctx); err != nil {
 		return "", "", err
 	}
-	return c.m.web.Token(ctx, service, pathTokenHashed, hashedRequest{
+	return c.m.web.Token(ctx, service, unstable.HashedTokenPath, hashedRequest{
 		c.room, slotID, token, hashedMember{plainIdentity(self.User, self.ID), self.User, self.ID},
 	})
 }
@@ -231,7 +232,7 @@ func (c *Call) perform(ctx context.Context, a *announcer, s step) (o outcome) {
 			c.log.Info().Stringer("event_id", o.event).Bool("delayed_leave", a.delayID != "").Msg("Call membership sent")
 		}
 	case stepRestart:
-		o.err = hs.UpdateDelayed(ctx, a.delayID, actionRestart)
+		o.err = hs.UpdateDelayed(ctx, a.delayID, unstable.DelayRestart)
 	case stepCheck:
 		var content []byte
 		content, o.err = hs.State(ctx, c.room, key)
@@ -252,7 +253,7 @@ func (c *Call) unpublish(ctx context.Context, a *announcer) error {
 	defer cancel()
 	if a.delayID != "" {
 		firing, stop := context.WithTimeout(ctx, fireLimit)
-		err := c.m.hs.UpdateDelayed(firing, a.delayID, actionSend)
+		err := c.m.hs.UpdateDelayed(firing, a.delayID, unstable.DelaySend)
 		stop()
 		if err == nil || !a.attempted {
 			return nil

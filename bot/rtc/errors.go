@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 var (
@@ -112,5 +114,5 @@ func hopeless(err error) bool {
 // tooLong: the delay of a delayed event is longer than the server likes (newer Synapse says M_FORBIDDEN).
 func tooLong(err error) bool {
 	r := reply(err)
-	return r != nil && (r.MaxDelay > 0 || r.Code == codeTooLong || forbidden(err))
+	return r != nil && (r.MaxDelay > 0 || r.Code == unstable.CodeDelayTooLong || forbidden(err))
 }

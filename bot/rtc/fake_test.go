@@ -17,6 +17,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 var (
@@ -203,7 +204,7 @@ func (f *fakeServer) UpdateDelayed(ctx context.Context, delayID, action string) 
 	if err := f.ask(ctx, action, ""); err != nil {
 		return err
 	}
-	if action == actionSend {
+	if action == unstable.DelaySend {
 		if !f.fire(hall, delayID) {
 			return errNotFound
 		}

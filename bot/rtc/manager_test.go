@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 func TestJoinAndLeave(t *testing.T) {
@@ -106,7 +107,7 @@ func TestShortDelay(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		b.fault("schedule", &ReplyError{Status: 400, Code: codeTooLong, MaxDelay: 5 * time.Second})
+		b.fault("schedule", &ReplyError{Status: 400, Code: unstable.CodeDelayTooLong, MaxDelay: 5 * time.Second})
 		b.join()
 		b.wait(15 * time.Millisecond)
 		b.fault("schedule", nil)

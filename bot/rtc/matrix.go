@@ -16,6 +16,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 // Bot is what the package needs of a [bot.Bot]. Handlers are registered before the bot starts and called from one goroutine.
@@ -94,7 +95,7 @@ func (h *matrix) Delayed(ctx context.Context) (bool, error) {
 func parseVersions(data []byte) (delayed bool) {
 	o, _ := parseObject(data)
 	features, _ := o.object("unstable_features")
-	return string(features[featureDelayed]) == "true"
+	return string(features[unstable.Delayed]) == "true"
 }
 
 func (h *matrix) Transport(ctx context.Context) (string, error) {
@@ -119,7 +120,7 @@ func (h *matrix) SendState(ctx context.Context, room id.RoomID, key string, cont
 
 func (h *matrix) Schedule(ctx context.Context, room id.RoomID, key string, delay time.Duration) (string, error) {
 	url := h.bot.Client().BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", room, "state", typeMember.Type, key},
-		map[string]string{paramDelay: strconv.FormatInt(delay.Milliseconds(), 10)})
+		map[string]string{unstable.Delay: strconv.FormatInt(delay.Milliseconds(), 10)})
 	data, err := h.request(ctx, http.MethodPut, url, struct{}{})
 	if err != nil {
 		return "", fmt.Errorf("schedule delayed leave: %w", err)

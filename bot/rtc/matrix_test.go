@@ -12,6 +12,8 @@ import (
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 // oddServer answers as homeservers do that we have no program of.
@@ -58,7 +60,7 @@ func TestDelayedEventForms(t *testing.T) {
 		_, _ = io.WriteString(w, `{}`)
 	}
 	for range 2 {
-		if err := hs.UpdateDelayed(t.Context(), "syd_1/x", actionRestart); err != nil {
+		if err := hs.UpdateDelayed(t.Context(), "syd_1/x", unstable.DelayRestart); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -67,11 +69,11 @@ func TestDelayedEventForms(t *testing.T) {
 		t.Errorf("asked\n%s", strings.Join(s.asked, "\n"))
 	}
 	s.answer = func(w http.ResponseWriter, _ *http.Request) { answerError(w, 404, `{"errcode":"M_NOT_FOUND"}`) }
-	if err := hs.UpdateDelayed(t.Context(), "syd_1", actionSend); !notFound(err) || unsupported(err) {
+	if err := hs.UpdateDelayed(t.Context(), "syd_1", unstable.DelaySend); !notFound(err) || unsupported(err) {
 		t.Errorf("got %v", err)
 	}
 	s.answer = func(w http.ResponseWriter, _ *http.Request) { answerError(w, 404, `<html>404</html>`) }
-	if err := hs.UpdateDelayed(t.Context(), "syd_1", actionSend); notFound(err) || !unsupported(err) {
+	if err := hs.UpdateDelayed(t.Context(), "syd_1", unstable.DelaySend); notFound(err) || !unsupported(err) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -108,12 +110,12 @@ func TestErrorsKeepSecrets(t *testing.T) {
 	s.answer = func(w http.ResponseWriter, _ *http.Request) {
 		answerError(w, 400, `{"errcode":"M_UNKNOWN","error":"the token opaque123 is wrong"}`)
 	}
-	errs := []error{hs.UpdateDelayed(t.Context(), "secret_id", actionSend)}
+	errs := []error{hs.UpdateDelayed(t.Context(), "secret_id", unstable.DelaySend)}
 	_, err := hs.OpenID(t.Context())
 	errs = append(errs, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	errs = append(errs, hs.UpdateDelayed(ctx, "secret_id", actionSend))
+	errs = append(errs, hs.UpdateDelayed(ctx, "secret_id", unstable.DelaySend))
 	for _, err := range errs {
 		if err == nil || strings.Contains(err.Error(), "secret_id") || strings.Contains(err.Error(), "opaque123") {
 			t.Errorf("got %v", err)

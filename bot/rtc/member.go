@@ -13,6 +13,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 // Member is one device in a call.
@@ -166,7 +167,7 @@ func created(o object, ts int64) (time.Time, bool) {
 }
 
 func intent(o object) string {
-	switch text, _ := o.text(keyIntent, maxName); text {
+	switch text, _ := o.text(unstable.CallIntent, maxName); text {
 	case "audio", "video":
 		return text
 	}
@@ -198,7 +199,7 @@ func firstTransport(o object, key string) (service string, ok bool) {
 // left says whether a content is that of a device that has gone.
 func left(o object) bool {
 	for key := range o {
-		if key != "slot_id" && key != keyStickyKey && key != keyStickyStable {
+		if key != "slot_id" && key != unstable.StickyKey && key != unstable.StickyKeyStable {
 			return false
 		}
 	}
@@ -212,8 +213,8 @@ func parseSticky(sender id.UserID, ts int64, content []byte) (m *membership, key
 	if !ok {
 		return nil, "", errMembership
 	}
-	if key, ok = o.text(keyStickyKey, maxName); !ok {
-		if key, ok = o.text(keyStickyStable, maxName); !ok {
+	if key, ok = o.text(unstable.StickyKey, maxName); !ok {
+		if key, ok = o.text(unstable.StickyKeyStable, maxName); !ok {
 			return nil, "", errMembership
 		}
 	}

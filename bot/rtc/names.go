@@ -20,44 +20,29 @@ var (
 
 // Values and members of contents.
 const (
-	application     = "m.call"
-	roomCall        = "ROOM" // the room's own call, written "" in state events
-	slotID          = application + "#" + roomCall
-	scopeRoom       = "m.room"
-	focusLiveKit    = unstable.TransportLiveKit
-	selectMulti     = "multi_sfu"
-	selectOldest    = "oldest_membership"
-	slotOpen        = "open"
-	keyIntent       = unstable.CallIntent
-	keyStickyKey    = unstable.StickyKey
-	keyStickyStable = unstable.StickyKeyStable
-	keyServiceURL   = unstable.ServiceURL
-)
-
-// The homeserver's features, paths and parameters.
-const (
-	featureDelayed = unstable.Delayed         // in unstable_features of /versions
-	paramDelay     = unstable.Delay           // ms, on PUT state
-	errcodeDelayed = unstable.DelayedErrcode  // the reason beside M_UNKNOWN
-	maxDelay       = unstable.DelayedMaxDelay // ms
-	codeTooLong    = unstable.CodeDelayTooLong
+	application  = "m.call"
+	roomCall     = "ROOM" // the room's own call, written "" in state events
+	slotID       = application + "#" + roomCall
+	scopeRoom    = "m.room"
+	selectMulti  = "multi_sfu"
+	selectOldest = "oldest_membership"
+	slotOpen     = "open"
 
 	wellKnownPath = "/.well-known/matrix/client"
-	wellKnownFoci = unstable.RTCFoci
 	keyTransports = "rtc_transports"
-
-	actionRestart = unstable.DelayRestart
-	actionSend    = unstable.DelaySend
 )
 
 // pathDelayed and pathTransports are below /_matrix/client.
 var (
-	pathDelayed    = []any{"unstable", unstable.Delayed, "delayed_events"}
-	pathTransports = []any{"unstable", unstable.RTC, "rtc", "transports"}
+	pathDelayed    = parts(unstable.DelayedPath())
+	pathTransports = parts(unstable.TransportsPath())
 )
 
-// The authorisation service's paths (MSC4195), below livekit_service_url.
-const (
-	pathToken       = unstable.TokenPath       // identity user:device
-	pathTokenHashed = unstable.HashedTokenPath // hashed identity
-)
+// parts makes of a path what mautrix builds addresses of.
+func parts(path []string) []any {
+	list := make([]any, len(path))
+	for i, part := range path {
+		list[i] = part
+	}
+	return list
+}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 const (
@@ -86,17 +88,17 @@ func liveKit(raw json.RawMessage) (service string, ok bool) {
 	if !ok {
 		return "", false
 	}
-	if kind, _ := o.text("type", maxName); kind != focusLiveKit {
+	if kind, _ := o.text("type", maxName); kind != unstable.TransportLiveKit {
 		return "", false
 	}
-	service, _ = o.text(keyServiceURL, maxURL)
+	service, _ = o.text(unstable.ServiceURL, maxURL)
 	return normalise(service)
 }
 
 // parseTransports reads the homeserver's answer, and parseWellKnown the file. Without a usable entry they return "".
 func parseTransports(data []byte) string { return transports(data, keyTransports) }
 
-func parseWellKnown(data []byte) string { return transports(data, wellKnownFoci) }
+func parseWellKnown(data []byte) string { return transports(data, unstable.RTCFoci) }
 
 func transports(data []byte, key string) string {
 	o, ok := parseObject(data)
@@ -260,10 +262,10 @@ func (e *ReplyError) members(o object) {
 	if ms, ok := o.integer("retry_after_ms", maxInteger); ok && e.RetryAfter == 0 {
 		e.wait(time.Duration(min(ms, maxRetryAfter.Milliseconds())) * time.Millisecond)
 	}
-	if delayed, _ := o.text(errcodeDelayed, maxName); delayed == codeTooLong {
-		e.Code = codeTooLong
+	if delayed, _ := o.text(unstable.DelayedErrcode, maxName); delayed == unstable.CodeDelayTooLong {
+		e.Code = unstable.CodeDelayTooLong
 	}
-	if ms, ok := o.integer(maxDelay, maxInteger); ok {
+	if ms, ok := o.integer(unstable.DelayedMaxDelay, maxInteger); ok {
 		e.MaxDelay = time.Duration(min(ms, int64(24*time.Hour/time.Millisecond))) * time.Millisecond
 	}
 }

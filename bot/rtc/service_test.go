@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 func TestNormalise(t *testing.T) {
@@ -174,7 +175,7 @@ func TestToken(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			service := newIssuer(t)
-			service.answers["/jwt"+pathToken], service.answers["/jwt"+pathTokenHashed] = c.legacy, c.hashed
+			service.answers["/jwt"+unstable.TokenPath], service.answers["/jwt"+unstable.HashedTokenPath] = c.legacy, c.hashed
 			call := newTokenCall(t)
 			if c.own {
 				call.m.owners[call] = service.URL + "/jwt"
@@ -207,7 +208,7 @@ func TestToken(t *testing.T) {
 	t.Run("ends with its context", func(t *testing.T) {
 		service := newIssuer(t)
 		ctx, cancel := context.WithCancel(t.Context())
-		service.answers["/jwt"+pathToken] = func(http.ResponseWriter) { cancel() }
+		service.answers["/jwt"+unstable.TokenPath] = func(http.ResponseWriter) { cancel() }
 		if _, _, err := newTokenCall(t).Token(ctx, service.URL+"/jwt"); err == nil {
 			t.Error("no error")
 		}

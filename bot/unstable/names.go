@@ -1,6 +1,7 @@
 // Package unstable holds every name of Matrix that no released specification has yet: event types, members of contents, features, paths
 // and error codes. When a proposal lands, or its name moves, this file changes and no other. A name stands here as Element's clients and
-// homeservers write it today, which need not be what the proposal's newest text says.
+// homeservers write it today, which need not be what the proposal's newest text says. The tags of Go's structs can't refer to a constant, so
+// that some names stand there, too.
 package unstable
 
 // MSC3401, native group calls, of which the membership has stayed.
@@ -69,8 +70,6 @@ const (
 	// StickyKey is, in a content, what tells a sender's sticky events of one type apart; StickyKeyStable is its later name.
 	StickyKey       = "msc4354_sticky_key"
 	StickyKeyStable = "sticky_key"
-	// StickyMarker is, outside the content, the object whose duration_ms says how long an event is sticky.
-	StickyMarker = "msc4354_sticky"
 )
 
 // MSC4075 and MSC4310, ringing and declining.
@@ -79,7 +78,4 @@ const (
 	CallNotification = "org.matrix.msc4075.rtc.notification"
 	// CallDecline refuses one notification.
 	CallDecline = "org.matrix.msc4310.rtc.decline"
-	// NotifyRing and NotifyQuietly are the values of notification_type.
-	NotifyRing    = "ring"
-	NotifyQuietly = "notification"
 )

@@ -346,7 +346,7 @@ func turnForLiveKit(h *config.HubConfig) (list []focus.Turn) {
 	return list
 }
 
-// turnForHomeserver tells Dendrite of our relay.
+// turnForHomeserver is what a homeserver is told of our relay, nothing where there is none.
 func turnForHomeserver(h *config.HubConfig) (uris []string, secret string) {
 	if !h.TurnServer.Enabled {
 		return nil, ""

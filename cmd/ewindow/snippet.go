@@ -85,7 +85,7 @@ server {
         proxy_buffering off;
     }
 }
-{{- if .Elsewhere}}
+{{- if not .Whole}}
 
 # On the server whose name stands in your users' ids, so that clients find the focus:
 #
@@ -108,7 +108,7 @@ server {
 		flush_interval -1
 	}
 }
-{{- if .Elsewhere}}
+{{- if not .Whole}}
 
 # On the site whose name stands in your users' ids, so that clients find the focus:
 #
@@ -124,17 +124,16 @@ const federationPort = "8448"
 
 // snippetData is what a snippet is filled with.
 type snippetData struct {
-	Service   string   // livekit_service_url
-	Host      string   // of hub.public_url
-	Ports     []string // that one's, and the one where other homeservers look for ours
-	Sites     string   // for Caddy: the host, once for each port
-	Local     string   // hub.local_listen
-	Path      string   // what of the host is the hub's
-	Turn      []string // TURN URIs (RFC 7065)
-	Whole     bool     // the hub has the whole host, not only its focus
-	Elsewhere bool     // the homeserver is not the hub's
-	LiveKit   string
-	Foci      string
+	Service string   // livekit_service_url
+	Host    string   // of hub.public_url
+	Ports   []string // that one's, and the one where other homeservers look for ours
+	Sites   string   // for Caddy: the host, once for each port
+	Local   string   // hub.local_listen
+	Path    string   // what of the host is the hub's
+	Turn    []string // TURN URIs (RFC 7065)
+	Whole   bool     // the homeserver is the hub's, too, and with it the whole host
+	LiveKit string
+	Foci    string
 }
 
 func hubSnippetCommand() *cli.Command {
@@ -161,7 +160,7 @@ func hubSnippetCommand() *cli.Command {
 func writeSnippet(w io.Writer, name, text string, h *config.HubConfig) error {
 	data := snippetData{
 		Service: serviceURL(h), Local: h.LocalListen, Path: "/", LiveKit: unstable.TransportLiveKit, Foci: unstable.RTCFoci,
-		Whole: h.Homeserver.Enabled, Elsewhere: !h.Homeserver.Enabled,
+		Whole: h.Homeserver.Enabled,
 	}
 	if data.Service == "" {
 		return errors.New("hub.public_url is empty: give the hub the address at which others reach it, such as https://hub.example.org")
@@ -192,9 +191,7 @@ func writeSnippet(w io.Writer, name, text string, h *config.HubConfig) error {
 		}
 		data.Sites = strings.Join(sites, ", ")
 	}
-	if h.TurnServer.Enabled {
-		data.Turn = turnURIs(&h.TurnServer)
-	}
+	data.Turn, _ = turnForHomeserver(h)
 	filled, err := template.New(name).Option("missingkey=error").Parse(text)
 	if err != nil {
 		return err
@@ -211,19 +208,4 @@ func serviceURL(h *config.HubConfig) string {
 		return ""
 	}
 	return strings.TrimSuffix(h.PublicURL, "/") + ticketPath
-}
-
-// turnURIs names the relay's listeners as clients reach them.
-func turnURIs(t *config.TurnServerConfig) []string {
-	var uris []string
-	for _, listen := range t.Listen {
-		transport, addr, _ := strings.Cut(listen, "://")
-		port := addr[strings.LastIndex(addr, ":")+1:]
-		scheme := "turn"
-		if transport == "tls" {
-			scheme, transport = "turns", "tcp"
-		}
-		uris = append(uris, fmt.Sprintf("%s:%s:%s?transport=%s", scheme, t.PublicIP, port, transport))
-	}
-	return uris
 }
