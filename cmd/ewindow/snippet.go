@@ -74,7 +74,7 @@ server {
         proxy_pass http://{{.Local}};
         # nginx must not change the path: no slash after the address.
         proxy_http_version 1.1;
-        proxy_set_header Host $host;
+        proxy_set_header Host $http_host;
         proxy_set_header X-Forwarded-For $remote_addr;
         proxy_set_header X-Forwarded-Proto $scheme;
         # The calls' signalling is a WebSocket that stays open as long as a call; /sync waits for half a minute.

@@ -47,7 +47,7 @@ func TestSnippets(t *testing.T) {
 			"livekit_service_url: https://hub.example.org:8448/livekit/jwt", "turn:192.0.2.7:3478?transport=udp",
 			"turns:192.0.2.7:5349?transport=tcp", "max_event_delay_duration:",
 		}, nil},
-		{"nginx", wholeHub, []string{"server_name hub.example.org;", "listen 8448 ssl;", "location / {", "proxy_pass http://127.0.0.1:8008;"}, []string{"well-known"}},
+		{"nginx", wholeHub, []string{"server_name hub.example.org;", "listen 8448 ssl;", "location / {", "proxy_pass http://127.0.0.1:8008;", "proxy_set_header Host $http_host;"}, []string{"well-known"}},
 		{"nginx", focusOnly, []string{"location /livekit/ {", "/.well-known/matrix/client", "https://focus.example.org/livekit/jwt"}, []string{"8448", "listen 80"}},
 		{"nginx", strings.Replace(wholeHub, ":8448", "", 1), []string{"listen 443 ssl;", "listen 8448 ssl;"}, nil},
 		{"caddy", strings.Replace(wholeHub, ":8448", "", 1), []string{"hub.example.org, hub.example.org:8448 {"}, nil},
