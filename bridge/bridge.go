@@ -26,6 +26,7 @@ type Directory interface {
 // Call is one call this window is in: [rtc.Call] implements it.
 type Call interface {
 	Leave(ctx context.Context) error
+	SendKeyAgain()
 	Token(ctx context.Context, service string) (url, jwt string, err error)
 }
 

@@ -176,6 +176,8 @@ func (c *fakeCall) Leave(ctx context.Context) error {
 	return nil
 }
 
+func (c *fakeCall) SendKeyAgain() { c.w.note("key again") }
+
 func (c *fakeCall) Token(context.Context, string) (string, string, error) {
 	return "", "", errors.New("not used")
 }
@@ -336,7 +338,7 @@ func TestVisit(t *testing.T) {
 		w.expect("key frame")
 		// Their picture goes: ours stops. It comes back: so does ours.
 		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOff, Identity: kioskIn(munich).Identity, Slot: 2})
-		w.expect("sending false")
+		w.expect("sending false", "key again")
 		if s := w.screen(); s.Screen != "lost" || s.Seen {
 			t.Fatalf("screen %+v", s)
 		}

@@ -35,6 +35,7 @@ type connection struct {
 	remotes []callmedia.Remote
 	sending bool
 	camera  bool
+	blind   int
 }
 
 // tell passes something on to the session, now or when there is one.
@@ -71,6 +72,11 @@ func (c *connection) steer(p plan) {
 	if p.send && !c.sending {
 		c.sending = true
 		c.session.SetSending(true)
+	}
+	if p.blind != c.blind {
+		c.blind = p.blind
+		// They stop when they do not see us, as we do: that we don't see them may be for want of our key.
+		c.call.SendKeyAgain()
 	}
 }
 

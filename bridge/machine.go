@@ -93,6 +93,7 @@ type plan struct {
 	members []rtc.Member
 	send    bool // frames may leave
 	camera  bool // the page's camera is on; false tells the SFU "muted"
+	blind   int  // grows each time that the others, who may lack our key, were not seen for a while
 
 	screen   screen
 	announce network.State
@@ -403,7 +404,7 @@ func (m *machine) decide(now time.Time) plan {
 	var p plan
 	if c := m.call; c != nil {
 		m.follow(now, c)
-		p.visit, p.room, p.peer, p.members = c.id, c.room, c.peer, c.members
+		p.visit, p.room, p.peer, p.members, p.blind = c.id, c.room, c.peer, c.members, c.blind
 	}
 	m.followLoss(now)
 	p.screen = m.show(now)

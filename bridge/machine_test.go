@@ -285,6 +285,9 @@ func TestReciprocity(t *testing.T) {
 	if sent < 5*time.Second || sent > 20*time.Second {
 		t.Errorf("sent for %v of a minute without seeing anything", sent)
 	}
+	if n := b.last.blind; n < 3 || n > 7 {
+		t.Errorf("gave the key again %d times in a minute without seeing anything", n)
+	}
 	// And one whose camera is muted nothing more.
 	b.m.call.remoteUp(b.now, other.Identity, 0, true, true)
 	b.step(trialLength)

@@ -40,6 +40,7 @@ type visit struct {
 	upOnce     bool // somebody's picture was announced
 	trialUntil time.Time
 	nextTrial  time.Time
+	blind      int // how often somebody was not seen, or not any more
 }
 
 // remote is what the media side knows of one other participant.
@@ -75,6 +76,7 @@ func (m *machine) follow(now time.Time, c *visit) {
 		c.seenOnce, c.seeing = true, true
 	case c.seeing: // media has waited for five seconds already
 		c.seeing = false
+		c.blind++
 		c.trialUntil, c.nextTrial = time.Time{}, now.Add(trialEvery)
 	case c.waiting() && !now.Before(c.counted):
 		c.try(now)
@@ -150,6 +152,7 @@ func (c *visit) try(now time.Time) {
 	if now.Before(c.nextTrial) {
 		return
 	}
+	c.blind++
 	c.trialUntil = now.Add(trialLength)
 	c.nextTrial = now.Add(trialEvery)
 }

@@ -104,6 +104,16 @@ func (c *Call) Leave(ctx context.Context) error {
 	}
 }
 
+// SendKeyAgain sends the present own key to everybody in the call once more. A homeserver that dies may have taken a key and lost it, and
+// nobody can say that one is missing (protocol sheet, 4.4), so that whoever is not seen by others should do this now and then.
+func (c *Call) SendKeyAgain() {
+	c.m.queue.put(func() {
+		if !c.over {
+			c.rollout.again()
+		}
+	})
+}
+
 // begin begins leaving.
 func (c *Call) begin() {
 	c.once.Do(func() {

@@ -13,6 +13,7 @@
 //	a member comes ► it gets the present key or a new one           KeySent; UseKey one second after a new key was sent
 //	its key comes  ► it is installed for its LiveKit identity       Key
 //	a member goes  ► all others get a new key                       KeySent, UseKey
+//	SendKeyAgain ► all get the present key once more                KeySent
 //	Call.Leave   ──► the delayed leave is fired, else the membership is emptied; the keys are forgotten
 //
 // What can't be repaired by trying again is reported once, as Failed. Everything else is tried for ever with back-off.
@@ -23,5 +24,5 @@
 // under no lock, and must not block.
 //
 // The form that is sent is Element Call's compatibility mode: a state event, multi_sfu, /sfu/get. Sticky memberships (Matrix 2.0) are
-// read as well. Every unstable name is in names.go.
+// read as well. The unstable names are in bot/unstable.
 package rtc

@@ -448,7 +448,7 @@ func TestKeysRetried(t *testing.T) {
 		b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, "_carol", string(state("C", selectMulti, ownService))))
 		b.set(func(f *fakeServer) { f.untrusted[bot.Device{User: carol, ID: "C"}] = true })
 		b.fault("keys", errNoNetwork)
-		b.join()
+		call := b.join()
 		b.wait(2 * time.Second)
 		b.fault("keys", nil)
 		b.wait(2 * time.Second)
@@ -459,6 +459,19 @@ func TestKeysRetried(t *testing.T) {
 		b.expect("events", b.told(), "")
 		if sent := b.sent(); len(sent) != 1 || sent[0].to != bobDevice {
 			t.Fatalf("sent to %d devices", len(sent))
+		}
+		// What was sent may be lost all the same.
+		call.SendKeyAgain()
+		b.wait(time.Second)
+		b.expect("events", b.told(), "sent 0")
+		if sent := b.sent(); len(sent) != 2 || sent[1].to != bobDevice || sent[1].key.Keys != sent[0].key.Keys {
+			t.Fatalf("sent %+v", sent)
+		}
+		b.leaveNow(call)
+		call.SendKeyAgain()
+		b.wait(time.Second)
+		if sent := b.sent(); len(sent) != 2 {
+			t.Fatal("a key is sent after leaving")
 		}
 	})
 }

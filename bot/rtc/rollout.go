@@ -103,6 +103,15 @@ func (r *rollout) renew(now time.Time) {
 	}
 }
 
+// again gives the present key to everybody once more.
+func (r *rollout) again() {
+	for _, t := range r.targets {
+		if t.have == r.current.serial {
+			t.have, t.retryAt = 0, time.Time{}
+		}
+	}
+}
+
 // due returns the devices that the present key has to be sent to now, and notes that it is on its way to them.
 func (r *rollout) due(now time.Time) (targets []*target) {
 	for _, t := range r.targets {

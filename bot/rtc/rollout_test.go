@@ -129,6 +129,31 @@ func TestRolloutLeft(t *testing.T) {
 }
 
 // TestRolloutAlone: whoever comes to us while we are alone has no older key, and need not wait for the new one.
+// TestRolloutAgain gives the same key once more, also to who missed it, and never one that was replaced.
+func TestRolloutAgain(t *testing.T) {
+	r := newRoll(t)
+	r.setMembers(r.now, here("ann", "bob"))
+	r.send("ann", "bob")
+	r.expect()
+	r.again()
+	r.send("ann", "bob")
+	r.uses(-1)
+	r.expect()
+	r.again()
+	targets := r.expect("ann", "bob")
+	r.again() // on its way: once is enough
+	for _, target := range targets {
+		r.sent(r.now, target, nil)
+	}
+	r.expect()
+	r.setMembers(r.now, here("ann"))
+	r.send("ann") // a new one, for bob has left
+	r.again()
+	if targets := r.expect("ann"); targets[0].sending != r.current.serial {
+		t.Errorf("key %d is sent, the present one is %d", targets[0].sending, r.current.serial)
+	}
+}
+
 func TestRolloutAlone(t *testing.T) {
 	r := newRoll(t)
 	r.wait(time.Hour)
