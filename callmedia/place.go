@@ -106,7 +106,6 @@ func (s *Session) attach(have **receiver, want *receiver, p *peer) {
 	}
 	if old := *have; old != nil {
 		old.target.Store(nil)
-		old.pictured.Store(false)
 		if old.kind == Video {
 			s.pictureWanted[p.slot].CompareAndSwap(old, nil)
 		}
@@ -158,10 +157,10 @@ func (s *Session) cameraOf(p *peer) (up, muted bool) {
 	return up, up && muted
 }
 
-// pictureSeen is called when a receiver has shown its first picture.
-func (s *Session) pictureSeen(r *receiver) {
+// pictureSeen is called when a receiver has shown its first picture as t.
+func (s *Session) pictureSeen(r *receiver, t *target) {
 	p := s.peers[r.identity]
-	if p == nil || p.video != r || p.picture {
+	if p == nil || p.video != r || r.target.Load() != t || p.picture {
 		return
 	}
 	p.picture = true
@@ -175,7 +174,7 @@ func (s *Session) checkPictures(now time.Time) {
 			continue
 		}
 		p.picture = false
-		p.video.pictured.Store(false)
+		p.video.target.Load().pictured.Store(false)
 		s.cfg.OnEvent(SessionEvent{Kind: PictureOff, Identity: p.identity, Slot: p.slot})
 		p.video.askKeyFrame()
 	}

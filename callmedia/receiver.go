@@ -25,19 +25,21 @@ type receiver struct {
 	clock    func() (ntp time.Time, timestamp uint32, ok bool)
 	keys     asker
 
-	target   atomic.Pointer[target]
-	keyless  atomic.Int64 // since when the key has been missing, Unix nanoseconds: a key frame would not help; 0 for not
-	seenAt   atomic.Int64 // last picture handed on, Unix nanoseconds
-	pictured atomic.Bool  // the owner knows that there is a picture
+	target  atomic.Pointer[target]
+	keyless atomic.Int64 // since when the key has been missing, Unix nanoseconds: a key frame would not help; 0 for not
+	seenAt  atomic.Int64 // last picture handed on, Unix nanoseconds
 
 	buffer []byte // belongs to the pump's goroutine, as does the decryptor
 	last   frames.Counters
 }
 
-// target is where a receiver's frames go.
+// target is where a receiver's frames go, until it is shown elsewhere or not at all.
 type target struct {
 	slot      int
 	decryptor *e2ee.Decryptor
+	// pictured: the owner knows, or will soon, that there is a picture. It belongs to this showing and not to the receiver, since a
+	// frame may be on its way to the page while the receiver is taken off it and put back.
+	pictured atomic.Bool
 }
 
 // askKeyFrame asks the sender for a key frame.
@@ -93,8 +95,8 @@ func (r *receiver) frame(f frames.Frame) bool {
 	c.bytesReceived.Add(uint64(len(f.Data)))
 	if r.kind == Video {
 		r.seenAt.Store(time.Now().UnixNano())
-		if !r.pictured.Swap(true) {
-			r.session.post(func() { r.session.pictureSeen(r) })
+		if !t.pictured.Swap(true) {
+			r.session.post(func() { r.session.pictureSeen(r, t) })
 		}
 	}
 	return true
