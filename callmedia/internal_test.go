@@ -107,7 +107,9 @@ func TestPlayable(t *testing.T) {
 		{livekit.TrackSource_CAMERA, gcm, "audio/opus", false},
 		{livekit.TrackSource_MICROPHONE, gcm, "audio/red", false},
 		{livekit.TrackSource_MICROPHONE, gcm, "video/VP8", false},
-		{livekit.TrackSource_SCREEN_SHARE, gcm, "video/VP8", false},
+		{livekit.TrackSource_SCREEN_SHARE, gcm, "video/VP8", true},
+		{livekit.TrackSource_SCREEN_SHARE, none, "video/VP8", false},
+		{livekit.TrackSource_SCREEN_SHARE_AUDIO, gcm, "audio/opus", false},
 		{livekit.TrackSource_UNKNOWN, gcm, "video/VP8", false},
 	} {
 		if got := playable(c.source, c.encryption, c.mimeType); got != c.want {
@@ -241,81 +243,6 @@ func TestReceiver(t *testing.T) {
 	}
 	if got := s.Stats(); got.NoKey != 1 || got.Injected != 1 || got.Undecryptable != 1 || got.Unwanted != 1 {
 		t.Errorf("counted %+v", got)
-	}
-}
-
-// hooked is a Local that does something while it is handed a frame.
-type hooked struct {
-	Local
-	handed func()
-}
-
-func (h *hooked) WriteFrame(slot int, kind Kind, source Source, timestamp uint32, data []byte) {
-	h.Local.WriteFrame(slot, kind, source, timestamp, data)
-	h.handed()
-}
-
-// TestShownAgain takes a participant off the page and puts it back while one of its frames is on its way to the page, as it happens when a
-// membership ends and begins anew: its picture is announced as gone and, with the next frame, as back.
-func TestShownAgain(t *testing.T) {
-	s, local := idle(t)
-	work := func() { // the session was not started, so that this is the owner
-		for len(s.queue) > 0 {
-			(<-s.queue)()
-		}
-	}
-	var pictures []EventKind
-	s.cfg.OnEvent = func(e SessionEvent) {
-		if e.Kind == PictureOn || e.Kind == PictureOff {
-			pictures = append(pictures, e.Kind)
-		}
-	}
-	key := []byte("fedcba9876543210")
-	encryptor, err := e2ee.NewEncryptor(e2ee.VP8)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := encryptor.SetKey(0, key); err != nil {
-		t.Fatal(err)
-	}
-	sealed, err := encryptor.Encrypt(nil, local.camera[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &receiver{session: s, identity: "x", trackSID: "TR", kind: Video, playable: true}
-	r.keys.ask = func() {}
-	s.links["s"] = &link{
-		session: s, service: "s", own: true, drop: func() {},
-		receivers: map[string]*receiver{"TR": r}, cameras: map[string]camera{"TR": {identity: "x"}},
-	}
-	here := []Remote{{Identity: "x", Service: "s"}}
-	s.SetKey("x", 0, key)
-	s.SetRemotes(here)
-	work()
-	meanwhile := func() {}
-	s.cfg.Local = &hooked{local, func() { meanwhile() }}
-	show := func() {
-		t.Helper()
-		if !r.frame(frames.Frame{Data: sealed, Key: true}) {
-			t.Fatal("a frame can't be used")
-		}
-		work()
-	}
-	show()
-	for _, away := range []func(){
-		func() { s.SetRemotes(nil) }, // put back after the frame
-		func() { s.SetRemotes(nil); s.SetRemotes(here) },
-	} {
-		pictures = nil
-		meanwhile = func() { away(); work() }
-		show()
-		meanwhile = func() {}
-		s.SetRemotes(here)
-		work()
-		show()
-		if len(pictures) != 2 || pictures[0] != PictureOff || pictures[1] != PictureOn {
-			t.Errorf("the pictures' events are %v, want one PictureOff and one PictureOn", pictures)
-		}
 	}
 }
 

@@ -217,7 +217,7 @@ func (l *link) subscribed(room *sfu.Room, e sfu.TrackSubscribed) {
 	kind := Audio
 	switch e.Source {
 	case livekit.TrackSource_MICROPHONE:
-	case livekit.TrackSource_CAMERA:
+	case livekit.TrackSource_CAMERA, livekit.TrackSource_SCREEN_SHARE:
 		kind = Video
 	default:
 		// Other sources are read as well, for the line's sake, but shown nowhere.
@@ -229,10 +229,12 @@ func (l *link) subscribed(room *sfu.Room, e sfu.TrackSubscribed) {
 	}
 	l.published(e.TrackSID, e.Identity, e.Source, e.Encryption, e.Muted)
 	r := &receiver{
-		session: s, identity: e.Identity, trackSID: e.TrackSID, kind: kind, source: s.newSource(),
+		session: s, identity: e.Identity, trackSID: e.TrackSID, kind: kind, from: e.Source, source: s.newSource(),
 		playable: playable(e.Source, e.Encryption, e.Remote.Codec().MimeType),
 		trailer:  room.SIFTrailer(),
 		clock:    func() (time.Time, uint32, bool) { return room.SenderClock(e.TrackSID) },
+		resize:   func(want size) { room.SetTrackSize(e.TrackSID, want.width, want.height) },
+		size:     sizeMain, idleSince: time.Now(),
 	}
 	r.keys.ask = func() {
 		s.stats.keyFramesAsked.Add(1)
@@ -251,12 +253,23 @@ func (l *link) subscribed(room *sfu.Room, e sfu.TrackSubscribed) {
 	s.place()
 }
 
-// playable tells whether a track may be shown: a camera or microphone, encrypted, in the codec that the page is sent.
+// find returns the track that shows or plays what a participant sends from a source, nil for none. Other identities of the same SFU, and
+// what is not encrypted, never get further. Of two tracks of one source the later one counts.
+func (l *link) find(identity string, source livekit.TrackSource) (found *receiver) {
+	for _, r := range l.receivers {
+		if r.identity == identity && r.playable && r.from == source && (found == nil || r.source > found.source) {
+			found = r
+		}
+	}
+	return found
+}
+
+// playable tells whether a track may be shown: a camera, microphone or screen, encrypted, in the codec that the page is sent.
 func playable(source livekit.TrackSource, encryption livekit.Encryption_Type, mimeType string) bool {
 	kind := Audio
 	switch source {
 	case livekit.TrackSource_MICROPHONE:
-	case livekit.TrackSource_CAMERA:
+	case livekit.TrackSource_CAMERA, livekit.TrackSource_SCREEN_SHARE:
 		kind = Video
 	default:
 		return false

@@ -2,19 +2,39 @@ package callmedia
 
 import (
 	"time"
+
+	"github.com/livekit/protocol/livekit"
 )
+
+// Sizes in pixels that the SFU is asked for.
+var (
+	sizeScreen = size{1920, 1080}
+	sizeMain   = size{1280, 720}
+	sizeStrip  = size{320, 180}
+)
+
+// size is how large a picture is shown; zero for not at all.
+type size struct{ width, height int }
+
+// idleLimit is how long the SFU goes on sending a track that is not shown. Who has just come publishes before it is known who that is.
+const idleLimit = 5 * time.Second
 
 // place decides, after any change, which participant is shown in which slot by which tracks, and which SFUs are needed. The owner
 // calls it.
 func (s *Session) place() {
 	slots := s.cfg.Local.Slots()
+	sharer := s.sharer(slots)
+	people := slots
+	if sharer != nil {
+		people-- // the screen has a slot of its own
+	}
 	wanted := make(map[string]Remote, len(s.remotes))
 	services := map[string]bool{s.cfg.Service: true}
 	for _, r := range s.remotes {
 		if r.Identity == "" || r.Service == "" {
 			continue
 		}
-		if _, twice := wanted[r.Identity]; !twice && len(wanted) < slots {
+		if _, twice := wanted[r.Identity]; !twice && len(wanted) < people {
 			wanted[r.Identity] = r
 			services[r.Service] = true
 		}
@@ -34,6 +54,9 @@ func (s *Session) place() {
 		if _, ok := wanted[identity]; !ok {
 			s.unshow(p)
 		}
+		if p != sharer {
+			s.unshowScreen(p)
+		}
 	}
 	for _, r := range s.remotes {
 		if wanted[r.Identity] != r {
@@ -52,6 +75,29 @@ func (s *Session) place() {
 		}
 		s.show(p)
 	}
+	if sharer != nil {
+		if sharer.screenSlot < 0 {
+			sharer.screenSlot = s.freeSlot(slots)
+		}
+		if sharer.screenSlot >= 0 {
+			s.attach(&sharer.screen, s.track(sharer, livekit.TrackSource_SCREEN_SHARE), sharer, sharer.screenSlot)
+		}
+	}
+	s.resize(time.Now())
+}
+
+// sharer is the first of those to be shown who shares a screen, nil for nobody. There is one at most.
+func (s *Session) sharer(slots int) *peer {
+	for i, r := range s.remotes {
+		p := s.peers[r.Identity]
+		if i >= slots-1 || p == nil || p.service != r.Service && p.service != "" {
+			continue
+		}
+		if l := s.links[r.Service]; l != nil && l.find(r.Identity, livekit.TrackSource_SCREEN_SHARE) != nil {
+			return p
+		}
+	}
+	return nil
 }
 
 // freeSlot returns the lowest slot that nobody has, or -1.
@@ -59,7 +105,7 @@ func (s *Session) freeSlot(slots int) int {
 	for slot := range slots {
 		taken := false
 		for _, p := range s.peers {
-			taken = taken || p.slot == slot
+			taken = taken || p.slot == slot || p.screenSlot == slot
 		}
 		if !taken {
 			return slot
@@ -70,54 +116,97 @@ func (s *Session) freeSlot(slots int) int {
 
 // unshow takes a participant off the page.
 func (s *Session) unshow(p *peer) {
-	s.attach(&p.audio, nil, p)
-	s.attach(&p.video, nil, p)
+	s.unshowScreen(p)
+	s.attach(&p.audio, nil, p, p.slot)
+	s.attach(&p.video, nil, p, p.slot)
 	p.service = ""
 	s.announce(p)
 	p.slot = -1
 }
 
+// unshowScreen takes a participant's screen off the page.
+func (s *Session) unshowScreen(p *peer) {
+	s.attach(&p.screen, nil, p, p.screenSlot)
+	if p.sharing {
+		p.sharing = false
+		s.cfg.OnEvent(SessionEvent{Kind: ScreenOff, Identity: p.identity, Slot: p.screenSlot})
+	}
+	p.screenSlot = -1
+}
+
 // show connects a participant's tracks, as they are now, to its slot.
 func (s *Session) show(p *peer) {
-	var audio, video *receiver
-	if l := s.links[p.service]; l != nil && p.slot >= 0 {
-		for _, r := range l.receivers {
-			// Other identities of the same SFU, and what is not encrypted, never get here. Of two tracks of a kind the later one counts.
-			if r.identity != p.identity || !r.playable {
-				continue
-			}
-			if r.kind == Audio && (audio == nil || r.source > audio.source) {
-				audio = r
-			}
-			if r.kind == Video && (video == nil || r.source > video.source) {
-				video = r
-			}
-		}
-	}
-	s.attach(&p.audio, audio, p)
-	s.attach(&p.video, video, p)
+	s.attach(&p.audio, s.track(p, livekit.TrackSource_MICROPHONE), p, p.slot)
+	s.attach(&p.video, s.track(p, livekit.TrackSource_CAMERA), p, p.slot)
 	s.announce(p)
 }
 
-// attach makes a track the one that is shown for a participant, instead of another or of none.
-func (s *Session) attach(have **receiver, want *receiver, p *peer) {
+// track is what a participant sends from a source, nil for nothing that may be shown.
+func (s *Session) track(p *peer, source livekit.TrackSource) *receiver {
+	if l := s.links[p.service]; l != nil && p.slot >= 0 {
+		return l.find(p.identity, source)
+	}
+	return nil
+}
+
+// attach makes a track the one that is shown for a participant in a slot, instead of another or of none.
+func (s *Session) attach(have **receiver, want *receiver, p *peer, slot int) {
 	if *have == want {
 		return
 	}
 	if old := *have; old != nil {
 		old.target.Store(nil)
+		old.idleSince = time.Now()
 		if old.kind == Video {
-			s.pictureWanted[p.slot].CompareAndSwap(old, nil)
+			s.pictureWanted[slot].CompareAndSwap(old, nil)
 		}
 	}
 	*have = want
 	if want == nil {
 		return
 	}
-	want.target.Store(&target{slot: p.slot, decryptor: want.newDecryptor(p.keys)})
+	want.target.Store(&target{slot: slot, decryptor: want.newDecryptor(p.keys)})
 	if want.kind == Video {
-		s.pictureWanted[p.slot].Store(want)
+		s.pictureWanted[slot].Store(want)
 		want.askKeyFrame()
+	}
+}
+
+// resize tells the SFUs how large each track is shown, so that they send the layer that fits, and nothing that is not shown.
+func (s *Session) resize(now time.Time) {
+	sizes := make(map[*receiver]size)
+	main := sizeMain
+	for _, p := range s.peers {
+		if p.screen != nil {
+			sizes[p.screen] = sizeScreen
+			main = sizeStrip
+		}
+	}
+	for _, r := range s.remotes {
+		p := s.peers[r.Identity]
+		if p == nil {
+			continue
+		}
+		if p.audio != nil {
+			sizes[p.audio] = sizeMain // sound has no size, but is wanted
+		}
+		if p.video == nil {
+			continue
+		}
+		sizes[p.video] = main
+		if p.announced {
+			main = sizeStrip
+		}
+	}
+	for _, l := range s.links {
+		for _, r := range l.receivers {
+			want := sizes[r]
+			if want == r.size || want == (size{}) && now.Sub(r.idleSince) < idleLimit {
+				continue
+			}
+			r.size = want
+			r.resize(want)
+		}
 	}
 }
 
@@ -160,11 +249,15 @@ func (s *Session) cameraOf(p *peer) (up, muted bool) {
 // pictureSeen is called when a receiver has shown its first picture as t.
 func (s *Session) pictureSeen(r *receiver, t *target) {
 	p := s.peers[r.identity]
-	if p == nil || p.video != r || r.target.Load() != t || p.picture {
-		return
+	switch {
+	case p == nil, r.target.Load() != t:
+	case p.video == r && !p.picture:
+		p.picture = true
+		s.cfg.OnEvent(SessionEvent{Kind: PictureOn, Identity: p.identity, Slot: p.slot})
+	case p.screen == r && !p.sharing:
+		p.sharing = true
+		s.cfg.OnEvent(SessionEvent{Kind: ScreenOn, Identity: p.identity, Slot: p.screenSlot})
 	}
-	p.picture = true
-	s.cfg.OnEvent(SessionEvent{Kind: PictureOn, Identity: p.identity, Slot: p.slot})
 }
 
 // checkPictures finds pictures that have stood still for too long.
@@ -183,12 +276,12 @@ func (s *Session) checkPictures(now time.Time) {
 // passClocks tells the page the senders' clocks.
 func (s *Session) passClocks() {
 	for _, p := range s.peers {
-		for _, r := range []*receiver{p.audio, p.video} {
+		for _, r := range []*receiver{p.audio, p.video, p.screen} {
 			if r == nil {
 				continue
 			}
 			if ntp, timestamp, ok := r.clock(); ok {
-				s.cfg.Local.SetClock(p.slot, r.kind, r.source, ntp, timestamp)
+				s.cfg.Local.SetClock(r.target.Load().slot, r.kind, r.source, ntp, timestamp)
 			}
 		}
 	}

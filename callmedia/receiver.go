@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/livekit/protocol/livekit"
+
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 	"multifactorymodel.org/ewindow/callmedia/frames"
 )
@@ -19,8 +21,9 @@ type receiver struct {
 	identity string
 	trackSID string
 	kind     Kind
+	from     livekit.TrackSource
 	source   Source
-	playable bool // announced as encrypted, and a camera or microphone
+	playable bool // announced as encrypted, and a camera, microphone or screen
 	trailer  []byte
 	clock    func() (ntp time.Time, timestamp uint32, ok bool)
 	keys     asker
@@ -28,6 +31,12 @@ type receiver struct {
 	target  atomic.Pointer[target]
 	keyless atomic.Int64 // since when the key has been missing, Unix nanoseconds: a key frame would not help; 0 for not
 	seenAt  atomic.Int64 // last picture handed on, Unix nanoseconds
+
+	// resize tells the SFU how large the picture is shown; nothing is sent of what has no size. size is what it was told last, idleSince
+	// since when the track is not shown. The last two belong to the owner.
+	resize    func(size)
+	size      size
+	idleSince time.Time
 
 	buffer []byte // belongs to the pump's goroutine, as does the decryptor
 	last   frames.Counters

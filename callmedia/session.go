@@ -52,6 +52,11 @@ const (
 	PictureOn
 	// PictureOff: no picture came for five seconds, or the participant is gone.
 	PictureOff
+	// ScreenOn: the first picture of a participant's shared screen was handed to the page. Slot is the screen's, which is another one
+	// than the participant's. At most one screen is shown at a time.
+	ScreenOn
+	// ScreenOff: that screen is not shared any more.
+	ScreenOff
 )
 
 // SessionEvent is one event of a [Session]. Identity and Slot name the participant.
@@ -190,6 +195,7 @@ func (s *Session) run() {
 			f()
 		case now := <-tick.C:
 			s.checkPictures(now)
+			s.resize(now)
 			s.audio.greet()
 			s.video.greet()
 			if beat++; beat%4 == 0 {
@@ -322,6 +328,10 @@ type peer struct {
 	announced bool // RemoteUp was sent
 	muted     bool // as last announced
 	picture   bool // PictureOn was sent
+
+	screen     *receiver
+	screenSlot int  // -1 when its screen is not shown
+	sharing    bool // ScreenOn was sent
 }
 
 // peer finds or makes the record of an identity; nil when there are too many.
@@ -341,7 +351,7 @@ func (s *Session) peer(identity string) *peer {
 			return nil
 		}
 	}
-	p = &peer{identity: identity, keys: e2ee.NewKeyRing(), slot: -1}
+	p = &peer{identity: identity, keys: e2ee.NewKeyRing(), slot: -1, screenSlot: -1}
 	s.peers[identity] = p
 	return p
 }

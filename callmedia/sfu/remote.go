@@ -168,12 +168,12 @@ func (r *Room) SenderClock(trackSID string) (ntp time.Time, rtp uint32, ok bool)
 	return c.ntp, c.rtp, true
 }
 
-// SetTrackSize tells the SFU at what size, in pixels, a remote video track is shown, so that it sends the layer that fits.
+// SetTrackSize tells the SFU at what size, in pixels, a remote track is shown, so that it sends the layer that fits. Of a track without
+// size it sends nothing. Sound needs any size to be sent.
 func (r *Room) SetTrackSize(trackSID string, width, height int) {
-	if width <= 0 || height <= 0 {
-		return
+	settings := &livekit.UpdateTrackSettings{TrackSids: []string{trackSID}, Disabled: true}
+	if width > 0 && height > 0 {
+		settings.Disabled, settings.Width, settings.Height = false, uint32(width), uint32(height)
 	}
-	r.send(&livekit.SignalRequest{Message: &livekit.SignalRequest_TrackSetting{
-		TrackSetting: &livekit.UpdateTrackSettings{TrackSids: []string{trackSID}, Width: uint32(width), Height: uint32(height)},
-	}})
+	r.send(&livekit.SignalRequest{Message: &livekit.SignalRequest_TrackSetting{TrackSetting: settings}})
 }

@@ -1,0 +1,205 @@
+package callmedia
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/livekit/protocol/livekit"
+
+	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/frames"
+)
+
+// stage is a session whose owner is the test, and one SFU with whatever tracks the test puts there.
+type stage struct {
+	*Session
+	t      *testing.T
+	link   *link
+	sealed []byte // a picture under everybody's key
+	events []string
+}
+
+func newStage(t *testing.T) *stage {
+	s, local := idle(t)
+	st := &stage{Session: s, t: t}
+	names := map[EventKind]string{
+		RemoteUp: "up", RemoteGone: "gone", PictureOn: "picture", PictureOff: "no picture", ScreenOn: "screen", ScreenOff: "no screen",
+	}
+	s.cfg.OnEvent = func(e SessionEvent) {
+		st.events = append(st.events, fmt.Sprintf("%s %s %d", e.Identity, names[e.Kind], e.Slot))
+	}
+	key := []byte("fedcba9876543210")
+	encryptor, err := e2ee.NewEncryptor(e2ee.VP8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := encryptor.SetKey(0, key); err != nil {
+		t.Fatal(err)
+	}
+	if st.sealed, err = encryptor.Encrypt(nil, local.camera[0]); err != nil {
+		t.Fatal(err)
+	}
+	st.link = &link{
+		session: s, service: "s", own: true, drop: func() {},
+		receivers: make(map[string]*receiver), cameras: make(map[string]camera),
+	}
+	s.links["s"] = st.link
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		s.SetKey(name, 0, key)
+	}
+	st.work()
+	return st
+}
+
+// work does what the owner has to do.
+func (st *stage) work() {
+	for len(st.queue) > 0 {
+		(<-st.queue)()
+	}
+}
+
+// publish puts a track of a participant there.
+func (st *stage) publish(identity string, from livekit.TrackSource) *receiver {
+	r := &receiver{
+		session: st.Session, identity: identity, trackSID: identity + from.String(), kind: Video, from: from, source: st.newSource(),
+		playable: true, size: sizeMain, idleSince: time.Now(), resize: func(size) {},
+	}
+	r.keys.ask = func() {}
+	st.link.receivers[r.trackSID] = r
+	st.link.published(r.trackSID, identity, from, livekit.Encryption_GCM, false)
+	st.place()
+	return r
+}
+
+func (st *stage) remotes(names ...string) {
+	var list []Remote
+	for _, name := range names {
+		list = append(list, Remote{Identity: name, Service: "s"})
+	}
+	st.SetRemotes(list)
+	st.work()
+}
+
+// expect compares the events since the last time.
+func (st *stage) expect(want ...string) {
+	st.t.Helper()
+	if !slices.Equal(st.events, want) {
+		st.t.Errorf("events %q, want %q", st.events, want)
+	}
+	st.events = nil
+}
+
+// play lets tracks send a picture.
+func (st *stage) play(tracks ...*receiver) {
+	for _, r := range tracks {
+		r.frame(frames.Frame{Data: st.sealed, Key: true})
+	}
+	st.work()
+}
+
+// TestScreen gives a shared screen a slot of its own, for which the last participant makes room if need be.
+func TestScreen(t *testing.T) {
+	st := newStage(t)
+	st.remotes("a", "b", "c", "d", "e")
+	camera := make(map[string]*receiver)
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		camera[name] = st.publish(name, livekit.TrackSource_CAMERA)
+	}
+	st.expect("a up 0", "b up 1", "c up 2", "d up 3")
+	st.play(camera["a"], camera["b"], camera["c"], camera["d"], camera["e"])
+	st.expect("a picture 0", "b picture 1", "c picture 2", "d picture 3")
+	screen := st.publish("b", livekit.TrackSource_SCREEN_SHARE)
+	st.expect("d no picture 3", "d gone 3")
+	st.play(screen)
+	st.expect("b screen 3")
+	for r, want := range map[*receiver]size{screen: sizeScreen, camera["a"]: sizeStrip, camera["b"]: sizeStrip} {
+		if r.size != want {
+			t.Errorf("%s is asked for as %v, want %v", r.trackSID, r.size, want)
+		}
+	}
+	// One screen at a time; the second is shown when the first has gone.
+	second := st.publish("c", livekit.TrackSource_SCREEN_SHARE)
+	st.play(second)
+	st.expect()
+	st.link.gone(screen.trackSID)
+	st.play(second)
+	st.expect("b no screen 3", "c screen 3")
+	// Who is not to be shown any more takes the screen along.
+	st.remotes("a", "b", "d")
+	if got := len(st.events); got != 4 {
+		t.Errorf("%d events when the one who shares leaves, want 4: %q", got, st.events)
+	}
+	for _, want := range []string{"c no screen 3", "c no picture 2", "c gone 2"} {
+		if !slices.Contains(st.events, want) {
+			t.Errorf("no event %q among %q", want, st.events)
+		}
+	}
+	// Somebody who is not in the call at all is never shown.
+	st.events = nil
+	st.play(st.publish("stranger", livekit.TrackSource_SCREEN_SHARE))
+	st.expect()
+}
+
+// TestSizes asks for each picture as large as it is shown, and for nothing that is not shown.
+func TestSizes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStage(t)
+		a, b, c := st.publish("a", livekit.TrackSource_CAMERA), st.publish("b", livekit.TrackSource_CAMERA), st.publish("c", livekit.TrackSource_CAMERA)
+		<-time.After(idleLimit - time.Second)
+		st.resize(time.Now())
+		check := func(want ...size) {
+			t.Helper()
+			if got := []size{a.size, b.size, c.size}; !slices.Equal(got, want) {
+				t.Errorf("asked for %v, want %v", got, want)
+			}
+		}
+		check(sizeMain, sizeMain, sizeMain) // it may just not be known yet who they are
+		st.remotes("a", "b")
+		check(sizeMain, sizeStrip, sizeMain)
+		<-time.After(2 * time.Second)
+		st.resize(time.Now())
+		check(sizeMain, sizeStrip, size{})
+		st.remotes("b", "c") // a stays for a moment, it may come back
+		check(sizeMain, sizeMain, sizeStrip)
+		<-time.After(idleLimit)
+		st.resize(time.Now())
+		check(size{}, sizeMain, sizeStrip)
+	})
+}
+
+// TestShownAgain takes a participant off the page and puts it back while one of its frames is on its way to the page, as it happens when a
+// membership ends and begins anew: its picture is announced as gone and, with the next frame, as back.
+func TestShownAgain(t *testing.T) {
+	st := newStage(t)
+	meanwhile := func() {}
+	st.cfg.Local = &hooked{st.cfg.Local, func() { meanwhile() }}
+	st.remotes("a")
+	r := st.publish("a", livekit.TrackSource_CAMERA)
+	st.play(r)
+	st.expect("a up 0", "a picture 0")
+	for _, away := range []func(){
+		func() { st.remotes() }, // put back after the frame
+		func() { st.remotes(); st.remotes("a") },
+	} {
+		meanwhile = away
+		st.play(r)
+		meanwhile = func() {}
+		st.remotes("a")
+		st.play(r)
+		st.expect("a no picture 0", "a gone 0", "a up 0", "a picture 0")
+	}
+}
+
+// hooked is a Local that does something while it is handed a frame.
+type hooked struct {
+	Local
+	handed func()
+}
+
+func (h *hooked) WriteFrame(slot int, kind Kind, source Source, timestamp uint32, data []byte) {
+	h.Local.WriteFrame(slot, kind, source, timestamp, data)
+	h.handed()
+}
