@@ -53,7 +53,7 @@ type Page interface {
 type Screen interface {
 	SetState(kiosk.State)
 	SendOffer(id uint64, sdp string)
-	SendBitrate(bps int)
+	SendBitrate(bps, small int)
 }
 
 // Config is what a Bridge is made of. Every field but Timezone, Languages, City, TestPattern and User is required.
@@ -291,7 +291,7 @@ func (b *Bridge) handleMedia(e callmedia.PageEvent) {
 			b.offerLater()
 		}
 	case callmedia.PageBitrate:
-		b.cfg.Screen.SendBitrate(e.BPS)
+		b.cfg.Screen.SendBitrate(e.BPS, e.Small)
 	}
 }
 

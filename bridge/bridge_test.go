@@ -120,7 +120,7 @@ func (w *world) SetState(s kiosk.State) {
 }
 
 func (w *world) SendOffer(page uint64, sdp string) { w.note("offer %d %s", page, sdp) }
-func (w *world) SendBitrate(bps int)               { w.note("bitrate %d", bps) }
+func (w *world) SendBitrate(bps, small int)        { w.note("bitrate %d %d", bps, small) }
 
 func (w *world) Connect(ctx context.Context) (string, error) {
 	w.mu.Lock()
@@ -206,7 +206,11 @@ func (s *fakeSession) Start(context.Context) error {
 func (s *fakeSession) SetRemotes(list []callmedia.Remote) {
 	var names []string
 	for _, r := range list {
-		names = append(names, r.Identity)
+		name := r.Identity
+		if r.Guest {
+			name += " (guest)"
+		}
+		names = append(names, name)
 	}
 	s.w.note("remotes %s", strings.Join(names, " "))
 }
@@ -344,6 +348,11 @@ func TestVisit(t *testing.T) {
 		}
 		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: kioskIn(munich).Identity, Slot: 2})
 		w.expect("sending true")
+		// A guest comes, who may want our picture in small, and goes.
+		w.bridge.HandleMembers(munich, []rtc.Member{memberOf(guest), kioskIn(munich)})
+		w.expect("remotes @kiosk-munich:b:D " + memberOf(guest).Identity + " (guest)")
+		w.bridge.HandleMembers(munich, []rtc.Member{kioskIn(munich)})
+		w.expect("remotes @kiosk-munich:b:D")
 		// The button: frames stop before anything that may take time.
 		w.set(func() { w.leave, w.closing = 3*time.Second, time.Second })
 		w.press(false)
@@ -444,8 +453,8 @@ func TestPageConnection(t *testing.T) {
 		w.bridge.HandlePage(kiosk.Answer{ID: 2, SDP: "new"})
 		w.expect("answer new")
 		w.bridge.HandleMedia(callmedia.PageEvent{Kind: callmedia.PageConnected})
-		w.bridge.HandleMedia(callmedia.PageEvent{Kind: callmedia.PageBitrate, BPS: 5})
-		w.expect("bitrate 5")
+		w.bridge.HandleMedia(callmedia.PageEvent{Kind: callmedia.PageBitrate, BPS: 5, Small: 2})
+		w.expect("bitrate 5 2")
 		// It breaks: a new one is offered at once, then after longer and longer, for ever.
 		w.bridge.HandleMedia(callmedia.PageEvent{Kind: callmedia.PageDisconnected})
 		w.expect("offer 2 sdp3")

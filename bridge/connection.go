@@ -63,7 +63,7 @@ func (c *connection) steer(p plan) {
 	}
 	remotes := make([]callmedia.Remote, 0, len(p.members))
 	for _, m := range p.members {
-		remotes = append(remotes, callmedia.Remote{Identity: m.Identity, Service: m.Service})
+		remotes = append(remotes, callmedia.Remote{Identity: m.Identity, Service: m.Service, Guest: m.User != p.kiosk})
 	}
 	if !slices.Equal(remotes, c.remotes) {
 		c.remotes = remotes

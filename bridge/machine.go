@@ -91,9 +91,10 @@ type plan struct {
 	room    id.RoomID // the room whose call to be in, empty for none
 	peer    id.RoomID
 	members []rtc.Member
-	send    bool // frames may leave
-	camera  bool // the page's camera is on; false tells the SFU "muted"
-	blind   int  // grows each time that the others, who may lack our key, were not seen for a while
+	kiosk   id.UserID // the other window's, empty when there are only guests
+	send    bool      // frames may leave
+	camera  bool      // the page's camera is on; false tells the SFU "muted"
+	blind   int       // grows each time that the others, who may lack our key, were not seen for a while
 
 	screen   screen
 	announce network.State
@@ -405,6 +406,9 @@ func (m *machine) decide(now time.Time) plan {
 	if c := m.call; c != nil {
 		m.follow(now, c)
 		p.visit, p.room, p.peer, p.members, p.blind = c.id, c.room, c.peer, c.members, c.blind
+		if w, ok := m.window(c.peer); ok {
+			p.kiosk = w.Kiosk
+		}
 	}
 	m.followLoss(now)
 	p.screen = m.show(now)

@@ -22,37 +22,41 @@ import (
 // Kind tells sound from picture.
 type Kind uint8
 
-// The two kinds of track.
 const (
+	// Audio is sound.
 	Audio Kind = iota
+	// Video is a picture.
 	Video
+	// SmallVideo is the same picture in small, for whoever shows it small. It is only sent, and only to guests: see [Local.SetBitrate].
+	SmallVideo
+	kinds
 )
 
-// String returns "audio" or "video".
-func (k Kind) String() string {
-	if k == Video {
-		return "video"
-	}
-	return "audio"
-}
+// String returns "audio", "video" or "small video".
+func (k Kind) String() string { return [...]string{"audio", "video", "small video"}[k] }
 
 // codec is the one that is used for a kind in all of a call: VP8 (RFC 7741) and Opus (RFC 7587).
 func (k Kind) codec() e2ee.Codec {
-	if k == Video {
-		return e2ee.VP8
+	if k == Audio {
+		return e2ee.Opus
 	}
-	return e2ee.Opus
+	return e2ee.VP8
 }
 
 // mimeType is the codec's name in WebRTC.
-func (k Kind) mimeType() string { return k.String() + "/" + k.codec().String() }
+func (k Kind) mimeType() string {
+	if k == Audio {
+		return "audio/" + k.codec().String()
+	}
+	return "video/" + k.codec().String()
+}
 
 // clockRate is the RTP clock of a kind's codec in Hz.
 func (k Kind) clockRate() uint32 {
-	if k == Video {
-		return 90000
+	if k == Audio {
+		return 48000
 	}
-	return 48000
+	return 90000
 }
 
 // Source numbers the places frames come from. RTP timestamps of one Source are one clock; a new Source begins a new one.
@@ -65,10 +69,11 @@ type Local interface {
 	Slots() int
 	// SetUplink says who gets what is sent, nil for nobody. When it returns, the one before is not called any more.
 	SetUplink(Uplink)
-	// RequestKeyFrame asks for a video frame that needs no other. Requests in quick succession become one.
-	RequestKeyFrame()
-	// SetBitrate limits the picture that is sent, in bit/s.
-	SetBitrate(bps int)
+	// RequestKeyFrame asks for a frame that needs no other, of Video or SmallVideo. Requests in quick succession become one.
+	RequestKeyFrame(kind Kind)
+	// SetBitrate limits the picture that is sent, in bit/s, and the small picture. A picture without bitrate is not wanted and need not
+	// be made.
+	SetBitrate(video, small int)
 	// WriteFrame shows one decrypted frame in a slot. data is only read, and only until WriteFrame returns.
 	WriteFrame(slot int, kind Kind, source Source, timestamp uint32, data []byte)
 	// SetClock tells which moment of the sender's wall clock a source's RTP timestamp stands for, so that lips match.

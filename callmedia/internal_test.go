@@ -155,9 +155,9 @@ func TestSender(t *testing.T) {
 	key := frames.Frame{Data: append([]byte{0x10, 0, 0, 0x9d, 0x01, 0x2a, 0, 5, 0xd0, 2}, make([]byte, 5000)...), Key: true}
 	delta := frames.Frame{Data: append([]byte{0x31, 0, 0}, make([]byte, 5000)...)}
 	s.HandleFrame(Video, 1, key)
-	s.video.publish(out, 1, 96)
+	s.senders[Video].publish(out, 1, 96)
 	for range 10 {
-		s.video.greet()
+		s.senders[Video].greet()
 	}
 	s.HandleFrame(Video, 1, key)
 	if out.packets != maxGreetings || out.empty != maxGreetings {
@@ -172,7 +172,7 @@ func TestSender(t *testing.T) {
 	if out.packets == maxGreetings {
 		t.Error("no frame left")
 	}
-	s.video.greet()
+	s.senders[Video].greet()
 	if out.empty != maxGreetings {
 		t.Error("who speaks already greets again")
 	}
@@ -260,7 +260,7 @@ func TestEstimate(t *testing.T) {
 		s.setEstimate(c.estimate)
 		s.post(func() { close(done) })
 		<-done
-		if got := local.Bitrate(); got != c.want {
+		if got, _ := local.Bitrate(); got != c.want {
 			t.Errorf("with %d bit/s the page may send %d, want %d", c.estimate, got, c.want)
 		}
 	}

@@ -128,16 +128,20 @@ func (l *link) publish(ctx context.Context, room *sfu.Room) error {
 	if err != nil {
 		return fmt.Errorf("publish sound: %w", err)
 	}
-	video, err := room.PublishVideo(ctx, 1280, 720)
+	video, err := room.PublishVideo(ctx, sizeStrip, sizeMain)
 	if err != nil {
 		return fmt.Errorf("publish picture: %w", err)
 	}
-	video.OnKeyFrameRequest(s.cfg.Local.RequestKeyFrame)
+	layers := [kinds]*sfu.LocalLayer{Audio: audio.Layers[0], SmallVideo: video.Layers[0], Video: video.Layers[1]}
+	video.OnKeyFrameRequest(func(layer int) { s.cfg.Local.RequestKeyFrame([]Kind{SmallVideo, Video}[layer]) })
 	s.post(func() {
 		l.room, l.tracks = room, []*sfu.LocalTrack{audio, video}
 		l.mute(!s.camera)
-		s.audio.publish(audio, audio.SSRC(), audio.PayloadType())
-		s.video.publish(video, video.SSRC(), video.PayloadType())
+		s.smallOnly = false
+		s.limit()
+		for kind, layer := range layers {
+			s.senders[kind].publish(layer, layer.SSRC(), layer.PayloadType())
+		}
 		s.stats.connected.Add(1)
 		s.cfg.OnEvent(SessionEvent{Kind: Connected})
 	})
@@ -155,8 +159,9 @@ func (l *link) mute(on bool) {
 func (l *link) clear() {
 	s := l.session
 	if l.own {
-		s.audio.publish(nil, 0, 0)
-		s.video.publish(nil, 0, 0)
+		for _, sender := range s.senders {
+			sender.publish(nil, 0, 0)
+		}
 	}
 	l.room, l.tracks = nil, nil
 	clear(l.cameras)
@@ -191,6 +196,11 @@ func (l *link) serve(room *sfu.Room) (err error) {
 			s.post(func() { l.subscribed(room, e) })
 		case sfu.TrackGone:
 			s.post(func() { l.gone(e.TrackSID) })
+		case sfu.QualityWanted:
+			s.post(func() {
+				s.smallOnly = e.Wanted && e.Quality == livekit.VideoQuality_LOW
+				s.limit()
+			})
 		case sfu.TrackMuted:
 			s.post(func() {
 				if c, ok := l.cameras[e.TrackSID]; ok {
@@ -233,7 +243,7 @@ func (l *link) subscribed(room *sfu.Room, e sfu.TrackSubscribed) {
 		playable: playable(e.Source, e.Encryption, e.Remote.Codec().MimeType),
 		trailer:  room.SIFTrailer(),
 		clock:    func() (time.Time, uint32, bool) { return room.SenderClock(e.TrackSID) },
-		resize:   func(want size) { room.SetTrackSize(e.TrackSID, want.width, want.height) },
+		resize:   func(want size) { room.SetTrackSize(e.TrackSID, want.Width, want.Height) },
 		size:     sizeMain, idleSince: time.Now(),
 	}
 	r.keys.ask = func() {
@@ -299,4 +309,4 @@ func (r *receiver) newDecryptor(keys *e2ee.KeyRing) *e2ee.Decryptor {
 	return e2ee.NewDecryptor(r.kind.codec(), keys, r.trailer)
 }
 
-var _ publication = (*sfu.LocalTrack)(nil)
+var _ publication = (*sfu.LocalLayer)(nil)

@@ -28,15 +28,16 @@ const (
 	// PageDisconnected: it carries none any more, and a new one must be offered. It comes once for each connection that was up
 	// or failed to come up, unless Disconnect or Connect ended it.
 	PageDisconnected
-	// PageBitrate: the page's encoder should use BPS at most.
+	// PageBitrate: the page's encoder should use BPS at most, and the one of the small picture Small. Without bitrate a picture is not
+	// wanted.
 	PageBitrate
 )
 
 // PageEvent is one event of a [Page].
 type PageEvent struct {
 	Kind PageEventKind
-	// BPS is a limit in bit/s.
-	BPS int
+	// BPS and Small are limits in bit/s.
+	BPS, Small int
 }
 
 // PageConfig is what a Page is made of.
@@ -55,8 +56,8 @@ type Page struct {
 	cfg     PageConfig
 	api     *webrtc.API
 	sources atomic.Uint64
-	bitrate atomic.Int64 // the last limit, 0 before the first
-	keys    asker
+	bitrate atomic.Pointer[PageEvent] // the last limit, nil before the first
+	keys    [kinds]asker
 
 	uplinkMu sync.RWMutex // held while the uplink is called
 	uplink   Uplink
@@ -82,12 +83,14 @@ func NewPage(cfg PageConfig) (*Page, error) {
 		return nil, fmt.Errorf("page media: %w", err)
 	}
 	p := &Page{cfg: cfg, api: api}
-	p.keys.ask = p.askKeyFrame
+	for kind := range p.keys {
+		p.keys[kind].ask = func() { p.askKeyFrame(Kind(kind)) }
+	}
 	return p, nil
 }
 
-// Connect ends the present peer connection, makes a new one and returns its complete offer (SDP): a receiving audio and video
-// section for the page's own tracks, then a sending pair for each slot, whose stream id is "slot-" and its number.
+// Connect ends the present peer connection, makes a new one and returns its complete offer (SDP): a receiving section each for the
+// page's own sound, picture and small picture, then a sending pair for each slot, whose stream id is "slot-" and its number.
 func (p *Page) Connect(ctx context.Context) (sdp string, err error) {
 	p.connecting.Lock()
 	defer p.connecting.Unlock()
@@ -138,7 +141,9 @@ func (p *Page) Close() error {
 	defer p.connecting.Unlock()
 	p.closed = true
 	p.disconnect()
-	p.keys.close()
+	for kind := range p.keys {
+		p.keys[kind].close()
+	}
 	return nil
 }
 
@@ -150,7 +155,8 @@ func (p *Page) SetUplink(u Uplink) {
 	p.uplinkMu.Lock()
 	p.uplink = u
 	p.uplinkMu.Unlock()
-	p.RequestKeyFrame()
+	p.RequestKeyFrame(Video)
+	p.RequestKeyFrame(SmallVideo)
 }
 
 // withUplink calls f with the uplink, if there is one.
@@ -163,22 +169,23 @@ func (p *Page) withUplink(f func(Uplink)) {
 }
 
 // RequestKeyFrame implements [Local].
-func (p *Page) RequestKeyFrame() { p.keys.request() }
+func (p *Page) RequestKeyFrame(kind Kind) { p.keys[kind].request() }
 
-func (p *Page) askKeyFrame() {
+func (p *Page) askKeyFrame(kind Kind) {
 	link := p.link.Load()
 	if link == nil {
 		return
 	}
-	if ssrc := link.cameraSSRC.Load(); ssrc != 0 {
+	if ssrc := link.ssrc[kind].Load(); ssrc != 0 {
 		_ = link.pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: ssrc}})
 	}
 }
 
 // SetBitrate implements [Local]: the page is told by an event.
-func (p *Page) SetBitrate(bps int) {
-	p.bitrate.Store(int64(bps))
-	p.cfg.OnEvent(PageEvent{Kind: PageBitrate, BPS: bps})
+func (p *Page) SetBitrate(video, small int) {
+	e := PageEvent{Kind: PageBitrate, BPS: video, Small: small}
+	p.bitrate.Store(&e)
+	p.cfg.OnEvent(e)
 }
 
 // pageAPI is pion as the page needs it: two codecs, host candidates of every interface, loss repair both ways, feedback for the

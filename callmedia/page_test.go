@@ -267,7 +267,7 @@ func TestPage(t *testing.T) {
 	}
 	up.mu.Unlock()
 
-	p.RequestKeyFrame()
+	p.RequestKeyFrame(callmedia.Video)
 	waitFor(t, 5*time.Second, "the request for a key frame", func() (bool, any) {
 		n := b.keysAsked.Load()
 		return n > 0, n

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,11 +28,11 @@ const (
 
 // pageLink is one peer connection to the page.
 type pageLink struct {
-	page       *Page
-	pc         *webrtc.PeerConnection
-	slots      []pageSlot
-	cameraSSRC atomic.Uint32
-	taken      [2]atomic.Bool // by kind: the page's own track is there
+	page  *Page
+	pc    *webrtc.PeerConnection
+	slots []pageSlot
+	ssrc  [kinds]atomic.Uint32 // of the page's own tracks
+	taken [kinds]atomic.Bool   // the page's own track is there
 
 	done  chan struct{} // closed by close
 	once  sync.Once
@@ -80,7 +81,9 @@ func newPageLink(p *Page) (*pageLink, error) {
 
 // addTracks makes the sections of the offer, in the order that the page relies on.
 func (l *pageLink) addTracks() error {
-	for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo} {
+	for _, kind := range [kinds]webrtc.RTPCodecType{
+		Audio: webrtc.RTPCodecTypeAudio, Video: webrtc.RTPCodecTypeVideo, SmallVideo: webrtc.RTPCodecTypeVideo,
+	} {
 		receive := webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}
 		if _, err := l.pc.AddTransceiverFromKind(kind, receive); err != nil {
 			return fmt.Errorf("add %s from the page: %w", kind, err)
@@ -136,8 +139,8 @@ func (l *pageLink) changed(state webrtc.PeerConnectionState) {
 		l.mu.Unlock()
 		if first {
 			l.page.cfg.OnEvent(PageEvent{Kind: PageConnected})
-			if bps := l.page.bitrate.Load(); bps != 0 { // a new page's encoder knows nothing of it
-				l.page.cfg.OnEvent(PageEvent{Kind: PageBitrate, BPS: int(bps)})
+			if limit := l.page.bitrate.Load(); limit != nil { // a new page's encoder knows nothing of it
+				l.page.cfg.OnEvent(*limit)
 			}
 		}
 	case webrtc.PeerConnectionStateFailed, webrtc.PeerConnectionStateClosed:
@@ -169,15 +172,18 @@ func (l *pageLink) close() {
 	l.tasks.Wait()
 }
 
-// receive takes one of the page's own tracks. A later one of the same kind would be a fault of the page: it is read and dropped.
+// receive takes one of the page's own tracks, whose section says what it is. A later one in the same section would be a fault of the page:
+// it is read and dropped.
 func (l *pageLink) receive(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
-	kind := Audio
-	if t.Kind() == webrtc.RTPCodecTypeVideo {
-		kind = Video
+	section := slices.IndexFunc(l.pc.GetTransceivers(), func(t *webrtc.RTPTransceiver) bool { return t.Receiver() == r })
+	kind := Audio // of a section that is not for the page's tracks, only to read it
+	first := false
+	if section >= 0 && section < int(kinds) {
+		kind = Kind(section)
+		first = !l.taken[kind].Swap(true)
 	}
-	first := !l.taken[kind].Swap(true)
-	if first && kind == Video {
-		l.cameraSSRC.Store(uint32(t.SSRC()))
+	if first {
+		l.ssrc[kind].Store(uint32(t.SSRC()))
 	}
 	source := Source(l.page.sources.Add(1))
 	p := &pump{
@@ -191,7 +197,7 @@ func (l *pageLink) receive(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 		},
 		needKey: func() {
 			if first {
-				l.page.RequestKeyFrame()
+				l.page.RequestKeyFrame(kind)
 			}
 		},
 		malformed: func() {},

@@ -4,17 +4,19 @@ import (
 	"time"
 
 	"github.com/livekit/protocol/livekit"
+
+	"multifactorymodel.org/ewindow/callmedia/sfu"
 )
 
-// Sizes in pixels that the SFU is asked for.
+// Sizes in pixels that are sent, and that the SFU is asked for.
 var (
-	sizeScreen = size{1920, 1080}
-	sizeMain   = size{1280, 720}
-	sizeStrip  = size{320, 180}
+	sizeScreen = size{Width: 1920, Height: 1080}
+	sizeMain   = size{Width: 1280, Height: 720}
+	sizeStrip  = size{Width: 320, Height: 180}
 )
 
 // size is how large a picture is shown; zero for not at all.
-type size struct{ width, height int }
+type size = sfu.Size
 
 // idleLimit is how long the SFU goes on sending a track that is not shown. Who has just come publishes before it is known who that is.
 const idleLimit = 5 * time.Second

@@ -27,7 +27,7 @@ type sender struct {
 	kind      Kind
 	encryptor *e2ee.Encryptor
 	out       atomic.Pointer[output]
-	waitKey   atomic.Bool // video only: nothing was sent that the next frame could build on
+	waitKey   atomic.Bool // pictures only: nothing was sent that the next frame could build on
 	sent      atomic.Bool // a frame went into out
 
 	buffer []byte // belongs to the goroutine that sends
@@ -66,8 +66,8 @@ func (s *sender) publish(track publication, ssrc uint32, payloadType uint8) {
 		packetizer: frames.NewPacketizer(s.kind.codec(), 0, ssrc, payloadType, frames.RandomSeed()),
 	})
 	s.greet()
-	if s.kind == Video {
-		s.session.cfg.Local.RequestKeyFrame()
+	if s.kind != Audio {
+		s.session.cfg.Local.RequestKeyFrame(s.kind)
 	}
 }
 
@@ -75,7 +75,7 @@ func (s *sender) publish(track publication, ssrc uint32, payloadType uint8) {
 // prepare for it, only when its first packet has come; and the gate may be shut for long.
 func (s *sender) greet() {
 	out := s.out.Load()
-	if out == nil || out.greetings >= maxGreetings || s.sent.Load() {
+	if out == nil || out.greetings >= maxGreetings || s.sent.Load() || s.kind == SmallVideo {
 		return
 	}
 	out.greetings++
@@ -100,8 +100,8 @@ func (s *sender) send(now time.Time, source Source, f frames.Frame) {
 		c.unpublished.Add(1)
 		return
 	}
-	if s.kind == Video && s.waitKey.Load() && !f.Key {
-		s.session.cfg.Local.RequestKeyFrame()
+	if s.kind != Audio && s.waitKey.Load() && !f.Key {
+		s.session.cfg.Local.RequestKeyFrame(s.kind)
 		c.withoutKeyFrame.Add(1)
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,8 @@ import (
 const (
 	// defaultBitrate is enough for 720p30 of people in a room, in bit/s.
 	defaultBitrate = 1_700_000
+	// smallBitrate is for the small picture, in bit/s.
+	smallBitrate = 150_000
 	// audioBitrate is what the estimate of the line leaves to sound, in bit/s.
 	audioBitrate = 48_000
 	// minBitrate is the least that is asked of the page's encoder, in bit/s.
@@ -29,7 +32,11 @@ const (
 )
 
 // Remote is a participant that may be shown: its LiveKit identity and the livekit_service_url where it publishes (MSC4195).
-type Remote struct{ Identity, Service string }
+type Remote struct {
+	Identity, Service string
+	// Guest says that it is no window: it may show us small, or have a bad line, and so gets the choice of a small picture.
+	Guest bool
+}
 
 // TokenFunc fetches the address and a fresh access token of the SFU behind a livekit_service_url.
 type TokenFunc = func(ctx context.Context, service string) (url, jwt string, err error)
@@ -102,7 +109,7 @@ type Session struct {
 	unbind          func() bool // takes back what Start asked of its context
 
 	sending       atomic.Bool
-	audio, video  *sender
+	senders       [kinds]*sender
 	pictureWanted [16]atomic.Pointer[receiver] // by slot: whom to ask for a key frame
 
 	// What follows belongs to the goroutine of run.
@@ -110,7 +117,11 @@ type Session struct {
 	camera  bool
 	peers   map[string]*peer
 	links   map[string]*link
-	bitrate int
+
+	estimate   int  // of the own line, in bit/s; negative before the first
+	smallOnly  bool // nobody shows our picture large
+	bitrate    int  // as Local was told last
+	smallLimit int
 
 	lastSource Source
 }
@@ -134,16 +145,15 @@ func NewSession(cfg SessionConfig) (*Session, error) {
 		cfg.OnEvent = func(SessionEvent) {}
 	}
 	s := &Session{
-		bitrate: cfg.MaxBitrate, cfg: cfg, queue: make(chan func(), 64), done: make(chan struct{}),
+		cfg: cfg, estimate: -1, queue: make(chan func(), 64), done: make(chan struct{}),
 		peers: make(map[string]*peer), links: make(map[string]*link),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	var err error
-	if s.audio, err = newSender(s, Audio); err != nil {
-		return nil, fmt.Errorf("call media: %w", err)
-	}
-	if s.video, err = newSender(s, Video); err != nil {
-		return nil, fmt.Errorf("call media: %w", err)
+	for kind := range s.senders {
+		var err error
+		if s.senders[kind], err = newSender(s, Kind(kind)); err != nil {
+			return nil, fmt.Errorf("call media: %w", err)
+		}
 	}
 	return s, nil
 }
@@ -157,7 +167,7 @@ func (s *Session) Start(ctx context.Context) error {
 	}
 	s.started = true
 	s.unbind = context.AfterFunc(ctx, s.stop)
-	s.cfg.Local.SetBitrate(s.cfg.MaxBitrate)
+	s.limit()
 	s.cfg.Local.SetUplink(s)
 	s.addLink(s.cfg.Service)
 	s.tasks.Go(s.run)
@@ -196,8 +206,9 @@ func (s *Session) run() {
 		case now := <-tick.C:
 			s.checkPictures(now)
 			s.resize(now)
-			s.audio.greet()
-			s.video.greet()
+			for _, sender := range s.senders {
+				sender.greet()
+			}
 			if beat++; beat%4 == 0 {
 				s.passClocks()
 			}
@@ -220,6 +231,7 @@ func (s *Session) SetRemotes(remotes []Remote) {
 	s.post(func() {
 		s.remotes = remotes
 		s.place()
+		s.limit()
 	})
 }
 
@@ -245,7 +257,7 @@ func (s *Session) SetKey(identity string, index uint8, material []byte) {
 
 // UseKey makes the next frames be encrypted with this key.
 func (s *Session) UseKey(index uint8, material []byte) {
-	for _, sender := range []*sender{s.audio, s.video} {
+	for _, sender := range s.senders {
 		if err := sender.encryptor.SetKey(index, material); err != nil {
 			s.cfg.Log.Error().Err(err).Msg("The own key can't be used")
 		}
@@ -256,8 +268,10 @@ func (s *Session) UseKey(index uint8, material []byte) {
 // SetSending is the gate: while it is off no frame leaves, and the SFU is told nothing of it.
 func (s *Session) SetSending(on bool) {
 	if on && !s.sending.Load() {
-		s.video.waitKey.Store(true)
-		s.cfg.Local.RequestKeyFrame()
+		for _, kind := range []Kind{Video, SmallVideo} {
+			s.senders[kind].waitKey.Store(true)
+			s.cfg.Local.RequestKeyFrame(kind)
+		}
 	}
 	s.sending.Store(on)
 }
@@ -273,16 +287,19 @@ func (s *Session) SetCamera(on bool) {
 }
 
 // RequestKeyFrame asks our page for a key frame, for somebody who has just got our key.
-func (s *Session) RequestKeyFrame() { s.cfg.Local.RequestKeyFrame() }
+func (s *Session) RequestKeyFrame() {
+	s.cfg.Local.RequestKeyFrame(Video)
+	s.cfg.Local.RequestKeyFrame(SmallVideo)
+}
 
 // HandleFrame implements [Uplink].
 func (s *Session) HandleFrame(kind Kind, source Source, f frames.Frame) {
-	s.sender(kind).send(time.Now(), source, f)
+	s.senders[kind].send(time.Now(), source, f)
 }
 
 // HandleClock implements [Uplink].
 func (s *Session) HandleClock(kind Kind, source Source, ntp time.Time, timestamp uint32) {
-	s.sender(kind).setClock(source, ntp, timestamp)
+	s.senders[kind].setClock(source, ntp, timestamp)
 }
 
 // HandleKeyFrameRequest implements [Uplink].
@@ -295,26 +312,36 @@ func (s *Session) HandleKeyFrameRequest(slot int) {
 	}
 }
 
-func (s *Session) sender(kind Kind) *sender {
-	if kind == Video {
-		return s.video
-	}
-	return s.audio
-}
-
-// setEstimate takes the send-side estimate of the line in bit/s and caps the page's encoder.
+// setEstimate takes the send-side estimate of the line in bit/s.
 func (s *Session) setEstimate(bps int) {
 	s.post(func() {
-		bps = max(min(bps-audioBitrate, s.cfg.MaxBitrate), minBitrate)
-		// Small changes are not worth a message.
-		if diff := bps - s.bitrate; diff*20 < s.bitrate && -diff*20 < s.bitrate && bps != s.cfg.MaxBitrate {
-			return
-		}
-		if bps != s.bitrate {
-			s.bitrate = bps
-			s.cfg.Local.SetBitrate(bps)
-		}
+		s.estimate = bps
+		s.limit()
 	})
+}
+
+// limit caps the page's encoders by what the line carries, and lets them rest when nobody wants what they make. The owner calls it, and
+// Start before there is one.
+func (s *Session) limit() {
+	small := 0
+	if slices.ContainsFunc(s.remotes, func(r Remote) bool { return r.Guest }) {
+		small = smallBitrate
+	}
+	bps := s.cfg.MaxBitrate
+	if s.estimate >= 0 {
+		bps = max(min(s.estimate-audioBitrate-small, s.cfg.MaxBitrate), minBitrate)
+	}
+	if s.smallOnly && small > 0 {
+		bps = 0
+	}
+	// Small changes are not worth a message.
+	diff := bps - s.bitrate
+	slight := diff*20 < s.bitrate && -diff*20 < s.bitrate && bps != s.cfg.MaxBitrate && bps > 0
+	if small == s.smallLimit && (slight || diff == 0) {
+		return
+	}
+	s.bitrate, s.smallLimit = bps, small
+	s.cfg.Local.SetBitrate(bps, small)
 }
 
 // peer is what is known of one other participant. It belongs to the owner.

@@ -3,12 +3,15 @@ package callmedia_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/livekit/protocol/livekit"
 	"github.com/rs/zerolog"
 
 	"multifactorymodel.org/ewindow/callmedia"
+	"multifactorymodel.org/ewindow/callmedia/sfu"
 	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
 )
 
@@ -211,6 +214,48 @@ func TestSessionReconnects(t *testing.T) {
 	b.await(t, callmedia.PictureOn, "a", 2)
 	t.Logf("both pictures are back %v after the SFU", time.Since(begin).Round(time.Millisecond))
 	intact(t, a, 60)
+}
+
+// TestSmall makes the small picture while a guest is there, and rests the large one while nobody shows it large.
+func TestSmall(t *testing.T) {
+	server := rig.StartLiveKit(t)
+	window := newParty(t, server, "window")
+	window.UseKey(0, keyA)
+	window.SetSending(true)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	phone, err := sfu.Connect(ctx, sfu.Options{URL: server.URL, Token: server.Token(t, "phone", "room"), AllowLoopback: true, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var track atomic.Pointer[string]
+	ended := make(chan struct{})
+	t.Cleanup(func() { _ = phone.Close(); <-ended })
+	go func() {
+		defer close(ended)
+		for e := range phone.Events() {
+			if e, ok := e.(sfu.TrackSubscribed); ok && e.Source == livekit.TrackSource_CAMERA {
+				track.Store(&e.TrackSID)
+			}
+		}
+	}()
+	waitFor(t, 20*time.Second, "the window's track", func() (bool, any) { return track.Load() != nil, window.Stats() })
+	limits := func(what string, ok func(video, small int) bool) {
+		t.Helper()
+		waitFor(t, 20*time.Second, what, func() (bool, any) {
+			video, small := window.local.Bitrate()
+			return ok(video, small), []int{video, small}
+		})
+	}
+	limits("only the large picture", func(video, small int) bool { return video > 0 && small == 0 })
+	window.SetRemotes([]callmedia.Remote{{Identity: "phone", Service: service, Guest: true}})
+	limits("both pictures", func(video, small int) bool { return video > 0 && small > 0 })
+	phone.SetTrackSize(*track.Load(), 160, 90)
+	limits("only the small picture", func(video, small int) bool { return video == 0 && small > 0 })
+	phone.SetTrackSize(*track.Load(), 1280, 720)
+	limits("both pictures again", func(video, small int) bool { return video > 0 && small > 0 })
+	window.SetRemotes(nil)
+	limits("only the large picture again", func(video, small int) bool { return video > 0 && small == 0 })
 }
 
 // TestSessionLate closes while nothing ever answered.

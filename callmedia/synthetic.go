@@ -40,8 +40,8 @@ type Synthetic struct {
 	mu     sync.RWMutex // held while the uplink is called
 	uplink Uplink
 
-	rewind  atomic.Bool
-	bitrate atomic.Int64
+	rewind  [kinds]atomic.Bool
+	bitrate [kinds]atomic.Int64
 	shown   [syntheticSlots]struct{ audio, video, broken atomic.Uint64 }
 }
 
@@ -50,6 +50,7 @@ const syntheticSlots = 4
 // NewSynthetic reads the recordings. Nothing is sent before [Synthetic.Run].
 func NewSynthetic() (*Synthetic, error) {
 	s := &Synthetic{}
+	s.bitrate[Video].Store(defaultBitrate)
 	video, _, err := ivfreader.NewWith(bytes.NewReader(cameraFile))
 	if err != nil {
 		return nil, fmt.Errorf("read the test card: %w", err)
@@ -91,6 +92,7 @@ func NewSynthetic() (*Synthetic, error) {
 func (s *Synthetic) Run(ctx context.Context) {
 	var tasks sync.WaitGroup
 	tasks.Go(func() { s.play(ctx, Video, s.camera, cameraInterval) })
+	tasks.Go(func() { s.play(ctx, SmallVideo, s.camera, cameraInterval) }) // as large, to be compared with the same recording
 	tasks.Go(func() { s.play(ctx, Audio, s.microphone, microphoneInterval) })
 	tasks.Wait()
 }
@@ -106,7 +108,10 @@ func (s *Synthetic) play(ctx context.Context, kind Kind, recording [][]byte, int
 			return
 		case <-tick.C:
 		}
-		if i == len(recording) || kind == Video && s.rewind.Swap(false) {
+		if kind != Audio && s.bitrate[kind].Load() == 0 {
+			continue
+		}
+		if i >= len(recording) || kind != Audio && s.rewind[kind].Swap(false) {
 			i = 0 // the first frame is the only key frame
 		}
 		now := time.Now()
@@ -140,10 +145,13 @@ func (s *Synthetic) SetUplink(u Uplink) {
 }
 
 // RequestKeyFrame implements [Local]: the picture begins anew.
-func (s *Synthetic) RequestKeyFrame() { s.rewind.Store(true) }
+func (s *Synthetic) RequestKeyFrame(kind Kind) { s.rewind[kind].Store(true) }
 
 // SetBitrate implements [Local]. The recordings have the bitrate they have.
-func (s *Synthetic) SetBitrate(bps int) { s.bitrate.Store(int64(bps)) }
+func (s *Synthetic) SetBitrate(video, small int) {
+	s.bitrate[Video].Store(int64(video))
+	s.bitrate[SmallVideo].Store(int64(small))
+}
 
 // WriteFrame implements [Local]: it counts, and compares the frame with the recording that every Synthetic sends.
 func (s *Synthetic) WriteFrame(slot int, kind Kind, _ Source, _ uint32, data []byte) {
@@ -171,5 +179,7 @@ func (s *Synthetic) Shown(slot int) (audio, video, broken uint64) {
 	return n.audio.Load(), n.video.Load(), n.broken.Load()
 }
 
-// Bitrate returns the last limit in bit/s.
-func (s *Synthetic) Bitrate() int { return int(s.bitrate.Load()) }
+// Bitrate returns the last limits in bit/s.
+func (s *Synthetic) Bitrate() (video, small int) {
+	return int(s.bitrate[Video].Load()), int(s.bitrate[SmallVideo].Load())
+}

@@ -63,9 +63,9 @@ func (c clock) at(kind callmedia.Kind, timestamp uint32) time.Time {
 	return c.ntp.Add(time.Duration(int32(timestamp-c.timestamp)) * time.Second / rate)
 }
 
-func (c *camera) Slots() int         { return 4 }
-func (c *camera) RequestKeyFrame()   { c.key.Store(true) }
-func (c *camera) SetBitrate(bps int) { c.bitrate.Store(int64(bps)) }
+func (c *camera) Slots() int                     { return 4 }
+func (c *camera) RequestKeyFrame(callmedia.Kind) { c.key.Store(true) }
+func (c *camera) SetBitrate(bps, _ int)          { c.bitrate.Store(int64(bps)) }
 func (c *camera) SetClock(_ int, kind callmedia.Kind, source callmedia.Source, ntp time.Time, timestamp uint32) {
 	c.clockMu.Lock()
 	defer c.clockMu.Unlock()

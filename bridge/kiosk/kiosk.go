@@ -12,7 +12,7 @@
 //	               picture{slot, playing, frames} another's picture is rendered, or has stood still for two seconds
 //	server → page  state{…}                       everything that is shown, whole, each time something in it changed
 //	               offer{id, sdp}                 a new peer connection, without trickled candidates
-//	               bitrate{bps}                   limit for the camera's encoder
+//	               bitrate{bps, small}            limits for the camera's picture and for the same in small; 0: not wanted
 //	               replaced{}                     a newer page took over: stop
 //
 // Close codes: 4000 after replaced{}, 4001 for another version (the page loads itself anew), 1008 and 1009 for what is no message.

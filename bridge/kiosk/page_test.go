@@ -2,6 +2,7 @@ package kiosk_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"os"
@@ -26,23 +27,31 @@ type rig struct {
 	media     *callmedia.Page
 	synthetic *callmedia.Synthetic
 	video     atomic.Uint64 // frames from the page
+	small     atomic.Uint64
+	width     atomic.Int64 // of the last small key frame, in pixels
 	audio     atomic.Uint64
 	up        atomic.Bool
 	open      kiosk.State // what is shown once the window is open
 }
 
 // HandleFrame implements [callmedia.Uplink], as the following methods do.
-func (r *rig) HandleFrame(kind callmedia.Kind, _ callmedia.Source, _ frames.Frame) {
-	if kind == callmedia.Video {
+func (r *rig) HandleFrame(kind callmedia.Kind, _ callmedia.Source, f frames.Frame) {
+	switch kind {
+	case callmedia.Video:
 		r.video.Add(1)
-	} else {
+	case callmedia.SmallVideo:
+		if f.Key && len(f.Data) >= 8 { // RFC 6386, 9.1
+			r.width.Store(int64(binary.LittleEndian.Uint16(f.Data[6:]) & 0x3fff))
+		}
+		r.small.Add(1)
+	default:
 		r.audio.Add(1)
 	}
 }
 
 func (r *rig) HandleClock(callmedia.Kind, callmedia.Source, time.Time, uint32) {}
 
-func (r *rig) HandleKeyFrameRequest(int) { r.synthetic.RequestKeyFrame() }
+func (r *rig) HandleKeyFrameRequest(int) { r.synthetic.RequestKeyFrame(callmedia.Video) }
 
 // feeder shows a synthetic participant in one slot.
 type feeder struct {
@@ -97,7 +106,7 @@ func newRig(t testing.TB) *rig {
 		case callmedia.PageDisconnected:
 			r.up.Store(false)
 		case callmedia.PageBitrate:
-			r.SendBitrate(e.BPS)
+			r.SendBitrate(e.BPS, e.Small)
 		}
 	}})
 	if err != nil {
@@ -164,7 +173,7 @@ type snapshot struct {
 		Video, Audio   string
 		StandIn        struct{ Video, Audio bool }
 		Hue, Frequency int
-		Bitrate        int
+		Bitrate, Small int
 	}
 	Slots []struct {
 		Slot, Width, Height int
@@ -260,9 +269,27 @@ func TestCamera(t *testing.T) {
 		t.Errorf("the camera is told as %+v", m)
 	}
 	// The limit reaches the encoder.
-	r.SendBitrate(123_456)
-	r.SendBitrate(234_567)
-	page.until("the limit", func(s snapshot) bool { return s.Own.Bitrate == 234_567 })
+	r.SendBitrate(123_456, 0)
+	r.SendBitrate(234_567, 0)
+	page.until("the limit", func(s snapshot) bool { return s.Own.Bitrate == 234_567 && s.Own.Small == 0 })
+	if n := r.small.Load(); n > 0 {
+		t.Errorf("%d small pictures came that nobody wanted", n)
+	}
+	r.SendBitrate(0, 150_000)
+	page.until("only the small picture being wanted", func(s snapshot) bool { return s.Own.Bitrate == 0 && s.Own.Small == 150_000 })
+	waitFor(t, 20*time.Second, "small pictures, of a quarter of the width", func() (bool, any) {
+		n, width := r.small.Load(), r.width.Load()
+		return n > 30 && width > 0 && width <= 320, []any{n, width}
+	})
+	large := r.video.Load()
+	waitFor(t, 20*time.Second, "small pictures alone", func() (bool, any) {
+		before, n := large, r.small.Load()
+		<-time.After(500 * time.Millisecond)
+		large = r.video.Load()
+		return large == before && r.small.Load() > n, []uint64{before, large}
+	})
+	r.SendBitrate(234_567, 150_000)
+	waitFor(t, 20*time.Second, "both pictures", func() (bool, any) { return r.video.Load() > large+10, r.video.Load() })
 
 	// Escape is the same as the button: the tracks are stopped before anything else happens.
 	pressed := time.Now()

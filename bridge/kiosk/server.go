@@ -71,7 +71,7 @@ type Server struct {
 
 	// The rest belongs to the owner, see run.
 	state   State
-	bitrate int
+	bitrate *bitrateMessage // nil before the first
 	page    *client
 	pages   uint64
 	clients map[*client]struct{}
@@ -221,12 +221,13 @@ func (s *Server) SendOffer(id uint64, sdp string) {
 	})
 }
 
-// SendBitrate limits the page's encoder, in bit/s; a page that comes later is told as well.
-func (s *Server) SendBitrate(bps int) {
+// SendBitrate limits the page's encoder, in bit/s, and the one of the same picture in small; a picture without bitrate is not wanted. A page
+// that comes later is told as well.
+func (s *Server) SendBitrate(bps, small int) {
 	s.command(func() {
-		s.bitrate = bps
+		s.bitrate = &bitrateMessage{"bitrate", bps, small}
 		if s.page != nil {
-			s.send(s.page, encode(bitrateMessage{"bitrate", bps}))
+			s.send(s.page, encode(s.bitrate))
 		}
 	})
 }
@@ -318,8 +319,8 @@ func (s *Server) admit(c *client, h hello) {
 	s.page = c
 	s.cfg.Log.Info().Uint64("page_id", c.id).Msg("A page has connected")
 	s.send(c, s.encodeState())
-	if s.bitrate > 0 {
-		s.send(c, encode(bitrateMessage{"bitrate", s.bitrate}))
+	if s.bitrate != nil {
+		s.send(c, encode(s.bitrate))
 	}
 	s.cfg.HandleMessage(PageUp{ID: c.id, Shutter: h.shutter})
 }
@@ -348,8 +349,9 @@ type offerMessage struct {
 }
 
 type bitrateMessage struct {
-	Type string `json:"type"`
-	BPS  int    `json:"bps"`
+	Type  string `json:"type"`
+	BPS   int    `json:"bps"`
+	Small int    `json:"small"`
 }
 
 type replacedMessage struct {

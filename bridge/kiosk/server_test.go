@@ -192,8 +192,8 @@ func TestPage(t *testing.T) {
 		t.Errorf("the offer is %v", m)
 	}
 	w.SendOffer(2, "for nobody")
-	w.SendBitrate(500_000)
-	if m := page.expect("bitrate"); m["bps"] != 500_000.0 {
+	w.SendBitrate(500_000, 150_000)
+	if m := page.expect("bitrate"); m["bps"] != 500_000.0 || m["small"] != 150_000.0 {
 		t.Errorf("the limit is %v", m)
 	}
 	page.send(`{"type":"answer","id":1,"sdp":"v=0 answer"}`)
@@ -216,7 +216,7 @@ func TestPage(t *testing.T) {
 	_ = page.conn.Close(websocket.StatusNormalClosure, "")
 	w.expect(t, append(want, kiosk.PageDown{ID: 1})...)
 	// The limit is told to a page that comes later.
-	if m := dial(t, w, helloPage).expect("bitrate"); m["bps"] != 500_000.0 {
+	if m := dial(t, w, helloPage).expect("bitrate"); m["bps"] != 500_000.0 || m["small"] != 150_000.0 {
 		t.Errorf("the limit is %v", m)
 	}
 	if c := w.Counters(); c.Pages != 2 || c.Malformed != 0 || c.Refused != 0 {
@@ -546,5 +546,5 @@ func TestStartStop(t *testing.T) {
 	}
 	s.SetState(kiosk.State{})
 	s.SendOffer(1, "")
-	s.SendBitrate(1)
+	s.SendBitrate(1, 1)
 }

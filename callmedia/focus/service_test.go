@@ -363,7 +363,7 @@ func send(t *testing.T, room *sfu.Room) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	video, err := room.PublishVideo(t.Context(), 1280, 720)
+	video, err := room.PublishVideo(t.Context(), sfu.Size{Width: 1280, Height: 720})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -385,10 +385,10 @@ func send(t *testing.T, room *sfu.Room) {
 			case <-tick.C:
 			}
 			if f, err := opus.Encrypt(nil, append([]byte{0xf8}, "sound!"...)); err == nil {
-				_ = sound.Packetize(f, n*960, func(p *rtp.Packet) error { return audio.WriteRTP(p) })
+				_ = sound.Packetize(f, n*960, func(p *rtp.Packet) error { return audio.Layers[0].WriteRTP(p) })
 			}
 			if f, err := vp8.Encrypt(nil, plainKeyFrame); err == nil {
-				_ = picture.Packetize(f, n*1800, func(p *rtp.Packet) error { return video.WriteRTP(p) })
+				_ = picture.Packetize(f, n*1800, func(p *rtp.Packet) error { return video.Layers[0].WriteRTP(p) })
 			}
 		}
 	}()

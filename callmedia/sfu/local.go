@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/livekit/protocol/livekit"
+	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 )
 
@@ -23,15 +25,18 @@ const rtcpSize = 1500
 
 // LocalTrack is a published track. Its methods may be called from several goroutines, also after the room has ended.
 type LocalTrack struct {
-	room       *Room
-	cid        string
-	kind       webrtc.RTPCodecType
-	capability webrtc.RTPCodecCapability
+	// Layers are what is sent of the track: one, or the same picture in several sizes (simulcast, RFC 8853), the smallest first. It is not
+	// changed.
+	Layers []*LocalLayer
 
-	keyFrame   atomic.Pointer[func()]
+	room        *Room
+	cid         string
+	kind        webrtc.RTPCodecType
+	capability  webrtc.RTPCodecCapability
+	transceiver *webrtc.RTPTransceiver // set before the track is offered
+
+	keyFrame   atomic.Pointer[func(layer int)]
 	sid        atomic.Pointer[string]
-	packets    atomic.Uint64
-	octets     atomic.Uint64
 	keyAsked   atomic.Uint64
 	nacks      atomic.Uint64
 	lost       atomic.Uint32 // fraction lost of the last receiver report, in 1/256
@@ -40,15 +45,24 @@ type LocalTrack struct {
 	failure    error         // why publishing failed; read after ready
 	published  bool          // owned by the room's goroutine
 	answered   bool          // owned by the room's goroutine
-	bound      bool          // owned by the room's goroutine
+	bound      int           // layers whose packets have a way; owned by the room's goroutine
 	negotiated uint32        // offer that contains the track; owned by the room's goroutine
+}
+
+// LocalLayer is one RTP stream of a [LocalTrack]. Its methods may be called from several goroutines, also after the room has ended.
+type LocalLayer struct {
+	track   *LocalTrack
+	rid     string // RFC 8851; empty for the only layer
+	packets atomic.Uint64
+	octets  atomic.Uint64
 
 	mu      sync.Mutex // guards what follows, and serialises writes
 	writer  webrtc.TrackLocalWriter
 	binding string
 	ssrc    uint32
 	payload uint8
-	header  rtp.Header // scratch: reused for every packet
+	names   []rtp.Extension // by which the SFU knows the layer: its media section and its rid
+	header  rtp.Header      // scratch: reused for every packet
 	clock   senderClock
 }
 
@@ -60,8 +74,13 @@ type senderClock struct {
 	sent time.Time // when the last sender report was made
 }
 
-func newLocalTrack(room *Room, cid string, kind webrtc.RTPCodecType, capability webrtc.RTPCodecCapability) *LocalTrack {
-	return &LocalTrack{room: room, cid: cid, kind: kind, capability: capability, ready: make(chan struct{})}
+// newLocalTrack makes a track with a layer for each rid.
+func newLocalTrack(room *Room, cid string, kind webrtc.RTPCodecType, capability webrtc.RTPCodecCapability, rids ...string) *LocalTrack {
+	t := &LocalTrack{room: room, cid: cid, kind: kind, capability: capability, ready: make(chan struct{})}
+	for _, rid := range rids {
+		t.Layers = append(t.Layers, &LocalLayer{track: t, rid: rid})
+	}
+	return t
 }
 
 // SID is the SFU's id of the track.
@@ -73,39 +92,42 @@ func (t *LocalTrack) SID() string {
 }
 
 // SSRC is the synchronisation source the packets are sent with.
-func (t *LocalTrack) SSRC() uint32 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.ssrc
+func (l *LocalLayer) SSRC() uint32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ssrc
 }
 
 // PayloadType is the negotiated RTP payload type the packets are sent with.
-func (t *LocalTrack) PayloadType() uint8 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.payload
+func (l *LocalLayer) PayloadType() uint8 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.payload
 }
 
 // WriteRTP sends a packet. Sequence number, timestamp, marker and payload are taken as they are; SSRC and payload type are
 // set, header extensions are the room's. The packet is not changed and not kept. It returns ErrClosed after the end.
-func (t *LocalTrack) WriteRTP(p *rtp.Packet) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.writer == nil {
+func (l *LocalLayer) WriteRTP(p *rtp.Packet) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.writer == nil {
 		return ErrClosed
 	}
-	t.header = rtp.Header{
-		Version: 2, Marker: p.Marker, PayloadType: t.payload, SSRC: t.ssrc, SequenceNumber: p.SequenceNumber,
-		Timestamp: p.Timestamp, Extensions: t.header.Extensions[:0],
+	l.header = rtp.Header{
+		Version: 2, Marker: p.Marker, PayloadType: l.payload, SSRC: l.ssrc, SequenceNumber: p.SequenceNumber,
+		Timestamp: p.Timestamp, Extensions: append(l.header.Extensions[:0], l.names...),
 	}
-	if _, err := t.writer.WriteRTP(&t.header, p.Payload); err != nil {
+	if len(l.names) > 0 {
+		l.header.Extension, l.header.ExtensionProfile = true, rtp.ExtensionProfileOneByte
+	}
+	if _, err := l.writer.WriteRTP(&l.header, p.Payload); err != nil {
 		if errors.Is(err, io.ErrClosedPipe) {
 			return ErrClosed
 		}
 		return fmt.Errorf("write RTP to the SFU: %w", err)
 	}
-	t.packets.Add(1)
-	t.octets.Add(uint64(len(p.Payload)))
+	l.packets.Add(1)
+	l.octets.Add(uint64(len(p.Payload)))
 	return nil
 }
 
@@ -121,44 +143,44 @@ func (t *LocalTrack) SetMuted(muted bool) {
 	}})
 }
 
-// OnKeyFrameRequest sets what is called when a receiver asks for a key frame (PLI or FIR, RFC 4585 and 5104). It is called
-// from the goroutine that reads the track's RTCP and must not block.
-func (t *LocalTrack) OnKeyFrameRequest(f func()) {
+// OnKeyFrameRequest sets what is called when a receiver asks for a key frame of a layer (PLI or FIR, RFC 4585 and 5104). It is called
+// from the goroutine that reads the layer's RTCP and must not block.
+func (t *LocalTrack) OnKeyFrameRequest(f func(layer int)) {
 	t.keyFrame.Store(&f)
 }
 
-// SetClock says that the instant ntp, on a wall clock common to all tracks of this room, is rtp on the track's RTP clock.
+// SetClock says that the instant ntp, on a wall clock common to all layers of this room, is rtp on the layer's RTP clock.
 // The sender reports (RFC 3550 section 6.4.1) that let receivers play sound and picture in step are made from it; without
 // it none are sent. The first call sends one at once.
-func (t *LocalTrack) SetClock(ntp time.Time, rtp uint32) {
+func (l *LocalLayer) SetClock(ntp time.Time, rtp uint32) {
 	now := time.Now()
-	t.mu.Lock()
-	first := t.clock.base.IsZero()
-	t.clock.ntp, t.clock.rtp, t.clock.base = ntp, rtp, now
-	t.mu.Unlock()
+	l.mu.Lock()
+	first := l.clock.base.IsZero()
+	l.clock.ntp, l.clock.rtp, l.clock.base = ntp, rtp, now
+	l.mu.Unlock()
 	if first {
-		t.room.sendReports(now)
+		l.track.room.sendReports(now)
 	}
 }
 
 // report makes a sender report when one is due at now.
-func (t *LocalTrack) report(now time.Time) *rtcp.SenderReport {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.writer == nil || t.clock.base.IsZero() || t.packets.Load() == 0 || now.Sub(t.clock.sent) < reportInterval {
+func (l *LocalLayer) report(now time.Time) *rtcp.SenderReport {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.writer == nil || l.clock.base.IsZero() || l.packets.Load() == 0 || now.Sub(l.clock.sent) < reportInterval {
 		return nil
 	}
-	t.clock.sent = now
-	elapsed := now.Sub(t.clock.base)
-	rate := time.Duration(t.capability.ClockRate)
+	l.clock.sent = now
+	elapsed := now.Sub(l.clock.base)
+	rate := time.Duration(l.track.capability.ClockRate)
 	// Whole seconds apart, so that a long time without a new pair does not overflow.
 	ticks := elapsed/time.Second*rate + elapsed%time.Second*rate/time.Second
 	return &rtcp.SenderReport{
-		SSRC:        t.ssrc,
-		NTPTime:     toNTP(t.clock.ntp.Add(elapsed)),
-		RTPTime:     t.clock.rtp + uint32(ticks),
-		PacketCount: uint32(t.packets.Load()),
-		OctetCount:  uint32(t.octets.Load()),
+		SSRC:        l.ssrc,
+		NTPTime:     toNTP(l.clock.ntp.Add(elapsed)),
+		RTPTime:     l.clock.rtp + uint32(ticks),
+		PacketCount: uint32(l.packets.Load()),
+		OctetCount:  uint32(l.octets.Load()),
 	}
 }
 
@@ -182,13 +204,17 @@ func (t *LocalTrack) wait(ctx context.Context) error {
 	}
 }
 
-// readRTCP reads the receivers' feedback till the sender is stopped. Reading is also what drives retransmission and the
+// readRTCP reads the receivers' feedback on a layer till the sender is stopped. Reading is also what drives retransmission and the
 // bandwidth estimate.
-func (t *LocalTrack) readRTCP(sender *webrtc.RTPSender) {
+func (t *LocalTrack) readRTCP(sender *webrtc.RTPSender, layer int) {
+	read := sender.Read
+	if rid := t.Layers[layer].rid; rid != "" {
+		read = func(b []byte) (int, interceptor.Attributes, error) { return sender.ReadSimulcast(b, rid) }
+	}
 	buf := make([]byte, rtcpSize)
 	failed := 0
 	for {
-		n, _, err := sender.Read(buf)
+		n, _, err := read(buf)
 		if err != nil {
 			if failed++; t.room.readingEnds(err, failed) {
 				return
@@ -217,31 +243,33 @@ func (t *LocalTrack) readRTCP(sender *webrtc.RTPSender) {
 		if ask {
 			t.keyAsked.Add(1)
 			if f := t.keyFrame.Load(); f != nil && *f != nil {
-				(*f)()
+				(*f)(layer)
 			}
 		}
 	}
 }
 
-// The methods below make it a webrtc.TrackLocal. The library's own static track would copy and allocate for each packet.
-type trackLocal struct{ *LocalTrack }
+// trackLocal makes a layer a webrtc.TrackLocal. The library's own static track would copy and allocate for each packet.
+type trackLocal struct{ *LocalLayer }
 
-func (t trackLocal) ID() string                { return t.cid }
-func (t trackLocal) RID() string               { return "" }
-func (t trackLocal) StreamID() string          { return localStream }
-func (t trackLocal) Kind() webrtc.RTPCodecType { return t.kind }
+func (l trackLocal) ID() string                { return l.track.cid }
+func (l trackLocal) RID() string               { return l.rid }
+func (l trackLocal) StreamID() string          { return localStream }
+func (l trackLocal) Kind() webrtc.RTPCodecType { return l.track.kind }
 
-func (t trackLocal) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
+func (l trackLocal) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
+	t := l.track
 	for _, codec := range c.CodecParameters() {
 		if codec.MimeType != t.capability.MimeType || codec.ClockRate != t.capability.ClockRate {
 			continue
 		}
-		t.mu.Lock()
-		t.writer, t.binding = c.WriteStream(), c.ID()
-		t.ssrc, t.payload = uint32(c.SSRC()), uint8(codec.PayloadType)
-		t.mu.Unlock()
+		l.mu.Lock()
+		l.writer, l.binding = c.WriteStream(), c.ID()
+		l.ssrc, l.payload = uint32(c.SSRC()), uint8(codec.PayloadType)
+		l.names = l.extensions(c.HeaderExtensions())
+		l.mu.Unlock()
 		t.room.post(func() {
-			t.bound = true
+			t.bound++
 			t.room.checkReady()
 		})
 		return codec, nil
@@ -250,11 +278,34 @@ func (t trackLocal) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters,
 	return webrtc.RTPCodecParameters{}, webrtc.ErrUnsupportedCodec
 }
 
-func (t trackLocal) Unbind(c webrtc.TrackLocalContext) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.binding == c.ID() {
-		t.writer = nil
+// extensions names a layer in each of its packets: no SSRC of simulcast is in the SDP (RFC 8852). The only layer needs no name.
+func (l trackLocal) extensions(negotiated []webrtc.RTPHeaderExtensionParameter) (names []rtp.Extension) {
+	if l.rid == "" {
+		return nil
+	}
+	for _, e := range negotiated {
+		value := ""
+		switch e.URI {
+		case sdp.SDESMidURI:
+			value = l.track.transceiver.Mid()
+		case sdp.SDESRTPStreamIDURI:
+			value = l.rid
+		default:
+			continue
+		}
+		header := rtp.Header{}
+		if header.SetExtension(uint8(e.ID), []byte(value)) == nil {
+			names = append(names, header.Extensions...)
+		}
+	}
+	return names
+}
+
+func (l trackLocal) Unbind(c webrtc.TrackLocalContext) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.binding == c.ID() {
+		l.writer = nil
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ var (
 func newPeer(opts Options, servers []webrtc.ICEServer, estimate func(cc.BandwidthEstimator)) (*webrtc.PeerConnection, error) {
 	media := &webrtc.MediaEngine{}
 	chain := &interceptor.Registry{}
-	if err := registerCodecs(media); err != nil {
+	if err := registerCodecs(media, estimate == nil); err != nil {
 		return nil, fmt.Errorf("register codecs: %w", err)
 	}
 	if err := registerInterceptors(media, chain, estimate); err != nil {
@@ -78,12 +78,15 @@ func newPeer(opts Options, servers []webrtc.ICEServer, estimate func(cc.Bandwidt
 }
 
 // registerCodecs offers Opus and VP8, the only ones that the page is sent. RED is left out on purpose: its redundant blocks would
-// be ciphertext that no receiver can take apart.
-func registerCodecs(media *webrtc.MediaEngine) error {
-	rtx := webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: "apt=96"}
-	for _, codec := range []webrtc.RTPCodecParameters{
-		{RTPCodecCapability: vp8Codec, PayloadType: 96}, {RTPCodecCapability: rtx, PayloadType: 97},
-	} {
+// be ciphertext that no receiver can take apart. What we send is repaired on the stream that it was lost from: the SSRCs of layers are not
+// in the SDP, and an RTX stream with the name of a layer would be taken for that layer.
+func registerCodecs(media *webrtc.MediaEngine, receiving bool) error {
+	video := []webrtc.RTPCodecParameters{{RTPCodecCapability: vp8Codec, PayloadType: 96}}
+	if receiving {
+		rtx := webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: "apt=96"}
+		video = append(video, webrtc.RTPCodecParameters{RTPCodecCapability: rtx, PayloadType: 97})
+	}
+	for _, codec := range video {
 		if err := media.RegisterCodec(codec, webrtc.RTPCodecTypeVideo); err != nil {
 			return err
 		}

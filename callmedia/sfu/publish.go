@@ -17,24 +17,46 @@ const maxLocal = 8
 // PublishAudio publishes an Opus track as our microphone, announced as encrypted with GCM. It returns when packets can be
 // written. After an error the room is best closed.
 func (r *Room) PublishAudio(ctx context.Context) (*LocalTrack, error) {
-	t := newLocalTrack(r, "audio-"+rand.Text(), webrtc.RTPCodecTypeAudio, opusCodec)
+	t := newLocalTrack(r, "audio-"+rand.Text(), webrtc.RTPCodecTypeAudio, opusCodec, "")
 	return r.publish(ctx, t, &livekit.AddTrackRequest{
 		Name: "microphone", Type: livekit.TrackType_AUDIO, Source: livekit.TrackSource_MICROPHONE,
 	})
 }
 
-// PublishVideo publishes a VP8 track of the given size in pixels as our camera, announced as encrypted with GCM. It returns
-// when packets can be written. After an error the room is best closed.
-func (r *Room) PublishVideo(ctx context.Context, width, height int) (*LocalTrack, error) {
-	if width <= 0 || height <= 0 || width > 1<<14 || height > 1<<14 {
-		return nil, fmt.Errorf("publish video: the size %d×%d makes no sense", width, height)
+// Size is that of a picture in pixels.
+type Size struct{ Width, Height int }
+
+// The names of simulcast layers, and what the SFU knows them as, the smallest first. LiveKit's own clients use the same ones.
+var (
+	layerRIDs      = []string{"q", "h", "f"}
+	layerQualities = []livekit.VideoQuality{livekit.VideoQuality_LOW, livekit.VideoQuality_MEDIUM, livekit.VideoQuality_HIGH}
+)
+
+// PublishVideo publishes a VP8 track as our camera, announced as encrypted with GCM. Each size becomes a layer of it, one to three, the
+// smallest first; nothing needs to be sent of a layer. It returns when packets can be written. After an error the room is best closed.
+func (r *Room) PublishVideo(ctx context.Context, sizes ...Size) (*LocalTrack, error) {
+	if len(sizes) < 1 || len(sizes) > len(layerRIDs) {
+		return nil, fmt.Errorf("publish video: %d layers, want one to three", len(sizes))
 	}
-	t := newLocalTrack(r, "video-"+rand.Text(), webrtc.RTPCodecTypeVideo, vp8Codec)
-	w, h := uint32(width), uint32(height)
+	rids, qualities := layerRIDs[:len(sizes)], layerQualities
+	if len(sizes) == 1 {
+		rids, qualities = []string{""}, []livekit.VideoQuality{livekit.VideoQuality_HIGH}
+	}
+	t := newLocalTrack(r, "video-"+rand.Text(), webrtc.RTPCodecTypeVideo, vp8Codec, rids...)
+	var layers []*livekit.VideoLayer
+	for i, size := range sizes {
+		if size.Width <= 0 || size.Height <= 0 || size.Width > 1<<14 || size.Height > 1<<14 {
+			return nil, fmt.Errorf("publish video: the size %d×%d makes no sense", size.Width, size.Height)
+		}
+		layers = append(layers, &livekit.VideoLayer{
+			Quality: qualities[i], Width: uint32(size.Width), Height: uint32(size.Height), SpatialLayer: int32(i), Rid: rids[i],
+		})
+	}
+	largest := layers[len(layers)-1]
 	return r.publish(ctx, t, &livekit.AddTrackRequest{
-		Name: "camera", Type: livekit.TrackType_VIDEO, Source: livekit.TrackSource_CAMERA, Width: w, Height: h,
-		Layers:          []*livekit.VideoLayer{{Quality: livekit.VideoQuality_HIGH, Width: w, Height: h}},
-		SimulcastCodecs: []*livekit.SimulcastCodec{{Codec: "vp8", Cid: t.cid}},
+		Name: "camera", Type: livekit.TrackType_VIDEO, Source: livekit.TrackSource_CAMERA,
+		Width: largest.GetWidth(), Height: largest.GetHeight(), Layers: layers,
+		SimulcastCodecs: []*livekit.SimulcastCodec{{Codec: "vp8", Cid: t.cid, Layers: layers}},
 	})
 }
 
@@ -62,8 +84,14 @@ func (r *Room) addLocal(t *LocalTrack, add *livekit.AddTrackRequest) {
 		t.finish(fmt.Errorf("there are %d tracks already", maxLocal))
 		return
 	}
-	transceiver, err := r.publisher.AddTransceiverFromTrack(trackLocal{t},
+	transceiver, err := r.publisher.AddTransceiverFromTrack(trackLocal{t.Layers[0]},
 		webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+	if err == nil {
+		t.transceiver = transceiver
+		for _, layer := range t.Layers[1:] {
+			err = errors.Join(err, transceiver.Sender().AddEncoding(trackLocal{layer}))
+		}
+	}
 	if err != nil {
 		t.finish(err)
 		return
@@ -71,7 +99,9 @@ func (r *Room) addLocal(t *LocalTrack, add *livekit.AddTrackRequest) {
 	r.mu.Lock()
 	r.locals = append(r.locals, t)
 	r.mu.Unlock()
-	r.spawn(func() { t.readRTCP(transceiver.Sender()) })
+	for i := range t.Layers {
+		r.spawn(func() { t.readRTCP(transceiver.Sender(), i) })
+	}
 	r.send(&livekit.SignalRequest{Message: &livekit.SignalRequest_AddTrack{AddTrack: add}})
 	if err := r.negotiate(); err != nil {
 		t.finish(err)
@@ -126,7 +156,7 @@ func (r *Room) tracks() []*LocalTrack {
 // checkReady ends the waiting of publish for the tracks that the SFU has named and answered and whose packets have a way.
 func (r *Room) checkReady() {
 	for _, t := range r.locals {
-		if t.published && t.answered && t.bound && r.publisherUp {
+		if t.published && t.answered && t.bound >= len(t.Layers) && r.publisherUp {
 			t.finish(nil)
 		}
 	}
@@ -176,8 +206,10 @@ func (r *Room) Stats() Stats {
 		StraySignals: r.counters.stray.Load(), Refused: r.counters.refused.Load(), BadRTCP: r.counters.badRTCP.Load(),
 	}
 	for _, t := range r.tracks() {
-		s.PacketsSent += t.packets.Load()
-		s.BytesSent += t.octets.Load()
+		for _, l := range t.Layers {
+			s.PacketsSent += l.packets.Load()
+			s.BytesSent += l.octets.Load()
+		}
 		s.NACKsReceived += t.nacks.Load()
 		s.KeyFramesWanted += t.keyAsked.Load()
 		s.FractionLost = max(s.FractionLost, float64(t.lost.Load())/256)

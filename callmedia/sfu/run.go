@@ -247,8 +247,10 @@ func (r *Room) reports() {
 func (r *Room) sendReports(now time.Time) {
 	var packets []rtcp.Packet
 	for _, t := range r.tracks() {
-		if report := t.report(now); report != nil {
-			packets = append(packets, report)
+		for _, l := range t.Layers {
+			if report := l.report(now); report != nil {
+				packets = append(packets, report)
+			}
 		}
 	}
 	// One by one: the first packet decides through which stream a compound goes.

@@ -93,7 +93,7 @@ function receive(m) {
       answer(m);
       break;
     case "bitrate":
-      media.limit(m.bps);
+      media.limit(m.bps, m.small);
       break;
   }
 }

@@ -49,7 +49,7 @@ export function expose({ media, camera, link, screen, shutter, state, name }) {
     own: {
       video: track(camera.video), audio: track(camera.audio), standIn: { ...camera.standIn },
       hue: standin.hue(name()), frequency: standin.frequency(name()),
-      bitrate: media.bitrate,
+      bitrate: media.limits[0], small: media.limits[1],
     },
     slots: [...media.slots].sort(([a], [b]) => a - b).map(([slot, s]) => ({
       slot, frames: s.frames, playing: s.playing, width: s.video.videoWidth, height: s.video.videoHeight, audible: !s.audio.muted,

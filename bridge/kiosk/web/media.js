@@ -8,8 +8,8 @@ export class Media {
   slots = new Map(); // by number
   #pc = null;
   #senders = [];
-  #tracks = [null, null]; // sound, picture
-  #bitrate = firstBitrate;
+  #tracks = [null, null, null]; // sound, picture, the same picture in small
+  #bitrates = [firstBitrate, 0];
   #limiting = Promise.resolve(); // the change of the limit that is under way
   #make;
   #on;
@@ -26,9 +26,12 @@ export class Media {
     return this.#pc?.connectionState === "connected";
   }
 
-  // bitrate is the limit that the encoder has, in bit/s.
-  get bitrate() {
-    return this.#senders[1]?.getParameters().encodings?.[0]?.maxBitrate ?? 0;
+  // limits are those that the encoders of the picture and of the small picture have, in bit/s; 0 while they rest.
+  get limits() {
+    return this.#senders.slice(1).map((s) => {
+      const [e] = s.getParameters().encodings ?? [];
+      return e?.active ? e.maxBitrate ?? 0 : 0;
+    });
   }
 
   // answer makes a new connection from an offer and returns the answer, or null when a later offer overtook it.
@@ -39,8 +42,8 @@ export class Media {
     pc.ontrack = (e) => this.#show(e);
     try {
       await pc.setRemoteDescription({ type: "offer", sdp });
-      // The first two sections are for the page's own sound and picture.
-      const own = pc.getTransceivers().slice(0, 2);
+      // The first three sections are for the page's own sound, picture and small picture.
+      const own = pc.getTransceivers().slice(0, 3);
       for (const t of own) t.direction = "sendonly";
       this.#senders = own.map((t) => t.sender);
       await this.#attach();
@@ -57,13 +60,13 @@ export class Media {
   // send attaches the tracks, or takes them away with null. Away they are before it returns to the browser's event loop.
   send(audio, video) {
     if (this.#tracks[0] === audio && this.#tracks[1] === video) return;
-    this.#tracks = [audio, video];
+    this.#tracks = [audio, video, video];
     this.#attach().then(() => this.#limit()).catch(() => {});
   }
 
-  // limit sets the encoder's limit in bit/s.
-  limit(bps) {
-    this.#bitrate = bps;
+  // limit sets the limits of the picture and of the small picture in bit/s. One without bitrate is not made.
+  limit(bps, small) {
+    this.#bitrates = [bps, small];
     this.#limit();
   }
 
@@ -98,20 +101,24 @@ export class Media {
     return Promise.all(this.#senders.map((s, i) => s.replaceTrack(this.#tracks[i])));
   }
 
-  // #limit tells the encoder its limit. A sender takes one change at a time, so a later one waits for the one before.
+  // #limit tells the encoders their limits. A sender takes one change at a time, so a later one waits for the one before.
   #limit() {
     this.#limiting = this.#limiting.then(() => this.#setLimit()).catch(() => {});
     return this.#limiting;
   }
 
   async #setLimit() {
-    const sender = this.#senders[1];
-    if (!sender) return;
-    const p = sender.getParameters();
-    if (!p.encodings?.length) return;
-    p.encodings[0].maxBitrate = this.#bitrate;
-    p.degradationPreference = "maintain-framerate"; // people move; a coarser picture of them is better than a halting one
-    await sender.setParameters(p);
+    const bitrates = this.#bitrates;
+    await Promise.all(this.#senders.slice(1).map((sender, i) => {
+      const p = sender.getParameters();
+      if (!p.encodings?.length) return null;
+      const [encoding] = p.encodings;
+      encoding.active = bitrates[i] > 0;
+      if (encoding.active) encoding.maxBitrate = bitrates[i];
+      if (i === 1) encoding.scaleResolutionDownBy = 4;
+      p.degradationPreference = "maintain-framerate"; // people move; a coarser picture of them is better than a halting one
+      return sender.setParameters(p);
+    }));
   }
 
   #show({ track, streams }) {

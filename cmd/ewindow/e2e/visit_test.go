@@ -27,7 +27,7 @@ func TestVisit(t *testing.T) {
 	munich.shot("alone")
 	dresden.button()
 	n.await("see each other", 40*time.Second)
-	both(20 * time.Second)
+	both(60 * time.Second)
 	munich.shot("visit")
 	munich.awaitTone(dresdenSource.tone, 20*time.Second)
 	dresden.awaitTone(munichSource.tone, 20*time.Second)
