@@ -32,6 +32,7 @@ func demoCommand() *cli.Command {
 			&cli.StringFlag{Name: "data", Usage: "keep accounts and keys in `DIR` for the next start"},
 			&cli.BoolFlag{Name: "open", Usage: "open both windows at once"},
 			&cli.BoolFlag{Name: "browser", Usage: "open both pages in a browser"},
+			&cli.BoolFlag{Name: "two-foci", Usage: "give each hub a LiveKit of its own; a kept data folder remembers it"},
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
@@ -46,15 +47,17 @@ func demoCommand() *cli.Command {
 				defer os.RemoveAll(made)
 				folder, kept = made, false
 			}
-			return runDemo(c.Context, demoOptions{folder: folder, kept: kept, open: c.Bool("open"), browser: c.Bool("browser"), out: c.App.Writer})
+			return runDemo(c.Context, demoOptions{
+				folder: folder, kept: kept, open: c.Bool("open"), browser: c.Bool("browser"), twoFoci: c.Bool("two-foci"), out: c.App.Writer,
+			})
 		},
 	}
 }
 
 type demoOptions struct {
-	folder              string
-	kept, open, browser bool
-	out                 io.Writer
+	folder                       string
+	kept, open, browser, twoFoci bool
+	out                          io.Writer
 }
 
 // demo is a running demonstration. Its programs are this one, started again as hubs and kiosks.
@@ -69,7 +72,7 @@ type demo struct {
 
 // runDemo runs the demonstration until ctx ends.
 func runDemo(ctx context.Context, o demoOptions) error {
-	state, err := openDemo(o.folder)
+	state, err := openDemo(o.folder, o.twoFoci)
 	if err != nil {
 		return err
 	}

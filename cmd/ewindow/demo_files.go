@@ -25,7 +25,9 @@ type demoState struct {
 	Admin    string `json:"admin"`
 	Password string `json:"password"`
 	// Space is the network's room, empty before it is made.
-	Space   string      `json:"space"`
+	Space string `json:"space"`
+	// TwoFoci gives each hub a focus. Else Munich's is for both.
+	TwoFoci bool        `json:"two_foci"`
 	Windows []demoPlace `json:"windows"`
 
 	path string
@@ -58,8 +60,9 @@ func (p *demoPlace) page() string       { return fmt.Sprintf("http://127.0.0.1:%
 func (p *demoPlace) userID() string     { return "@" + p.Username + ":" + p.serverName() }
 func (p *demoPlace) configFile() string { return filepath.Join(p.folder, "config.yaml") }
 
-// openDemo reads a data folder's demonstration or makes a new one there, with all files that the programs need.
-func openDemo(folder string) (*demoState, error) {
+// openDemo reads a data folder's demonstration or makes a new one there, with all files that the programs need. twoFoci is for one that
+// has none yet.
+func openDemo(folder string, twoFoci bool) (*demoState, error) {
 	folder, err := filepath.Abs(folder)
 	if err != nil {
 		return nil, fmt.Errorf("find the data folder: %w", err)
@@ -67,7 +70,7 @@ func openDemo(folder string) (*demoState, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, fmt.Errorf("the data folder %s can't be made (%w): name one that may be written with --data", folder, err)
 	}
-	s := &demoState{path: filepath.Join(folder, "demo.json")}
+	s := &demoState{path: filepath.Join(folder, "demo.json"), TwoFoci: twoFoci}
 	data, err := os.ReadFile(s.path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -167,14 +170,17 @@ func (s *demoState) checkPorts() error {
 	return nil
 }
 
-// config is one place's configuration: kiosk and hub in one file. Munich's hub has the focus that both use.
+// config is one place's configuration: kiosk and hub in one file. Munich's hub has the focus that both use, unless each has one.
 func (s *demoState) config(i int, folder string) string {
-	p, host := &s.Windows[i], &s.Windows[0]
+	p, first, host := &s.Windows[i], &s.Windows[0], &s.Windows[0]
+	if s.TwoFoci {
+		host = p
+	}
 	focus := "enabled: false"
-	if i == 0 {
+	if host == p {
 		focus = fmt.Sprintf("enabled: true\n    port: %d\n    udp_port: %d\n    tcp_port: %d\n    allow_loopback: true\n"+
 			"    full_access_homeservers: [%q, %q]\n    public_url: ws://127.0.0.1:%d/livekit/sfu",
-			p.SFU, p.SFUMedia, p.SFUStream, s.Windows[0].serverName(), s.Windows[1].serverName(), p.Local)
+			p.SFU, p.SFUMedia, p.SFUStream, first.serverName(), s.Windows[1].serverName(), p.Local)
 	}
 	return fmt.Sprintf(`# Made by "ewindow demo" for %[1]s. example-config.yaml explains the keys.
 data_dir: data
@@ -215,7 +221,7 @@ hub:
     allow_networks: ["127.0.0.0/8", "::1/128"]
     deny_networks: []
     bcrypt_cost: 4
-`, p.Name, p.Local, p.Username, p.Password, s.Admin, host.serverName(), p.Page, p.Public,
+`, p.Name, p.Local, p.Username, p.Password, s.Admin, first.serverName(), p.Page, p.Public,
 		filepath.Join(folder, "hub.pem"), filepath.Join(folder, "hub-key.pem"), p.Turn, p.TurnSecret, host.SFUMedia,
 		focus, host.Local, p.serverName(), p.Registration, p.Matrix)
 }
