@@ -85,9 +85,10 @@ type Call struct {
 	err       error         // of leaving; may be read once left is closed
 
 	// What follows belongs to the manager's goroutine.
-	rollout *rollout
-	inside  bool // we were seen in the room
-	over    bool // failed or leaving
+	rollout    *rollout
+	membership id.EventID // of the own membership that was sent last
+	inside     bool       // we were seen in the room
+	over       bool       // failed or leaving
 }
 
 // Leave leaves the call: the others see us go. It returns nil when that is done, an error when the membership could not be removed (then
@@ -239,6 +240,8 @@ func (c *Call) perform(ctx context.Context, a *announcer, s step) (o outcome) {
 	case stepSend:
 		o.event, o.err = hs.SendState(ctx, c.room, key, a.content(time.Now()))
 		if o.err == nil {
+			event := o.event
+			c.m.queue.put(func() { c.membership = event })
 			c.log.Info().Stringer("event_id", o.event).Bool("delayed_leave", a.delayID != "").Msg("Call membership sent")
 		}
 	case stepRestart:

@@ -57,6 +57,9 @@ type kiosk struct {
 	sent    int
 	service string
 	failed  error
+	rings   []rtc.Ring
+	denials []rtc.Decline
+	legacy  []id.UserID
 }
 
 // newKiosk starts a bot on hs. stop ends it, once its calls are left.
@@ -74,11 +77,18 @@ func newKiosk(t *testing.T, hs *rig.Homeserver, name string) (k *kiosk, stop fun
 	if k.Bot, err = bot.New(config); err != nil {
 		t.Fatal(err)
 	}
-	k.Manager, err = rtc.NewManager(rtc.Config{Bot: k.Bot, Log: log, OnMembers: func(room id.RoomID, members []rtc.Member) {
+	note := func(change func()) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		k.members[room] = members
-	}})
+		change()
+	}
+	k.Manager, err = rtc.NewManager(rtc.Config{
+		Bot: k.Bot, Log: log,
+		OnMembers:    func(room id.RoomID, members []rtc.Member) { note(func() { k.members[room] = members }) },
+		OnRing:       func(r rtc.Ring) { note(func() { k.rings = append(k.rings, r) }) },
+		OnDecline:    func(d rtc.Decline) { note(func() { k.denials = append(k.denials, d) }) },
+		OnLegacyCall: func(_ id.RoomID, user id.UserID) { note(func() { k.legacy = append(k.legacy, user) }) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,5 +380,78 @@ func TestNotAllowed(t *testing.T) {
 	})
 	if err := call.Leave(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRinging: a ring and its decline go through real homeservers, encrypted; and a call of the old kind is answered.
+func TestRinging(t *testing.T) {
+	options := rig.Options{Transports: []string{"https://rtc.example/jwt"}}
+	caller, _ := newKiosk(t, rig.StartHomeserverWith(t, options), "caller")
+	called, _ := newKiosk(t, rig.StartHomeserverWith(t, options), "called")
+	room := openRoom(t, 0, caller, called)
+	call := caller.join(t, room)
+	begun := time.Now()
+	ring, err := caller.Ring(t.Context(), room, []id.UserID{called.UserID()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rig.Eventually(t, limit, func() error {
+		called.mu.Lock()
+		defer called.mu.Unlock()
+		if len(called.rings) != 1 {
+			return fmt.Errorf("%d rings, %+v", len(called.rings), called.Manager.Stats())
+		}
+		got := called.rings[0]
+		if left := time.Until(got.Expires); left < 30*time.Second || left > time.Minute {
+			t.Errorf("it rings for %v", left)
+		}
+		got.Expires = time.Time{}
+		if want := (rtc.Ring{Room: room, Sender: caller.UserID(), Event: ring, Ring: true}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		return nil
+	})
+	t.Log("ringing took ", time.Since(begun))
+	begun = time.Now()
+	if err := called.Decline(t.Context(), room, ring); err != nil {
+		t.Fatal(err)
+	}
+	rig.Eventually(t, limit, func() error {
+		caller.mu.Lock()
+		defer caller.mu.Unlock()
+		if len(caller.denials) != 1 || caller.denials[0] != (rtc.Decline{Room: room, Sender: called.UserID(), Event: ring}) {
+			return fmt.Errorf("told %+v, %+v", caller.denials, caller.Manager.Stats())
+		}
+		return nil
+	})
+	t.Log("the decline took ", time.Since(begun))
+	invite := map[string]any{"call_id": "old", "party_id": "X", "version": "1", "lifetime": 60000, "offer": map[string]any{"type": "offer", "sdp": "v=0"}}
+	invited, err := caller.Send(t.Context(), room, event.CallInvite, invite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := called.Notice(t.Context(), room, "Please start a video call."); err != nil {
+		t.Fatal(err)
+	}
+	rig.Eventually(t, limit, func() error {
+		called.mu.Lock()
+		defer called.mu.Unlock()
+		if len(called.legacy) != 1 || called.legacy[0] != caller.UserID() {
+			return fmt.Errorf("told %v, %+v", called.legacy, called.Manager.Stats())
+		}
+		return nil
+	})
+	if err := call.Leave(t.Context()); err != nil {
+		t.Error(err)
+	}
+	// To the homeserver all of that is ciphertext.
+	for _, sent := range []id.EventID{ring, invited} {
+		e, err := caller.Client().GetEvent(t.Context(), room, sent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Type.Type != event.EventEncrypted.Type {
+			t.Errorf("%s went as %s", sent, e.Type.Type)
+		}
 	}
 }

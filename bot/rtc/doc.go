@@ -16,6 +16,9 @@
 //	SendKeyAgain ► all get the present key once more                KeySent
 //	Call.Leave   ──► the delayed leave is fired, else the membership is emptied; the keys are forgotten
 //
+// [Manager.Ring] rings people once the call was entered; their declines, other people's rings, and calls of the old kind, which get a reject,
+// come by Config.OnDecline, OnRing and OnLegacyCall. Whether somebody calls is said by the members alone: a ring may be missing.
+//
 // What can't be repaired by trying again is reported once, as Failed. Everything else is tried for ever with back-off.
 //
 // Who owns what: Run's goroutine owns rosters, received keys and the roll-out of own keys; the bot's handlers only put events into

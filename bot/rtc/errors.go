@@ -21,6 +21,8 @@ var (
 	ErrNotJoined = errors.New("not in the room")
 	// ErrInCall: the room's call was entered already, or is still being left.
 	ErrInCall = errors.New("already in this call")
+	// ErrNotInCall: only who is in a room's call can ring others. Join it first.
+	ErrNotInCall = errors.New("not in this call")
 	// ErrClosed: the manager has ended.
 	ErrClosed = errors.New("the manager of calls has ended")
 )

@@ -49,6 +49,13 @@ type fakeServer struct {
 	silent    bool // nothing comes back by sync
 	untrusted map[bot.Device]bool
 	keys      []sentKey
+	messages  []sentMessage
+	onSend    func(sentMessage) // is told before the answer
+}
+
+// sentMessage is an event that was sent to a room.
+type sentMessage struct {
+	id, kind, content string
 }
 
 type delayedLeave struct {
@@ -255,6 +262,35 @@ func (f *fakeServer) SendKeys(ctx context.Context, content map[bot.Device]any) m
 	return failed
 }
 
+func (f *fakeServer) Send(ctx context.Context, _ id.RoomID, t event.Type, content any) (id.EventID, error) {
+	data, err := json.Marshal(content)
+	if err != nil {
+		return "", err
+	}
+	if err := f.ask(ctx, "message", t.Type); err != nil {
+		return "", err
+	}
+	f.mu.Lock()
+	f.serial++
+	sent := sentMessage{fmt.Sprintf("$%d", f.serial), t.Type, string(data)}
+	f.messages = append(f.messages, sent)
+	onSend := f.onSend
+	f.mu.Unlock()
+	if onSend != nil {
+		onSend(sent)
+	}
+	return id.EventID(sent.id), nil
+}
+
+// said returns the messages that were sent since the last time.
+func (f *fakeServer) said() []sentMessage {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	messages := f.messages
+	f.messages = nil
+	return messages
+}
+
 func (f *fakeServer) Encrypted(context.Context, id.RoomID) (bool, error) { return f.encrypted, nil }
 
 // took returns what was asked since the last time, without the keys and discovery unless they are named.
@@ -279,6 +315,7 @@ type bench struct {
 	mu      sync.Mutex
 	events  []Event
 	members map[id.RoomID][]Member
+	called  []string // rings, declines and legacy calls
 }
 
 func newBench(t *testing.T, setUp ...func(*bench)) *bench {
@@ -287,11 +324,23 @@ func newBench(t *testing.T, setUp ...func(*bench)) *bench {
 		begin: time.Now(), faults: make(map[string]error), delayed: true, transport: ownService, encrypted: true,
 		state: make(map[string]string), timers: make(map[string]*delayedLeave), untrusted: make(map[bot.Device]bool),
 	}
-	m, err := newManager(Config{Log: zerolog.Nop(), OnMembers: func(room id.RoomID, members []Member) {
-		b.mu.Lock()
-		b.members[room] = members
-		b.mu.Unlock()
-	}}, b.fakeServer, newWeb(nil))
+	m, err := newManager(Config{
+		Log: zerolog.Nop(),
+		OnMembers: func(room id.RoomID, members []Member) {
+			b.mu.Lock()
+			b.members[room] = members
+			b.mu.Unlock()
+		},
+		OnRing: func(r Ring) {
+			kind := "notification"
+			if r.Ring {
+				kind = "ring"
+			}
+			b.note("%s %s of %s in %s for %v", kind, r.Event, r.Sender, r.Room, time.Until(r.Expires))
+		},
+		OnDecline:    func(d Decline) { b.note("%s declines %s in %s", d.Sender, d.Event, d.Room) },
+		OnLegacyCall: func(room id.RoomID, sender id.UserID) { b.note("legacy call of %s in %s", sender, room) },
+	}, b.fakeServer, newWeb(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,6 +367,21 @@ func newBench(t *testing.T, setUp ...func(*bench)) *bench {
 	})
 	synctest.Wait()
 	return b
+}
+
+func (b *bench) note(format string, args ...any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.called = append(b.called, fmt.Sprintf(format, args...))
+}
+
+// rung returns who has called, declined and so on since the last time.
+func (b *bench) rung() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	called := strings.Join(b.called, ", ")
+	b.called = nil
+	return called
 }
 
 func (b *bench) joinRoom(user id.UserID) {

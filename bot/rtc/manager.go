@@ -37,7 +37,12 @@ type Config struct {
 	// OnMembers takes all valid foreign members of a room's call, oldest first, each time they change. It is called from Run's
 	// goroutine and must not block.
 	OnMembers func(room id.RoomID, members []Member)
-	Log       zerolog.Logger
+	// OnRing, OnDecline and OnLegacyCall take calls of us, answers to [Manager.Ring], and calls of the old kind (m.call.invite), which were
+	// answered with a reject. They are called as OnMembers is, and may be nil.
+	OnRing       func(Ring)
+	OnDecline    func(Decline)
+	OnLegacyCall func(room id.RoomID, sender id.UserID)
+	Log          zerolog.Logger
 }
 
 // Stats counts what was refused or left out since the start.
@@ -47,6 +52,9 @@ type Stats struct {
 	InvalidKeys    uint64 // media keys that could not be read, or came from another device than they claim
 	DroppedKeys    uint64 // media keys beyond a cap
 	DroppedEvents  uint64 // events that came while far too many waited
+	InvalidRings   uint64 // rings, declines and legacy calls that could not be read
+	RefusedRings   uint64 // those that came in the clear, too late, or from someone who isn't in the room
+	DroppedRings   uint64 // rings and legacy calls beyond a cap
 }
 
 // Manager watches the calls of all joined rooms and enters them. Its methods may be called from any goroutine.
@@ -71,6 +79,8 @@ type Manager struct {
 	self    bot.Device
 	roster  *roster
 	keys    keyStore
+	ringer  ringer
+	askers  []*asker
 	invalid uint64
 	active  map[id.RoomID]*Call
 	delayed knownFeature
@@ -97,7 +107,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	m.bot = cfg.Bot
-	for _, t := range []event.Type{event.StateMember, event.StateEncryption, typeMember, typeSlot, typeSticky} {
+	for _, t := range []event.Type{event.StateMember, event.StateEncryption, typeMember, typeSlot, typeSticky, typeRing, typeDecline, event.CallInvite} {
 		cfg.Bot.On(t, func(_ context.Context, e *event.Event) { m.handleEvent(e) })
 	}
 	cfg.Bot.OnToDevice(typeKeys, func(_ context.Context, e bot.ToDevice) { m.handleKey(e) })
@@ -109,7 +119,7 @@ func newManager(cfg Config, hs homeserver, web *web) (*Manager, error) {
 		return nil, errors.New("calls: there is no one to take the members")
 	}
 	m := &Manager{
-		cfg: cfg, hs: hs, web: web, queue: newQueue(), done: make(chan struct{}),
+		cfg: cfg, hs: hs, web: web, queue: newQueue(), done: make(chan struct{}), ringer: newRinger(),
 		calls: make(map[id.RoomID]*Call), owners: make(map[*Call]string),
 		active: make(map[id.RoomID]*Call), stale: make(map[id.RoomID]time.Time),
 	}
@@ -141,6 +151,9 @@ func (m *Manager) handleEvent(e *event.Event) {
 		return
 	}
 	if e.StateKey == nil {
+		if !gone {
+			m.handleMessage(e, head, content)
+		}
 		return
 	}
 	key := *e.StateKey
@@ -213,8 +226,7 @@ func (m *Manager) joined(name id.RoomID, device bot.Device) bool {
 	if rm == nil {
 		return false
 	}
-	_, ok := rm.joined[device.User]
-	return ok
+	return rm.has(device.User)
 }
 
 func (m *Manager) setMember(room id.RoomID, user id.UserID, membership event.Membership, gone bool) {
@@ -332,11 +344,13 @@ func (m *Manager) advance(now time.Time) time.Time {
 			wake = earlier(wake, m.advanceKeys(now, call))
 		}
 	}
+	m.answerAskers()
 	wake = earlier(wake, m.removeStale(now))
 	m.mu.Lock()
 	m.stats = Stats{
 		InvalidMembers: m.roster.invalid, DroppedMembers: m.roster.dropped,
 		InvalidKeys: m.invalid, DroppedKeys: m.keys.drops, DroppedEvents: m.queue.drops(),
+		InvalidRings: m.ringer.invalid, RefusedRings: m.ringer.refused, DroppedRings: m.ringer.heard.drops + m.ringer.legacy.drops,
 	}
 	m.mu.Unlock()
 	return wake

@@ -28,6 +28,7 @@ type Bot interface {
 	On(t event.Type, f func(ctx context.Context, e *event.Event))
 	OnToDevice(t event.Type, f func(ctx context.Context, e bot.ToDevice))
 	SendToDevice(ctx context.Context, t event.Type, content map[bot.Device]any) map[bot.Device]error
+	Send(ctx context.Context, room id.RoomID, t event.Type, content any) (id.EventID, error)
 	Encrypted(ctx context.Context, room id.RoomID) (bool, error)
 }
 
@@ -51,6 +52,8 @@ type homeserver interface {
 	OpenID(ctx context.Context) (json.RawMessage, error)
 	// SendKeys sends media keys, Olm-encrypted; it returns who did not get one.
 	SendKeys(ctx context.Context, content map[bot.Device]any) map[bot.Device]error
+	// Send sends an event to a room, encrypted when the room is.
+	Send(ctx context.Context, room id.RoomID, t event.Type, content any) (id.EventID, error)
 	Encrypted(ctx context.Context, room id.RoomID) (bool, error)
 }
 
@@ -187,4 +190,18 @@ func (h *matrix) SendKeys(ctx context.Context, content map[bot.Device]any) map[b
 
 func (h *matrix) Encrypted(ctx context.Context, room id.RoomID) (bool, error) {
 	return h.bot.Encrypted(ctx, room)
+}
+
+func (h *matrix) Send(ctx context.Context, room id.RoomID, t event.Type, content any) (id.EventID, error) {
+	event, err := h.bot.Send(ctx, room, t, content)
+	var refused mautrix.HTTPError
+	if err != nil && errors.As(err, &refused) {
+		switch {
+		case refused.Response != nil:
+			return "", fmt.Errorf("send %s: %w", t.Type, newReply(refused.Response, []byte(refused.ResponseBody)))
+		case refused.WrappedError != nil:
+			return "", fmt.Errorf("send %s: %w", t.Type, withoutURL(refused.WrappedError))
+		}
+	}
+	return event, err
 }

@@ -16,6 +16,9 @@ var (
 	typeSlot = event.Type{Type: unstable.RTCSlot, Class: event.StateEventType}
 	// typeKeys carries a media key to one device, Olm-encrypted.
 	typeKeys = event.Type{Type: unstable.EncryptionKeys, Class: event.ToDeviceEventType}
+	// typeRing tells the people of a room of a call, typeDecline refuses one such event.
+	typeRing    = event.Type{Type: unstable.CallNotification, Class: event.MessageEventType}
+	typeDecline = event.Type{Type: unstable.CallDecline, Class: event.MessageEventType}
 )
 
 // Values and members of contents.

@@ -73,11 +73,25 @@ func (o object) object(key string) (object, bool) {
 }
 
 // list reads an array of at most maxList entries.
-func (o object) list(key string) ([]json.RawMessage, bool) {
+func (o object) list(key string) ([]json.RawMessage, bool) { return o.listOf(key, maxList) }
+
+// listOf reads an array of at most limit entries.
+func (o object) listOf(key string, limit int) ([]json.RawMessage, bool) {
 	raw := o[key]
 	var list []json.RawMessage
-	if len(raw) == 0 || raw[0] != '[' || json.Unmarshal(raw, &list) != nil || len(list) > maxList {
+	if len(raw) == 0 || raw[0] != '[' || json.Unmarshal(raw, &list) != nil || len(list) > limit {
 		return nil, false
 	}
 	return list, true
+}
+
+// boolean reads true or false; ok is false when it is something else.
+func (o object) boolean(key string) (value, ok bool) {
+	switch string(o[key]) {
+	case "true":
+		return true, true
+	case "false":
+		return false, true
+	}
+	return false, false
 }

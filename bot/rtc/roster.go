@@ -339,6 +339,12 @@ func (r *roster) inside(name id.RoomID) bool {
 	return rm != nil && rm.inside
 }
 
+// has says whether a user is joined.
+func (rm *room) has(user id.UserID) bool {
+	_, ok := rm.joined[user]
+	return ok
+}
+
 // earlier is the first of two times, of which zero means never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
