@@ -1,0 +1,205 @@
+// The host page: a small Matrix client with one room's call in a frame, as Element Web shows it. The tests drive it by window.host.
+import * as sdk from "matrix-js-sdk";
+import { ClientWidgetApi, Widget } from "matrix-widget-api";
+import { Grants } from "./grants.js";
+
+const memberType = "org.matrix.msc3401.call.member";
+const actions = { join: "io.element.join", close: "io.element.close", hangUp: "im.vector.hangup", mute: "io.element.device_mute" };
+
+let client, account, call;
+
+// until asks again and again until there is an answer.
+async function until(what, limit, ask) {
+	const end = Date.now() + limit;
+	for (;;) {
+		const answer = await ask();
+		if (answer) return answer;
+		if (Date.now() > end) throw new Error(`${what} did not happen within ${limit} ms`);
+		await new Promise((done) => setTimeout(done, 10));
+	}
+}
+
+const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+const base64 = (array) => btoa(String.fromCharCode(...array));
+
+// login makes a new device, cross-signed unless that is refused, and returns when it has synced. recovery is the key of an earlier device
+// of the same account, which holds the account's identity in the server's secret storage.
+async function login({ homeserver, user, password, recovery, unsigned }) {
+	const session = await sdk.createClient({ baseUrl: homeserver }).loginRequest({
+		type: "m.login.password", identifier: { type: "m.id.user", user }, password, initial_device_display_name: "Element for tests",
+	});
+	let key = recovery ? bytes(recovery) : undefined;
+	client = sdk.createClient({
+		baseUrl: homeserver, userId: session.user_id, deviceId: session.device_id, accessToken: session.access_token, timelineSupport: true,
+		cryptoCallbacks: { getSecretStorageKey: async ({ keys }) => [Object.keys(keys)[0], key] },
+	});
+	account = { homeserver, userId: session.user_id, deviceId: session.device_id };
+	await client.initRustCrypto({ useIndexedDB: false });
+	const crypto = client.getCrypto();
+	client.on(sdk.ClientEvent.Event, feed);
+	client.on(sdk.RoomStateEvent.Events, feedState);
+	client.on(sdk.ClientEvent.ReceivedToDeviceMessage, ({ message, encryptionInfo }) => {
+		void call?.api.feedToDevice(message, encryptionInfo !== null);
+	});
+	await client.startClient({ initialSyncLimit: 20, lazyLoadMembers: false });
+	await until("the first sync", 30000, () => client.isInitialSyncComplete());
+	if (!unsigned) {
+		const authUploadDeviceSigningKeys = (request) => request({
+			type: "m.login.password", identifier: { type: "m.id.user", user: session.user_id }, password,
+		});
+		if (!key) {
+			await crypto.bootstrapCrossSigning({ setupNewCrossSigning: true, authUploadDeviceSigningKeys });
+			await crypto.bootstrapSecretStorage({
+				setupNewSecretStorage: true,
+				createSecretStorageKey: async () => {
+					const made = await crypto.createRecoveryKeyFromPassphrase();
+					key = made.privateKey;
+					return made;
+				},
+			});
+		} else {
+			await crypto.bootstrapCrossSigning({ authUploadDeviceSigningKeys });
+		}
+		await until("the device's cross-signing", 20000, async () => {
+			const status = await crypto.getDeviceVerificationStatus(account.userId, account.deviceId);
+			return status?.signedByOwner;
+		});
+	}
+	return { user: account.userId, device: account.deviceId, recovery: key ? base64(key) : "" };
+}
+
+// feed passes a room's event on to the call, decrypted.
+async function feed(event) {
+	if (!call || event.getRoomId() !== call.room) return;
+	await client.decryptEventIfNeeded(event);
+	if (event.isDecryptionFailure()) {
+		event.once(sdk.MatrixEventEvent.Decrypted, () => void feed(event));
+		return;
+	}
+	await call?.api.feedEvent(event.getEffectiveEvent());
+}
+
+function feedState(event) {
+	if (!call || event.getRoomId() !== call.room) return;
+	note(event);
+	void call.api.feedStateUpdate(event.getEffectiveEvent());
+}
+
+// note keeps when memberships of the call were seen.
+function note(event) {
+	if (event.getType() !== memberType || !call.times.clicked) return;
+	const own = event.getSender() === account.userId && event.getContent().device_id === account.deviceId;
+	if (Object.keys(event.getContent()).length === 0) return;
+	const [seen, sent] = own ? ["joined", "joinedSent"] : ["other", "otherSent"];
+	if (call.times[seen]) return;
+	call.times[seen] = Date.now();
+	call.times[sent] = event.getTs();
+}
+
+// joinRoom enters a Matrix room and waits until it is known whole.
+async function joinRoom(room, via) {
+	await client.joinRoom(room, { viaServers: via });
+	await until("the room", 30000, () => client.getRoom(room)?.getMyMembership() === "join");
+	await client.getRoom(room).loadMembersIfNeeded();
+}
+
+// load puts Element Call into the frame, as the call button of Element's room header does, and waits for its lobby.
+async function load(room, intent) {
+	if (call) throw new Error("there is a call already");
+	const frame = document.createElement("iframe");
+	const widget = new Widget({
+		id: "call", creatorUserId: account.userId, type: "m.call", name: "Element Call", waitForIframeLoad: false,
+		url: location.origin + "/call/",
+	});
+	const parameters = new URLSearchParams({
+		widgetId: "call", parentUrl: location.href.split("#")[0], intent, roomId: room, userId: account.userId, deviceId: account.deviceId,
+		baseUrl: account.homeserver, perParticipantE2EE: "true", confineToRoom: "true", header: "none", lang: "en", theme: "dark",
+	});
+	frame.allow = "camera; microphone; display-capture; autoplay; clipboard-write; fullscreen";
+	frame.sandbox = "allow-forms allow-popups allow-popups-to-escape-sandbox allow-same-origin allow-scripts allow-presentation allow-downloads";
+	frame.src = "/call/#?" + parameters;
+	document.body.append(frame);
+	const grants = new Grants(client, account, room);
+	call = { room, frame, grants, times: { opened: Date.now() }, mute: {}, closed: "", acts: [] };
+	call.api = new ClientWidgetApi(widget, frame, grants);
+	call.api.setViewedRoomId(room);
+	for (const [name, action] of Object.entries(actions)) {
+		call.api.on("action:" + action, (request) => {
+			request.preventDefault();
+			call.acts.push(name);
+			if (name === "mute") call.mute = request.detail.data;
+			call.api.transport.reply(request.detail, {});
+			if (name === "close") end("close");
+		});
+	}
+	call.api.on("action:set_always_on_screen", (request) => {
+		request.preventDefault();
+		call.api.transport.reply(request.detail, { success: true });
+	});
+	await until("Element Call's lobby", 60000, () => button("lobby_joinCall"));
+}
+
+const button = (id) => {
+	const found = call?.frame.contentDocument?.querySelector(`[data-testid="${id}"]`);
+	return found && !found.disabled ? found : undefined;
+};
+
+// enter presses "join" in the lobby. The first decoded frame of anybody else is waited for beside.
+function enter() {
+	call.times.clicked = Date.now();
+	const { times } = call;
+	call.frame.contentWindow.probe.firstFrame().then((at) => { times.firstFrame = at; });
+	button("lobby_joinCall").click();
+}
+
+// mute switches camera or microphone, as the buttons do, and returns what is on then.
+const mute = (wanted) => call.api.transport.send(actions.mute, wanted);
+
+// end takes the frame away.
+function end(why) {
+	if (!call) return;
+	window.host.last = { times: call.times, acts: call.acts, refused: call.grants.refused };
+	call.closed = why;
+	call.api.stop();
+	call.frame.remove();
+	call = undefined;
+}
+
+// hangUp presses the red button, and returns when Element Call has said goodbye and its membership is gone.
+async function hangUp() {
+	const { room } = call;
+	(await until("the button to leave", 10000, () => button("incall_leave"))).click();
+	await until("Element Call's end", 20000, () => !call);
+	await until("the membership's end", 20000, () => !inCall(room));
+}
+
+// inCall says whether this device is in a room's call, by the room's state.
+function inCall(room) {
+	const key = `_${account.userId}_${account.deviceId}_m.call`;
+	const event = client.getRoom(room)?.currentState.getStateEvents(memberType, key);
+	return !!event && Object.keys(event.getContent()).length > 0;
+}
+
+// messages are the events of a room as the person reads them: those of its live timeline.
+async function messages(room) {
+	const events = client.getRoom(room)?.getLiveTimeline().getEvents() ?? [];
+	await Promise.all(events.map((event) => client.decryptEventIfNeeded(event)));
+	return events.filter((event) => !event.isState()).map((event) => ({
+		id: event.getId(), sender: event.getSender(), type: event.getType(), ts: event.getTs(), content: event.getContent(),
+		encrypted: event.isEncrypted(), failed: event.isDecryptionFailure(),
+	}));
+}
+
+const state = (room, type) => (client.getRoom(room)?.currentState.getStateEvents(type) ?? []).map((event) => ({
+	id: event.getId(), sender: event.getSender(), key: event.getStateKey(), ts: event.getTs(), content: event.getContent(),
+}));
+
+window.host = {
+	login, joinRoom, load, enter, mute, hangUp, messages, state, inCall, last: {},
+	send: (room, text) => client.sendTextMessage(room, text),
+	probe: () => call?.frame.contentWindow.probe,
+	calling: () => !!call,
+	call: () => (call ? { times: call.times, acts: call.acts, refused: call.grants.refused, mute: call.mute } : window.host.last),
+	text: () => call?.frame.contentDocument?.body?.innerText ?? "",
+	button: (id) => { button(id).click(); },
+};

@@ -1,0 +1,95 @@
+// Runs in every frame of the guest's page before its own scripts, and notes what Element Call receives: the tests judge by decoded frames
+// and by what can be seen and heard, not by what Element Call believes.
+(() => {
+	if (window.probe || !window.RTCPeerConnection) return;
+	const tracks = [], peers = []; // all that others send, as {track, receiver, participant}
+	const Peer = window.RTCPeerConnection;
+	window.RTCPeerConnection = class extends Peer {
+		constructor(...args) {
+			super(...args);
+			peers.push(this);
+			this.addEventListener("track", ({ track, receiver, streams }) => {
+				// LiveKit names a stream "PARTICIPANT|TRACK".
+				tracks.push({ track, receiver, participant: (streams[0]?.id ?? "").split("|")[0] });
+			});
+		}
+	};
+	const live = (kind) => tracks.filter(({ track }) => track.kind === kind && track.readyState === "live");
+	const inbound = async ({ receiver }) => {
+		for (const report of (await receiver.getStats()).values()) if (report.type === "inbound-rtp") return report;
+		return {};
+	};
+	const elements = () => [...document.querySelectorAll("[data-testid=videoTile]")].map((tile) => {
+		const video = tile.querySelector("video");
+		const source = video?.srcObject?.getVideoTracks()[0];
+		const remote = source && tracks.find(({ track }) => track.id === source.id);
+		const name = tile.querySelector("[data-testid=name_tag]")?.textContent ?? "";
+		return { tile, video, remote, name, own: !!source && !remote };
+	});
+	const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+	let context;
+	window.probe = {
+		// firstFrame returns when the first frame of anybody else was decoded, as a time of day.
+		firstFrame: async () => {
+			for (;;) {
+				const reports = await Promise.all(live("video").map(inbound));
+				if (reports.some((report) => report.framesDecoded > 0)) return Date.now();
+				await wait(15);
+			}
+		},
+		// tiles returns what Element Call shows, once for each tile.
+		tiles: async () => Promise.all(elements().map(async ({ tile, video, remote, name, own }) => {
+			const report = remote ? await inbound(remote) : {};
+			const { x, y, width, height } = tile.getBoundingClientRect();
+			return {
+				name, own, participant: remote?.participant ?? "", video: tile.dataset.videoEnabled === "true",
+				text: tile.innerText, x, y, width, height,
+				decoded: report.framesDecoded ?? 0, frameWidth: report.frameWidth ?? 0, frameHeight: report.frameHeight ?? 0,
+				rate: report.framesPerSecond ?? 0, shown: video ? video.videoWidth > 0 && !video.paused : false,
+			};
+		})),
+		// decoded counts the decoded frames of everybody else, and bytes what came for them: with noise for a key the one grows alone.
+		decoded: async () => {
+			const sum = { video: 0, audio: 0, bytes: 0, received: 0 };
+			for (const kind of ["video", "audio"]) {
+				for (const report of await Promise.all(live(kind).map(inbound))) {
+					sum.bytes += report.bytesReceived ?? 0;
+					sum.received += report.framesReceived ?? 0;
+					sum[kind] += (kind === "video" ? report.framesDecoded : report.totalSamplesReceived - report.concealedSamples) || 0;
+				}
+			}
+			return sum;
+		},
+		// picture returns what a participant's tile shows now, as a PNG's data URL; empty when there is no such picture.
+		picture: (name) => {
+			const video = elements().find((element) => element.remote && (name === "" || element.name === name))?.video;
+			if (!video?.videoWidth) return "";
+			const canvas = document.createElement("canvas");
+			[canvas.width, canvas.height] = [320, Math.round(320 * video.videoHeight / video.videoWidth)];
+			canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+			return canvas.toDataURL();
+		},
+		// listen returns the strongest tone within 1.2 s of each participant's sound, and its level in dB.
+		listen: async () => {
+			context = context || new AudioContext();
+			await context.resume();
+			const ears = live("audio").map(({ track, participant }) => {
+				const analyser = new AnalyserNode(context, { fftSize: 8192, smoothingTimeConstant: 0 });
+				const node = context.createMediaStreamSource(new MediaStream([track]));
+				node.connect(analyser);
+				return { participant, analyser, node, bins: new Float32Array(analyser.frequencyBinCount), hz: 0, db: -1000 };
+			});
+			for (let i = 0; i < 12; i++) {
+				await wait(100);
+				for (const ear of ears) {
+					ear.analyser.getFloatFrequencyData(ear.bins);
+					ear.bins.forEach((db, bin) => {
+						if (db > ear.db) [ear.hz, ear.db] = [bin * context.sampleRate / ear.analyser.fftSize, db];
+					});
+				}
+			}
+			for (const { node } of ears) node.disconnect();
+			return ears.map(({ participant, hz, db }) => ({ participant, hz, db }));
+		},
+	};
+})();
