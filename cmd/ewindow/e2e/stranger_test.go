@@ -115,6 +115,9 @@ func (s *stranger) record(e sfu.TrackSubscribed) {
 		}
 		assembler.Push(time.Now(), packet)
 		for f, ok := assembler.Pop(time.Now()); ok; f, ok = assembler.Pop(time.Now()) {
+			if bytes.HasSuffix(f.Data, s.room.SIFTrailer()) {
+				continue // silence that LiveKit made up, where it had nothing of a window's to pass on
+			}
 			s.mu.Lock()
 			switch {
 			case codec == e2ee.Opus && len(s.audio) < 500:
