@@ -196,6 +196,7 @@ func (b *Bot) decrypt(ctx context.Context, e *event.Event, first bool) {
 	}
 	switch {
 	case err == nil:
+		plain.Sticky = e.Sticky // it stands beside the content, where mautrix leaves it (MSC4354)
 		b.dispatch(ctx, plain)
 	case errors.Is(err, crypto.ErrNoSessionFound) && !first: // what was said before this device existed stays closed to it
 		b.stats.drop(DropUndecryptable, b.waiting.add(e, e.Content.AsEncrypted().SessionID, time.Now()))

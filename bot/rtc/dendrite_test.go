@@ -3,6 +3,7 @@ package rtc_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,7 +32,8 @@ const limit = 20 * time.Second
 // wire is a connection to the homeserver that can be cut.
 type wire struct {
 	http.RoundTripper
-	cut atomic.Bool
+	cut    atomic.Bool
+	sticky atomic.Pointer[string] // section of a room in sync that encrypted events move to, as sticky ones; nil: they stay what they are
 }
 
 var errCut = errors.New("the wire is cut")
@@ -40,7 +42,45 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if w.cut.Load() {
 		return nil, errCut
 	}
-	return w.RoundTripper.RoundTrip(r)
+	response, err := w.RoundTripper.RoundTrip(r)
+	section := w.sticky.Load()
+	if err != nil || section == nil || response.StatusCode != http.StatusOK || !strings.HasSuffix(r.URL.Path, "/sync") {
+		return response, err
+	}
+	defer response.Body.Close()
+	var body map[string]any
+	if err := json.NewDecoder(response.Body).Decode(&body); err != nil {
+		return nil, err
+	}
+	stick(body, *section)
+	data, err := json.Marshal(body)
+	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(data)), int64(len(data))
+	response.Header.Del("Content-Length")
+	return response, err
+}
+
+// stick makes encrypted events of a sync response sticky, as a homeserver with MSC4354 would have told of them.
+func stick(body map[string]any, section string) {
+	rooms, _ := body["rooms"].(map[string]any)
+	joined, _ := rooms["join"].(map[string]any)
+	for _, value := range joined {
+		room := value.(map[string]any)
+		timeline, _ := room["timeline"].(map[string]any)
+		events, _ := timeline["events"].([]any)
+		var kept, moved []any
+		for _, e := range events {
+			if e := e.(map[string]any); e["type"] == "m.room.encrypted" {
+				e["msc4354_sticky"] = map[string]any{"duration_ms": 3_600_000}
+				moved = append(moved, e)
+			} else {
+				kept = append(kept, e)
+			}
+		}
+		if section != "timeline" && len(moved) > 0 {
+			timeline["events"] = kept
+			room[section] = map[string]any{"events": moved}
+		}
+	}
 }
 
 // kiosk is a bot with a manager, and what it was told.
@@ -452,6 +492,40 @@ func TestRinging(t *testing.T) {
 		}
 		if e.Type.Type != event.EventEncrypted.Type {
 			t.Errorf("%s went as %s", sent, e.Type.Type)
+		}
+	}
+}
+
+// TestEncryptedSticky: a sticky membership that went through a real encryption is understood wherever sync has put it. No homeserver that
+// can be had here knows sticky events, so that the connection makes them of ordinary ones.
+func TestEncryptedSticky(t *testing.T) {
+	hs := rig.StartHomeserver(t)
+	element, _ := newKiosk(t, hs, "element")
+	window, _ := newKiosk(t, hs, "window")
+	room := openRoom(t, 0, window, element)
+	kind := event.Type{Type: "org.matrix.msc4143.rtc.member", Class: event.MessageEventType}
+	for i, section := range []string{"timeline", "msc4354_sticky"} {
+		window.wire.sticky.Store(&section)
+		member := map[string]any{"user_id": element.UserID(), "device_id": element.DeviceID(), "id": fmt.Sprint("join", i)}
+		for _, content := range []map[string]any{{
+			"slot_id": "m.call#ROOM", "application": map[string]any{"type": "m.call"}, "member": member, "versions": []any{},
+			"transports":         map[string]any{"published": []any{}, "can_subscribe": []any{"livekit"}},
+			"msc4354_sticky_key": fmt.Sprint("join", i),
+		}, {
+			"slot_id": "m.call#ROOM", "msc4354_sticky_key": fmt.Sprint("join", i),
+		}} {
+			if _, err := element.Send(t.Context(), room, kind, content); err != nil {
+				t.Fatal(err)
+			}
+			rig.Eventually(t, limit, func() error {
+				window.mu.Lock()
+				defer window.mu.Unlock()
+				got := window.members[room]
+				if want := content["member"] != nil; (len(got) == 1) != want || want && (!got[0].Sticky || got[0].Device != element.DeviceID()) {
+					return fmt.Errorf("by %s: %+v, %+v", section, got, window.Manager.Stats())
+				}
+				return nil
+			})
 		}
 	}
 }

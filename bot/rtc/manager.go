@@ -144,7 +144,7 @@ func (m *Manager) handleEvent(e *event.Event) {
 	room, content := e.RoomID, rawContent(e)
 	gone := e.Mautrix.EventSource&event.SourceLeave != 0
 	if e.Type.Type == typeSticky.Type {
-		duration := stickyDuration(e)
+		duration := stickyDuration(time.Now(), e)
 		if duration > 0 && !gone {
 			m.queue.offer(func() { m.roster.setSticky(time.Now(), room, head, duration, content) })
 		}
@@ -189,13 +189,16 @@ func rawContent(e *event.Event) []byte {
 	return data
 }
 
-// stickyDuration is how long an event is sticky, 0 for not at all. Decryption loses the marker outside the content, but not where the
-// event was in the sync response.
-func stickyDuration(e *event.Event) time.Duration {
+// stickyDuration is for how long after it was sent an event is sticky, 0 for not at all. What the homeserver says is left of that counts
+// first: it needs no clocks that agree. Some say nothing but where the event stood in the sync response.
+func stickyDuration(now time.Time, e *event.Event) time.Duration {
+	left := e.Unsigned.StickyDurationTTL.Duration
 	switch {
+	case left > 0:
+		return max(0, now.Sub(time.UnixMilli(max(0, min(e.Timestamp, maxInteger))))) + min(left, maxSticky)
 	case e.Sticky != nil:
 		return e.Sticky.GetDuration()
-	case e.Unsigned.StickyDurationTTL.Duration > 0, e.Mautrix.EventSource&event.SourceSticky != 0:
+	case e.Mautrix.EventSource&event.SourceSticky != 0:
 		return maxSticky
 	}
 	return 0

@@ -175,8 +175,8 @@ func (r *roster) full(all, own int) bool {
 	return true
 }
 
-// setSticky takes a membership that is a sticky event, which lives for duration. The newest event of a key counts, whatever the
-// order in which they come (MSC4354).
+// setSticky takes a membership that is a sticky event, which lives for duration from when it was sent, but for an hour from now at most.
+// The newest event of a key counts, whatever the order in which they come (MSC4354).
 func (r *roster) setSticky(now time.Time, name id.RoomID, e header, duration time.Duration, content []byte) {
 	rm := r.room(name)
 	if rm == nil {
@@ -191,7 +191,10 @@ func (r *roster) setSticky(now time.Time, name id.RoomID, e header, duration tim
 	if begin.After(now) {
 		begin = now
 	}
-	entry := &stickyEntry{event: e.id, ts: e.ts, expires: begin.Add(max(0, min(duration, maxSticky))), member: m}
+	entry := &stickyEntry{event: e.id, ts: e.ts, expires: begin.Add(max(0, duration)), member: m}
+	if latest := now.Add(maxSticky); entry.expires.After(latest) {
+		entry.expires = latest
+	}
 	if !entry.expires.After(now) {
 		return
 	}
@@ -199,6 +202,9 @@ func (r *roster) setSticky(now time.Time, name id.RoomID, e header, duration tim
 	if old := rm.stickies[at]; old != nil && old.expires.After(now) {
 		if old.ts > entry.ts || old.ts == entry.ts && old.event >= entry.event {
 			return
+		}
+		if m != nil && old.member != nil && m.id() == old.member.id() && m.memberID == old.member.memberID {
+			m.created = old.member.created // sent again before it ends, every hour: nobody has come, and no one has lost a key
 		}
 	} else {
 		own := 0
