@@ -1,10 +1,12 @@
 package rtc
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -536,5 +538,96 @@ func TestSources(t *testing.T) {
 		if got := b.inCall(); len(got) != 1 || !got[0].Sticky {
 			t.Fatalf("got %+v", got)
 		}
+	})
+}
+
+// bobsKey is a media key as bob's device sends it.
+func bobsKey(index uint8, material byte) bot.ToDevice {
+	content, err := json.Marshal(newKeyContent(hall, bobDevice, ownKey{index: index, material: bytes.Repeat([]byte{material}, minKey)}, time.Now()))
+	if err != nil {
+		panic(err) // it can always be encoded
+	}
+	return bot.ToDevice{From: bobDevice, Content: content}
+}
+
+// TestKeyIndexWraps: after key 255 comes key 0, theirs and ours, and is another key than the first one was.
+func TestKeyIndexWraps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.bobComes()
+		b.join()
+		b.wait(time.Second)
+		b.told()
+		for i := range 600 {
+			b.m.handleKey(bobsKey(uint8(i), byte(i/256+1)))
+			b.wait(time.Millisecond)
+			b.mu.Lock()
+			got := b.events
+			b.events = nil
+			b.mu.Unlock()
+			if len(got) != 1 || got[0].Kind != Key || got[0].Index != uint8(i) || got[0].Material[0] != byte(i/256+1) {
+				t.Fatalf("key %d: %+v", i, got)
+			}
+		}
+		// Carol comes and goes: each time bob gets the next key.
+		first, last := "", 0
+		for i := 1; i <= 257; i++ {
+			b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, "_carol", string(state("C", selectMulti, ownService))))
+			b.wait(2 * time.Second)
+			b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, "_carol", `{}`))
+			b.wait(2 * time.Second)
+			if got := b.told(); !strings.HasSuffix(got, fmt.Sprint("use ", i%256)) {
+				t.Fatalf("after %d: %s", i, got)
+			}
+			for _, s := range b.sent() {
+				if s.to != bobDevice {
+					continue
+				}
+				if first == "" {
+					first = s.key.Keys.Key
+				}
+				last = int(s.key.Keys.Index)
+				if i >= 256 && last == 0 && s.key.Keys.Key != first {
+					first = "replaced"
+				}
+			}
+			if last != i%256 {
+				t.Fatalf("after %d bob has key %d", i, last)
+			}
+		}
+		if first != "replaced" {
+			t.Error("key 0 is the same again")
+		}
+	})
+}
+
+// TestKeysOfRejoined: a device that comes again has lost its keys, and sends others under numbers that we know.
+func TestKeysOfRejoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.bobComes()
+		b.m.handleKey(bobsKey(0, 1))
+		b.join()
+		b.wait(time.Second)
+		b.told()
+		again := func(after time.Duration) {
+			b.wait(after)
+			b.m.handleKey(bobsKey(0, 2)) // it may overtake the membership
+			b.m.handleEvent(stateEvent(hall, "$b2", typeMember, bob, "_bob", validState))
+			b.wait(2 * time.Second)
+		}
+		again(time.Second)
+		b.expect("young key", b.told(), "key 0 of @bob:two.example:BOBDEV, sent 0")
+		again(rotationGrace)
+		b.expect("old key: nobody follows us by it", b.told(), "key 0 of @bob:two.example:BOBDEV, use 1, sent 1")
+		if sent := b.sent(); len(sent) != 3 || sent[1].key.Keys != sent[0].key.Keys || sent[2].key.Keys.Index != 1 {
+			t.Fatalf("sent %+v", sent)
+		}
+		// The same membership once more, as sync may bring it: nobody has come.
+		e := stateEvent(hall, "$b2", typeMember, bob, "_bob", validState)
+		e.Timestamp -= 2000
+		b.m.handleEvent(e)
+		b.wait(time.Minute)
+		b.expect("nothing", b.told(), "")
 	})
 }
