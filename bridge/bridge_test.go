@@ -351,8 +351,28 @@ func TestVisit(t *testing.T) {
 		// A guest comes, who may want our picture in small, and goes.
 		w.bridge.HandleMembers(munich, []rtc.Member{memberOf(guest), kioskIn(munich)})
 		w.expect("remotes @kiosk-munich:b:D " + memberOf(guest).Identity + " (guest)")
+		// A shared screen is the big picture. It is no face: without the other window's picture ours stops all the same.
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.ScreenOn, Identity: memberOf(guest).Identity, Slot: 3})
+		if s := w.screen(); s.Shared == nil || *s.Shared != (kiosk.Person{Name: "Name of " + string(guest), Slot: 3}) || !s.Seen {
+			t.Fatalf("screen %+v", s)
+		}
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOff, Identity: kioskIn(munich).Identity, Slot: 2})
+		w.expect("sending false", "key again")
+		if s := w.screen(); s.Screen != "visit" || s.Seen {
+			t.Fatalf("screen %+v", s)
+		}
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: kioskIn(munich).Identity, Slot: 2})
+		w.expect("sending true")
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.ScreenOff, Identity: memberOf(guest).Identity, Slot: 3})
+		if s := w.screen(); s.Shared != nil || s.Screen != "visit" {
+			t.Fatalf("screen %+v", s)
+		}
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.ScreenOn, Identity: memberOf(guest).Identity, Slot: 3})
 		w.bridge.HandleMembers(munich, []rtc.Member{kioskIn(munich)})
 		w.expect("remotes @kiosk-munich:b:D")
+		if s := w.screen(); s.Shared != nil {
+			t.Fatalf("screen %+v", s)
+		}
 		// The button: frames stop before anything that may take time.
 		w.set(func() { w.leave, w.closing = 3*time.Second, time.Second })
 		w.press(false)

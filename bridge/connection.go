@@ -173,5 +173,7 @@ func (b *Bridge) handleSession(visit uint64, e callmedia.SessionEvent) {
 		v.remotePicture(e.Identity, e.Slot, true)
 	case callmedia.PictureOff:
 		v.remotePicture(e.Identity, e.Slot, false)
+	case callmedia.ScreenOn, callmedia.ScreenOff:
+		v.remoteScreen(e.Identity, e.Slot, e.Kind == callmedia.ScreenOn)
 	}
 }

@@ -22,6 +22,7 @@ type screen struct {
 	seen       bool // frames leave
 	peer       *person
 	guests     []person
+	shared     *person // whose screen is shown, and its slot
 	fault      string
 	faultAt    time.Time
 }
@@ -60,13 +61,14 @@ func (m *machine) show(now time.Time) screen {
 	}
 	s.camera, s.send = true, true
 	s.peer, s.guests = m.people(c)
+	s.shared = m.sharer(c)
 	counting := now.Before(c.counted)
 	if counting {
 		s.countUntil = c.counted
 	}
 	s.seen = !counting && m.pageUp && m.cameraFault == "" && !c.alone && (c.picture() || now.Before(c.trialUntil))
 	switch {
-	case c.picture() && !counting:
+	case (c.picture() || s.shared != nil) && !counting:
 		s.name, s.since = "visit", c.started
 	case m.lostPeer != "" && m.lostPeer == c.peer:
 		s.name, s.since = "lost", m.lostAt
@@ -108,6 +110,24 @@ func (m *machine) people(c *visit) (peer *person, others []person) {
 	return peer, others
 }
 
+// sharer is the one whose screen is shown, in the screen's slot.
+func (m *machine) sharer(c *visit) *person {
+	identity, slot, ok := c.shared()
+	if !ok {
+		return nil
+	}
+	for _, member := range c.members {
+		if member.Identity == identity {
+			p := &person{slot: slot, user: member.User}
+			if w, kiosk := m.kioskOf(member.User); kiosk {
+				p.window = w.Room
+			}
+			return p
+		}
+	}
+	return nil
+}
+
 // fault is the one thing that keeps the window from working, the nearest to the people first.
 func (m *machine) fault(now time.Time) (code string, since time.Time) {
 	open := m.shutter == shutterOpen
@@ -139,6 +159,10 @@ func (b *Bridge) show(s screen) {
 	if s.peer != nil {
 		peer := b.name(*s.peer)
 		state.Peer = &peer
+	}
+	if s.shared != nil {
+		shared := b.name(*s.shared)
+		state.Shared = &shared
 	}
 	for _, p := range s.guests {
 		state.Guests = append(state.Guests, b.name(p))

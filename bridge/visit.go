@@ -47,6 +47,8 @@ type visit struct {
 type remote struct {
 	up, muted, picture bool
 	slot               int
+	screen             bool // it shares one, which is shown in screenSlot
+	screenSlot         int
 }
 
 func newVisit(number uint64, room, peer id.RoomID, now time.Time, countdown time.Duration) *visit {
@@ -131,6 +133,16 @@ func (c *visit) picture() bool {
 	return false
 }
 
+// shared says whose screen is shown, and in which slot. A screen is no face: whoever shares one is not seen by it.
+func (c *visit) shared() (identity string, slot int, ok bool) {
+	for identity, r := range c.remotes {
+		if r.screen {
+			return identity, r.screenSlot, true
+		}
+	}
+	return "", 0, false
+}
+
 // waiting says whether somebody is there who should be seen but is not.
 func (c *visit) waiting() bool {
 	for _, r := range c.remotes {
@@ -173,6 +185,11 @@ func (c *visit) remoteUp(now time.Time, identity string, slot int, up, muted boo
 func (c *visit) remotePicture(identity string, slot int, on bool) {
 	r := c.remote(identity)
 	r.picture, r.slot = on, slot
+}
+
+func (c *visit) remoteScreen(identity string, slot int, on bool) {
+	r := c.remote(identity)
+	r.screen, r.screenSlot = on, slot
 }
 
 func (c *visit) remote(identity string) *remote {

@@ -99,6 +99,8 @@ func TestLooks(t *testing.T) {
 	connecting := opening
 	guests := visitState()
 	guests.Guests = []kiosk.Person{{Name: "Anna Rossi", Slot: 1}, {Name: "Bernd", Slot: 2}}
+	shared := guests
+	shared.Peer, shared.Shared = &kiosk.Person{Name: "Rosenwerk", Slot: 3}, &kiosk.Person{Name: "Anna Rossi", Slot: 0}
 	lost := aloneState()
 	lost.Screen, lost.Since, lost.Peer = "lost", time.Now(), &kiosk.Person{Name: "Rosenwerk", Slot: -1}
 	fault := func(code, detail string) kiosk.State {
@@ -113,7 +115,7 @@ func TestLooks(t *testing.T) {
 	}{
 		{"shut", shutState()}, {"shut-long", long}, {"shut-empty", empty},
 		{"alone", aloneState()}, {"alone-long", aloneLong}, {"opening", opening}, {"connecting", connecting},
-		{"visit", visitState()}, {"visit-guests", guests}, {"lost", lost},
+		{"visit", visitState()}, {"visit-guests", guests}, {"visit-shared", shared}, {"lost", lost},
 		{"fault-camera", fault("no_camera", "")}, {"fault-network", fault("network_not_joined", "@window-leipzig:example.org")},
 		{"fault-homeserver", fault("homeserver", "")},
 	}

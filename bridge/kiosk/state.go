@@ -27,6 +27,8 @@ type State struct {
 	Peer *Person
 	// Guests are the people who came from Element.
 	Guests []Person
+	// Shared is who shares a screen, with the screen's slot, nil for nobody. It is the big picture as long as it lasts.
+	Shared *Person
 	// Windows are the network's other windows.
 	Windows []Window
 	// Fault is what keeps the window from working, nil for nothing.
@@ -87,6 +89,7 @@ type stateMessage struct {
 	Seen        bool            `json:"seen"`
 	Peer        *Person         `json:"peer"`
 	Guests      []Person        `json:"guests"`
+	Shared      *Person         `json:"shared"`
 	Windows     []windowMessage `json:"windows"`
 	Fault       *faultMessage   `json:"fault"`
 	TestPattern bool            `json:"test_pattern"`
@@ -130,6 +133,10 @@ func (s State) wire(now time.Time) stateMessage {
 		peer := *s.Peer
 		m.Peer = &peer
 	}
+	if s.Shared != nil {
+		shared := *s.Shared
+		m.Shared = &shared
+	}
 	for _, w := range s.Windows {
 		m.Windows = append(m.Windows, windowMessage{w.Room, w.Name, w.City, w.Shutter, millis(w.Since), w.Joined})
 	}
@@ -143,7 +150,7 @@ func (s State) wire(now time.Time) stateMessage {
 func (m stateMessage) state(now time.Time) State {
 	s := State{
 		Screen: m.Screen, Name: m.Name, Shutter: m.Shutter, Since: moment(m.Since), Camera: m.Camera, Send: m.Send, Seen: m.Seen,
-		Peer: m.Peer, Guests: m.Guests, TestPattern: m.TestPattern, Languages: m.Languages, Timezone: m.Timezone,
+		Peer: m.Peer, Guests: m.Guests, Shared: m.Shared, TestPattern: m.TestPattern, Languages: m.Languages, Timezone: m.Timezone,
 	}
 	if m.CountMS > 0 {
 		s.CountUntil = now.Add(time.Duration(m.CountMS) * time.Millisecond)

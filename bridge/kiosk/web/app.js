@@ -223,7 +223,7 @@ function update() {
   count();
 }
 
-const empty = { name: "", guests: [], windows: [], peer: null, languages: [], timezone: "", since: 0, seen: false };
+const empty = { name: "", guests: [], windows: [], peer: null, shared: null, languages: [], timezone: "", since: 0, seen: false };
 
 // count shows and sounds the countdown. The clock of the page drives it, since states come only when something changes.
 function count() {

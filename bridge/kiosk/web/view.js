@@ -71,7 +71,8 @@ export class View {
     root.dataset.shutter = m.shutter;
     document.documentElement.lang = m.language;
     for (const section of document.querySelectorAll("section.screen")) section.hidden = section.id !== m.screen;
-    put($("#who"), m.screen === "visit" ? this.#mainName(m) : m.state.name);
+    const main = this.#mainName(m);
+    put($("#who"), m.screen !== "visit" ? m.state.name : m.state.shared ? t("shares", { name: main || t("guest") }) : main);
     put($("#from"), m.screen === "visit" ? m.state.name : "");
     document.title = m.state.name || "e-window";
     this.#signs(m, t);
@@ -100,11 +101,13 @@ export class View {
   }
 
   #mainName(m) {
+    if (m.state.shared) return m.state.shared.name;
     const main = this.#main(m);
     return m.state.peer?.name || m.state.guests.find((g) => g.slot === main)?.name || "";
   }
 
   #main(m) {
+    if (m.state.shared) return m.state.shared.slot;
     const peer = m.state.peer;
     if (peer) return peer.slot;
     return m.state.guests[0]?.slot ?? -1;
@@ -205,9 +208,10 @@ export class View {
     const main = this.#main(m);
     let strip = 0;
     for (const [n, { figure, caption }] of this.#slots) {
-      const guest = m.state.guests.find((g) => g.slot === n);
+      const guest = m.state.guests.find((g) => g.slot === n) ?? (m.state.peer?.slot === n ? m.state.peer : null);
       const role = m.screen !== "visit" ? "none" : n === main ? "main" : guest ? "guest" : "none";
       figure.dataset.role = role;
+      figure.classList.toggle("whole", m.state.shared?.slot === n); // nothing of a screen may be cut off
       put(caption, role === "guest" ? guest.name || say(m.language, "guest") : "");
       if (role === "guest") figure.style.setProperty("--place", String(strip++));
     }
@@ -257,7 +261,7 @@ export class View {
       case "opening":
         return name ? t("opening", { name }) : t("opening_guest");
       case "visit":
-        return `${t("visit", { name: name || t("guest") })}. ${t("encrypted")}.`;
+        return `${t(m.state.shared ? "shares" : "visit", { name: name || t("guest") })}. ${t("encrypted")}.`;
       case "lost":
         return `${$("#lost h2").textContent}. ${t("lost_note")}`;
       default:
