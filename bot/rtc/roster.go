@@ -74,9 +74,13 @@ func (r *roster) room(name id.RoomID) *room {
 	return created
 }
 
-// setMember takes an m.room.member event. Once we are outside ourselves nothing of the room is kept but the last report.
+// setMember takes an m.room.member event. Once we are outside ourselves nothing of the room is kept but the last report. Our own invitation
+// is no such thing: in the room it is told of, when sync first shows the room, between the state and our joining.
 func (r *roster) setMember(name id.RoomID, user id.UserID, to event.Membership) {
 	joined := to == event.MembershipJoin
+	if user == r.self.User && (to == event.MembershipInvite || to == event.MembershipKnock) {
+		return
+	}
 	if user == r.self.User && !joined {
 		if known := r.rooms[name]; known != nil {
 			*known = room{members: known.members, dirty: true}

@@ -111,6 +111,31 @@ func TestRosterSenderJoined(t *testing.T) {
 	}
 }
 
+// TestRosterOwnInvite: the first sync response after joining has the room's state, and then a time line with our invitation and our join.
+func TestRosterOwnInvite(t *testing.T) {
+	now := time.UnixMilli(1_793_000_000_000)
+	for _, to := range []event.Membership{event.MembershipInvite, event.MembershipKnock} {
+		r := newRoster(self)
+		r.setMember(hall, bob, event.MembershipJoin)
+		r.setEncrypted(hall)
+		r.setState(now, hall, "k", header{"$1", bob, now.UnixMilli()}, []byte(validState))
+		r.setMember(hall, alice, to)
+		r.setMember(hall, alice, event.MembershipJoin)
+		if got := membersOf(t, r, now); names(got) != "@bob:two.example:BOBDEV" || !r.rooms[hall].encrypted {
+			t.Fatalf("after %s: %+v", to, got)
+		}
+		// Once more, as state and time line may both tell it.
+		r.setMember(hall, alice, to)
+		if changes := r.changes(now); len(changes) != 0 || !r.inside(hall) {
+			t.Fatalf("after %s: %+v", to, changes)
+		}
+		r.setMember(hall, alice, event.MembershipBan)
+		if got := membersOf(t, r, now); len(got) != 0 || r.inside(hall) {
+			t.Fatalf("got %+v", got)
+		}
+	}
+}
+
 func TestRosterOneMemberForEachDevice(t *testing.T) {
 	now := time.UnixMilli(1_793_000_000_000)
 	r := world()
