@@ -41,6 +41,7 @@ type step uint8
 
 const (
 	stepWait     step = iota
+	stepCancel        // cancel the delayed leave of an earlier run
 	stepVersions      // ask whether the server knows delayed events
 	stepSchedule      // schedule the delayed leave
 	stepClear         // empty what is left of an earlier run
@@ -80,10 +81,11 @@ type announcer struct {
 	restartAt time.Time
 	alive     time.Time // when the server last said that the delayed leave waits
 
-	stale     bool // a membership of an earlier run is in the room
-	attempted bool // a membership may have reached the server
-	wanted    bool // a membership has to be sent
-	check     bool // it isn't sure that ours is still there
+	before    []string // delayed leaves of earlier runs, or of an earlier call of this one, that may still wait
+	stale     bool     // a membership of an earlier run is in the room
+	attempted bool     // a membership may have reached the server
+	wanted    bool     // a membership has to be sent
+	check     bool     // it isn't sure that ours is still there
 
 	cleared   id.EventID // what emptied it
 	event     id.EventID // of the last one that was sent
@@ -175,6 +177,10 @@ func (a *announcer) next(now time.Time) (step, time.Time) {
 		}
 		return true
 	}
+	// Whoever was killed and is back within the delay would otherwise be removed once more, by what its predecessor has left behind.
+	if len(a.before) > 0 && ready(stepCancel) {
+		return stepCancel, wake
+	}
 	if !a.known {
 		if ready(stepVersions) {
 			return stepVersions, wake
@@ -229,6 +235,11 @@ func (a *announcer) done(now time.Time, s step, o outcome) {
 		return
 	}
 	switch s {
+	case stepCancel:
+		if notFound(o.err) || unsupported(o.err) || hopeless(o.err) {
+			a.before = a.before[1:] // it has fired, or was cancelled; or nothing can be done about it
+			return
+		}
 	case stepVersions:
 		if unsupported(o.err) {
 			a.known = true
@@ -270,6 +281,8 @@ func (a *announcer) done(now time.Time, s step, o outcome) {
 
 func (a *announcer) succeeded(now time.Time, s step, o outcome) {
 	switch s {
+	case stepCancel:
+		a.before = a.before[1:]
 	case stepVersions:
 		a.known = true
 		if o.delayed {

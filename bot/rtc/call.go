@@ -153,6 +153,10 @@ func (c *Call) publish(ctx context.Context, encrypted bool) error {
 	if !encrypted {
 		c.demandEncryption(ctx, a)
 	}
+	var err error
+	if a.before, err = c.m.hs.KeptDelayed(ctx, c.room); err != nil {
+		c.log.Warn().Err(err).Msg("Delayed leaves of an earlier run can't be cancelled")
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	reported := false
@@ -221,6 +225,9 @@ func (c *Call) limit(ctx context.Context, d time.Duration) (context.Context, con
 // perform does one step.
 func (c *Call) perform(ctx context.Context, a *announcer, s step) (o outcome) {
 	limit := requestLimit
+	if s == stepCancel {
+		limit = fireLimit // entering the call waits for it, but need not
+	}
 	if a.delayID != "" {
 		limit = min(limit, a.delay/2) // the delayed leave has to be restarted meanwhile
 	}
@@ -228,13 +235,25 @@ func (c *Call) perform(ctx context.Context, a *announcer, s step) (o outcome) {
 	defer cancel()
 	hs, key := c.m.hs, stateKey(a.self)
 	switch s {
+	case stepCancel:
+		o.err = hs.UpdateDelayed(ctx, a.before[0], unstable.DelayCancel)
+		if o.err == nil {
+			c.log.Info().Msg("The delayed leave of an earlier run was cancelled")
+		}
+		if o.err == nil || notFound(o.err) {
+			c.drop(ctx, a.before[0])
+		}
 	case stepVersions:
 		if o.delayed, o.err = hs.Delayed(ctx); o.err == nil {
 			known := knownFeature{delayed: o.delayed, until: time.Now().Add(featureLife)}
 			c.m.queue.put(func() { c.m.delayed = known })
 		}
 	case stepSchedule:
-		o.delayID, o.err = hs.Schedule(ctx, c.room, key, a.delay)
+		if o.delayID, o.err = hs.Schedule(ctx, c.room, key, a.delay); o.err == nil {
+			if err := hs.KeepDelayed(ctx, c.room, o.delayID); err != nil {
+				c.log.Warn().Err(err).Msg("A delayed leave can't be noted")
+			}
+		}
 	case stepClear:
 		o.event, o.err = hs.SendState(ctx, c.room, key, struct{}{})
 	case stepSend:
@@ -245,7 +264,9 @@ func (c *Call) perform(ctx context.Context, a *announcer, s step) (o outcome) {
 			c.log.Info().Stringer("event_id", o.event).Bool("delayed_leave", a.delayID != "").Msg("Call membership sent")
 		}
 	case stepRestart:
-		o.err = hs.UpdateDelayed(ctx, a.delayID, unstable.DelayRestart)
+		if o.err = hs.UpdateDelayed(ctx, a.delayID, unstable.DelayRestart); notFound(o.err) {
+			c.drop(ctx, a.delayID)
+		}
 	case stepCheck:
 		var content []byte
 		content, o.err = hs.State(ctx, c.room, key)
@@ -255,6 +276,13 @@ func (c *Call) perform(ctx context.Context, a *announcer, s step) (o outcome) {
 		}
 	}
 	return o
+}
+
+// drop forgets a delayed leave that waits no more.
+func (c *Call) drop(ctx context.Context, delayID string) {
+	if err := c.m.hs.DropDelayed(ctx, delayID); err != nil {
+		c.log.Warn().Err(err).Msg("A delayed leave can't be forgotten")
+	}
 }
 
 // unpublish removes the membership: by the delayed leave, else by an empty one.
@@ -268,6 +296,9 @@ func (c *Call) unpublish(ctx context.Context, a *announcer) error {
 		firing, stop := context.WithTimeout(ctx, fireLimit)
 		err := c.m.hs.UpdateDelayed(firing, a.delayID, unstable.DelaySend)
 		stop()
+		if err == nil || notFound(err) {
+			c.drop(ctx, a.delayID)
+		}
 		if err == nil || !a.attempted {
 			return nil
 		}

@@ -105,12 +105,18 @@ type kiosk struct {
 // newKiosk starts a bot on hs. stop ends it, once its calls are left.
 func newKiosk(t *testing.T, hs *rig.Homeserver, name string) (k *kiosk, stop func()) {
 	t.Helper()
+	return startKiosk(t, rig.NewBotAccount(t, hs, name), name)
+}
+
+// startKiosk is newKiosk for an account that may have had one before.
+func startKiosk(t *testing.T, account rig.BotAccount, name string) (k *kiosk, stop func()) {
+	t.Helper()
 	k = &kiosk{
 		wire:    &wire{RoundTripper: http.DefaultTransport},
 		members: make(map[id.RoomID][]rtc.Member), keys: make(map[string][]byte), own: make(map[uint8][]byte), using: -1,
 	}
 	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel).With().Str("kiosk", name).Timestamp().Logger()
-	config := rig.NewBotAccount(t, hs, name).Config(t)
+	config := account.Config(t)
 	config.HTTPClient = &http.Client{Transport: k.wire}
 	config.Log = log.Level(zerolog.WarnLevel)
 	var err error
@@ -142,6 +148,7 @@ func newKiosk(t *testing.T, hs *rig.Homeserver, name string) (k *kiosk, stop fun
 			t.Error(err)
 		}
 		stopBot()
+		_ = config.DB.Close()
 	})
 	t.Cleanup(stop)
 	return k, stop
@@ -528,4 +535,50 @@ func TestEncryptedSticky(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestKilledAndBack: a kiosk that is killed and comes back within the delay stays, once it is there. Its predecessor's delayed leave, which
+// the homeserver still holds, must not remove it.
+func TestKilledAndBack(t *testing.T) {
+	hs := rig.StartHomeserverWith(t, rig.Options{Transports: []string{"https://rtc.example/jwt"}})
+	dresden, _ := newKiosk(t, hs, "dresden")
+	account := rig.NewBotAccount(t, hs, "munich")
+	munich, stop := startKiosk(t, account, "munich")
+	room := openRoom(t, 0, dresden, munich)
+	dresden.join(t, room)
+	munich.join(t, room)
+	dresden.sees(t, limit, room, munich)
+	dresden.mu.Lock()
+	first := dresden.members[room][0].Created
+	dresden.mu.Unlock()
+	killed := time.Now()
+	munich.wire.cut.Store(true)
+	stop()
+	munich, _ = startKiosk(t, account, "munich again")
+	munich.join(t, room)
+	rig.Eventually(t, limit, func() error {
+		dresden.mu.Lock()
+		defer dresden.mu.Unlock()
+		if got := dresden.members[room]; len(got) != 1 || got[0].Created.Equal(first) {
+			return fmt.Errorf("dresden sees %+v", got)
+		}
+		return nil
+	})
+	t.Log("back after ", time.Since(killed))
+	dresden.mu.Lock()
+	second := dresden.members[room][0].Created
+	dresden.mu.Unlock()
+	rig.Eventually(t, time.Minute, func() error {
+		dresden.mu.Lock()
+		defer dresden.mu.Unlock()
+		if got := dresden.members[room]; len(got) != 1 || !got[0].Created.Equal(second) {
+			t.Fatalf("%v after it was killed dresden sees %+v", time.Since(killed), got)
+		}
+		if left := time.Until(killed.Add(21 * time.Second)); left > 0 {
+			return fmt.Errorf("%v are left to watch", left)
+		}
+		return nil
+	})
+	dresden.hears(t, munich)
+	munich.hears(t, dresden)
 }

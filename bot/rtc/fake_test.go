@@ -51,6 +51,7 @@ type fakeServer struct {
 	keys      []sentKey
 	messages  []sentMessage
 	onSend    func(sentMessage) // is told before the answer
+	kept      []string          // delayed leaves that are remembered
 }
 
 // sentMessage is an event that was sent to a room.
@@ -223,8 +224,31 @@ func (f *fakeServer) UpdateDelayed(ctx context.Context, delayID, action string) 
 	if d == nil {
 		return errNotFound
 	}
+	if action == unstable.DelayCancel {
+		d.timer.Stop()
+		delete(f.timers, delayID)
+		return nil
+	}
 	d.timer.Reset(d.delay)
 	return nil
+}
+
+func (f *fakeServer) KeepDelayed(_ context.Context, _ id.RoomID, delayID string) error {
+	f.set(func(f *fakeServer) { f.kept = append(f.kept, delayID) })
+	return nil
+}
+
+func (f *fakeServer) DropDelayed(_ context.Context, delayID string) error {
+	f.set(func(f *fakeServer) {
+		f.kept = slices.DeleteFunc(f.kept, func(other string) bool { return other == delayID })
+	})
+	return nil
+}
+
+func (f *fakeServer) KeptDelayed(context.Context, id.RoomID) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.kept), nil
 }
 
 func (f *fakeServer) State(ctx context.Context, _ id.RoomID, key string) (json.RawMessage, error) {

@@ -30,6 +30,9 @@ type Bot interface {
 	SendToDevice(ctx context.Context, t event.Type, content map[bot.Device]any) map[bot.Device]error
 	Send(ctx context.Context, room id.RoomID, t event.Type, content any) (id.EventID, error)
 	Encrypted(ctx context.Context, room id.RoomID) (bool, error)
+	KeepDelayed(ctx context.Context, room id.RoomID, delayID string) error
+	DropDelayed(ctx context.Context, delayID string) error
+	KeptDelayed(ctx context.Context, room id.RoomID) ([]string, error)
 }
 
 var _ Bot = (*bot.Bot)(nil)
@@ -44,7 +47,7 @@ type homeserver interface {
 	// SendState sends a membership, Schedule an empty one that the server sends by itself after the delay.
 	SendState(ctx context.Context, room id.RoomID, key string, content any) (id.EventID, error)
 	Schedule(ctx context.Context, room id.RoomID, key string, delay time.Duration) (delayID string, err error)
-	// UpdateDelayed restarts or sends a delayed event.
+	// UpdateDelayed restarts, sends or cancels a delayed event.
 	UpdateDelayed(ctx context.Context, delayID, action string) error
 	// State reads a membership.
 	State(ctx context.Context, room id.RoomID, key string) (json.RawMessage, error)
@@ -55,6 +58,10 @@ type homeserver interface {
 	// Send sends an event to a room, encrypted when the room is.
 	Send(ctx context.Context, room id.RoomID, t event.Type, content any) (id.EventID, error)
 	Encrypted(ctx context.Context, room id.RoomID) (bool, error)
+	// KeepDelayed remembers a delayed event beyond the end of the program, until DropDelayed; KeptDelayed lists those of a room.
+	KeepDelayed(ctx context.Context, room id.RoomID, delayID string) error
+	DropDelayed(ctx context.Context, delayID string) error
+	KeptDelayed(ctx context.Context, room id.RoomID) ([]string, error)
 }
 
 // matrix is the homeserver of a bot.
@@ -204,4 +211,16 @@ func (h *matrix) Send(ctx context.Context, room id.RoomID, t event.Type, content
 		}
 	}
 	return event, err
+}
+
+func (h *matrix) KeepDelayed(ctx context.Context, room id.RoomID, delayID string) error {
+	return h.bot.KeepDelayed(ctx, room, delayID)
+}
+
+func (h *matrix) DropDelayed(ctx context.Context, delayID string) error {
+	return h.bot.DropDelayed(ctx, delayID)
+}
+
+func (h *matrix) KeptDelayed(ctx context.Context, room id.RoomID) ([]string, error) {
+	return h.bot.KeptDelayed(ctx, room)
 }
