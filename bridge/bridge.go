@@ -56,15 +56,15 @@ type Screen interface {
 	SendBitrate(bps, small int)
 }
 
-// Config is what a Bridge is made of. Every field but Timezone, Languages, City, TestPattern and User is required.
+// Config is what a Bridge is made of. Every field is required unless it is said to be optional.
 type Config struct {
-	// Name and City are shown to people, as is the time in Timezone (IANA name). Languages are the page's, the
-	// first one leads.
+	// Name and City are shown to people, as is the time in Timezone (IANA name). Languages are the page's; the
+	// first one leads, and is that of the notices in the window's room. All but Name are optional.
 	Name, City, Timezone string
 	Languages            []string
 	// Countdown is how long "3, 2, 1" lasts; the connection is made meanwhile.
 	Countdown time.Duration
-	// TestPattern makes the page send a test card and a tone instead of camera and microphone.
+	// TestPattern, which is optional, makes the page send a test card and a tone instead of camera and microphone.
 	TestPattern bool
 
 	// User tells who must be invited into a network, shown while nobody has done so. It may be nil.
@@ -75,6 +75,10 @@ type Config struct {
 	Page      Page
 	// Join enters the MatrixRTC call of a room, as [rtc.Manager.Join] does: it returns at once.
 	Join func(room id.RoomID, opts rtc.JoinOptions) (Call, error)
+	// Decline tells the caller whose call notification this is that nobody comes (MSC4310), as [rtc.Manager.Decline] does, and Notice
+	// puts a text that needs no answer into the encrypted room. Both block until it is sent or has failed; either may be nil.
+	Decline func(ctx context.Context, room id.RoomID, notification id.EventID) error
+	Notice  func(ctx context.Context, room id.RoomID, text string) error
 	// NewSession makes the media side of a call. Own tracks go to service; token fetches a fresh token for any service.
 	NewSession func(service string, token TokenFunc, onEvent func(callmedia.SessionEvent)) (Session, error)
 
@@ -103,7 +107,6 @@ type Bridge struct {
 	announced network.State
 	shown     kiosk.State
 	wasShown  bool
-	started   time.Time
 
 	page     uint64        // the page before the window, 0 for none
 	pageWork chan struct{} // closed when the last thing that was begun with the page's connection is done
@@ -145,6 +148,11 @@ func (b *Bridge) HandleMembers(room id.RoomID, members []rtc.Member) {
 	b.queue.put(func() { b.machine.setMembers(room, members) })
 }
 
+// HandleRing takes the notification that sender calls a room (MSC4075), which counts until expires.
+func (b *Bridge) HandleRing(room id.RoomID, sender id.UserID, notification id.EventID, expires time.Time) {
+	b.queue.put(func() { b.machine.ring(b.now(), room, sender, notification, expires) })
+}
+
 // HandleDirectory says that the directory of windows, or our own place in it, has changed.
 func (b *Bridge) HandleDirectory() {
 	b.queue.put(b.readDirectory)
@@ -163,8 +171,7 @@ func (b *Bridge) HandleHomeserver(online bool, since time.Time) {
 // Run owns the window until ctx ends. It then leaves the call, which takes up to six seconds, and returns nil.
 func (b *Bridge) Run(ctx context.Context) error {
 	b.ctx = ctx
-	b.started = b.now()
-	b.machine.openedAt = b.started
+	b.machine.openedAt = b.now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	b.readDirectory()
@@ -201,8 +208,8 @@ func (b *Bridge) handlePage(msg kiosk.Message) {
 		b.page = msg.ID
 		b.machine.setPage(now, true)
 		// A page that stands open while its kiosk was started anew goes on; one that was shut stays shut.
-		if !b.machine.decided && msg.Shutter == shutterOpen {
-			b.machine.setShutter(now, shutterOpen)
+		if !b.machine.decided {
+			b.machine.setShutter(now, msg.Shutter)
 		}
 		b.machine.decided = true
 		b.offers, b.offerAt = 0, now
@@ -222,15 +229,12 @@ func (b *Bridge) handlePage(msg kiosk.Message) {
 			}
 		})
 	case kiosk.Shutter:
-		to := shutterShut
-		if msg.Open {
-			to = shutterOpen
-		}
-		b.machine.decided = true
-		b.machine.setShutter(now, to)
-		if msg.Open && msg.Room != "" {
+		b.machine.setShutter(now, msg.To)
+		if msg.To == shutterOpen && msg.Room != "" {
 			b.machine.choose(id.RoomID(msg.Room))
 		}
+	case kiosk.KnockAnswer:
+		b.machine.answerKnock(now, msg.ID, msg.LetIn)
 	case kiosk.Camera:
 		b.machine.setCamera(msg.State, msg.Code)
 	case kiosk.Picture:
@@ -321,13 +325,11 @@ func (b *Bridge) reconcile() time.Time {
 			b.offer()
 		}
 	}
-	if !b.machine.decided {
-		if end := b.started.Add(pageGrace); now.Before(end) {
-			soonest(end)
-		}
-	}
 	b.announce(now, p.announce)
 	b.show(p.screen)
+	for _, e := range b.machine.takeErrands() {
+		b.send(e)
+	}
 	return wake
 }
 
@@ -394,7 +396,7 @@ func (b *Bridge) hangUp() {
 // announce tells the network, once it is known whether the window is open: right after a start the page is asked
 // first, so that a restart does not shut a window for a moment.
 func (b *Bridge) announce(now time.Time, s network.State) {
-	if !b.machine.decided && now.Sub(b.started) < pageGrace || !b.machine.joined || s == b.announced {
+	if b.machine.settling(now) || !b.machine.joined || s == b.announced {
 		return
 	}
 	b.announced = s

@@ -256,6 +256,14 @@ func run(t *testing.T, windows []network.Window, f func(w *world)) {
 		b, err := New(Config{
 			Name: "Dresden", Countdown: testCountdown, Languages: []string{"de"}, Directory: directory{w}, Screen: w, Page: w,
 			Join: w.join, NewSession: w.newSession, User: func() id.UserID { return "@us:a" }, Log: zerolog.Nop(),
+			Decline: func(_ context.Context, room id.RoomID, notification id.EventID) error {
+				w.note("decline %s %s", room, notification)
+				return nil
+			},
+			Notice: func(_ context.Context, room id.RoomID, text string) error {
+				w.note("notice %s %s", room, text)
+				return errors.New("a room that can't be written to is no reason to stop")
+			},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -296,7 +304,13 @@ func (w *world) set(f func()) {
 	f()
 }
 
-func (w *world) press(open bool) { w.bridge.HandlePage(kiosk.Shutter{Open: open}) }
+func (w *world) press(open bool) {
+	to := "shut"
+	if open {
+		to = "open"
+	}
+	w.bridge.HandlePage(kiosk.Shutter{To: to})
+}
 
 func (w *world) setWindows(windows ...network.Window) {
 	w.set(func() { w.windows = windows })
@@ -588,6 +602,46 @@ func TestScreen(t *testing.T) {
 		pass(testCountdown)
 		if s := w.screen(); s.Screen != "visit" || !s.CountUntil.IsZero() {
 			t.Errorf("screen %+v", s)
+		}
+	})
+}
+
+// TestKnocks: a knock is shown, answered and declined, and what the room is told is in the window's first language.
+func TestKnocks(t *testing.T) {
+	run(t, nil, func(w *world) {
+		w.bridge.HandlePage(kiosk.PageUp{ID: 1, Shutter: "ajar"})
+		w.expect("tell ajar ", "offer 1 sdp1")
+		w.bridge.HandleMembers(dresden, []rtc.Member{memberOf(guest)})
+		w.bridge.HandleRing(dresden, guest, "$1", time.Now().Add(30*time.Second))
+		s := w.screen()
+		if s.Screen != "knocked" || s.Knock == nil || s.Knock.Name != "Name of "+string(guest) || !s.Knock.Guest || s.Camera {
+			t.Fatalf("screen %+v, %+v", s, s.Knock)
+		}
+		pass(time.Second)
+		w.bridge.HandlePage(kiosk.KnockAnswer{ID: s.Knock.ID})
+		synctest.Wait()
+		got := w.logged()
+		slices.Sort(got)
+		if !slices.Equal(got, []string{"decline !dresden:a $1", "notice !dresden:a Am Fenster passt es gerade nicht. Versuch es bitte später noch einmal."}) {
+			t.Fatalf("not now: %q", got)
+		}
+		w.bridge.HandleMembers(dresden, nil)
+		synctest.Wait()
+		w.bridge.HandleMembers(dresden, []rtc.Member{memberOf(guest)})
+		s = w.screen()
+		pass(time.Second)
+		w.bridge.HandlePage(kiosk.KnockAnswer{ID: s.Knock.ID, LetIn: true})
+		w.expect("join !dresden:a")
+		w.press(false)
+		synctest.Wait()
+		w.logged()
+		w.bridge.HandleMembers(dresden, nil)
+		synctest.Wait()
+		w.bridge.HandleMembers(dresden, []rtc.Member{memberOf(guest)})
+		w.expect("notice !dresden:a Das Fenster ist gerade zu: Niemand vor Ort sieht oder hört dich. " +
+			"Auf dem Bildschirm steht, dass Name of @anna:elsewhere geklopft hat.")
+		if s := w.screen(); len(s.Missed) != 1 || !s.Missed[0].At.Equal(time.Now()) || !s.Missed[0].Guest {
+			t.Errorf("missed %+v", s.Missed)
 		}
 	})
 }

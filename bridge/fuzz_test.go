@@ -17,6 +17,7 @@ func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 10, 1, 20, 2, 30, 3, 40, 4, 50, 5, 60, 6, 70, 7, 80, 8, 90, 9, 100, 10, 110, 11, 120})
 	f.Add([]byte{2, 1, 0, 0, 4, 1, 6, 3, 8, 255, 7, 0, 1, 0})
 	f.Add([]byte{0, 0, 3, 7, 4, 77, 5, 77, 9, 1, 9, 0, 10, 2, 11, 255, 11, 255, 11, 255, 1, 9})
+	f.Add([]byte{14, 0, 6, 20, 16, 1, 16, 1, 1, 0, 15, 255, 14, 9, 15, 119, 6, 4, 14, 255, 14, 255, 16, 0, 6, 12, 16, 1})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		rooms := []id.RoomID{munich, bolzano, "!zz:z"}
 		m := newMachine(testCountdown)
@@ -27,7 +28,7 @@ func FuzzMachine(f *testing.F) {
 		}
 		lastVisit := uint64(0)
 		for len(data) >= 2 && len(data) < 400 {
-			kind, arg := data[0]%14, data[1]
+			kind, arg := data[0]%17, data[1]
 			data = data[2:]
 			room := rooms[int(arg)%len(rooms)]
 			switch kind {
@@ -82,6 +83,15 @@ func FuzzMachine(f *testing.F) {
 						c.hubLost = now
 					}
 				}
+			case 14:
+				m.setShutter(now, shutterAjar)
+			case 15:
+				m.ring(now, append(rooms, dresden)[arg%4], []id.UserID{kioskUser(munich), guest, "@stranger:x"}[arg>>2%3],
+					id.EventID([]string{"$1", "$2"}[arg>>4&1]), now.Add(time.Duration(arg)*time.Second/2))
+			case 16:
+				if k := m.knocking(); k != nil {
+					m.answerKnock(now, k.id+uint64(arg>>1&1), arg&1 == 1)
+				}
 			}
 			p := m.decide(now)
 			check(t, m, now, p)
@@ -114,6 +124,14 @@ func check(t *testing.T, m *machine, now time.Time, p plan) {
 	if m.shutter == shutterShut && (p.send || p.camera || p.room != "" || p.screen.camera || p.screen.send ||
 		p.announce.Shutter != network.Shut || p.announce.Facing != "") {
 		t.Fatalf("shut, and yet %+v", p)
+	}
+	if m.shutter == shutterAjar && p.room != "" {
+		if _, ok := m.letIn(now); !ok || p.room != dresden {
+			t.Fatalf("ajar, and yet in the call of %q", p.room)
+		}
+	}
+	if (p.screen.name == "knocked") != (p.screen.knock != nil) || p.screen.knock != nil && (p.camera && p.screen.camera || p.room != "") {
+		t.Fatalf("a knock: %+v", p)
 	}
 	if p.send && (len(p.members) == 0 || !p.camera || !p.screen.camera || !p.screen.send) {
 		t.Fatalf("sends with %+v", p)

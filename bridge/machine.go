@@ -37,6 +37,7 @@ const (
 // Shutter positions as the window state event and the page carry them.
 const (
 	shutterOpen = network.Open
+	shutterAjar = network.Ajar
 	shutterShut = network.Shut
 )
 
@@ -68,6 +69,14 @@ type machine struct {
 	pauses   map[id.RoomID]*pause
 	lostPeer id.RoomID // the window a visit was lost with, while "lost" is shown
 	lostAt   time.Time
+
+	knocks    []*knock // who called while the window was not open, in the order in which they came
+	lastKnock uint64
+	stood     string // for others, when it was looked at last
+	stoodAt   time.Time
+	missed    []missed // the newest first
+	errands   []errand
+	noticed   map[noticeKind]time.Time // when the room was told what
 }
 
 // opening is whether a window is open, and when we saw it open; zero when it was open from the first.
@@ -108,13 +117,18 @@ func newMachine(countdown time.Duration) *machine {
 		kiosks:    make(map[id.UserID]bool),
 		members:   make(map[id.RoomID][]rtc.Member),
 		pauses:    make(map[id.RoomID]*pause),
+		noticed:   make(map[noticeKind]time.Time),
 	}
 }
 
 // setShutter is the press on the button. It forgets every back-off: a person is there and means it.
 func (m *machine) setShutter(now time.Time, to string) {
-	if to == m.shutter || (to != shutterOpen && to != shutterShut) {
+	m.decided = true
+	if to == m.shutter || (to != shutterOpen && to != shutterAjar && to != shutterShut) {
 		return
+	}
+	if to != shutterShut {
+		m.knocks, m.missed = nil, nil // people are there now
 	}
 	m.shutter = to
 	m.openedAt = now
@@ -256,7 +270,7 @@ func (m *machine) free(w network.Window) bool {
 
 // usable says whether anything at all can be shown: someone opened, and there is a page (or was one just now).
 func (m *machine) usable(now time.Time) bool {
-	return m.shutter == shutterOpen && m.joined && m.cameraFault == "" && m.pagePresent(now)
+	return m.joined && m.standing(now) != shutterShut
 }
 
 func (m *machine) pagePresent(now time.Time) bool {
@@ -276,6 +290,12 @@ func (m *machine) target(now time.Time) (room, peer id.RoomID) {
 	}
 	if !m.homeserverDownSince.IsZero() {
 		return "", "" // no call can be entered
+	}
+	if m.shutter == shutterAjar {
+		if peer, ok := m.letIn(now); ok && !m.paused(now, m.own) {
+			return m.own, peer
+		}
+		return "", ""
 	}
 	if peer, ok := m.caller(); ok && !m.paused(now, m.own) {
 		return m.own, peer
@@ -386,7 +406,7 @@ func (m *machine) stayHost(now time.Time, c *visit) bool {
 	if !c.alone {
 		return true
 	}
-	if w, ok := m.window(c.peer); c.peer != "" && (!ok || w.Shutter != shutterOpen || !c.metOnce && !m.free(w)) {
+	if w, ok := m.window(c.peer); c.peer != "" && (!ok || w.Shutter == shutterShut || !c.metOnce && !m.free(w)) {
 		return false // it said goodbye, or was expected and has gone elsewhere
 	}
 	return now.Sub(c.emptyAt) < emptyGrace
@@ -395,6 +415,7 @@ func (m *machine) stayHost(now time.Time, c *visit) bool {
 // decide brings the state up to now and says how the world should look.
 func (m *machine) decide(now time.Time) plan {
 	m.noteOpenings(now)
+	m.followKnocks(now)
 	room, peer := m.target(now)
 	if room == "" {
 		m.call = nil
@@ -413,7 +434,7 @@ func (m *machine) decide(now time.Time) plan {
 	m.followLoss(now)
 	p.screen = m.show(now)
 	p.send = p.screen.seen
-	p.camera = m.shutter == shutterOpen && m.pageUp && m.cameraFault == ""
+	p.camera = m.shutter != shutterShut && m.pageUp && m.cameraFault == ""
 	p.announce = m.announcement(now)
 	p.wake = m.nextWake(now)
 	return p
@@ -422,11 +443,8 @@ func (m *machine) decide(now time.Time) plan {
 // announcement is what the network is told. A window that nobody can see through is not open, whatever was pressed. It faces another
 // only when that one is there: a call that nobody has answered yet keeps nobody away.
 func (m *machine) announcement(now time.Time) network.State {
-	s := network.State{Shutter: shutterShut, Since: m.openedAt}
-	if m.shutter == shutterOpen && m.cameraFault == "" && m.pagePresent(now) {
-		s.Shutter = shutterOpen
-	}
-	if c := m.call; c != nil && s.Shutter == shutterOpen && c.peerPresent {
+	s := network.State{Shutter: m.standing(now), Since: m.openedAt}
+	if c := m.call; c != nil && s.Shutter != shutterShut && c.peerPresent {
 		s.Facing = c.peer
 	}
 	return s
@@ -443,8 +461,22 @@ func (m *machine) nextWake(now time.Time) time.Time {
 	if !m.pageUp && !m.pageGoneAt.IsZero() {
 		at(m.pageGoneAt.Add(pageGrace))
 	}
+	if !m.decided {
+		at(m.openedAt.Add(pageGrace))
+	}
 	for _, p := range m.pauses {
 		at(p.until)
+	}
+	for _, k := range m.knocks {
+		switch k.state {
+		case knockWaits:
+			at(k.until)
+		case knockLetIn:
+			at(k.answered.Add(emptyGrace))
+		}
+		if !k.inside {
+			at(k.ringUntil)
+		}
 	}
 	if m.lostPeer != "" {
 		at(m.lostAt.Add(lostLimit))

@@ -14,7 +14,7 @@ const maxGuests = 16
 
 // screen is the part of the plan that people see.
 type screen struct {
-	name       string // shut, alone, opening, visit, lost, fault
+	name       string // shut, alone, ajar, knocked, opening, visit, lost, fault
 	since      time.Time
 	countUntil time.Time
 	camera     bool
@@ -23,8 +23,17 @@ type screen struct {
 	peer       *person
 	guests     []person
 	shared     *person // whose screen is shown, and its slot
+	knock      *knocker
+	missed     []missed
 	fault      string
 	faultAt    time.Time
+}
+
+// knocker is who wants in, and who else is in the call: they would see us, too.
+type knocker struct {
+	id     uint64
+	who    person
+	others []person
 }
 
 // person is somebody in the call: a window, if that is set, else a user.
@@ -42,6 +51,7 @@ func (m *machine) show(now time.Time) screen {
 	switch {
 	case m.shutter == shutterShut:
 		s.name = "shut"
+		s.missed = slices.Clone(m.missed)
 		if s.fault == "network_not_joined" {
 			s.name, s.since = "fault", s.faultAt
 		}
@@ -52,6 +62,13 @@ func (m *machine) show(now time.Time) screen {
 		s.camera = m.cameraFault != ""
 		return s
 	case c == nil:
+		if m.shutter == shutterAjar {
+			s.name = "ajar"
+			if k := m.knocking(); k != nil && m.standing(now) == shutterAjar {
+				s.name, s.since, s.countUntil, s.knock = "knocked", k.shown, k.until, m.knocker(k)
+				return s
+			}
+		}
 		s.camera = true
 		if m.lostPeer != "" {
 			s.name, s.since = "lost", m.lostAt
@@ -80,6 +97,17 @@ func (m *machine) show(now time.Time) screen {
 		s.name, s.since = "opening", c.started
 	}
 	return s
+}
+
+func (m *machine) knocker(k *knock) *knocker {
+	out := &knocker{id: k.id, who: m.who(k.user)}
+	users, _ := m.callers()
+	for _, user := range users {
+		if user != k.user && len(out.others) < maxGuests {
+			out.others = append(out.others, m.who(user))
+		}
+	}
+	return out
 }
 
 // people names who is in the call: the one in the big picture, and everybody else. Who has no picture, or may not be shown, is
@@ -118,11 +146,9 @@ func (m *machine) sharer(c *visit) *person {
 	}
 	for _, member := range c.members {
 		if member.Identity == identity {
-			p := &person{slot: slot, user: member.User}
-			if w, kiosk := m.kioskOf(member.User); kiosk {
-				p.window = w.Room
-			}
-			return p
+			p := m.who(member.User)
+			p.slot = slot
+			return &p
 		}
 	}
 	return nil
@@ -130,7 +156,7 @@ func (m *machine) sharer(c *visit) *person {
 
 // fault is the one thing that keeps the window from working, the nearest to the people first.
 func (m *machine) fault(now time.Time) (code string, since time.Time) {
-	open := m.shutter == shutterOpen
+	open := m.shutter != shutterShut
 	switch {
 	case open && m.cameraFault != "":
 		return m.cameraFault, m.openedAt
@@ -166,6 +192,15 @@ func (b *Bridge) show(s screen) {
 	}
 	for _, p := range s.guests {
 		state.Guests = append(state.Guests, b.name(p))
+	}
+	if k := s.knock; k != nil {
+		state.Knock = &kiosk.Knock{ID: k.id, Name: b.name(k.who).Name, Guest: k.who.window == ""}
+		for _, p := range k.others {
+			state.Knock.Others = append(state.Knock.Others, b.name(p).Name)
+		}
+	}
+	for _, o := range s.missed {
+		state.Missed = append(state.Missed, kiosk.Missed{Name: b.name(o.who).Name, Guest: o.who.window == "", At: o.at})
 	}
 	for _, w := range m.windows {
 		state.Windows = append(state.Windows, kiosk.Window{

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -26,6 +27,9 @@ type simNode struct {
 	plan  plan
 	alive bool
 	deaf  bool // its media is cut off
+	let   bool // somebody at this ajar window has let in whoever knocked
+
+	guests map[id.UserID]time.Time // in its own call, since when
 
 	inCall   id.RoomID
 	since    time.Time // in that call
@@ -88,8 +92,23 @@ func (n *simNode) read() {
 		for _, who := range order {
 			list = append(list, kioskIn(who))
 		}
-		n.m.setMembers(call, list)
+		n.m.setMembers(call, append(list, n.guestMembers(call)...))
 	}
+	if n.calls[n.room] == nil {
+		n.m.setMembers(n.room, n.guestMembers(n.room))
+	}
+}
+
+func (n *simNode) guestMembers(call id.RoomID) (list []rtc.Member) {
+	for user, since := range n.guests {
+		if call == n.room {
+			member := memberOf(user)
+			member.Created = since
+			list = append(list, member)
+		}
+	}
+	slices.SortFunc(list, func(a, b rtc.Member) int { return a.Created.Compare(b.Created) })
+	return list
 }
 
 // post delivers something after a delay, but never before what was sent on the same way earlier: Matrix agrees on an order.
@@ -140,6 +159,12 @@ func (s *sim) act(n *simNode) {
 	p := n.plan
 	if n.m.shutter == shutterShut && (p.send || p.camera || p.room != "" || p.screen.camera || p.announce.Shutter != network.Shut) {
 		s.t.Fatalf("%s is shut, and yet %+v", n.room, p)
+	}
+	if n.m.shutter == network.Ajar && p.room != "" && !n.let {
+		s.t.Fatalf("%s let nobody in, and yet %+v", n.room, p)
+	}
+	if p.room == "" {
+		n.let = false
 	}
 	if p.room != n.inCall {
 		if n.inCall != "" {
@@ -480,5 +505,57 @@ func TestEverythingAtRandom(t *testing.T) {
 		s.open(dresden)
 		s.open(munich)
 		s.until(60*time.Second, dresden, munich)
+	}
+}
+
+// TestKnocksAtRandom lets guests come, ring and go at windows that are opened, set ajar and shut. act checks that nobody is in a call unasked;
+// here it is checked that each who calls a window that is not open gets an answer within a minute, and that rings are declined once.
+func TestKnocksAtRandom(t *testing.T) {
+	for seed := range uint64(30) {
+		s := newSim(t, seed, upTo(1500*time.Millisecond), dresden, munich)
+		n := s.node(dresden)
+		n.guests = make(map[id.UserID]time.Time)
+		declined := make(map[id.EventID]int)
+		rings := 0
+		for range 60 {
+			user := []id.UserID{guest, ben, "@cem:x"}[s.rnd.IntN(3)]
+			switch s.rnd.IntN(10) {
+			case 0:
+				s.open(dresden)
+			case 1:
+				s.shut(dresden)
+			case 2, 3:
+				n.m.setShutter(s.now, network.Ajar)
+			case 4, 5:
+				n.guests[user] = s.now
+			case 6:
+				delete(n.guests, user)
+			case 7:
+				rings++
+				n.m.ring(s.now, dresden, user, id.EventID(fmt.Sprint("$", rings)), s.now.Add(30*time.Second))
+			case 8:
+				if k := n.m.knocking(); k != nil {
+					in := s.rnd.IntN(2) == 0
+					n.let = n.let || in && n.m.shutter == network.Ajar && s.now.Sub(k.shown) >= knockGuard
+					n.m.answerKnock(s.now, k.id, in)
+				}
+			case 9:
+				s.node(munich).m.setShutter(s.now, []string{network.Open, network.Shut}[s.rnd.IntN(2)])
+			}
+			n.read()
+			for end := s.now.Add(time.Duration(s.rnd.Int64N(int64(20 * time.Second)))); s.now.Before(end); {
+				s.tick()
+				for _, e := range n.m.takeErrands() {
+					if declined[e.decline]++; e.decline != "" && declined[e.decline] > 1 {
+						t.Fatalf("seed %d: %s is declined twice", seed, e.decline)
+					}
+				}
+				for _, k := range n.m.knocks {
+					if k.state == knockWaits && (s.now.After(k.until) || n.m.shutter != network.Ajar) {
+						t.Fatalf("seed %d: a knock waits although the window is %s: %+v", seed, n.m.shutter, k)
+					}
+				}
+			}
+		}
 	}
 }

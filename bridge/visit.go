@@ -99,7 +99,7 @@ func (m *machine) followLoss(now time.Time) {
 	}
 	w, ok := m.window(m.lostPeer)
 	waited := now.Sub(m.lostAt) >= lostLimit && (c == nil || c.peer != m.lostPeer || !c.seenOnce)
-	if !ok || w.Shutter != shutterOpen || waited {
+	if !ok || w.Shutter == shutterShut || waited {
 		m.lostPeer = ""
 		if c != nil {
 			c.seenOnce = false

@@ -28,6 +28,7 @@ type incoming struct {
 	Slot    int    `json:"slot"`
 	Playing bool   `json:"playing"`
 	Frames  uint64 `json:"frames"`
+	LetIn   bool   `json:"let_in"`
 }
 
 // hello is the first message of every client.
@@ -51,7 +52,7 @@ func decodeHello(data []byte) (hello, error) {
 		return hello{}, errVersion
 	case m.Role != "page" && m.Role != "observer":
 		return hello{}, errors.New("read page: unknown role")
-	case m.Shutter != "open":
+	case m.Shutter != "open" && m.Shutter != "ajar":
 		m.Shutter = "shut" // also for a page that remembers nothing
 	}
 	return hello{observer: m.Role == "observer", shutter: m.Shutter}, nil
@@ -73,10 +74,12 @@ func decode(data []byte) (Message, error) {
 		}
 		return Answer{ID: m.ID, SDP: m.SDP}, nil
 	case "shutter":
-		if m.To != "open" && m.To != "shut" || len(m.Room) > 255 {
+		if m.To != "open" && m.To != "ajar" && m.To != "shut" || len(m.Room) > 255 {
 			return nil, errors.New("read page: a shutter message is out of range")
 		}
-		return Shutter{Open: m.To == "open", Room: m.Room}, nil
+		return Shutter{To: m.To, Room: m.Room}, nil
+	case "knock":
+		return KnockAnswer{ID: m.ID, LetIn: m.LetIn}, nil
 	case "camera":
 		if m.State == "fault" && slices.Contains(cameraCodes, m.Code) {
 			return Camera{State: m.State, Code: m.Code}, nil

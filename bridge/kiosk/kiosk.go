@@ -7,7 +7,8 @@
 //
 //	page → server  hello{version, role, shutter}  first message; role "page" or "observer"
 //	               answer{id, sdp}                to the offer with the same id
-//	               shutter{to, room}              a press on the button, or a window chosen
+//	               shutter{to, room}              open, ajar or shut: a press on the button, or a window chosen
+//	               knock{id, let_in}              the answer to the knock with this id
 //	               camera{state, code}            on, off, or fault with its reason
 //	               picture{slot, playing, frames} another's picture is rendered, or has stood still for two seconds
 //	server → page  state{…}                       everything that is shown, whole, each time something in it changed
@@ -25,14 +26,15 @@ package kiosk
 // protocolVersion is that of the messages above. A page that speaks another one is told to load itself anew.
 const protocolVersion = 1
 
-// Message is something that the page did: one of [PageUp], [PageDown], [Answer], [Shutter], [Camera] and [Picture].
+// Message is something that the page did: one of [PageUp], [PageDown], [Answer], [Shutter], [KnockAnswer], [Camera]
+// and [Picture].
 type Message interface{ message() }
 
 // PageUp says that a page has connected and is the one on the screen now.
 type PageUp struct {
 	// ID numbers the pages, from 1.
 	ID uint64
-	// Shutter is "open" or "shut" as the page remembers it since before a reload or a restart of this program.
+	// Shutter is "open", "ajar" or "shut" as the page remembers it since before a reload or a restart of this program.
 	Shutter string
 }
 
@@ -48,9 +50,18 @@ type Answer struct {
 
 // Shutter says that somebody pressed the button, or chose the window of Room.
 type Shutter struct {
-	Open bool
+	// To is "open", "ajar" or "shut".
+	To string
 	// Room is the chosen window's room id as the page was told it, or empty.
 	Room string
+}
+
+// KnockAnswer says that somebody at the window answered a knock.
+type KnockAnswer struct {
+	// ID is that of the [Knock] which the page showed.
+	ID uint64
+	// LetIn says yes; else it is "not now".
+	LetIn bool
 }
 
 // Camera says what became of the page's camera and microphone.
@@ -69,9 +80,10 @@ type Picture struct {
 	Frames uint64
 }
 
-func (PageUp) message()   {}
-func (PageDown) message() {}
-func (Answer) message()   {}
-func (Shutter) message()  {}
-func (Camera) message()   {}
-func (Picture) message()  {}
+func (PageUp) message()      {}
+func (PageDown) message()    {}
+func (Answer) message()      {}
+func (Shutter) message()     {}
+func (KnockAnswer) message() {}
+func (Camera) message()      {}
+func (Picture) message()     {}

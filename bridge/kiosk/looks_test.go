@@ -67,7 +67,7 @@ const tooBig = `(() => {
 		}
 	}
 	if (document.scrollingElement.scrollHeight > innerHeight || document.scrollingElement.scrollWidth > innerWidth) out.push("it scrolls");
-	const boxes = ["#title", "#signs", "#hint", "#language", "#own", "#sign", "#others", "#push", "#trouble", "#alone .say", "#sill ul",
+	const boxes = ["#title", "#signs", "#hint", "#language", "#lean", "#own", "#missed", "#sign", "#others", "#push", "#trouble", "#alone .say", "#sill ul",
 		"#count", "#opening h2", "#fault h2", "#fault .do", "#fault .code", "#lost h2", "#lost .since", ".picture[data-role=guest]"]
 		.map((s) => [s, document.querySelector(s)])
 		.filter(([, e]) => e && e.getClientRects().length && e.dataset.show !== "no" && e.getBoundingClientRect().width > 0)
@@ -94,6 +94,11 @@ func TestLooks(t *testing.T) {
 	empty.Windows = nil
 	aloneLong := aloneState()
 	aloneLong.Windows, aloneLong.Name = long.Windows, long.Name
+	knocked := knockedState()
+	crowd := knockedState()
+	crowd.Knock = &kiosk.Knock{ID: 2, Name: "Annegret von der Heydt-Rosenberg", Guest: true, Others: []string{"Bernd", "Verein für offene Werkstätten Warmbronn"}}
+	missed := shutState()
+	missed.Missed = []kiosk.Missed{{Name: "Rosenwerk", At: time.Now()}, {Name: "Verein für offene Werkstätten Warmbronn", At: time.Now()}, {Name: "Anna", Guest: true, At: time.Now()}}
 	opening := aloneState()
 	opening.Screen, opening.Peer = "opening", &kiosk.Person{Name: "Rosenwerk", Slot: -1}
 	connecting := opening
@@ -114,7 +119,7 @@ func TestLooks(t *testing.T) {
 		state kiosk.State
 	}{
 		{"shut", shutState()}, {"shut-long", long}, {"shut-empty", empty},
-		{"alone", aloneState()}, {"alone-long", aloneLong}, {"opening", opening}, {"connecting", connecting},
+		{"shut-missed", missed}, {"ajar", ajarState()}, {"knocked", knocked}, {"knocked-crowd", crowd}, {"alone", aloneState()}, {"alone-long", aloneLong}, {"opening", opening}, {"connecting", connecting},
 		{"visit", visitState()}, {"visit-guests", guests}, {"visit-shared", shared}, {"lost", lost},
 		{"fault-camera", fault("no_camera", "")}, {"fault-network", fault("network_not_joined", "@window-leipzig:example.org")},
 		{"fault-homeserver", fault("homeserver", "")},
@@ -154,7 +159,7 @@ func TestLooks(t *testing.T) {
 							return err == nil && n == "2", n
 						})
 					}
-					if strings.HasPrefix(state.Screen, "visit") || state.Screen == "alone" {
+					if state.Screen == "ajar" || strings.HasPrefix(state.Screen, "visit") || state.Screen == "alone" {
 						page.until("the pictures", func(s snapshot) bool {
 							return s.Own.Video == "live" && (state.Screen != "visit" || s.Slots[0].Frames > 10)
 						})
@@ -193,7 +198,7 @@ func TestLooksOtherwise(t *testing.T) {
 	opening.Screen, opening.Peer, opening.CountUntil = "opening", &kiosk.Person{Name: "Rosenwerk", Slot: -1}, time.Now().Add(time.Minute)
 	lost := aloneState()
 	lost.Screen = "lost"
-	for _, state := range []kiosk.State{shutState(), aloneState(), opening, visitState(), lost} {
+	for _, state := range []kiosk.State{shutState(), aloneState(), ajarState(), knockedState(), opening, visitState(), lost} {
 		r.SetState(state)
 		page.until(state.Screen, func(s snapshot) bool { return s.Screen == state.Screen })
 		if state.Screen == "visit" {

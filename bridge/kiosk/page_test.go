@@ -88,9 +88,12 @@ func newRig(t testing.TB) *rig {
 				t.Errorf("answer: %v", err)
 			}
 		case kiosk.Shutter:
-			if m.Open {
+			switch m.To {
+			case "open":
 				r.SetState(r.open)
-			} else {
+			case "ajar":
+				r.SetState(ajarState())
+			default:
 				r.SetState(shutState())
 			}
 		}
@@ -155,6 +158,20 @@ func shutState() kiosk.State {
 func aloneState() kiosk.State {
 	s := shutState()
 	s.Screen, s.Shutter, s.Camera = "alone", "open", true
+	return s
+}
+
+func ajarState() kiosk.State {
+	s := aloneState()
+	s.Screen, s.Shutter = "ajar", "ajar"
+	return s
+}
+
+func knockedState() kiosk.State {
+	s := ajarState()
+	s.Screen, s.Camera = "knocked", false
+	s.Knock = &kiosk.Knock{ID: 1, Name: "Rosenwerk"}
+	s.CountUntil = time.Now().Add(time.Minute)
 	return s
 }
 
@@ -306,7 +323,7 @@ func TestCamera(t *testing.T) {
 	if err := page.eval("stopped - pressed", &took); err != nil || took > 1000 {
 		t.Errorf("shutting took %v ms, %v", took, err)
 	}
-	if m, ok := last[kiosk.Shutter](r.window); !ok || m.Open {
+	if m, ok := last[kiosk.Shutter](r.window); !ok || m.To != "shut" {
 		t.Errorf("the last press is told as %+v", m)
 	}
 	stands := steady(t, "the end of the picture", func() uint64 { return r.video.Load() })
@@ -381,7 +398,7 @@ func TestShutAlone(t *testing.T) {
 					t.Errorf("the page remembers %q", m.Shutter)
 				}
 			case kiosk.Shutter:
-				shut = !m.Open
+				shut = m.To == "shut"
 			}
 		case <-limit:
 			t.Fatalf("the page came back: %v, and told the press: %v", up, shut)

@@ -202,7 +202,7 @@ func TestPage(t *testing.T) {
 	page.send(`{"type":"camera","state":"fault","code":"busy"}`)
 	page.send(`{"type":"picture","slot":2,"playing":true,"frames":9}`)
 	want := []kiosk.Message{
-		kiosk.PageUp{ID: 1, Shutter: "open"}, kiosk.Answer{ID: 1, SDP: "v=0 answer"}, kiosk.Shutter{Open: true, Room: "!a:b"},
+		kiosk.PageUp{ID: 1, Shutter: "open"}, kiosk.Answer{ID: 1, SDP: "v=0 answer"}, kiosk.Shutter{To: "open", Room: "!a:b"},
 		kiosk.Camera{State: "fault", Code: "busy"}, kiosk.Picture{Slot: 2, Playing: true, Frames: 9},
 	}
 	w.expect(t, want...)
@@ -244,7 +244,7 @@ func TestObserver(t *testing.T) {
 	w := newWindow(t, func(w *window, m kiosk.Message) {
 		if m, ok := m.(kiosk.Shutter); ok { // as the bridge may, from inside the handler
 			s := kiosk.State{Screen: "shut", Shutter: "shut", Name: "Werk"}
-			if m.Open {
+			if m.To == "open" {
 				s.Screen, s.Shutter = "alone", "open"
 			}
 			w.SetState(s)
@@ -286,7 +286,7 @@ func TestObserver(t *testing.T) {
 			t.Fatalf("after a press (%v) the state is %+v, %v", open, s, err)
 		}
 	}
-	w.expect(t, kiosk.Shutter{Open: true}, kiosk.Shutter{}) // an observer is no page
+	w.expect(t, kiosk.Shutter{To: "open"}, kiosk.Shutter{To: "shut"}) // an observer is no page
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -9,15 +9,15 @@ import (
 
 // State is everything that the page shows. It is always sent whole. Times are rounded to milliseconds on their way.
 type State struct {
-	// Screen is "shut", "alone", "opening", "visit", "lost" or "fault".
+	// Screen is "shut", "alone", "ajar", "knocked", "opening", "visit", "lost" or "fault".
 	Screen string
 	// Name is this window's.
 	Name string
-	// Shutter is "shut" or "open".
+	// Shutter is "shut", "ajar" or "open".
 	Shutter string
 	// Since is when the screen's situation began, zero for unknown.
 	Since time.Time
-	// CountUntil is when the countdown "3, 2, 1" ends, zero when there is none.
+	// CountUntil is when the countdown ends, "3, 2, 1" or that of a knock; zero when there is none.
 	CountUntil time.Time
 	// Camera asks the page for camera and microphone, Send for their tracks on the peer connection.
 	Camera, Send bool
@@ -29,6 +29,10 @@ type State struct {
 	Guests []Person
 	// Shared is who shares a screen, with the screen's slot, nil for nobody. It is the big picture as long as it lasts.
 	Shared *Person
+	// Knock is who wants in, nil for nobody.
+	Knock *Knock
+	// Missed are those who knocked at the shut window, the newest first.
+	Missed []Missed
 	// Windows are the network's other windows.
 	Windows []Window
 	// Fault is what keeps the window from working, nil for nothing.
@@ -45,6 +49,24 @@ type Person struct {
 	Name string `json:"name"`
 	// Slot is the place of the picture among the peer connection's streams, -1 while there is none.
 	Slot int `json:"slot"`
+}
+
+// Knock is somebody who wants in.
+type Knock struct {
+	// ID numbers the knocks: the same person who comes again has another one.
+	ID   uint64 `json:"id"`
+	Name string `json:"name"`
+	// Guest says that it is somebody in Element, not a window.
+	Guest bool `json:"guest"`
+	// Others are the names of the others in the same call, who would see us as well.
+	Others []string `json:"others"`
+}
+
+// Missed is somebody who knocked at the shut window at a time.
+type Missed struct {
+	Name  string
+	Guest bool
+	At    time.Time
 }
 
 // Window is one of the network's other windows.
@@ -90,6 +112,8 @@ type stateMessage struct {
 	Peer        *Person         `json:"peer"`
 	Guests      []Person        `json:"guests"`
 	Shared      *Person         `json:"shared"`
+	Knock       *Knock          `json:"knock"`
+	Missed      []missedMessage `json:"missed"`
 	Windows     []windowMessage `json:"windows"`
 	Fault       *faultMessage   `json:"fault"`
 	TestPattern bool            `json:"test_pattern"`
@@ -107,6 +131,12 @@ type windowMessage struct {
 	Joined  bool   `json:"joined"`
 }
 
+type missedMessage struct {
+	Name  string `json:"name"`
+	Guest bool   `json:"guest"`
+	At    int64  `json:"at"`
+}
+
 type faultMessage struct {
 	Code   string `json:"code"`
 	Since  int64  `json:"since"`
@@ -120,7 +150,7 @@ func (s State) wire(now time.Time) stateMessage {
 		Screen: s.Screen, Name: s.Name, Shutter: s.Shutter, Since: millis(s.Since), CountMS: millis(s.CountUntil),
 		Camera: s.Camera, Send: s.Send, Seen: s.Seen,
 		// Empty lists, not null, so that the page needs no case for it.
-		Guests: append([]Person{}, s.Guests...), Windows: []windowMessage{},
+		Guests: append([]Person{}, s.Guests...), Windows: []windowMessage{}, Missed: []missedMessage{},
 		TestPattern: s.TestPattern, Languages: append([]string{}, s.Languages...), Timezone: s.Timezone, Now: millis(now),
 	}
 	if !now.IsZero() {
@@ -137,6 +167,14 @@ func (s State) wire(now time.Time) stateMessage {
 		shared := *s.Shared
 		m.Shared = &shared
 	}
+	if s.Knock != nil {
+		knock := *s.Knock
+		knock.Others = append([]string{}, knock.Others...)
+		m.Knock = &knock
+	}
+	for _, o := range s.Missed {
+		m.Missed = append(m.Missed, missedMessage{o.Name, o.Guest, millis(o.At)})
+	}
 	for _, w := range s.Windows {
 		m.Windows = append(m.Windows, windowMessage{w.Room, w.Name, w.City, w.Shutter, millis(w.Since), w.Joined})
 	}
@@ -150,10 +188,13 @@ func (s State) wire(now time.Time) stateMessage {
 func (m stateMessage) state(now time.Time) State {
 	s := State{
 		Screen: m.Screen, Name: m.Name, Shutter: m.Shutter, Since: moment(m.Since), Camera: m.Camera, Send: m.Send, Seen: m.Seen,
-		Peer: m.Peer, Guests: m.Guests, Shared: m.Shared, TestPattern: m.TestPattern, Languages: m.Languages, Timezone: m.Timezone,
+		Peer: m.Peer, Guests: m.Guests, Shared: m.Shared, Knock: m.Knock, TestPattern: m.TestPattern, Languages: m.Languages, Timezone: m.Timezone,
 	}
 	if m.CountMS > 0 {
 		s.CountUntil = now.Add(time.Duration(m.CountMS) * time.Millisecond)
+	}
+	for _, o := range m.Missed {
+		s.Missed = append(s.Missed, Missed{o.Name, o.Guest, moment(o.At)})
 	}
 	for _, w := range m.Windows {
 		s.Windows = append(s.Windows, Window{w.Room, w.Name, w.City, w.Shutter, moment(w.Since), w.Joined})

@@ -11,12 +11,14 @@ const gone = 1500; // ms without the program until the screen says so
 const bounce = 250; // ms in which a button that was pressed to open may chatter
 const granted = 4000; // ms in which the program should have opened the window after a press
 const reloadPause = 30_000; // ms between two reloads for another version
+const knockGuard = 600; // ms in which a knock has just appeared, and a press meant something else
+const knockAgain = 20_000; // ms after which somebody who still waits is heard again
 const guard = "ewindow.reloaded";
 const memory = "ewindow.shutter";
 
 // local is what this page knows better than the program.
 const local = {
-  wanted: null, // "open" or "shut" from a press until the program agrees
+  wanted: null, // "open", "ajar" or "shut" from a press until the program agrees
   wantedAt: 0,
   down: true, // the program is away for longer than a moment
   replaced: false,
@@ -24,6 +26,8 @@ const local = {
   countUntil: 0, // performance.now() at the end of the countdown
   countTotal: 0,
   visitAt: 0,
+  knockAt: 0, // performance.now() when the present knock appeared
+  knockTimer: 0,
 };
 let state = null;
 let version = null;
@@ -70,7 +74,8 @@ function zone() {
 }
 
 function remembered() {
-  return sessionStorage.getItem(memory) === "open" ? "open" : "shut";
+  const last = sessionStorage.getItem(memory);
+  return last === "open" || last === "ajar" ? last : "shut";
 }
 
 function remember(shutter) {
@@ -115,8 +120,33 @@ function take(m) {
   const before = state;
   state = m;
   remember(shutter());
+  if (m.knock?.id !== before?.knock?.id) newKnock();
   if (before && m.guests.length > before.guests.length && m.screen === "visit") sound.arrived(hour());
   update();
+}
+
+// newKnock begins the time of a knock, or ends the last one's.
+function newKnock() {
+  clearInterval(local.knockTimer);
+  if (!state.knock) return;
+  guardKnock();
+  const heard = () => { if (screen() === "knocked") sound.knocked(hour()); };
+  heard();
+  local.knockTimer = setInterval(heard, knockAgain);
+}
+
+// guardKnock begins the time in which presses are not meant for a knock: when people can see it.
+function guardKnock() {
+  local.knockAt = Infinity;
+  requestAnimationFrame(() => requestAnimationFrame(() => { local.knockAt = performance.now(); }));
+}
+
+// answerKnock lets in whoever knocks, or does not.
+function answerKnock(letIn) {
+  sound.audio();
+  media.play();
+  if (screen() !== "knocked" || !(performance.now() - local.knockAt >= knockGuard)) return;
+  link.send({ type: "knock", id: state.knock.id, let_in: letIn });
 }
 
 async function answer(m) {
@@ -162,22 +192,36 @@ function press() {
     update();
     return;
   }
-  if (shutter() === "open") {
-    if (performance.now() - local.wantedAt < bounce) return;
+  if (screen() === "knocked") {
+    answerKnock(true);
+  } else if (shutter() === "shut") {
+    open("open");
+  } else if (performance.now() - local.wantedAt >= bounce) {
     shut();
-    return;
   }
+}
+
+// lean sets the window ajar, or opens it fully when it is.
+function lean(to = shutter() === "ajar" ? "open" : "ajar") {
+  if (to === shutter() || !view.leans(screen()) || performance.now() - local.wantedAt < bounce) return;
+  sound.audio();
+  media.play();
+  open(to);
+}
+
+// open moves the shutter up, to "open" or "ajar".
+function open(to) {
   if (!link.up || !state) { // opened by someone present, not minutes later when the program is back
     local.down = true;
     update();
     return;
   }
-  local.wanted = "open";
+  local.wanted = to;
   local.wantedAt = performance.now();
-  link.send({ type: "shutter", to: "open" });
+  link.send({ type: "shutter", to });
   sound.opened(hour());
   setTimeout(() => {
-    if (local.wanted === "open" && performance.now() - local.wantedAt >= granted) {
+    if (local.wanted === to && performance.now() - local.wantedAt >= granted) {
       local.wanted = null;
       update();
     }
@@ -207,11 +251,12 @@ function nextLanguage() {
 
 // update brings camera, media and screen to what should be. It changes only what differs.
 function update() {
-  const open = shutter() === "open" && !local.replaced && !local.down && state !== null;
+  const open = shutter() !== "shut" && !local.replaced && !local.down && state !== null;
   camera.want(open && state.camera, Boolean(state?.test_pattern));
   const send = open && state.send && camera.video;
   media.send(send ? camera.audio : null, send ? camera.video : null);
   const shown = screen();
+  if (shown === "knocked" && view.screen !== shown) guardKnock(); // also one that comes back after a fault
   media.hear(shown === "visit"); // never sound without picture
   if (shown !== "visit") local.visitAt = 0;
   else if (!local.visitAt) local.visitAt = Date.now();
@@ -223,10 +268,11 @@ function update() {
   count();
 }
 
-const empty = { name: "", guests: [], windows: [], peer: null, shared: null, languages: [], timezone: "", since: 0, seen: false };
+const empty = { name: "", guests: [], windows: [], missed: [], knock: null, peer: null, shared: null, languages: [], timezone: "", since: 0, seen: false };
 
 // count shows and sounds the countdown. The clock of the page drives it, since states come only when something changes.
 function count() {
+  view.left(Math.max(Math.ceil((local.countUntil - performance.now()) / 1000), 0));
   const left = screen() === "opening" && local.countUntil ? local.countUntil - performance.now() : 0;
   const number = left > 0 ? Math.min(Math.ceil(3 * left / local.countTotal), 3) : 0;
   view.count(number, left > 0 ? 1 - left / local.countTotal : 1);
@@ -243,13 +289,22 @@ async function stayAwake() {
 
 function keys(e) {
   if (e.ctrlKey || e.altKey || e.metaKey) return;
-  const onLanguage = document.activeElement?.id === "language";
+  const focused = document.activeElement?.closest("button:not(#press)");
   switch (e.key) {
     case " ":
-    case "Enter":
-      if (onLanguage) return;
+    case "Enter": // not the browser's own click: it repeats while the key is held
       e.preventDefault();
-      if (e.type === "keydown" && !e.repeat) press();
+      if (e.type === "keydown" && !e.repeat) (focused?.getClientRects().length ? () => focused.click() : press)();
+      break;
+    case "ArrowLeft":
+    case "ArrowRight":
+    case "ArrowUp":
+    case "ArrowDown":
+      if (e.type === "keydown") view.choose(e.key === "ArrowLeft" || e.key === "ArrowUp");
+      break;
+    case "a":
+    case "A":
+      if (e.type === "keydown" && !e.repeat) lean("ajar");
       break;
     case "Escape":
       if (e.type === "keydown") shut();
@@ -277,7 +332,9 @@ async function begin() {
   document.addEventListener("visibilitychange", stayAwake);
   view.onPress(press);
   view.onLanguage(nextLanguage);
-  setInterval(() => { view.clock(); stayAwake(); }, 1000);
+  view.onLean(() => lean());
+  view.onKnock(answerKnock);
+  setInterval(() => { view.clock(); count(); stayAwake(); }, 1000);
   expose({ media, camera, link, screen, shutter, state: () => state, name: () => state?.name ?? "" });
   stayAwake();
   update();

@@ -41,6 +41,14 @@ export function arrived(hour) {
   [659.25, 880].forEach((f, i) => note(f, i * 0.1, 0.5, gain(hour) * 0.8));
 }
 
+// knocked is three taps on wood.
+export function knocked(hour) {
+  for (const after of [0, 0.24, 0.48]) {
+    note(196, after, 0.12, gain(hour) * 1.4, "triangle");
+    note(612, after, 0.04, gain(hour) * 0.5, "square");
+  }
+}
+
 export function tick(hour) {
   note(1250, 0, 0.06, gain(hour) * 0.5, "triangle");
 }

@@ -35,9 +35,14 @@ function icon(name) {
 
 export class View {
   #m = null;
+  #screen = ""; // that is shown
   #listed = "";
   #previewTimer = 0;
   #slots = new Map();
+
+  get screen() {
+    return this.#screen;
+  }
 
   onPress(f) {
     $("#press").addEventListener("click", f);
@@ -46,6 +51,31 @@ export class View {
 
   onLanguage(f) {
     $("#language").addEventListener("click", f);
+  }
+
+  onLean(f) {
+    $("#lean").addEventListener("click", f);
+  }
+
+  // onKnock takes the answer to a knock, true for "let in".
+  onKnock(f) {
+    $("#letin").addEventListener("click", () => f(true));
+    $("#notnow").addEventListener("click", () => f(false));
+  }
+
+  // leans says whether the window can be set ajar from a screen.
+  leans(screen) {
+    return screen === "shut" || screen === "alone" || screen === "ajar";
+  }
+
+  // choose moves between the two answers to a knock.
+  choose(first) {
+    if (this.#m?.screen === "knocked") $(first ? "#letin" : "#notnow").focus({ preventScroll: true });
+  }
+
+  // left shows how many seconds are left to answer a knock.
+  left(seconds) {
+    if (this.#m?.screen === "knocked") put($("#knocked .left"), say(this.#m.language, "knock_left", { n: seconds }));
   }
 
   // slot makes the elements of one slot.
@@ -67,10 +97,13 @@ export class View {
     this.#m = m;
     const root = $("#window");
     const t = (key, values) => say(m.language, key, values);
-    root.dataset.screen = m.screen;
+    const before = this.#screen;
+    this.#screen = m.screen;
+    const place = m.screen === "ajar" ? "alone" : m.screen; // they have the same form
+    root.dataset.screen = place;
     root.dataset.shutter = m.shutter;
     document.documentElement.lang = m.language;
-    for (const section of document.querySelectorAll("section.screen")) section.hidden = section.id !== m.screen;
+    for (const section of document.querySelectorAll("section.screen")) section.hidden = section.id !== place;
     const main = this.#mainName(m);
     put($("#who"), m.screen !== "visit" ? m.state.name : m.state.shared ? t("shares", { name: main || t("guest") }) : main);
     put($("#from"), m.screen === "visit" ? m.state.name : "");
@@ -81,6 +114,7 @@ export class View {
     this.#own(m, t);
     this.#buttons(m, t);
     this.clock();
+    if (before !== m.screen) $(m.screen === "knocked" ? "#letin" : "#press").focus({ preventScroll: true });
     if (m.state.name) put($("#status"), this.#announcement(m, t));
   }
 
@@ -130,6 +164,13 @@ export class View {
     this.#each($("#push"), m.languages, "press_open");
     put($("#others h3"), t("windows"));
     this.#windows(m, t);
+    $("#shut").classList.toggle("missed", m.state.missed.length > 0);
+    const missed = m.state.missed.map((o) => t("missed", { name: o.name, time: clock(m.language, m.state.timezone, o.at) }));
+    if ($("#missed").dataset.shown !== missed.join("\n")) {
+      $("#missed").dataset.shown = missed.join("\n");
+      $("#missed").replaceChildren(...missed.map((text) => make("li", "pill", text)));
+    }
+    $("#missed").hidden = !missed.length;
     const trouble = m.fault ? `${t(`faults.${m.fault.code}.what`) || t("faults.other.what")} ${t("code", { code: number(m.fault) })}` : "";
     put($("#trouble"), trouble);
     $("#trouble").hidden = !trouble;
@@ -147,9 +188,14 @@ export class View {
     }));
   }
 
+  _ajar(m, t) {
+    this._alone(m, t);
+  }
+
   _alone(m, t) {
-    put($("#alone h2"), t("alone"));
-    put($("#alone .say p"), t("alone_do"));
+    const ajar = m.shutter === "ajar";
+    put($("#alone h2 span"), t(ajar ? "ajar_say" : "alone"));
+    put($("#alone .say p"), t(ajar ? "ajar_do" : "alone_do"));
     put($("#sill h3"), t("windows"));
     this.#windows(m, t);
   }
@@ -157,7 +203,7 @@ export class View {
   #windows(m, t) {
     const order = { open: 0, ajar: 1, shut: 2 };
     const list = [...m.state.windows].sort((a, b) => (order[a.shutter] ?? 3) - (order[b.shutter] ?? 3) || a.name.localeCompare(b.name));
-    const key = JSON.stringify([m.language, m.state.timezone, list]);
+    const key = JSON.stringify([m.language, m.state.timezone, list, m.state.missed.length > 0]);
     if (key === this.#listed) return;
     this.#listed = key;
     for (const ul of document.querySelectorAll("ul.windows")) {
@@ -177,7 +223,7 @@ export class View {
       if (list.length > maxTiles) shown.push(make("li", "tile more", t("windows_more", { n: list.length - maxTiles + 1 })));
       if (!list.length) shown.push(make("li", "tile none", t("windows_none")));
       ul.replaceChildren(...shown);
-      ul.classList.toggle("many", list.length > 4);
+      ul.classList.toggle("many", list.length > 4 || m.state.missed.length > 0);
     }
   }
 
@@ -185,6 +231,17 @@ export class View {
     const name = this.#mainName(m);
     const key = $("#window").classList.contains("counting") ? "opening" : "connecting";
     put($("#opening h2"), name ? t(key, { name }) : t(`${key}_guest`));
+  }
+
+  _knocked(m, t) {
+    put($("#knocked h2"), this.#knock(m, t));
+    put($("#knocked .others"), m.state.knock?.others.length ? t("knock_others", { names: m.state.knock.others.join(", ") }) : "");
+    put($("#letin span"), t("let_in"));
+    put($("#notnow span"), t("not_now"));
+  }
+
+  #knock(m, t) {
+    return m.state.knock ? t(m.state.knock.guest ? "knocks_guest" : "knocks", { name: m.state.knock.name }) : "";
   }
 
   _lost(m, t) {
@@ -223,7 +280,7 @@ export class View {
     const own = $("#own");
     const video = own.querySelector("video");
     const left = m.visitAt + previewTime - Date.now();
-    const show = m.video && (m.screen === "alone" || (m.screen === "visit" && left > 0));
+    const show = m.video && (m.screen === "alone" || m.screen === "ajar" || (m.screen === "visit" && left > 0));
     clearTimeout(this.#previewTimer);
     if (show && m.screen === "visit") this.#previewTimer = setTimeout(() => this.#own(this.#m, t), left + 20);
     if (!m.video) video.srcObject = null;
@@ -241,6 +298,12 @@ export class View {
     const text = t(m.replaced ? "press_here" : opens ? "press_open" : "press_shut");
     $("#press").setAttribute("aria-label", text);
     put($("#hint"), text);
+    $("#press").hidden = m.screen === "knocked"; // a choice is to be made
+    const lean = $("#lean");
+    lean.hidden = !this.leans(m.screen) || m.down;
+    lean.setAttribute("aria-label", t(m.shutter === "ajar" ? "open_wide" : "lean"));
+    lean.querySelector("use").setAttribute("href", m.shutter === "ajar" ? "#i-open" : "#i-ajar");
+    put(lean.querySelector("span"), opens ? m.languages.map((l) => say(l, "lean")).join(" · ") : t(m.shutter === "ajar" ? "open_wide" : "lean"));
     const button = $("#language");
     button.hidden = m.screen === "shut" || m.languages.length < 2;
     button.setAttribute("aria-label", t("change_language"));
@@ -258,6 +321,10 @@ export class View {
         return `${m.state.name}: ${t("shut")}. ${t("camera_off")}.`;
       case "alone":
         return `${t("alone")} ${t("alone_do")}`;
+      case "ajar":
+        return `${t("ajar_say")} ${t("ajar_do")}`;
+      case "knocked":
+        return `${this.#knock(m, t)}. ${$("#knocked .others").textContent} ${t("knock_which")}`;
       case "opening":
         return name ? t("opening", { name }) : t("opening_guest");
       case "visit":

@@ -1,0 +1,153 @@
+package kiosk_test
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/browser"
+)
+
+// text waits until an expression has a value.
+func (s *screen) text(expression, want string) {
+	s.t.Helper()
+	waitFor(s.t, 10*time.Second, want, func() (bool, any) {
+		var got string
+		err := s.eval(expression, &got)
+		return err == nil && got == want, got
+	})
+}
+
+const status = `document.querySelector("#status").textContent`
+
+// answers counts the answers to knocks so far.
+func answers(w *window) (list []kiosk.KnockAnswer) {
+	for _, m := range w.got() {
+		if m, ok := m.(kiosk.KnockAnswer); ok {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// TestAjar sets the window ajar by key and by touch, and opens and shuts it from there.
+func TestAjar(t *testing.T) {
+	browser.Need(t)
+	r := newRig(t)
+	r.open = aloneState()
+	page := openPage(t, r, browser.Options{})
+	page.until("the shut screen", func(s snapshot) bool { return s.Screen == "shut" })
+	page.key("a", "KeyA", 65)
+	page.until("the ajar window", func(s snapshot) bool { return s.Screen == "ajar" && s.Shutter == "ajar" && s.Own.Video == "live" })
+	page.text(status, "Angelehnt. Bitte klopfen. Wer vorbeikommt, klopft. Ihr entscheidet, wen ihr hereinlasst.")
+	page.text(`document.querySelector("#alone h2").textContent`, "Angelehnt. Bitte klopfen.")
+	if err := page.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, 20*time.Second, "the page after its reload", func() (bool, any) {
+		m, _ := last[kiosk.PageUp](r.window)
+		return m.ID == 2 && m.Shutter == "ajar", m
+	})
+	page.until("the ajar window", func(s snapshot) bool { return s.Screen == "ajar" && s.Own.Video == "live" })
+	tap := func(selector string) {
+		t.Helper()
+		// Where a finger would: what lies on top at the button's middle.
+		err := page.eval(`(() => { const r = document.querySelector("`+selector+`").getBoundingClientRect();
+			document.elementFromPoint(r.left + r.width / 2, r.top + r.height / 2).closest("button").click(); })()`, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	tap("#lean")
+	page.until("the open window", func(s snapshot) bool { return s.Screen == "alone" && s.Shutter == "open" })
+	settled(t, page)
+	tap("#lean")
+	page.until("the ajar window", func(s snapshot) bool { return s.Screen == "ajar" })
+	settled(t, page)
+	page.click()
+	page.until("the shut window", func(s snapshot) bool { return s.Screen == "shut" && s.Own.Video == "none" })
+	tap("#lean")
+	page.until("the ajar window", func(s snapshot) bool { return s.Screen == "ajar" })
+	page.key("Escape", "Escape", 27)
+	page.until("the shut window", func(s snapshot) bool { return s.Screen == "shut" })
+}
+
+// TestKnock answers knocks by keyboard and touch, but never by a press that was on its way when the screen changed.
+func TestKnock(t *testing.T) {
+	browser.Need(t)
+	r := newRig(t)
+	page := openPage(t, r, browser.Options{})
+	page.key("a", "KeyA", 65)
+	page.until("the ajar window", func(s snapshot) bool { return s.Screen == "ajar" && s.Own.Video == "live" })
+	knocked := knockedState()
+	knocked.Knock.Name, knocked.Knock.Guest, knocked.Knock.Others = "Anna", true, []string{"Ben"}
+	// Pressed in the same turn of the event loop in which the knock appears, and with the button held down since before.
+	if err := page.eval(`new MutationObserver((_, o) => {
+		if (document.querySelector("#knocked").hidden) return;
+		o.disconnect();
+		for (const e of ["#letin", "#notnow"]) document.querySelector(e).click();
+		for (const repeat of [false, true, true]) document.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", repeat, bubbles: true }));
+	}).observe(document.querySelector("#knocked"), { attributes: true }), 1`, nil); err != nil {
+		t.Fatal(err)
+	}
+	r.SetState(knocked)
+	page.until("the knock", func(s snapshot) bool { return s.Screen == "knocked" && s.Own.Video == "none" })
+	page.text(status, "Anna (aus Element) klopft. Außerdem dort: Ben Hereinlassen oder jetzt nicht?")
+	page.text(`document.activeElement.id`, "letin")
+	page.key("ArrowRight", "ArrowRight", 39)
+	page.text(`document.activeElement.id`, "notnow")
+	page.key("ArrowLeft", "ArrowLeft", 37)
+	page.text(`document.activeElement.id`, "letin")
+	// A press beside the choices chooses nothing.
+	if err := page.eval(`document.elementFromPoint(5, innerHeight / 2).click()`, nil); err != nil {
+		t.Fatal(err)
+	}
+	// Enough time for the guard: the seconds that are left have become fewer.
+	page.text(`String(parseInt(document.querySelector("#knocked .left").textContent.replace(/\D/g, "")) <= 58)`, "true")
+	if list := answers(r.window); len(list) != 0 {
+		t.Fatalf("answered %+v", list)
+	}
+	answer := func(id uint64, letIn bool, press func()) {
+		t.Helper()
+		press()
+		waitFor(t, 5*time.Second, "the answer", func() (bool, any) {
+			m, _ := last[kiosk.KnockAnswer](r.window)
+			return m == kiosk.KnockAnswer{ID: id, LetIn: letIn}, m
+		})
+	}
+	answer(1, true, func() { page.key(" ", "Space", 32) })
+	next := func(id uint64) {
+		t.Helper()
+		knocked := knocked
+		knocked.Knock = &kiosk.Knock{ID: id, Name: "Rosenwerk"}
+		knocked.CountUntil = time.Now().Add(time.Minute)
+		r.SetState(knocked)
+		page.text(`String(ewindow.snapshot().state.knock.id)`, strconv.FormatUint(id, 10))
+		page.text(`document.querySelector("#knocked h2").textContent`, "Rosenwerk klopft")
+		page.text(`String(parseInt(document.querySelector("#knocked .left").textContent.replace(/\D/g, "")) <= 58)`, "true")
+	}
+	next(2)
+	answer(2, false, func() {
+		page.key("ArrowDown", "ArrowDown", 40)
+		page.text(`document.activeElement.id`, "notnow")
+		page.key("Enter", "Enter", 13)
+	})
+	next(3)
+	answer(3, true, func() {
+		if err := page.eval(`document.querySelector("#letin").click()`, nil); err != nil {
+			t.Fatal(err)
+		}
+	})
+	next(4)
+	page.key("Escape", "Escape", 27)
+	page.until("the shut window", func(s snapshot) bool { return s.Screen == "shut" })
+	if n := len(answers(r.window)); n != 3 {
+		t.Errorf("%d answers, want 3", n)
+	}
+	page.text(`document.activeElement.id`, "press")
+	missed := shutState()
+	missed.Missed = []kiosk.Missed{{Name: "Rosenwerk", At: time.Date(2026, 11, 25, 17, 5, 0, 0, time.UTC)}}
+	r.SetState(missed)
+	page.text(`document.querySelector("#missed").textContent`, "Rosenwerk hat um 18:05 geklopft")
+}

@@ -1,0 +1,354 @@
+package bridge
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/rtc"
+)
+
+// newAjar is Dresden's machine with the window ajar.
+func newAjar(t *testing.T, windows ...network.Window) *bench {
+	b := newBench(t, windows...)
+	b.m.setShutter(b.now, shutterAjar)
+	b.step(0)
+	b.want("", "", "ajar")
+	return b
+}
+
+// wantErrands looks at what was to be sent since the last time.
+func (b *bench) wantErrands(want ...errand) {
+	b.Helper()
+	if got := b.m.takeErrands(); !slices.Equal(got, want) {
+		b.Fatalf("to be sent: %+v, want %+v", got, want)
+	}
+}
+
+// calls lets users call Dresden's room: all who are in the call now.
+func (b *bench) calls(users ...id.UserID) {
+	b.Helper()
+	var members []rtc.Member
+	for _, user := range users {
+		member := memberOf(user)
+		member.Created = b.now
+		for _, old := range b.m.members[dresden] {
+			if old.User == user {
+				member.Created = old.Created
+			}
+		}
+		members = append(members, member)
+	}
+	b.m.setMembers(dresden, members)
+	b.step(0)
+}
+
+func (b *bench) wantMissed(users ...id.UserID) {
+	b.Helper()
+	var got []id.UserID
+	for _, o := range b.m.missed {
+		got = append(got, o.who.user)
+	}
+	if !slices.Equal(got, users) {
+		b.Fatalf("missed %v, want %v", got, users)
+	}
+}
+
+const ben = id.UserID("@ben:elsewhere")
+
+// TestAjar: the camera shows a preview, the network knows, and nobody is called nor answered.
+func TestAjar(t *testing.T) {
+	b := newAjar(t, windowOf(munich, network.Open, epoch.Add(-time.Hour)))
+	if p := b.last; !p.screen.camera || p.send || p.announce.Shutter != network.Ajar || p.announce.Since != b.now {
+		t.Fatalf("plan %+v", p)
+	}
+	b.step(time.Hour)
+	b.want("", "", "ajar")
+	b.m.setCamera("fault", "busy")
+	if b.step(0); b.last.announce.Shutter != network.Shut || b.last.screen.name != "fault" {
+		t.Errorf("without a camera: %+v", b.last)
+	}
+}
+
+// TestKnockLetIn: a call on the ajar window waits for a choice, and with the right one it becomes a visit.
+func TestKnockLetIn(t *testing.T) {
+	b := newAjar(t)
+	b.calls(guest)
+	b.want("", "", "knocked")
+	k := b.last.screen.knock
+	if s := b.last.screen; k.who.user != guest || k.who.window != "" || len(k.others) != 0 || s.camera || s.countUntil != b.now.Add(knockTime) {
+		t.Fatalf("screen %+v, knock %+v", s, k)
+	}
+	b.step(knockGuard - time.Millisecond)
+	b.m.answerKnock(b.now, k.id, true)
+	b.step(0)
+	b.want("", "", "knocked") // a press that was on its way lets nobody in
+	b.step(time.Millisecond)
+	b.m.answerKnock(b.now, k.id+1, true)
+	b.step(0)
+	b.want("", "", "knocked")
+	b.m.answerKnock(b.now, k.id, true)
+	b.step(0)
+	b.want(dresden, "", "opening")
+	b.arrive(dresden, memberOf(guest))
+	b.picture(memberOf(guest), true)
+	b.step(testCountdown)
+	b.want(dresden, "", "visit")
+	if b.last.announce.Shutter != network.Ajar || !b.last.send {
+		t.Errorf("plan %+v", b.last)
+	}
+	// Whoever comes to them is in the same call.
+	b.calls(guest, ben)
+	b.want(dresden, "", "visit")
+	b.calls(ben)
+	b.want(dresden, "", "opening")
+	// With the last one gone the window is ajar as before, and they knock anew.
+	b.calls()
+	b.step(emptyGrace)
+	b.want("", "", "ajar")
+	b.calls(guest)
+	b.want("", "", "knocked")
+	b.wantErrands()
+}
+
+func TestKnockOfAWindow(t *testing.T) {
+	b := newAjar(t, windowOf(munich, network.Open, epoch.Add(time.Second)))
+	b.calls(kioskUser(munich), guest)
+	b.want("", "", "knocked")
+	if k := b.last.screen.knock; k.who.window != munich || len(k.others) != 1 || k.others[0].user != guest {
+		t.Fatalf("knock %+v", k)
+	}
+	b.step(time.Second)
+	b.m.answerKnock(b.now, b.last.screen.knock.id, true)
+	b.step(0)
+	b.want(dresden, munich, "opening")
+	// A kiosk that was removed from the network does not knock at all.
+	b = newAjar(t, windowOf(munich, network.Open, epoch))
+	b.m.setDirectory(dresden, true, nil)
+	b.calls(kioskUser(munich))
+	b.want("", "", "ajar")
+}
+
+// TestKnockRefused: it is declined if it rang, and over until they leave and come again.
+func TestKnockRefused(t *testing.T) {
+	for name, late := range map[string]bool{"rings at once": false, "rings after the answer": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newAjar(t)
+			ring := func(event id.EventID) { b.m.ring(b.now, dresden, guest, event, b.now.Add(30*time.Second)); b.step(0) }
+			b.calls(guest)
+			if !late {
+				ring("$1")
+			}
+			b.step(2 * time.Second)
+			b.m.answerKnock(b.now, b.last.screen.knock.id, false)
+			b.step(0)
+			b.want("", "", "ajar")
+			want := []errand{{decline: "$1"}, {notice: noticeNotNow, user: guest}}
+			if late {
+				ring("$1")
+				slices.Reverse(want)
+			}
+			b.wantErrands(want...)
+			b.step(time.Hour)
+			b.want("", "", "ajar")
+			ring("$2") // again, from within the call
+			b.want("", "", "ajar")
+			b.wantErrands(errand{decline: "$2"})
+			b.calls()
+			b.want("", "", "ajar")
+			b.wantMissed()
+			b.calls(guest)
+			b.want("", "", "knocked")
+			// A device that left and came between two looks has another time.
+			b.step(time.Second)
+			b.m.answerKnock(b.now, b.last.screen.knock.id, false)
+			member := memberOf(guest)
+			member.Created = b.now.Add(time.Second)
+			b.m.setMembers(dresden, []rtc.Member{member})
+			b.step(0)
+			b.want("", "", "knocked")
+		})
+	}
+}
+
+// TestKnockTimesOut: nobody answers; they are told, and the window keeps who it was.
+func TestKnockTimesOut(t *testing.T) {
+	b := newAjar(t)
+	b.calls(guest)
+	b.m.ring(b.now, dresden, guest, "$1", b.now.Add(30*time.Second))
+	b.step(10 * time.Second)
+	b.calls(guest, ben)
+	b.step(knockTime - 10*time.Second - time.Millisecond)
+	b.want("", "", "knocked")
+	b.wantErrands()
+	b.step(time.Millisecond)
+	b.want("", "", "knocked") // the next one
+	if b.last.screen.knock.who.user != ben || b.last.screen.since != b.now {
+		t.Fatalf("knock %+v", b.last.screen.knock)
+	}
+	b.wantErrands(errand{decline: "$1"}, errand{notice: noticeNobody, user: guest})
+	// Whoever gives up before is remembered as well.
+	b.calls(guest)
+	b.want("", "", "ajar")
+	b.wantErrands()
+	b.wantMissed(ben, guest)
+	b.m.setShutter(b.now, shutterOpen)
+	b.wantMissed()
+}
+
+// TestRingAlone: a notification whose membership never comes knocks as long as it stands.
+func TestRingAlone(t *testing.T) {
+	b := newAjar(t)
+	b.m.ring(b.now, munich, guest, "$0", b.now.Add(time.Minute)) // in another room
+	b.m.ring(b.now, dresden, guest, "$0", b.now)                 // over
+	b.step(0)
+	b.want("", "", "ajar")
+	ring := func(event id.EventID) { b.m.ring(b.now, dresden, guest, event, b.now.Add(20*time.Second)); b.step(0) }
+	ring("$1")
+	b.want("", "", "knocked")
+	b.step(20 * time.Second)
+	b.want("", "", "ajar")
+	b.wantMissed(guest)
+	b.wantErrands()
+	ring("$2")
+	b.step(time.Second)
+	b.m.answerKnock(b.now, b.last.screen.knock.id, true)
+	b.step(0)
+	b.want(dresden, "", "opening")
+	b.step(emptyGrace)
+	b.want("", "", "ajar")
+	b.step(time.Minute)
+	ring("$3")
+	b.step(time.Second)
+	b.m.answerKnock(b.now, b.last.screen.knock.id, false)
+	b.wantErrands(errand{decline: "$3"}, errand{notice: noticeNotNow, user: guest})
+	ring("$4")
+	b.want("", "", "knocked")
+}
+
+// TestShutDeclines: a call on the shut window is declined, the room told now and then, and the screen keeps who it was.
+func TestShutDeclines(t *testing.T) {
+	b := newBench(t, windowOf(munich, network.Open, epoch.Add(time.Second)))
+	b.m.setShutter(b.now, shutterShut)
+	b.step(time.Minute)
+	b.calls(guest)
+	b.want("", "", "shut")
+	b.wantErrands(errand{notice: noticeShut, user: guest})
+	b.m.ring(b.now, dresden, guest, "$1", b.now.Add(30*time.Second))
+	b.m.ring(b.now, dresden, guest, "$1", b.now.Add(30*time.Second))
+	b.wantErrands(errand{decline: "$1"})
+	first := b.now
+	b.m.ring(b.now, dresden, ben, "$2", b.now.Add(30*time.Second))
+	b.step(noticePause - time.Second)
+	b.wantErrands(errand{decline: "$2"}) // the room knows
+	b.calls(guest, ben, kioskUser(munich))
+	b.wantErrands()
+	b.wantMissed(kioskUser(munich), ben, guest)
+	if m := b.last.screen.missed; len(m) != 3 || m[2].at != first || m[0].who.window != munich {
+		t.Errorf("missed %+v", m)
+	}
+	b.calls()
+	b.step(time.Second)
+	b.calls(guest)
+	b.wantErrands(errand{notice: noticeShut, user: guest})
+	b.wantMissed(guest, kioskUser(munich), ben)
+	b.calls()
+	b.step(time.Minute)
+	// One who has been in the call for long is not calling now.
+	member := memberOf(guest)
+	member.Created = b.now.Add(-staleCall - time.Second)
+	b.m.setMembers(dresden, []rtc.Member{member})
+	b.step(0)
+	b.m.setMembers(dresden, nil)
+	b.step(0)
+	b.wantMissed(guest, kioskUser(munich), ben)
+	if b.m.missed[0].at == b.now {
+		t.Error("a stale membership counts as a call")
+	}
+	b.m.setShutter(b.now, shutterOpen)
+	b.step(0)
+	b.m.setShutter(b.now, shutterShut)
+	b.step(0)
+	b.wantMissed()
+}
+
+// TestShutAfterAVisit: those who were seen have not knocked, and a window that was on its way to an open one hasn't, either.
+func TestShutAfterAVisit(t *testing.T) {
+	b := newBench(t, windowOf(munich, network.Open, epoch.Add(time.Second)))
+	b.calls(guest)
+	b.want(dresden, "", "opening")
+	b.step(time.Minute)
+	b.m.setShutter(b.now, shutterShut)
+	b.step(0)
+	b.wantErrands()
+	b.wantMissed()
+	b.step(time.Second)
+	b.calls(guest, kioskUser(munich))
+	b.step(time.Minute)
+	b.wantErrands()
+	b.wantMissed()
+	// A knock that waits is declined by shutting the window.
+	b = newAjar(t)
+	b.calls(guest)
+	b.m.ring(b.now, dresden, guest, "$1", b.now.Add(time.Minute))
+	b.step(time.Second)
+	b.m.setShutter(b.now, shutterShut)
+	b.step(0)
+	b.want("", "", "shut")
+	b.wantErrands(errand{decline: "$1"}, errand{notice: noticeShut, user: guest})
+	b.wantMissed()
+	// From shut to ajar, somebody who waits in the call knocks; fully open, they are answered.
+	b.m.setShutter(b.now, shutterAjar)
+	b.step(0)
+	b.want("", "", "knocked")
+	b.m.setShutter(b.now, shutterOpen)
+	b.step(0)
+	b.want(dresden, "", "opening")
+}
+
+// TestStartSettles: a window that was open before its restart declines nobody before its page has said so.
+func TestStartSettles(t *testing.T) {
+	b := &bench{T: t, m: newMachine(testCountdown), now: epoch}
+	b.m.openedAt = epoch
+	b.m.setDirectory(dresden, true, nil)
+	b.m.ring(b.now, dresden, guest, "$1", b.now.Add(time.Minute))
+	b.calls(guest)
+	b.step(pageGrace / 2)
+	b.wantErrands()
+	b.m.setPage(b.now, true)
+	b.m.setShutter(b.now, shutterOpen)
+	b.step(0)
+	b.want(dresden, "", "opening")
+	b.wantErrands()
+
+	b = &bench{T: t, m: newMachine(testCountdown), now: epoch}
+	b.m.openedAt = epoch
+	b.m.setDirectory(dresden, true, nil)
+	b.m.ring(b.now, dresden, guest, "$1", b.now.Add(time.Minute))
+	b.step(pageGrace)
+	b.wantErrands(errand{decline: "$1"}, errand{notice: noticeShut, user: guest})
+}
+
+func TestNoticeTexts(t *testing.T) {
+	for _, language := range noticeLanguages {
+		if len(notices[language]) != len(notices["en"]) {
+			t.Errorf("%s has %d notices", language, len(notices[language]))
+		}
+		for kind := range notices["en"] {
+			if notices[language][kind] == "" {
+				t.Errorf("%s lacks notice %d", language, kind)
+			}
+		}
+	}
+	for want, languages := range map[string][]string{
+		"The window is shut now: nobody there sees or hears you. The screen says that Anna knocked.":                         {"fr", "en", "de"},
+		"Das Fenster ist gerade zu: Niemand vor Ort sieht oder hört dich. Auf dem Bildschirm steht, dass Anna geklopft hat.": nil,
+	} {
+		if got := noticeText(languages, noticeShut, "Anna"); got != want {
+			t.Errorf("%v: %s", languages, got)
+		}
+	}
+}
