@@ -58,6 +58,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	calls, err := rtc.NewManager(rtc.Config{
 		Bot: matrix, FallbackService: cfg.Media.LiveKitServiceURL, Log: log.With().Str("part", "rtc").Logger(),
 		OnMembers: func(room id.RoomID, members []rtc.Member) { window.HandleMembers(room, members) },
+		OnRing:    func(r rtc.Ring) { window.HandleRing(r.Room, r.Sender, r.Event, r.Expires) },
 	})
 	if err != nil {
 		return err
@@ -91,7 +92,8 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		Name: cfg.Window.Name, City: cfg.Window.City, Timezone: cfg.Window.Timezone, Languages: cfg.Window.Languages,
 		Countdown: cfg.Kiosk.Countdown, TestPattern: cfg.Kiosk.TestPattern,
 		Directory: directory, Screen: screen, Page: page, User: matrix.UserID,
-		Join: func(room id.RoomID, opts rtc.JoinOptions) (bridge.Call, error) { return calls.Join(room, opts) },
+		Join:    func(room id.RoomID, opts rtc.JoinOptions) (bridge.Call, error) { return calls.Join(room, opts) },
+		Decline: calls.Decline, Notice: calls.Notice,
 		NewSession: func(service string, token bridge.TokenFunc, onEvent func(callmedia.SessionEvent)) (bridge.Session, error) {
 			return callmedia.NewSession(callmedia.SessionConfig{
 				Local: page, Service: service, Token: token, OnEvent: onEvent,
