@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,6 +161,20 @@ func (p *person) awaitTone(hz float64, limit time.Duration) {
 	})
 }
 
+// awaitSilence waits until a tone is not heard any more: twice in a row, since sound comes in pieces.
+func (v *viewer) awaitSilence(hz float64, limit time.Duration) {
+	v.t.Helper()
+	quiet := 0
+	waitFor(v.t, limit, fmt.Sprintf("%s not hearing %.0f Hz", v.name, hz), func() (bool, any) {
+		var h heard
+		err := v.eval("spy.listen()", &h)
+		if quiet++; err != nil || math.Abs(h.Hz-hz) < 15 && h.DB > -70 {
+			quiet = 0
+		}
+		return quiet >= 2, fmt.Sprint(h, err)
+	})
+}
+
 // awaitMembers waits until a room's call has a number of members, as the person's homeserver knows it.
 func (p *person) awaitMembers(room string, number int, limit time.Duration) {
 	p.t.Helper()
@@ -213,7 +228,7 @@ func TestElementCallsElement(t *testing.T) {
 // shotTo takes a screenshot, where EWINDOW_SHOTS names a folder for them.
 func (p *person) shotTo(t testing.TB, name string) {
 	if folder := os.Getenv("EWINDOW_SHOTS"); folder != "" {
-		if err := p.Screenshot(t.Context(), filepath.Join(folder, t.Name()+"-"+p.name+"-"+name+".png")); err != nil {
+		if err := p.Screenshot(t.Context(), filepath.Join(folder, strings.NewReplacer("/", "-", " ", "-").Replace(t.Name()+"-"+p.name+"-"+name)+".png")); err != nil {
 			t.Log(err)
 		}
 	}

@@ -23,6 +23,9 @@ import (
 	"github.com/coder/websocket"
 )
 
+// maxConsole is how many of the newest messages of a page's console are kept.
+const maxConsole = 200
+
 // Options are what a page is given. All may be left out.
 type Options struct {
 	// Video is a y4m or mjpeg file that is looped as the camera, Audio a wav file for the microphone.
@@ -237,9 +240,7 @@ func (p *Page) receive() {
 		p.mu.Lock()
 		switch message.Method {
 		case "Runtime.consoleAPICalled", "Runtime.exceptionThrown":
-			if len(p.console) < 200 {
-				p.console = append(p.console, string(message.Params))
-			}
+			p.console = append(p.console[max(0, len(p.console)-maxConsole+1):], string(message.Params))
 		}
 		if c := p.waiting[message.ID]; c != nil {
 			delete(p.waiting, message.ID)
@@ -345,7 +346,7 @@ func (p *Page) Screenshot(ctx context.Context, path string) error {
 	return os.WriteFile(path, data, 0o600)
 }
 
-// Console returns what the page has written to its console, and its uncaught errors.
+// Console returns what the page has written to its console lately, and its uncaught errors.
 func (p *Page) Console() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -101,6 +101,13 @@ func Open(t testing.TB, account Account, o Options) *Guest {
 	return g
 }
 
+// For is the same guest in a part of the test, whose failures are then that part's.
+func (g *Guest) For(t testing.TB) *Guest {
+	part := *g
+	part.t = t
+	return &part
+}
+
 // pages serves the host page, and Element Call from the same origin, as Element Web does.
 func pages(folder string) http.Handler {
 	modules := filepath.Join(folder, "node_modules")
@@ -167,17 +174,24 @@ func (g *Guest) await(what string, limit time.Duration, ok func() (bool, error))
 	}
 }
 
-// Trace is the end of what the page has written to its console, and what Element Call shows, for a failure's message.
+// Trace is the end of what the page has written to its console but for debugging, and what Element Call shows, for a failure's message.
 func (g *Guest) Trace() string {
-	lines := g.Console()
-	if len(lines) > 40 {
-		lines = lines[len(lines)-40:]
-	}
-	for i, line := range lines {
-		if len(line) > 400 {
-			lines[i] = line[:400]
+	var lines []string
+	for _, raw := range g.Console() {
+		var entry struct {
+			Type string
+			Args []struct{ Value any }
 		}
+		if json.Unmarshal([]byte(raw), &entry) != nil || entry.Type == "debug" {
+			continue
+		}
+		line := entry.Type
+		for _, arg := range entry.Args {
+			line += fmt.Sprint(" ", arg.Value)
+		}
+		lines = append(lines, line[:min(len(line), 250)])
 	}
+	lines = lines[max(0, len(lines)-15):]
 	var text string
 	if err := g.Ask("host.text()", &text); err != nil {
 		text = err.Error()
@@ -205,6 +219,12 @@ func (g *Guest) Enter() {
 		times, err := g.Times()
 		return !times.Joined.IsZero(), err
 	})
+}
+
+// Watch makes the next frame of anybody else that is decoded the call's first, for somebody who waits for another.
+func (g *Guest) Watch() {
+	g.t.Helper()
+	g.do(nil, "host.watch()")
 }
 
 // Call is Load and Enter.
@@ -275,13 +295,13 @@ func (g *Guest) Remotes() ([]Tile, error) {
 	return others, err
 }
 
-// Traffic is what has come from all others: Video counts decoded frames, Audio samples that were not made up, Bytes all that came, decoded
-// or not, and Received whole frames, decrypted or not.
-type Traffic struct{ Video, Audio, Bytes, Received float64 }
+// Traffic is what has come from all others: Video counts decoded frames, Audio samples that were not made up for missing ones; the bytes are
+// what came, whether it could be read or not.
+type Traffic struct{ Video, Audio, VideoBytes, AudioBytes float64 }
 
 // Traffic counts what has come from the others since the call began.
 func (g *Guest) Traffic() (traffic Traffic, err error) {
-	err = g.Ask("host.probe().decoded()", &traffic)
+	err = g.Ask("host.probe().traffic()", &traffic)
 	return traffic, err
 }
 
@@ -322,7 +342,7 @@ type Times struct {
 	Joined, Sent time.Time
 	// Other and OtherSent are the same of the first of somebody else's since the click.
 	Other, OtherSent time.Time
-	// FirstFrame is when the first frame of somebody else was decoded.
+	// FirstFrame is when the first frame of somebody else was decoded, after the click or after [Guest.Watch].
 	FirstFrame time.Time
 }
 

@@ -29,11 +29,12 @@
 	const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 	let context;
 	window.probe = {
-		// firstFrame returns when the first frame of anybody else was decoded, as a time of day.
+		// firstFrame returns when the next frame of anybody else was decoded, as a time of day.
 		firstFrame: async () => {
-			for (;;) {
-				const reports = await Promise.all(live("video").map(inbound));
-				if (reports.some((report) => report.framesDecoded > 0)) return Date.now();
+			for (let before;;) {
+				const now = (await Promise.all(live("video").map(inbound))).reduce((sum, report) => sum + (report.framesDecoded ?? 0), 0);
+				if (now > before) return Date.now();
+				before = now;
 				await wait(15);
 			}
 		},
@@ -48,13 +49,12 @@
 				rate: report.framesPerSecond ?? 0, shown: video ? video.videoWidth > 0 && !video.paused : false,
 			};
 		})),
-		// decoded counts the decoded frames of everybody else, and bytes what came for them: with noise for a key the one grows alone.
-		decoded: async () => {
-			const sum = { video: 0, audio: 0, bytes: 0, received: 0 };
+		// traffic counts what has come from everybody else: without their key only the bytes grow.
+		traffic: async () => {
+			const sum = { video: 0, audio: 0, videoBytes: 0, audioBytes: 0 };
 			for (const kind of ["video", "audio"]) {
 				for (const report of await Promise.all(live(kind).map(inbound))) {
-					sum.bytes += report.bytesReceived ?? 0;
-					sum.received += report.framesReceived ?? 0;
+					sum[kind + "Bytes"] += report.bytesReceived ?? 0;
 					sum[kind] += (kind === "video" ? report.framesDecoded : report.totalSamplesReceived - report.concealedSamples) || 0;
 				}
 			}

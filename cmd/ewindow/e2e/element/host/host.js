@@ -1,10 +1,13 @@
 // The host page: a small Matrix client with one room's call in a frame, as Element Web shows it. The tests drive it by window.host.
 import * as sdk from "matrix-js-sdk";
 import { ClientWidgetApi, Widget } from "matrix-widget-api";
+import { logger } from "matrix-js-sdk/lib/logger.js";
 import { Grants } from "./grants.js";
 
 const memberType = "org.matrix.msc3401.call.member";
 const actions = { join: "io.element.join", close: "io.element.close", hangUp: "im.vector.hangup", mute: "io.element.device_mute" };
+
+logger.setLevel?.("warn"); // so that a failure's trace shows what matters
 
 let client, account, call;
 
@@ -96,9 +99,19 @@ function note(event) {
 	call.times[sent] = event.getTs();
 }
 
-// joinRoom enters a Matrix room and waits until it is known whole.
+// joinRoom enters a Matrix room and waits until it is known whole. It tries again, as people do: Dendrite refuses for a moment who was invited
+// just now from another homeserver.
 async function joinRoom(room, via) {
-	await client.joinRoom(room, { viaServers: via });
+	let refusal;
+	await until("joining", 20000, async () => {
+		try {
+			return await client.joinRoom(room, { viaServers: via });
+		} catch (e) {
+			refusal = e;
+			await new Promise((done) => setTimeout(done, 500));
+			return undefined;
+		}
+	}).catch(() => { throw refusal; });
 	await until("the room", 30000, () => client.getRoom(room)?.getMyMembership() === "join");
 	await client.getRoom(room).loadMembersIfNeeded();
 }
@@ -144,12 +157,18 @@ const button = (id) => {
 	return found && !found.disabled ? found : undefined;
 };
 
-// enter presses "join" in the lobby. The first decoded frame of anybody else is waited for beside.
+// enter presses "join" in the lobby.
 function enter() {
 	call.times.clicked = Date.now();
-	const { times } = call;
-	call.frame.contentWindow.probe.firstFrame().then((at) => { times.firstFrame = at; });
+	watch();
 	button("lobby_joinCall").click();
+}
+
+// watch notes when the next frame of anybody else is decoded.
+function watch() {
+	const { times } = call;
+	times.firstFrame = 0;
+	call.frame.contentWindow.probe.firstFrame().then((at) => { times.firstFrame = at; });
 }
 
 // mute switches camera or microphone, as the buttons do, and returns what is on then.
@@ -195,7 +214,7 @@ const state = (room, type) => (client.getRoom(room)?.currentState.getStateEvents
 }));
 
 window.host = {
-	login, joinRoom, load, enter, mute, hangUp, messages, state, inCall, last: {},
+	login, joinRoom, load, enter, watch, mute, hangUp, messages, state, inCall, last: {},
 	send: (room, text) => client.sendTextMessage(room, text),
 	probe: () => call?.frame.contentWindow.probe,
 	calling: () => !!call,
