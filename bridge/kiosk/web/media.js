@@ -2,6 +2,7 @@
 
 const still = 2000; // ms after which a picture stands still
 const gatherLimit = 2000;
+const smallWidth = 320; // pixels
 const firstBitrate = 1_700_000;
 
 export class Media {
@@ -115,8 +116,11 @@ export class Media {
       const [encoding] = p.encodings;
       encoding.active = bitrates[i] > 0;
       if (encoding.active) encoding.maxBitrate = bitrates[i];
-      if (i === 1) encoding.scaleResolutionDownBy = 4;
       p.degradationPreference = "maintain-framerate"; // people move; a coarser picture of them is better than a halting one
+      if (i === 1) {
+        encoding.scaleResolutionDownBy = Math.max(1, (sender.track?.getSettings().width ?? 0) / smallWidth);
+        p.degradationPreference = "maintain-resolution"; // it is coarse enough
+      }
       return sender.setParameters(p);
     }));
   }
