@@ -1,0 +1,95 @@
+package e2e_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/element"
+)
+
+// joins is how often each way of joining is measured; the middle one counts.
+const joins = 3
+
+// BenchmarkElement lets somebody with the real Element Call join, in turn, another Element Call that waits in its call, and an open window,
+// on the same back end. It prints, beside each other, the seconds from the click on "join" to the first decoded frame on both sides, and
+// what the joiner then gets. The window is in no call before somebody comes, the other Element is.
+func BenchmarkElement(b *testing.B) {
+	element.Need(b)
+	n := startDemo(b, b.TempDir())
+	n.await("know each other", 60*time.Second)
+	munich := n.look(0, munichSource, 640, 360)
+	n.open(munich)
+	admin, anna, ben := n.admin(), n.person(0, "anna", dresdenSource, 640, 360), n.person(0, "ben", munichSource, 640, 360)
+	n.admit(admin, anna)
+	window, own := n.windowRooms()[1], n.callRoom(admin, anna, ben)
+	anna.JoinRoom(window)
+	ben.Call(own, element.Start)
+
+	var toElement, toWindow figures
+	for b.Loop() {
+		for range joins {
+			ben.Watch()
+			toElement.join(anna, own, func() (time.Time, error) {
+				times, err := ben.Times()
+				return times.FirstFrame, err
+			})
+			ben.awaitMembers(own, 1, 20*time.Second)
+			before := munich.decoded()
+			toWindow.join(anna, window, func() (at time.Time, err error) {
+				if munich.decoded() > before {
+					at = time.Now()
+				}
+				return at, nil
+			})
+			waitFor(b, 30*time.Second, "the window waiting", func() (bool, any) { return munich.screen() == "alone", munich.state() })
+		}
+	}
+	var table strings.Builder
+	fmt.Fprintf(&table, "%-22s %9s %9s %7s   single joins\n", "", "Element", "window", "ratio")
+	for i, name := range figureNames {
+		e, w := toElement[i], toWindow[i]
+		singles := fmt.Sprintf("%.2f / %.2f", e, w) // before median sorts them
+		em, wm := median(e), median(w)
+		fmt.Fprintf(&table, "%-22s %9.2f %9.2f %7.2f   %s\n", name, em, wm, wm/em, singles)
+		unit := strings.ReplaceAll(strings.ReplaceAll(name, ",", ""), " ", "-")
+		b.ReportMetric(em, unit+"/element")
+		b.ReportMetric(wm, unit+"/window")
+	}
+	b.ReportMetric(0, "ns/op")
+	b.Log("\n" + table.String())
+}
+
+// figureNames say what the figures are, in their order.
+var figureNames = []string{"s, joiner sees", "s, waiter sees", "s, own membership", "frames a second", "lines"}
+
+// figures are what each join took and brought.
+type figures [5][]float64
+
+// join lets somebody join a room's call once and hang up. seen is when the other side has seen them, zero for not yet.
+func (f *figures) join(p *person, room string, seen func() (time.Time, error)) {
+	p.t.Helper()
+	p.Load(room, element.Join)
+	p.Enter()
+	var at time.Time
+	waitFor(p.t, 40*time.Second, "the joiner's picture on the other side", func() (bool, any) {
+		var err error
+		at, err = seen()
+		return !at.IsZero(), err
+	})
+	times, first := p.first(40 * time.Second)
+	before, begun := p.awaitPicture("red", 30*time.Second), time.Now()
+	<-time.After(5 * time.Second) // Element raises the size step by step
+	tiles, err := p.Remotes()
+	if err != nil || len(tiles) == 0 {
+		p.t.Fatal(tiles, err)
+	}
+	for i, figure := range []float64{
+		first.Seconds(), at.Sub(times.Clicked).Seconds(), times.Sent.Sub(times.Clicked).Seconds(),
+		(tiles[0].Decoded - before.Decoded) / time.Since(begun).Seconds(), tiles[0].FrameHeight,
+	} {
+		f[i] = append(f[i], figure)
+	}
+	p.HangUp()
+}
