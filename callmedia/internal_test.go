@@ -269,6 +269,27 @@ func TestEstimate(t *testing.T) {
 	}
 }
 
+// TestNarrowLine leaves a narrow line to the large picture, unless nobody wants that.
+func TestNarrowLine(t *testing.T) {
+	s, local := idle(t)
+	s.remotes = []Remote{{Identity: "phone", Service: "s", Guest: true}}
+	for _, c := range []struct {
+		estimate         int
+		smallOnly        bool
+		video, wantSmall int
+	}{
+		{-1, false, defaultBitrate, smallBitrate}, {2_000_000, false, defaultBitrate, smallBitrate},
+		{500_000, false, 302_000, smallBitrate}, {440_000, false, 392_000, 0}, {500_000, false, 452_000, 0}, {600_000, false, 402_000, smallBitrate},
+		{200_000, true, 0, smallBitrate}, {200_000, false, 152_000, 0},
+	} {
+		s.estimate, s.smallOnly = c.estimate, c.smallOnly
+		s.limit()
+		if video, small := local.Bitrate(); video != c.video || small != c.wantSmall {
+			t.Errorf("with %d bit/s, small only %v, the page may send %d and %d, want %d and %d", c.estimate, c.smallOnly, video, small, c.video, c.wantSmall)
+		}
+	}
+}
+
 // TestLifeless closes a session that was never started, and one whose context has ended.
 func TestLifeless(t *testing.T) {
 	s, _ := idle(t)

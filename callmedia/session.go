@@ -19,8 +19,11 @@ import (
 const (
 	// defaultBitrate is enough for 720p30 of people in a room, in bit/s.
 	defaultBitrate = 1_700_000
-	// smallBitrate is for the small picture, in bit/s.
+	// smallBitrate is for the small picture, in bit/s. A line that carries less than smallUntil has no room for both, nor has it again
+	// below smallFrom.
 	smallBitrate = 150_000
+	smallFrom    = 600_000
+	smallUntil   = 450_000
 	// audioBitrate is what the estimate of the line leaves to sound, in bit/s.
 	audioBitrate = 48_000
 	// minBitrate is the least that is asked of the page's encoder, in bit/s.
@@ -324,7 +327,8 @@ func (s *Session) setEstimate(bps int) {
 // Start before there is one.
 func (s *Session) limit() {
 	small := 0
-	if slices.ContainsFunc(s.remotes, func(r Remote) bool { return r.Guest }) {
+	room := s.estimate < 0 || s.estimate >= smallFrom || s.smallLimit > 0 && s.estimate >= smallUntil
+	if (room || s.smallOnly) && slices.ContainsFunc(s.remotes, func(r Remote) bool { return r.Guest }) {
 		small = smallBitrate
 	}
 	bps := s.cfg.MaxBitrate
