@@ -79,6 +79,10 @@ type Config struct {
 	// puts a text that needs no answer into the encrypted room. Both block until it is sent or has failed; either may be nil.
 	Decline func(ctx context.Context, room id.RoomID, notification id.EventID) error
 	Notice  func(ctx context.Context, room id.RoomID, text string) error
+	// People are the users in the window's own room, and Ring rings some of them, as [rtc.Manager.Ring] does: it returns its notification.
+	// Both may block. Either may be nil, and then the page does not offer it.
+	People func() []id.UserID
+	Ring   func(ctx context.Context, room id.RoomID, users []id.UserID) (id.EventID, error)
 	// NewSession makes the media side of a call. Own tracks go to service; token fetches a fresh token for any service.
 	NewSession func(service string, token TokenFunc, onEvent func(callmedia.SessionEvent)) (Session, error)
 
@@ -105,6 +109,7 @@ type Bridge struct {
 	leaving   map[id.RoomID]chan struct{} // calls that are being left, until they are
 	lastMedia chan struct{}               // closed when the session before is closed
 	announced network.State
+	rung      uint64 // the ringing that was sent last
 	shown     kiosk.State
 	wasShown  bool
 
@@ -151,6 +156,11 @@ func (b *Bridge) HandleMembers(room id.RoomID, members []rtc.Member) {
 // HandleRing takes the notification that sender calls a room (MSC4075), which counts until expires.
 func (b *Bridge) HandleRing(room id.RoomID, sender id.UserID, notification id.EventID, expires time.Time) {
 	b.queue.put(func() { b.machine.ring(b.now(), room, sender, notification, expires) })
+}
+
+// HandleDecline takes the answer of somebody who was rung by our notification and does not come (MSC4310).
+func (b *Bridge) HandleDecline(room id.RoomID, sender id.UserID, notification id.EventID) {
+	b.queue.put(func() { b.machine.ringDecline(b.now(), room, sender, notification) })
 }
 
 // HandleDirectory says that the directory of windows, or our own place in it, has changed.
@@ -233,6 +243,13 @@ func (b *Bridge) handlePage(msg kiosk.Message) {
 		if msg.To == shutterOpen && msg.Room != "" {
 			b.machine.choose(id.RoomID(msg.Room))
 		}
+	case kiosk.RingPeople:
+		switch {
+		case !msg.Start:
+			b.machine.endRing(now, "")
+		case b.cfg.Ring != nil && b.cfg.People != nil:
+			b.machine.startRing(now)
+		}
 	case kiosk.KnockAnswer:
 		b.machine.answerKnock(now, msg.ID, msg.LetIn)
 	case kiosk.Camera:
@@ -311,6 +328,9 @@ func (b *Bridge) reconcile() time.Time {
 	}
 	if b.conn != nil {
 		b.conn.steer(p)
+		if b.conn.room == b.machine.own {
+			b.ringPeople()
+		}
 	}
 	wake := p.wake
 	soonest := func(t time.Time) {

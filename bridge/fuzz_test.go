@@ -18,6 +18,7 @@ func FuzzMachine(f *testing.F) {
 	f.Add([]byte{2, 1, 0, 0, 4, 1, 6, 3, 8, 255, 7, 0, 1, 0})
 	f.Add([]byte{0, 0, 3, 7, 4, 77, 5, 77, 9, 1, 9, 0, 10, 2, 11, 255, 11, 255, 11, 255, 1, 9})
 	f.Add([]byte{14, 0, 6, 20, 16, 1, 16, 1, 1, 0, 15, 255, 14, 9, 15, 119, 6, 4, 14, 255, 14, 255, 16, 0, 6, 12, 16, 1})
+	f.Add([]byte{0, 0, 17, 10, 19, 1, 19, 6, 17, 200, 6, 4, 10, 1, 14, 9, 17, 255, 17, 255, 19, 2, 18, 0, 6, 12, 17, 255, 6, 13})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		rooms := []id.RoomID{munich, bolzano, "!zz:z"}
 		m := newMachine(testCountdown)
@@ -28,7 +29,7 @@ func FuzzMachine(f *testing.F) {
 		}
 		lastVisit := uint64(0)
 		for len(data) >= 2 && len(data) < 400 {
-			kind, arg := data[0]%17, data[1]
+			kind, arg := data[0]%20, data[1]
 			data = data[2:]
 			room := rooms[int(arg)%len(rooms)]
 			switch kind {
@@ -88,6 +89,13 @@ func FuzzMachine(f *testing.F) {
 			case 15:
 				m.ring(now, append(rooms, dresden)[arg%4], []id.UserID{kioskUser(munich), guest, "@stranger:x"}[arg>>2%3],
 					id.EventID([]string{"$1", "$2"}[arg>>4&1]), now.Add(time.Duration(arg)*time.Second/2))
+			case 17:
+				m.startRing(now)
+			case 18:
+				m.endRing(now, "")
+			case 19:
+				m.rang(now, m.rings, "$ring", int(arg%4), nil)
+				m.ringDecline(now, dresden, []id.UserID{guest, "@stranger:x"}[arg>>2%2], "$ring")
 			case 16:
 				if k := m.knocking(); k != nil {
 					m.answerKnock(now, k.id+uint64(arg>>1&1), arg&1 == 1)
@@ -126,12 +134,15 @@ func check(t *testing.T, m *machine, now time.Time, p plan) {
 		t.Fatalf("shut, and yet %+v", p)
 	}
 	if m.shutter == shutterAjar && p.room != "" {
-		if _, ok := m.letIn(now); !ok || p.room != dresden {
+		if _, ok := m.letIn(now); !ok && m.outgoing == nil || p.room != dresden {
 			t.Fatalf("ajar, and yet in the call of %q", p.room)
 		}
 	}
 	if (p.screen.name == "knocked") != (p.screen.knock != nil) || p.screen.knock != nil && (p.camera && p.screen.camera || p.room != "") {
 		t.Fatalf("a knock: %+v", p)
+	}
+	if m.outgoing != nil && (p.room != dresden || p.screen.name != "ringing" || p.send) {
+		t.Fatalf("ringing, and yet %+v", p)
 	}
 	if p.send && (len(p.members) == 0 || !p.camera || !p.screen.camera || !p.screen.send) {
 		t.Fatalf("sends with %+v", p)

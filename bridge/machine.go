@@ -75,8 +75,15 @@ type machine struct {
 	stood     string // for others, when it was looked at last
 	stoodAt   time.Time
 	missed    []missed // the newest first
-	errands   []errand
-	noticed   map[noticeKind]time.Time // when the room was told what
+	outgoing  *ringing // the window's people are rung, nil while not
+	rings     uint64
+	ringAgain time.Time // when they may be rung again
+	ringNote  string    // what became of it, shown until ringNoteUntil
+
+	ringNoteUntil time.Time
+
+	errands []errand
+	noticed map[noticeKind]time.Time // when the room was told what
 }
 
 // opening is whether a window is open, and when we saw it open; zero when it was open from the first.
@@ -135,6 +142,7 @@ func (m *machine) setShutter(now time.Time, to string) {
 	m.chosen = ""
 	m.call = nil
 	m.lostPeer = ""
+	m.outgoing, m.ringNote = nil, ""
 	for _, p := range m.pauses {
 		p.until = time.Time{} // the count stays: windows that answer are called before those that don't
 	}
@@ -291,6 +299,9 @@ func (m *machine) target(now time.Time) (room, peer id.RoomID) {
 	if !m.homeserverDownSince.IsZero() {
 		return "", "" // no call can be entered
 	}
+	if m.outgoing != nil {
+		return m.own, ""
+	}
 	if m.shutter == shutterAjar {
 		if peer, ok := m.letIn(now); ok && !m.paused(now, m.own) {
 			return m.own, peer
@@ -403,7 +414,7 @@ func (m *machine) stayHost(now time.Time, c *visit) bool {
 			return true
 		}
 	}
-	if !c.alone {
+	if !c.alone || m.outgoing != nil {
 		return true
 	}
 	if w, ok := m.window(c.peer); c.peer != "" && (!ok || w.Shutter == shutterShut || !c.metOnce && !m.free(w)) {
@@ -416,6 +427,7 @@ func (m *machine) stayHost(now time.Time, c *visit) bool {
 func (m *machine) decide(now time.Time) plan {
 	m.noteOpenings(now)
 	m.followKnocks(now)
+	m.followRing(now)
 	room, peer := m.target(now)
 	if room == "" {
 		m.call = nil
@@ -467,6 +479,11 @@ func (m *machine) nextWake(now time.Time) time.Time {
 	for _, p := range m.pauses {
 		at(p.until)
 	}
+	if m.outgoing != nil {
+		at(m.outgoing.until)
+	}
+	at(m.ringAgain)
+	at(m.ringNoteUntil)
 	for _, k := range m.knocks {
 		switch k.state {
 		case knockWaits:

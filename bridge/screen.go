@@ -14,7 +14,7 @@ const maxGuests = 16
 
 // screen is the part of the plan that people see.
 type screen struct {
-	name       string // shut, alone, ajar, knocked, opening, visit, lost, fault
+	name       string // shut, alone, ajar, knocked, ringing, opening, visit, lost, fault
 	since      time.Time
 	countUntil time.Time
 	camera     bool
@@ -25,6 +25,9 @@ type screen struct {
 	shared     *person // whose screen is shown, and its slot
 	knock      *knocker
 	missed     []missed
+	canRing    bool
+	ring       string // what becomes of ringing the window's people, "" for nothing to say
+	declined   []person
 	fault      string
 	faultAt    time.Time
 }
@@ -62,6 +65,7 @@ func (m *machine) show(now time.Time) screen {
 		s.camera = m.cameraFault != ""
 		return s
 	case c == nil:
+		s.canRing, s.ring = m.canRing(now), m.ringNote
 		if m.shutter == shutterAjar {
 			s.name = "ajar"
 			if k := m.knocking(); k != nil && m.standing(now) == shutterAjar {
@@ -85,6 +89,11 @@ func (m *machine) show(now time.Time) screen {
 	}
 	s.seen = !counting && m.pageUp && m.cameraFault == "" && !c.alone && (c.picture() || now.Before(c.trialUntil))
 	switch {
+	case m.outgoing != nil:
+		s.name, s.ring, s.since, s.countUntil = "ringing", ringOn, c.started, m.outgoing.until
+		for _, user := range m.outgoing.declined {
+			s.declined = append(s.declined, m.who(user))
+		}
 	case (c.picture() || s.shared != nil) && !counting:
 		s.name, s.since = "visit", c.started
 	case m.lostPeer != "" && m.lostPeer == c.peer:
@@ -197,6 +206,13 @@ func (b *Bridge) show(s screen) {
 		state.Knock = &kiosk.Knock{ID: k.id, Name: b.name(k.who).Name, Guest: k.who.window == ""}
 		for _, p := range k.others {
 			state.Knock.Others = append(state.Knock.Others, b.name(p).Name)
+		}
+	}
+	state.CanRing = s.canRing && b.cfg.Ring != nil && b.cfg.People != nil
+	if s.ring != "" {
+		state.Ring = &kiosk.Ring{Status: s.ring}
+		for _, p := range s.declined {
+			state.Ring.Declined = append(state.Ring.Declined, b.name(p).Name)
 		}
 	}
 	for _, o := range s.missed {

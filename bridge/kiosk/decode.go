@@ -80,6 +80,11 @@ func decode(data []byte) (Message, error) {
 		return Shutter{To: m.To, Room: m.Room}, nil
 	case "knock":
 		return KnockAnswer{ID: m.ID, LetIn: m.LetIn}, nil
+	case "ring":
+		if m.To != "start" && m.To != "cancel" {
+			return nil, errors.New("read page: a ring message is out of range")
+		}
+		return RingPeople{Start: m.To == "start"}, nil
 	case "camera":
 		if m.State == "fault" && slices.Contains(cameraCodes, m.Code) {
 			return Camera{State: m.State, Code: m.Code}, nil

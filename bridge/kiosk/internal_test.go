@@ -19,6 +19,12 @@ func encodeMessage(t testing.TB, m Message) []byte {
 		fields = map[string]any{"type": "answer", "id": m.ID, "sdp": m.SDP}
 	case Shutter:
 		fields = map[string]any{"type": "shutter", "to": m.To, "room": m.Room}
+	case RingPeople:
+		to := "cancel"
+		if m.Start {
+			to = "start"
+		}
+		fields = map[string]any{"type": "ring", "to": to}
 	case KnockAnswer:
 		fields = map[string]any{"type": "knock", "id": m.ID, "let_in": m.LetIn}
 	case Camera:
@@ -37,17 +43,18 @@ func encodeMessage(t testing.TB, m Message) []byte {
 
 func TestDecode(t *testing.T) {
 	for text, want := range map[string]Message{
-		`{"type":"answer","id":3,"sdp":"v=0"}`:                                     Answer{ID: 3, SDP: "v=0"},
-		`{"type":"shutter","to":"open"}`:                                           Shutter{To: "open"},
-		`{"type":"shutter","to":"shut","room":"!a:b"}`:                             Shutter{To: "shut", Room: "!a:b"},
-		`{"type":"camera","state":"on","code":"busy"}`:                             Camera{State: "on"},
-		`{"type":"camera","state":"fault","code":"busy"}`:                          Camera{State: "fault", Code: "busy"},
-		`{"type":"picture","slot":15,"playing":true,"frames":7,"new":1}`:           Picture{Slot: 15, Playing: true, Frames: 7},
-		`{"type":"answer","id":3}`:                                                 nil,
-		`{"type":"answer","id":-3,"sdp":"v=0"}`:                                    nil,
-		`{"type":"shutter","to":"ajar"}`:                                           Shutter{To: "ajar"},
-		`{"type":"shutter","to":"half"}`:                                           nil,
-		`{"type":"knock","id":4,"let_in":true}`:                                    KnockAnswer{ID: 4, LetIn: true},
+		`{"type":"answer","id":3,"sdp":"v=0"}`:                           Answer{ID: 3, SDP: "v=0"},
+		`{"type":"shutter","to":"open"}`:                                 Shutter{To: "open"},
+		`{"type":"shutter","to":"shut","room":"!a:b"}`:                   Shutter{To: "shut", Room: "!a:b"},
+		`{"type":"camera","state":"on","code":"busy"}`:                   Camera{State: "on"},
+		`{"type":"camera","state":"fault","code":"busy"}`:                Camera{State: "fault", Code: "busy"},
+		`{"type":"picture","slot":15,"playing":true,"frames":7,"new":1}`: Picture{Slot: 15, Playing: true, Frames: 7},
+		`{"type":"answer","id":3}`:                                       nil,
+		`{"type":"answer","id":-3,"sdp":"v=0"}`:                          nil,
+		`{"type":"shutter","to":"ajar"}`:                                 Shutter{To: "ajar"},
+		`{"type":"shutter","to":"half"}`:                                 nil,
+		`{"type":"knock","id":4,"let_in":true}`:                          KnockAnswer{ID: 4, LetIn: true},
+		`{"type":"ring","to":"start"}`:                                   RingPeople{Start: true}, `{"type":"ring","to":"cancel"}`: RingPeople{}, `{"type":"ring"}`: nil,
 		`{"type":"knock","id":4}`:                                                  KnockAnswer{ID: 4},
 		`{"type":"knock","id":4,"let_in":1}`:                                       nil,
 		`{"type":"shutter","to":"open","room":"` + strings.Repeat("a", 256) + `"}`: nil,
@@ -69,7 +76,7 @@ func TestDecode(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{"type":"answer","id":18446744073709551615,"sdp":"v=0\r\n"}`, `{"type":"shutter","to":"open","room":"!room:example.org"}`,
-		`{"type":"shutter","to":"shut"}`, `{"type":"shutter","to":"ajar"}`, `{"type":"knock","id":7,"let_in":true}`, `{"type":"camera","state":"fault","code":"no_microphone"}`, `{"type":"camera","state":"off"}`,
+		`{"type":"shutter","to":"shut"}`, `{"type":"shutter","to":"ajar"}`, `{"type":"knock","id":7,"let_in":true}`, `{"type":"ring","to":"start"}`, `{"type":"camera","state":"fault","code":"no_microphone"}`, `{"type":"camera","state":"off"}`,
 		`{"type":"picture","slot":3,"playing":true,"frames":12}`, `{"type":"hello","version":1,"role":"page","shutter":"open"}`,
 		`{"type":"hello","version":2,"role":"observer"}`, `{"type":"picture","slot":1e2}`, `{"TYPE":"answer","SDP":"\ud800"}`, `null`, `[{}]`,
 	} {
@@ -146,7 +153,8 @@ func fullState(now time.Time) State {
 	return State{
 		Screen: "visit", Name: "Werk", Shutter: "open", Since: now.Add(-time.Minute), CountUntil: now.Add(time.Second),
 		Camera: true, Send: true, Seen: true, Peer: &Person{"Rosenwerk", 0}, Guests: []Person{{"Anna", 1}}, Shared: &Person{"Anna", 3},
-		Knock: &Knock{ID: 2, Name: "Ben", Guest: true, Others: []string{"Anna"}}, Missed: []Missed{{"Cem", true, now.Add(-time.Hour)}},
+		Knock: &Knock{ID: 2, Name: "Ben", Guest: true, Others: []string{"Anna"}}, CanRing: true,
+		Ring: &Ring{"ringing", []string{"Dora"}}, Missed: []Missed{{"Cem", true, now.Add(-time.Hour)}},
 		Windows: []Window{{Room: "!a:b", Name: "Rosenwerk", City: "Dresden", Shutter: "open", Since: now, Joined: true}},
 		Fault:   &Fault{Code: "hub", Since: now, Detail: "x"}, TestPattern: true, Languages: []string{"de"}, Timezone: "Europe/Berlin",
 	}

@@ -9,6 +9,7 @@
 //	               answer{id, sdp}                to the offer with the same id
 //	               shutter{to, room}              open, ajar or shut: a press on the button, or a window chosen
 //	               knock{id, let_in}              the answer to the knock with this id
+//	               ring{to}                       start or cancel ringing the window's people in Element
 //	               camera{state, code}            on, off, or fault with its reason
 //	               picture{slot, playing, frames} another's picture is rendered, or has stood still for two seconds
 //	server → page  state{…}                       everything that is shown, whole, each time something in it changed
@@ -26,8 +27,8 @@ package kiosk
 // protocolVersion is that of the messages above. A page that speaks another one is told to load itself anew.
 const protocolVersion = 1
 
-// Message is something that the page did: one of [PageUp], [PageDown], [Answer], [Shutter], [KnockAnswer], [Camera]
-// and [Picture].
+// Message is something that the page did: one of [PageUp], [PageDown], [Answer], [Shutter], [KnockAnswer],
+// [RingPeople], [Camera] and [Picture].
 type Message interface{ message() }
 
 // PageUp says that a page has connected and is the one on the screen now.
@@ -64,6 +65,9 @@ type KnockAnswer struct {
 	LetIn bool
 }
 
+// RingPeople says that somebody wants to ring the window's people in Element, or to stop that.
+type RingPeople struct{ Start bool }
+
 // Camera says what became of the page's camera and microphone.
 type Camera struct {
 	// State is "on", "off" or "fault".
@@ -85,5 +89,6 @@ func (PageDown) message()    {}
 func (Answer) message()      {}
 func (Shutter) message()     {}
 func (KnockAnswer) message() {}
+func (RingPeople) message()  {}
 func (Camera) message()      {}
 func (Picture) message()     {}

@@ -1,6 +1,7 @@
 package kiosk_test
 
 import (
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -150,4 +151,51 @@ func TestKnock(t *testing.T) {
 	missed.Missed = []kiosk.Missed{{Name: "Rosenwerk", At: time.Date(2026, 11, 25, 17, 5, 0, 0, time.UTC)}}
 	r.SetState(missed)
 	page.text(`document.querySelector("#missed").textContent`, "Rosenwerk hat um 18:05 geklopft")
+}
+
+// TestRing rings the window's people by key and by touch, and stops it.
+func TestRing(t *testing.T) {
+	browser.Need(t)
+	r := newRig(t)
+	r.open = aloneState()
+	r.open.CanRing = true
+	page := openPage(t, r, browser.Options{})
+	page.key("r", "KeyR", 82) // not while it is shut
+	page.click()
+	page.until("the open window", func(s snapshot) bool { return s.Screen == "alone" })
+	page.text(`document.querySelector("#call").textContent`, "Leute rufen")
+	rings := func(want ...kiosk.RingPeople) {
+		t.Helper()
+		waitFor(t, 5*time.Second, "the ringing", func() (bool, any) {
+			var got []kiosk.RingPeople
+			for _, m := range r.got() {
+				if m, ok := m.(kiosk.RingPeople); ok {
+					got = append(got, m)
+				}
+			}
+			return slices.Equal(got, want), got
+		})
+	}
+	rings()
+	page.key("r", "KeyR", 82)
+	rings(kiosk.RingPeople{Start: true})
+	ringing := aloneState()
+	ringing.Screen, ringing.CountUntil = "ringing", time.Now().Add(time.Minute)
+	ringing.Ring = &kiosk.Ring{Status: "ringing", Declined: []string{"Ben"}}
+	r.SetState(ringing)
+	page.text(status, "Es klingelt bei den Leuten dieses Fensters … Wer in Element annimmt, ist gleich hier zu sehen. Jetzt nicht: Ben")
+	page.text(`document.querySelector("#call").textContent`, "Abbrechen")
+	if err := page.eval(`document.querySelector("#call").click()`, nil); err != nil {
+		t.Fatal(err)
+	}
+	rings(kiosk.RingPeople{Start: true}, kiosk.RingPeople{})
+	over := aloneState()
+	over.Ring = &kiosk.Ring{Status: "nobody"}
+	r.SetState(over)
+	page.text(`document.querySelector("#alone .note").textContent`, "Niemand hat geantwortet.")
+	page.text(`String(document.querySelector("#call").hidden)`, "true")
+	page.key("r", "KeyR", 82) // too early
+	page.key("Escape", "Escape", 27)
+	page.until("the shut window", func(s snapshot) bool { return s.Screen == "shut" })
+	rings(kiosk.RingPeople{Start: true}, kiosk.RingPeople{})
 }

@@ -67,7 +67,7 @@ const tooBig = `(() => {
 		}
 	}
 	if (document.scrollingElement.scrollHeight > innerHeight || document.scrollingElement.scrollWidth > innerWidth) out.push("it scrolls");
-	const boxes = ["#title", "#signs", "#hint", "#language", "#lean", "#own", "#missed", "#sign", "#others", "#push", "#trouble", "#alone .say", "#sill ul",
+	const boxes = ["#title", "#signs", "#hint", "#language", "#lean", "#call", "#ringing .card", "#knocked .card", "#own", "#missed", "#sign", "#others", "#push", "#trouble", "#alone .say", "#sill ul",
 		"#count", "#opening h2", "#fault h2", "#fault .do", "#fault .code", "#lost h2", "#lost .since", ".picture[data-role=guest]"]
 		.map((s) => [s, document.querySelector(s)])
 		.filter(([, e]) => e && e.getClientRects().length && e.dataset.show !== "no" && e.getBoundingClientRect().width > 0)
@@ -97,6 +97,11 @@ func TestLooks(t *testing.T) {
 	knocked := knockedState()
 	crowd := knockedState()
 	crowd.Knock = &kiosk.Knock{ID: 2, Name: "Annegret von der Heydt-Rosenberg", Guest: true, Others: []string{"Bernd", "Verein für offene Werkstätten Warmbronn"}}
+	ringing := ajarState()
+	ringing.Screen, ringing.CountUntil = "ringing", time.Now().Add(time.Hour)
+	ringing.Ring = &kiosk.Ring{Status: "ringing", Declined: []string{"Annegret von der Heydt-Rosenberg", "Ben"}}
+	unanswered := aloneState()
+	unanswered.CanRing, unanswered.Ring = true, &kiosk.Ring{Status: "failed"}
 	missed := shutState()
 	missed.Missed = []kiosk.Missed{{Name: "Rosenwerk", At: time.Now()}, {Name: "Verein für offene Werkstätten Warmbronn", At: time.Now()}, {Name: "Anna", Guest: true, At: time.Now()}}
 	opening := aloneState()
@@ -119,7 +124,8 @@ func TestLooks(t *testing.T) {
 		state kiosk.State
 	}{
 		{"shut", shutState()}, {"shut-long", long}, {"shut-empty", empty},
-		{"shut-missed", missed}, {"ajar", ajarState()}, {"knocked", knocked}, {"knocked-crowd", crowd}, {"alone", aloneState()}, {"alone-long", aloneLong}, {"opening", opening}, {"connecting", connecting},
+		{"shut-missed", missed}, {"ajar", ajarState()}, {"ringing", ringing}, {"alone-unanswered", unanswered},
+		{"knocked", knocked}, {"knocked-crowd", crowd}, {"alone", aloneState()}, {"alone-long", aloneLong}, {"opening", opening}, {"connecting", connecting},
 		{"visit", visitState()}, {"visit-guests", guests}, {"visit-shared", shared}, {"lost", lost},
 		{"fault-camera", fault("no_camera", "")}, {"fault-network", fault("network_not_joined", "@window-leipzig:example.org")},
 		{"fault-homeserver", fault("homeserver", "")},
@@ -159,7 +165,7 @@ func TestLooks(t *testing.T) {
 							return err == nil && n == "2", n
 						})
 					}
-					if state.Screen == "ajar" || strings.HasPrefix(state.Screen, "visit") || state.Screen == "alone" {
+					if state.Screen == "ajar" || state.Screen == "ringing" || strings.HasPrefix(state.Screen, "visit") || state.Screen == "alone" {
 						page.until("the pictures", func(s snapshot) bool {
 							return s.Own.Video == "live" && (state.Screen != "visit" || s.Slots[0].Frames > 10)
 						})

@@ -9,7 +9,7 @@ import (
 
 // State is everything that the page shows. It is always sent whole. Times are rounded to milliseconds on their way.
 type State struct {
-	// Screen is "shut", "alone", "ajar", "knocked", "opening", "visit", "lost" or "fault".
+	// Screen is "shut", "alone", "ajar", "knocked", "ringing", "opening", "visit", "lost" or "fault".
 	Screen string
 	// Name is this window's.
 	Name string
@@ -17,7 +17,7 @@ type State struct {
 	Shutter string
 	// Since is when the screen's situation began, zero for unknown.
 	Since time.Time
-	// CountUntil is when the countdown ends, "3, 2, 1" or that of a knock; zero when there is none.
+	// CountUntil is when the countdown ends, "3, 2, 1" or that of a knock or of ringing; zero when there is none.
 	CountUntil time.Time
 	// Camera asks the page for camera and microphone, Send for their tracks on the peer connection.
 	Camera, Send bool
@@ -31,6 +31,9 @@ type State struct {
 	Shared *Person
 	// Knock is who wants in, nil for nobody.
 	Knock *Knock
+	// CanRing says that the window's people can be rung now, Ring what becomes of it; nil for nothing.
+	CanRing bool
+	Ring    *Ring
 	// Missed are those who knocked at the shut window, the newest first.
 	Missed []Missed
 	// Windows are the network's other windows.
@@ -60,6 +63,14 @@ type Knock struct {
 	Guest bool `json:"guest"`
 	// Others are the names of the others in the same call, who would see us as well.
 	Others []string `json:"others"`
+}
+
+// Ring is what becomes of ringing the window's people in Element.
+type Ring struct {
+	// Status is "ringing", or for a while after it "nobody" answered, all "declined", it "failed", or there are "no_people" to be rung.
+	Status string `json:"status"`
+	// Declined are the names of those who do not come.
+	Declined []string `json:"declined"`
 }
 
 // Missed is somebody who knocked at the shut window at a time.
@@ -113,6 +124,8 @@ type stateMessage struct {
 	Guests      []Person        `json:"guests"`
 	Shared      *Person         `json:"shared"`
 	Knock       *Knock          `json:"knock"`
+	CanRing     bool            `json:"can_ring"`
+	Ring        *Ring           `json:"ring"`
 	Missed      []missedMessage `json:"missed"`
 	Windows     []windowMessage `json:"windows"`
 	Fault       *faultMessage   `json:"fault"`
@@ -150,7 +163,7 @@ func (s State) wire(now time.Time) stateMessage {
 		Screen: s.Screen, Name: s.Name, Shutter: s.Shutter, Since: millis(s.Since), CountMS: millis(s.CountUntil),
 		Camera: s.Camera, Send: s.Send, Seen: s.Seen,
 		// Empty lists, not null, so that the page needs no case for it.
-		Guests: append([]Person{}, s.Guests...), Windows: []windowMessage{}, Missed: []missedMessage{},
+		Guests: append([]Person{}, s.Guests...), Windows: []windowMessage{}, Missed: []missedMessage{}, CanRing: s.CanRing,
 		TestPattern: s.TestPattern, Languages: append([]string{}, s.Languages...), Timezone: s.Timezone, Now: millis(now),
 	}
 	if !now.IsZero() {
@@ -172,6 +185,9 @@ func (s State) wire(now time.Time) stateMessage {
 		knock.Others = append([]string{}, knock.Others...)
 		m.Knock = &knock
 	}
+	if s.Ring != nil {
+		m.Ring = &Ring{s.Ring.Status, append([]string{}, s.Ring.Declined...)}
+	}
 	for _, o := range s.Missed {
 		m.Missed = append(m.Missed, missedMessage{o.Name, o.Guest, millis(o.At)})
 	}
@@ -188,7 +204,8 @@ func (s State) wire(now time.Time) stateMessage {
 func (m stateMessage) state(now time.Time) State {
 	s := State{
 		Screen: m.Screen, Name: m.Name, Shutter: m.Shutter, Since: moment(m.Since), Camera: m.Camera, Send: m.Send, Seen: m.Seen,
-		Peer: m.Peer, Guests: m.Guests, Shared: m.Shared, Knock: m.Knock, TestPattern: m.TestPattern, Languages: m.Languages, Timezone: m.Timezone,
+		Peer: m.Peer, Guests: m.Guests, Shared: m.Shared, Knock: m.Knock, CanRing: m.CanRing, Ring: m.Ring,
+		TestPattern: m.TestPattern, Languages: m.Languages, Timezone: m.Timezone,
 	}
 	if m.CountMS > 0 {
 		s.CountUntil = now.Add(time.Duration(m.CountMS) * time.Millisecond)

@@ -58,6 +58,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	calls, err := rtc.NewManager(rtc.Config{
 		Bot: matrix, FallbackService: cfg.Media.LiveKitServiceURL, Log: log.With().Str("part", "rtc").Logger(),
 		OnMembers: func(room id.RoomID, members []rtc.Member) { window.HandleMembers(room, members) },
+		OnDecline: func(d rtc.Decline) { window.HandleDecline(d.Room, d.Sender, d.Event) },
 		OnRing:    func(r rtc.Ring) { window.HandleRing(r.Room, r.Sender, r.Event, r.Expires) },
 	})
 	if err != nil {
@@ -92,8 +93,18 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		Name: cfg.Window.Name, City: cfg.Window.City, Timezone: cfg.Window.Timezone, Languages: cfg.Window.Languages,
 		Countdown: cfg.Kiosk.Countdown, TestPattern: cfg.Kiosk.TestPattern,
 		Directory: directory, Screen: screen, Page: page, User: matrix.UserID,
-		Join:    func(room id.RoomID, opts rtc.JoinOptions) (bridge.Call, error) { return calls.Join(room, opts) },
-		Decline: calls.Decline, Notice: calls.Notice,
+		Decline: calls.Decline, Notice: calls.Notice, Ring: calls.Ring,
+		People: func() []id.UserID {
+			room, _ := directory.Own()
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+			defer cancel()
+			people, err := matrix.Members(ctx, room)
+			if err != nil {
+				log.Warn().Err(err).Stringer("room_id", room).Msg("The people in the window's room are not known")
+			}
+			return people
+		},
+		Join: func(room id.RoomID, opts rtc.JoinOptions) (bridge.Call, error) { return calls.Join(room, opts) },
 		NewSession: func(service string, token bridge.TokenFunc, onEvent func(callmedia.SessionEvent)) (bridge.Session, error) {
 			return callmedia.NewSession(callmedia.SessionConfig{
 				Local: page, Service: service, Token: token, OnEvent: onEvent,

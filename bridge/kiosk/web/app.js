@@ -13,6 +13,7 @@ const granted = 4000; // ms in which the program should have opened the window a
 const reloadPause = 30_000; // ms between two reloads for another version
 const knockGuard = 600; // ms in which a knock has just appeared, and a press meant something else
 const knockAgain = 20_000; // ms after which somebody who still waits is heard again
+const ringEvery = 4000; // ms
 const guard = "ewindow.reloaded";
 const memory = "ewindow.shutter";
 
@@ -28,6 +29,7 @@ const local = {
   visitAt: 0,
   knockAt: 0, // performance.now() when the present knock appeared
   knockTimer: 0,
+  ringTimer: 0,
 };
 let state = null;
 let version = null;
@@ -120,6 +122,7 @@ function take(m) {
   const before = state;
   state = m;
   remember(shutter());
+  if ((m.screen === "ringing") !== (before?.screen === "ringing")) newRinging();
   if (m.knock?.id !== before?.knock?.id) newKnock();
   if (before && m.guests.length > before.guests.length && m.screen === "visit") sound.arrived(hour());
   update();
@@ -133,6 +136,21 @@ function newKnock() {
   const heard = () => { if (screen() === "knocked") sound.knocked(hour()); };
   heard();
   local.knockTimer = setInterval(heard, knockAgain);
+}
+
+// newRinging begins the time in which others are rung, or ends it.
+function newRinging() {
+  clearInterval(local.ringTimer);
+  if (state.screen !== "ringing") return;
+  const heard = () => { if (screen() === "ringing") sound.ringing(hour()); };
+  heard();
+  local.ringTimer = setInterval(heard, ringEvery);
+}
+
+// call rings the window's people, or stops it.
+function call() {
+  if (screen() === "ringing") link.send({ type: "ring", to: "cancel" });
+  else if (view.calls(screen(), state)) link.send({ type: "ring", to: "start" });
 }
 
 // guardKnock begins the time in which presses are not meant for a knock: when people can see it.
@@ -268,7 +286,7 @@ function update() {
   count();
 }
 
-const empty = { name: "", guests: [], windows: [], missed: [], knock: null, peer: null, shared: null, languages: [], timezone: "", since: 0, seen: false };
+const empty = { name: "", guests: [], windows: [], missed: [], knock: null, ring: null, can_ring: false, peer: null, shared: null, languages: [], timezone: "", since: 0, seen: false };
 
 // count shows and sounds the countdown. The clock of the page drives it, since states come only when something changes.
 function count() {
@@ -302,6 +320,10 @@ function keys(e) {
     case "ArrowDown":
       if (e.type === "keydown") view.choose(e.key === "ArrowLeft" || e.key === "ArrowUp");
       break;
+    case "r":
+    case "R":
+      if (e.type === "keydown" && !e.repeat) call();
+      break;
     case "a":
     case "A":
       if (e.type === "keydown" && !e.repeat) lean("ajar");
@@ -334,6 +356,7 @@ async function begin() {
   view.onLanguage(nextLanguage);
   view.onLean(() => lean());
   view.onKnock(answerKnock);
+  view.onCall(call);
   setInterval(() => { view.clock(); count(); stayAwake(); }, 1000);
   expose({ media, camera, link, screen, shutter, state: () => state, name: () => state?.name ?? "" });
   stayAwake();

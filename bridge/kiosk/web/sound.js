@@ -49,6 +49,11 @@ export function knocked(hour) {
   }
 }
 
+// ringing is what one hears while others are rung.
+export function ringing(hour) {
+  for (const after of [0, 0.35]) note(440, after, 0.3, gain(hour) * 0.5);
+}
+
 export function tick(hour) {
   note(1250, 0, 0.06, gain(hour) * 0.5, "triangle");
 }

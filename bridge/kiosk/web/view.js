@@ -63,6 +63,15 @@ export class View {
     $("#notnow").addEventListener("click", () => f(false));
   }
 
+  onCall(f) {
+    $("#call").addEventListener("click", f);
+  }
+
+  // calls says whether the window's people can be rung from a screen.
+  calls(screen, state) {
+    return Boolean(state?.can_ring) && (screen === "alone" || screen === "ajar");
+  }
+
   // leans says whether the window can be set ajar from a screen.
   leans(screen) {
     return screen === "shut" || screen === "alone" || screen === "ajar";
@@ -73,9 +82,10 @@ export class View {
     if (this.#m?.screen === "knocked") $(first ? "#letin" : "#notnow").focus({ preventScroll: true });
   }
 
-  // left shows how many seconds are left to answer a knock.
+  // left shows how many seconds are left to answer.
   left(seconds) {
-    if (this.#m?.screen === "knocked") put($("#knocked .left"), say(this.#m.language, "knock_left", { n: seconds }));
+    const screen = this.#m?.screen;
+    if (screen === "knocked" || screen === "ringing") put($(`#${screen} .left`), say(this.#m.language, "knock_left", { n: seconds }));
   }
 
   // slot makes the elements of one slot.
@@ -196,6 +206,7 @@ export class View {
     const ajar = m.shutter === "ajar";
     put($("#alone h2 span"), t(ajar ? "ajar_say" : "alone"));
     put($("#alone .say p"), t(ajar ? "ajar_do" : "alone_do"));
+    put($("#alone .note"), m.state.ring ? t(`ring.${m.state.ring.status}`) : "");
     put($("#sill h3"), t("windows"));
     this.#windows(m, t);
   }
@@ -231,6 +242,12 @@ export class View {
     const name = this.#mainName(m);
     const key = $("#window").classList.contains("counting") ? "opening" : "connecting";
     put($("#opening h2"), name ? t(key, { name }) : t(`${key}_guest`));
+  }
+
+  _ringing(m, t) {
+    put($("#ringing h2"), t("ringing"));
+    put($("#ringing .do"), t("ringing_do"));
+    put($("#ringing .others"), m.state.ring?.declined.length ? t("ring_declined_by", { names: m.state.ring.declined.join(", ") }) : "");
   }
 
   _knocked(m, t) {
@@ -280,7 +297,7 @@ export class View {
     const own = $("#own");
     const video = own.querySelector("video");
     const left = m.visitAt + previewTime - Date.now();
-    const show = m.video && (m.screen === "alone" || m.screen === "ajar" || (m.screen === "visit" && left > 0));
+    const show = m.video && (m.screen === "alone" || m.screen === "ajar" || m.screen === "ringing" || (m.screen === "visit" && left > 0));
     clearTimeout(this.#previewTimer);
     if (show && m.screen === "visit") this.#previewTimer = setTimeout(() => this.#own(this.#m, t), left + 20);
     if (!m.video) video.srcObject = null;
@@ -299,6 +316,10 @@ export class View {
     $("#press").setAttribute("aria-label", text);
     put($("#hint"), text);
     $("#press").hidden = m.screen === "knocked"; // a choice is to be made
+    const call = $("#call");
+    call.hidden = m.down || !(m.screen === "ringing" || this.calls(m.screen, m.state));
+    call.querySelector("use").setAttribute("href", m.screen === "ringing" ? "#i-shut" : "#i-bell");
+    put(call.querySelector("span"), t(m.screen === "ringing" ? "cancel" : "ring_people"));
     const lean = $("#lean");
     lean.hidden = !this.leans(m.screen) || m.down;
     lean.setAttribute("aria-label", t(m.shutter === "ajar" ? "open_wide" : "lean"));
@@ -320,9 +341,11 @@ export class View {
       case "shut":
         return `${m.state.name}: ${t("shut")}. ${t("camera_off")}.`;
       case "alone":
-        return `${t("alone")} ${t("alone_do")}`;
+        return `${$("#alone .note").textContent} ${t("alone")} ${t("alone_do")}`.trim();
       case "ajar":
-        return `${t("ajar_say")} ${t("ajar_do")}`;
+        return `${$("#alone .note").textContent} ${t("ajar_say")} ${t("ajar_do")}`.trim();
+      case "ringing":
+        return `${t("ringing")} ${t("ringing_do")} ${$("#ringing .others").textContent}`.trim();
       case "knocked":
         return `${this.#knock(m, t)}. ${$("#knocked .others").textContent} ${t("knock_which")}`;
       case "opening":
