@@ -146,4 +146,58 @@ func TestElementAtTheDoor(t *testing.T) {
 	}
 	anna.HangUp()
 	waitFor(t, 30*time.Second, "the window ajar again", func() (bool, any) { return munich.screen() == "alone", munich.screen() })
+
+	// The other way round: the window rings its people. Anna declines, and the window says so; Anna comes, and is let in at once.
+	ring := func(number int) (notification string) {
+		t.Helper()
+		munich.press("r", "KeyR", 82)
+		waitFor(t, 40*time.Second, "the ring", func() (bool, any) {
+			rings, err := anna.rings(room, kiosk)
+			if err != nil || len(rings) != number {
+				return false, fmt.Sprint(rings, err, munich.screen())
+			}
+			notification = rings[number-1]
+			return true, nil
+		})
+		if screen := munich.screen(); screen != "ringing" {
+			t.Errorf("the page shows %q while it rings", screen)
+		}
+		return notification
+	}
+	notification := ring(1)
+	munich.shot("ringing")
+	anna.Decline(room, notification)
+	waitFor(t, 20*time.Second, "the window hearing that Anna declined", func() (bool, any) { return munich.screen() == "alone", munich.state() })
+	munich.shot("declined")
+	declined := time.Now()
+	waitFor(t, 90*time.Second, "ringing again being possible", func() (bool, any) {
+		var can bool
+		err := munich.eval("ewindow.snapshot().state.can_ring", &can)
+		return can, fmt.Sprint(err, munich.state())
+	})
+	if waited := time.Since(declined); waited < 20*time.Second { // of the minute between two
+		t.Errorf("people can be rung again after %v", waited)
+	}
+	ring(2)
+	anna.Call(room, element.Join)
+	anna.awaitPicture("red", 40*time.Second)
+	munich.awaitMoving("blue", 40*time.Second)
+	anna.HangUp()
+}
+
+// rings are the notifications by which a window rings a person.
+func (p *person) rings(room, kiosk string) (events []string, err error) {
+	list, err := p.Messages(room)
+	for _, m := range list {
+		if m.Type != unstable.CallNotification || m.Sender != kiosk {
+			continue
+		}
+		mentions, _ := m.Content["m.mentions"].(map[string]any)
+		users, _ := mentions["user_ids"].([]any)
+		if !m.Encrypted || m.Failed || m.Content["notification_type"] != "ring" || !slices.Contains(users, any(p.User)) {
+			return nil, fmt.Errorf("the ring is %+v", m)
+		}
+		events = append(events, m.ID)
+	}
+	return events, err
 }

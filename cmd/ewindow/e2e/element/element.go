@@ -400,6 +400,18 @@ func (g *Guest) Send(room, text string) {
 	g.do(nil, "host.send(%s, %s)", room, text)
 }
 
+// Decline refuses a call whose notification rings.
+func (g *Guest) Decline(room, notification string) {
+	g.t.Helper()
+	g.do(nil, "host.decline(%s, %s)", room, notification)
+}
+
+// Share begins to share a screen, or stops it. Headless Chromium has a made-up one.
+func (g *Guest) Share() {
+	g.t.Helper()
+	g.do(nil, "host.share()")
+}
+
 // Event is an event of a room's state.
 type Event struct {
 	ID, Sender, Key string

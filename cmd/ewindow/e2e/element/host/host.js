@@ -216,6 +216,10 @@ const state = (room, type) => (client.getRoom(room)?.currentState.getStateEvents
 window.host = {
 	login, joinRoom, load, enter, watch, mute, hangUp, messages, state, inCall, last: {},
 	send: (room, text) => client.sendTextMessage(room, text),
+	// decline is the button of the toast with which Element rings.
+	decline: (room, event) => client.sendEvent(room, "org.matrix.msc4310.rtc.decline", { "m.relates_to": { rel_type: "m.reference", event_id: event } }),
+	// share presses the button that shares a screen, or stops it.
+	share: async () => { (await until("the button to share", 10000, () => button("incall_screenshare"))).click(); },
 	probe: () => call?.frame.contentWindow.probe,
 	calling: () => !!call,
 	call: () => (call ? { times: call.times, acts: call.acts, refused: call.grants.refused, mute: call.mute } : window.host.last),
