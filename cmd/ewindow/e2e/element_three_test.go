@@ -74,6 +74,45 @@ func (v *viewer) awaitGuest(colour string) {
 	})
 }
 
+// awaitShared waits until a window's page shows a screen that a guest shares, and the other window goes on in the strip.
+func (v *viewer) awaitShared() {
+	v.t.Helper()
+	var before uint64
+	waitFor(v.t, 60*time.Second, v.name+" showing a shared screen", func() (bool, any) {
+		var s struct {
+			State struct {
+				Shared, Peer *struct {
+					Name string
+					Slot int
+				}
+			}
+			Slots []struct {
+				Slot, Width int
+				Frames      uint64
+			}
+		}
+		err := v.eval("ewindow.snapshot()", &s)
+		if err != nil || s.State.Shared == nil || s.State.Peer == nil || s.State.Shared.Slot == s.State.Peer.Slot {
+			return false, fmt.Sprintf("%+v %v", s, err)
+		}
+		var screen, peer uint64
+		for _, slot := range s.Slots {
+			switch slot.Slot {
+			case s.State.Shared.Slot:
+				screen = slot.Frames
+			case s.State.Peer.Slot:
+				peer = slot.Frames
+			}
+		}
+		if before == 0 {
+			before = peer
+		}
+		var roles []string
+		err = v.eval(`[...document.querySelectorAll("#pictures .picture")].map((p) => p.dataset.role + (p.classList.contains("whole") ? " whole" : ""))`, &roles)
+		return err == nil && screen > 0 && peer > before+5 && slices.Contains(roles, "main whole"), fmt.Sprintf("screen %d, peer %d, %q", screen, peer, roles)
+	})
+}
+
 // TestThreeAtTheWindow lets a guest with Element join two windows that see each other: on both the other window stays the main picture and the
 // guest is in the strip, and the guest sees both.
 func TestThreeAtTheWindow(t *testing.T) {
@@ -113,6 +152,16 @@ func TestThreeAtTheWindow(t *testing.T) {
 		return len(tiles) == 2 && slices.Contains(colours, "red") && slices.Contains(colours, "blue"), fmt.Sprintf("%q %+v %v", colours, tiles, err)
 	})
 	anna.shotTo(t, "three")
+
+	// The guest shares a screen: it is the main picture on both windows, and the other window is in the strip as long as it lasts.
+	anna.Share()
+	for _, v := range []*viewer{munich, dresden} {
+		v.awaitShared()
+		v.shot("shared")
+	}
+	anna.Share()
+	munich.awaitMoving("blue", 30*time.Second)
+	dresden.awaitMoving("red", 30*time.Second)
 
 	// The guest leaves: nobody is shown who isn't there, and the visit goes on.
 	anna.HangUp()
