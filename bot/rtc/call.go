@@ -292,6 +292,9 @@ func (c *Call) unpublish(ctx context.Context, a *announcer) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaveLimit-leaveGrace)
 	defer cancel()
+	if errors.Is(a.err, ErrNotJoined) {
+		return c.forsake(ctx, a)
+	}
 	if a.delayID != "" {
 		firing, stop := context.WithTimeout(ctx, fireLimit)
 		err := c.m.hs.UpdateDelayed(firing, a.delayID, unstable.DelaySend)
@@ -321,6 +324,21 @@ func (c *Call) unpublish(ctx context.Context, a *announcer) error {
 			return fmt.Errorf("leave call in %s: %w", c.room, err)
 		}
 	}
+}
+
+// forsake is for leaving when we aren't in the room any more: we could not change anything there, and nobody counts us. Only the delayed
+// leave must not wait for the day on which we may have come again.
+func (c *Call) forsake(ctx context.Context, a *announcer) error {
+	if a.delayID == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, fireLimit)
+	defer cancel()
+	err := c.m.hs.UpdateDelayed(ctx, a.delayID, unstable.DelayCancel)
+	if err == nil || notFound(err) {
+		c.drop(ctx, a.delayID)
+	}
+	return nil
 }
 
 // discover finds the own transport, and keeps trying while the homeserver does not answer.

@@ -107,7 +107,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	m.bot = cfg.Bot
-	for _, t := range []event.Type{event.StateMember, event.StateEncryption, typeMember, typeSlot, typeSticky, typeRing, typeDecline, event.CallInvite} {
+	for _, t := range []event.Type{event.StateMember, event.StateEncryption, event.StateServerACL, typeMember, typeSlot, typeSticky, typeRing, typeDecline, event.CallInvite} {
 		cfg.Bot.On(t, func(_ context.Context, e *event.Event) { m.handleEvent(e) })
 	}
 	cfg.Bot.OnToDevice(typeKeys, func(_ context.Context, e bot.ToDevice) { m.handleKey(e) })
@@ -165,6 +165,10 @@ func (m *Manager) handleEvent(e *event.Event) {
 	case event.StateEncryption.Type:
 		if !gone && key == "" {
 			m.queue.offer(func() { m.roster.setEncrypted(room) })
+		}
+	case event.StateServerACL.Type:
+		if !gone && key == "" {
+			m.queue.offer(func() { m.roster.setACL(room, content) })
 		}
 	case typeSlot.Type:
 		if !gone && key == slotID {
@@ -233,7 +237,9 @@ func (m *Manager) joined(name id.RoomID, device bot.Device) bool {
 }
 
 func (m *Manager) setMember(room id.RoomID, user id.UserID, membership event.Membership, gone bool) {
-	if gone && user != m.self.User {
+	// Of the rooms that we are in sync tells our leaving only when we have come back since: what it has said of the room holds. Of a room
+	// that we aren't in any more nobody else matters.
+	if own := user == m.self.User; own && !gone && membership != event.MembershipJoin || !own && gone {
 		return
 	}
 	m.roster.setMember(room, user, membership)

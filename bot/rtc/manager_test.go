@@ -185,10 +185,50 @@ func TestNotAllowed(t *testing.T) {
 		b.wait(time.Second)
 		b.told()
 		b.took()
-		b.m.handleEvent(stateEvent(hall, "$m", event.StateMember, bob, alice.String(), `{"membership":"leave"}`))
+		kick := stateEvent(hall, "$m", event.StateMember, bob, alice.String(), `{"membership":"leave"}`)
+		kick.Mautrix.EventSource = event.SourceLeave | event.SourceTimeline
+		b.m.handleEvent(kick)
 		b.wait(time.Minute)
 		b.expect("events", b.told(), "failed: "+ErrNotJoined.Error())
 		b.expect("requests", b.took(), "fired")
+	})
+}
+
+// TestKicked: who was thrown out of the room leaves the call without an error. It may change nothing in the room, and cancels what it has
+// scheduled there.
+func TestKicked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.bobComes()
+		call := b.join()
+		b.wait(time.Second)
+		b.told()
+		b.took()
+		kick := stateEvent(hall, "$m", event.StateMember, bob, alice.String(), `{"membership":"ban"}`)
+		kick.Mautrix.EventSource = event.SourceLeave | event.SourceTimeline
+		b.m.handleEvent(kick)
+		synctest.Wait()
+		b.expect("events", b.told(), "failed: "+ErrNotJoined.Error())
+		for _, name := range []string{"member", "empty", "send"} {
+			b.fault(name, errForbidden)
+		}
+		b.leaveNow(call)
+		b.expect("requests", b.took(), "cancel")
+		if len(b.kept) != 0 || len(b.inCall()) != 0 {
+			t.Fatalf("%q are remembered, %d in the call", b.kept, len(b.inCall()))
+		}
+		// Back again: the response has the state, and a time line with all that happened to us. None of that takes back what the state says.
+		b.bobComes()
+		b.joinRoom(bob)
+		for _, membership := range []string{"leave", "invite", "join"} {
+			e := stateEvent(hall, "$n", event.StateMember, bob, alice.String(), fmt.Sprintf(`{"membership":%q}`, membership))
+			e.Mautrix.EventSource = event.SourceJoin | event.SourceTimeline
+			b.m.handleEvent(e)
+		}
+		b.wait(time.Second)
+		if got := names(b.inCall()); got != "@bob:two.example:BOBDEV" {
+			t.Fatalf("in the call: %q", got)
+		}
 	})
 }
 

@@ -35,6 +35,7 @@ type room struct {
 	encrypted bool
 	slot      bool // there is a slot event
 	open      bool // and it says open
+	acl       *acl // nil: all homeservers may be there
 	states    map[string]*membership
 	stickies  map[stickyKey]*stickyEntry
 
@@ -115,6 +116,13 @@ func (r *roster) setMember(name id.RoomID, user id.UserID, to event.Membership) 
 func (r *roster) setEncrypted(name id.RoomID) {
 	if rm := r.room(name); rm != nil {
 		rm.encrypted = true
+	}
+}
+
+// setACL takes the list of homeservers that may be in a room.
+func (r *roster) setACL(name id.RoomID, content []byte) {
+	if rm := r.room(name); rm != nil {
+		rm.acl, rm.dirty = parseACL(content), true
 	}
 }
 
@@ -272,7 +280,11 @@ func (rm *room) list(now time.Time, self bot.Device) (members []Member, dropped 
 	rm.expiry = time.Time{}
 	newest := make(map[bot.Device]*membership)
 	consider := func(m *membership) {
-		if _, joined := rm.joined[m.user]; !joined || !rm.inside || !m.expires.After(now) {
+		if !rm.has(m.user) || !rm.inside || !m.expires.After(now) {
+			return
+		}
+		// Our own homeserver lets us do what we do, whatever the list says.
+		if server := m.user.Homeserver(); server != self.User.Homeserver() && !rm.acl.permits(server) {
 			return
 		}
 		rm.expiry = earlier(rm.expiry, m.expires)
