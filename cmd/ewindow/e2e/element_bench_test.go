@@ -52,7 +52,11 @@ func BenchmarkElement(b *testing.B) {
 		e, w := toElement[i], toWindow[i]
 		singles := fmt.Sprintf("%.2f / %.2f", e, w) // before median sorts them
 		em, wm := median(e), median(w)
-		fmt.Fprintf(&table, "%-22s %9.2f %9.2f %7.2f   %s\n", name, em, wm, wm/em, singles)
+		ratio := "–" // the other was there before
+		if em > 0 {
+			ratio = fmt.Sprintf("%.2f", wm/em)
+		}
+		fmt.Fprintf(&table, "%-22s %9.2f %9.2f %7s   %s\n", name, em, wm, ratio, singles)
 		unit := strings.ReplaceAll(strings.ReplaceAll(name, ",", ""), " ", "-")
 		b.ReportMetric(em, unit+"/element")
 		b.ReportMetric(wm, unit+"/window")
@@ -62,10 +66,12 @@ func BenchmarkElement(b *testing.B) {
 }
 
 // figureNames say what the figures are, in their order.
-var figureNames = []string{"s, joiner sees", "s, waiter sees", "s, own membership", "frames a second", "lines"}
+var figureNames = []string{
+	"s, joiner sees", "s, waiter sees", "s, own membership", "s, other's membership", "s, other's key", "s, other's track", "frames a second", "lines",
+}
 
 // figures are what each join took and brought.
-type figures [5][]float64
+type figures [8][]float64
 
 // join lets somebody join a room's call once and hang up. seen is when the other side has seen them, zero for not yet.
 func (f *figures) join(p *person, room string, seen func() (time.Time, error)) {
@@ -87,6 +93,7 @@ func (f *figures) join(p *person, room string, seen func() (time.Time, error)) {
 	}
 	for i, figure := range []float64{
 		first.Seconds(), at.Sub(times.Clicked).Seconds(), times.Sent.Sub(times.Clicked).Seconds(),
+		max(0, times.OtherSent.Sub(times.Clicked).Seconds()), times.Key.Sub(times.Clicked).Seconds(), times.Track.Sub(times.Clicked).Seconds(),
 		(tiles[0].Decoded - before.Decoded) / time.Since(begun).Seconds(), tiles[0].FrameHeight,
 	} {
 		f[i] = append(f[i], figure)

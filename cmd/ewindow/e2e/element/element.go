@@ -342,6 +342,8 @@ type Times struct {
 	Joined, Sent time.Time
 	// Other and OtherSent are the same of the first of somebody else's since the click.
 	Other, OtherSent time.Time
+	// Key is when the first media key of somebody else's came since the click, Track when the first picture was there to be received.
+	Key, Track time.Time
 	// FirstFrame is when the first frame of somebody else was decoded, after the click or after [Guest.Watch].
 	FirstFrame time.Time
 }
@@ -349,7 +351,7 @@ type Times struct {
 // Times returns when what has happened.
 func (g *Guest) Times() (Times, error) {
 	var call struct {
-		Times struct{ Opened, Clicked, Joined, JoinedSent, Other, OtherSent, FirstFrame int64 }
+		Times struct{ Opened, Clicked, Joined, JoinedSent, Other, OtherSent, Key, Track, FirstFrame int64 }
 	}
 	if err := g.Ask("host.call()", &call); err != nil {
 		return Times{}, err
@@ -363,7 +365,7 @@ func (g *Guest) Times() (Times, error) {
 	c := call.Times
 	return Times{
 		Opened: at(c.Opened), Clicked: at(c.Clicked), Joined: at(c.Joined), Sent: at(c.JoinedSent), Other: at(c.Other),
-		OtherSent: at(c.OtherSent), FirstFrame: at(c.FirstFrame),
+		OtherSent: at(c.OtherSent), Key: at(c.Key), Track: at(c.Track), FirstFrame: at(c.FirstFrame),
 	}, nil
 }
 

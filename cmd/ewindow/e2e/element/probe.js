@@ -29,6 +29,11 @@
 	const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 	let context;
 	window.probe = {
+		// firstTrack returns when the first picture of anybody else was announced to this browser, as a time of day.
+		firstTrack: async () => {
+			while (live("video").length === 0) await wait(15);
+			return Date.now();
+		},
 		// firstFrame returns when the next frame of anybody else was decoded, as a time of day.
 		firstFrame: async () => {
 			for (let before;;) {

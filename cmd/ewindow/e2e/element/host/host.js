@@ -5,6 +5,7 @@ import { logger } from "matrix-js-sdk/lib/logger.js";
 import { Grants } from "./grants.js";
 
 const memberType = "org.matrix.msc3401.call.member";
+const keyType = "io.element.call.encryption_keys";
 const actions = { join: "io.element.join", close: "io.element.close", hangUp: "im.vector.hangup", mute: "io.element.device_mute" };
 
 logger.setLevel?.("warn"); // so that a failure's trace shows what matters
@@ -42,6 +43,7 @@ async function login({ homeserver, user, password, recovery, unsigned }) {
 	client.on(sdk.ClientEvent.Event, feed);
 	client.on(sdk.RoomStateEvent.Events, feedState);
 	client.on(sdk.ClientEvent.ReceivedToDeviceMessage, ({ message, encryptionInfo }) => {
+		if (message.type === keyType && call?.times.clicked) call.times.key ??= Date.now();
 		void call?.api.feedToDevice(message, encryptionInfo !== null);
 	});
 	await client.startClient({ initialSyncLimit: 20, lazyLoadMembers: false });
@@ -168,7 +170,9 @@ function enter() {
 function watch() {
 	const { times } = call;
 	times.firstFrame = 0;
-	call.frame.contentWindow.probe.firstFrame().then((at) => { times.firstFrame = at; });
+	const { probe } = call.frame.contentWindow;
+	probe.firstTrack().then((at) => { times.track = at; });
+	probe.firstFrame().then((at) => { times.firstFrame = at; });
 }
 
 // mute switches camera or microphone, as the buttons do, and returns what is on then.
