@@ -72,7 +72,7 @@ func build(ctx context.Context, p Program, progress func(string)) (string, error
 	if err != nil {
 		return "", fmt.Errorf("%s was not found, and there is no Go toolchain to build it: install Go, or put %s beside ewindow", p.Name, p.Name)
 	}
-	unlock, err := lock(ctx, path+".lock")
+	unlock, err := Lock(ctx, path+".lock")
 	if err != nil {
 		return "", fmt.Errorf("build %s: %w", p.Name, err)
 	}
@@ -159,8 +159,9 @@ func cacheFolder(source string) (string, error) {
 	return folder, os.MkdirAll(folder, 0o755)
 }
 
-// lock waits for an exclusive lock on a file.
-func lock(ctx context.Context, path string) (unlock func(), err error) {
+// Lock waits for an exclusive lock on a file, which it makes if need be, or for the end of ctx. It is between processes (flock); unlock lets
+// the next one have it.
+func Lock(ctx context.Context, path string) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err

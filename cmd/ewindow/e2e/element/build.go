@@ -6,17 +6,16 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"multifactorymodel.org/ewindow/cmd/ewindow/child"
 	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/browser"
 )
 
@@ -77,7 +76,7 @@ func build(ctx context.Context) (folder string, err error) {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return "", err
 	}
-	unlock, err := lock(ctx, folder+".lock")
+	unlock, err := child.Lock(ctx, folder+".lock")
 	if err != nil {
 		return "", fmt.Errorf("wait for another build of Element's host page: %w", err)
 	}
@@ -124,30 +123,4 @@ func run(ctx context.Context, folder, program string, args ...string) error {
 		return fmt.Errorf("%s %s: %w\n%s", filepath.Base(program), args[0], err, bytes.TrimSpace(output.Bytes()))
 	}
 	return nil
-}
-
-// lock waits for an exclusive lock on a file.
-func lock(ctx context.Context, path string) (unlock func(), err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = file.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			_ = file.Close()
-			return nil, err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			_ = file.Close()
-			return nil, ctx.Err()
-		}
-	}
 }
