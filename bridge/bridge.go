@@ -47,6 +47,8 @@ type Page interface {
 	Connect(ctx context.Context) (sdp string, err error)
 	Answer(sdp string) error
 	Disconnect()
+	// Slots is how many others can be shown at once.
+	Slots() int
 }
 
 // Screen is the page's server: [kiosk.Server] implements it.
@@ -129,13 +131,15 @@ func New(cfg Config) (*Bridge, error) {
 	case cfg.Countdown < 0:
 		return nil, errors.New("bridge: the countdown is negative")
 	}
-	return &Bridge{
+	b := &Bridge{
 		cfg:     cfg,
 		queue:   newQueue(),
 		machine: newMachine(cfg.Countdown),
 		now:     time.Now,
 		leaving: make(map[id.RoomID]chan struct{}),
-	}, nil
+	}
+	b.machine.slots = min(cfg.Page.Slots(), maxPictures)
+	return b, nil
 }
 
 // HandlePage takes a message of the page. It never blocks and may be called from any goroutine, as all Handle methods.
@@ -161,6 +165,11 @@ func (b *Bridge) HandleRing(room id.RoomID, sender id.UserID, notification id.Ev
 // HandleDecline takes the answer of somebody who was rung by our notification and does not come (MSC4310).
 func (b *Bridge) HandleDecline(room id.RoomID, sender id.UserID, notification id.EventID) {
 	b.queue.put(func() { b.machine.ringDecline(b.now(), room, sender, notification) })
+}
+
+// HandleLegacyCall says that sender called a room in the way that Matrix had before MatrixRTC, and was rejected.
+func (b *Bridge) HandleLegacyCall(room id.RoomID, sender id.UserID) {
+	b.queue.put(func() { b.machine.legacyCall(b.now(), room, sender) })
 }
 
 // HandleDirectory says that the directory of windows, or our own place in it, has changed.

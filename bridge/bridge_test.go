@@ -140,6 +140,8 @@ func (w *world) Answer(sdp string) error {
 	return nil
 }
 
+func (w *world) Slots() int { return 4 }
+
 func (w *world) Disconnect() { w.note("disconnect") }
 
 func (w *world) join(room id.RoomID, opts rtc.JoinOptions) (Call, error) {

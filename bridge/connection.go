@@ -118,6 +118,9 @@ func (b *Bridge) handleCall(visit uint64, e rtc.Event) {
 		c.tell(Session.RequestKeyFrame)
 	case rtc.Withheld:
 		c.log.Warn().Stringer("user_id", e.User).Msg("A guest's device is not confirmed by its owner, so it can neither see nor hear us")
+		if v := b.machine.call; v != nil && v.id == visit {
+			b.machine.withhold(b.now(), v, e.User)
+		}
 	case rtc.Failed:
 		c.log.Error().Err(e.Err).Msg("The call can't be used, it is left alone for a while")
 		if errors.Is(e.Err, rtc.ErrNoTransport) && b.machine.noHubSince.IsZero() {
@@ -159,7 +162,7 @@ func (b *Bridge) handleSession(visit uint64, e callmedia.SessionEvent) {
 	now := b.now()
 	switch e.Kind {
 	case callmedia.Connected:
-		v.hubLost = time.Time{}
+		v.hubLost, v.connected = time.Time{}, true
 	case callmedia.Lost:
 		if v.hubLost.IsZero() {
 			v.hubLost = now

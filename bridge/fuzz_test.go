@@ -83,6 +83,10 @@ func FuzzMachine(f *testing.F) {
 					if arg%2 == 0 {
 						c.hubLost = now
 					}
+					c.connected = c.connected || arg&2 == 2
+					if arg&4 == 4 {
+						m.withhold(now, c, guest)
+					}
 				}
 			case 14:
 				m.setShutter(now, shutterAjar)
@@ -143,6 +147,9 @@ func check(t *testing.T, m *machine, now time.Time, p plan) {
 	}
 	if m.outgoing != nil && (p.room != dresden || p.screen.name != "ringing" || p.send) {
 		t.Fatalf("ringing, and yet %+v", p)
+	}
+	if len(p.members) > maxPictures || p.screen.held && (p.send || p.screen.name != "visit" || p.screen.peer == nil) {
+		t.Fatalf("guests: %+v", p)
 	}
 	if p.send && (len(p.members) == 0 || !p.camera || !p.screen.camera || !p.screen.send) {
 		t.Fatalf("sends with %+v", p)

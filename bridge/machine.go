@@ -45,6 +45,7 @@ const (
 // takes the time, nothing blocks, and the same facts give the same plan. It is owned by one goroutine.
 type machine struct {
 	countdown time.Duration
+	slots     int // how many others can be seen at once
 
 	own      id.RoomID
 	joined   bool // the own window room exists and hangs in the network
@@ -120,6 +121,7 @@ type plan struct {
 func newMachine(countdown time.Duration) *machine {
 	return &machine{
 		countdown: countdown,
+		slots:     maxPictures,
 		shutter:   shutterShut,
 		kiosks:    make(map[id.UserID]bool),
 		members:   make(map[id.RoomID][]rtc.Member),
@@ -438,6 +440,7 @@ func (m *machine) decide(now time.Time) plan {
 	var p plan
 	if c := m.call; c != nil {
 		m.follow(now, c)
+		m.followHeld(now, c)
 		p.visit, p.room, p.peer, p.members, p.blind = c.id, c.room, c.peer, c.members, c.blind
 		if w, ok := m.window(c.peer); ok {
 			p.kiosk = w.Kiosk

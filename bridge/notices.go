@@ -26,6 +26,9 @@ const (
 	noticeShut
 	noticeNotNow
 	noticeNobody
+	noticeCamera
+	noticeDevice
+	noticeLegacy
 )
 
 // errand is something to be sent to the own room, once: the one field that is set says what.
@@ -65,16 +68,34 @@ var notices = map[string]map[noticeKind]string{
 			"Auf dem Bildschirm steht, dass {name} geklopft hat.",
 		noticeNotNow: "Am Fenster passt es gerade nicht. Versuch es bitte später noch einmal.",
 		noticeNobody: "Am Fenster hat niemand geantwortet. Auf dem Bildschirm steht, dass {name} geklopft hat.",
+		noticeCamera: "Deine Kamera ist aus, {name}. Am Fenster gilt: Wer sieht, wird auch gesehen. Schalte deine " +
+			"Kamera ein, dann siehst du auch das Fenster.",
+		noticeDevice: "{name}, dieses Gerät ist nicht bestätigt, deshalb bekommt es vom Fenster weder Bild noch Ton. " +
+			"Bestätige es in Element unter „Einstellungen → Sitzungen“, dann ruf noch einmal an.",
+		noticeLegacy: "{name}, so kann das Fenster nicht angerufen werden. Starte bitte einen Videoanruf mit dem " +
+			"Kamerazeichen oben in diesem Raum (Element Call).",
 	},
 	"en": {
 		noticeShut:   "The window is shut now: nobody there sees or hears you. The screen says that {name} knocked.",
 		noticeNotNow: "It is not a good moment at the window. Please try again later.",
 		noticeNobody: "Nobody answered at the window. The screen says that {name} knocked.",
+		noticeCamera: "Your camera is off, {name}. At the window, whoever sees is seen as well. Turn your camera on, " +
+			"and you will see the window, too.",
+		noticeDevice: "{name}, this device is not verified, so it gets neither picture nor sound from the window. " +
+			"Verify it in Element under “Settings → Sessions”, then call again.",
+		noticeLegacy: "{name}, the window cannot be called in this way. Please start a video call with the camera " +
+			"button in the header of this room (Element Call).",
 	},
 	"it": {
 		noticeShut:   "La finestra adesso è chiusa: lì nessuno ti vede né ti sente. Sullo schermo c’è scritto che {name} ha bussato.",
 		noticeNotNow: "Alla finestra non è un buon momento. Riprova più tardi, per favore.",
 		noticeNobody: "Alla finestra non ha risposto nessuno. Sullo schermo c’è scritto che {name} ha bussato.",
+		noticeCamera: "La tua telecamera è spenta, {name}. Alla finestra chi vede è anche visto. Accendi la telecamera " +
+			"e vedrai anche la finestra.",
+		noticeDevice: "{name}, questo dispositivo non è verificato, perciò dalla finestra non riceve né immagine né " +
+			"suono. Verificalo in Element in “Impostazioni → Sessioni”, poi richiama.",
+		noticeLegacy: "{name}, la finestra non si può chiamare in questo modo. Avvia una videochiamata con il pulsante " +
+			"della telecamera in alto in questa stanza (Element Call).",
 	},
 }
 

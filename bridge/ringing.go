@@ -34,8 +34,11 @@ type ringing struct {
 	declined []id.UserID
 }
 
-// canRing says whether ringing may begin.
+// canRing says whether ringing may begin. It may not while somebody waits in the call whom nobody has let in: they would see who rings.
 func (m *machine) canRing(now time.Time) bool {
+	if users, _ := m.callers(); len(users) > 0 {
+		return false
+	}
 	return m.outgoing == nil && m.call == nil && m.usable(now) && m.homeserverDownSince.IsZero() && m.knocking() == nil &&
 		!now.Before(m.ringAgain)
 }

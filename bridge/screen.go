@@ -25,6 +25,8 @@ type screen struct {
 	shared     *person // whose screen is shown, and its slot
 	knock      *knocker
 	missed     []missed
+	held       bool     // nobody's camera is on, so nothing leaves ours
+	withheld   []person // who gets no keys
 	canRing    bool
 	ring       string // what becomes of ringing the window's people, "" for nothing to say
 	declined   []person
@@ -83,6 +85,7 @@ func (m *machine) show(now time.Time) screen {
 	s.camera, s.send = true, true
 	s.peer, s.guests = m.people(c)
 	s.shared = m.sharer(c)
+	s.withheld = m.unconfirmed(c)
 	counting := now.Before(c.counted)
 	if counting {
 		s.countUntil = c.counted
@@ -93,6 +96,11 @@ func (m *machine) show(now time.Time) screen {
 		s.name, s.ring, s.since, s.countUntil = "ringing", ringOn, c.started, m.outgoing.until
 		for _, user := range m.outgoing.declined {
 			s.declined = append(s.declined, m.who(user))
+		}
+	case s.shared == nil && m.held(now, c):
+		s.name, s.since, s.held = "visit", c.started, true
+		if s.peer == nil && len(s.guests) > 0 {
+			s.peer, s.guests = &s.guests[0], s.guests[1:]
 		}
 	case (c.picture() || s.shared != nil) && !counting:
 		s.name, s.since = "visit", c.started
@@ -122,12 +130,12 @@ func (m *machine) knocker(k *knock) *knocker {
 // people names who is in the call: the one in the big picture, and everybody else. Who has no picture, or may not be shown, is
 // named all the same: people must know who may hear them.
 func (m *machine) people(c *visit) (peer *person, others []person) {
-	if c.peer != "" {
+	if c.peer != "" && (c.peerPresent || c.alone) {
 		peer = &person{slot: -1, window: c.peer}
 	}
 	for _, member := range m.members[c.room] {
 		p := person{slot: -1, user: member.User}
-		if r := c.remotes[member.Identity]; r != nil && r.up {
+		if r := c.remotes[member.Identity]; r != nil && r.up && (r.picture || !r.muted) {
 			p.slot = r.slot
 		}
 		if w, kiosk := m.kioskOf(member.User); kiosk {
@@ -163,6 +171,16 @@ func (m *machine) sharer(c *visit) *person {
 	return nil
 }
 
+// unconfirmed are those in the call who get no keys.
+func (m *machine) unconfirmed(c *visit) (out []person) {
+	for _, member := range m.members[c.room] {
+		if p := m.who(member.User); slices.Contains(c.withheld, member.User) && !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 // fault is the one thing that keeps the window from working, the nearest to the people first.
 func (m *machine) fault(now time.Time) (code string, since time.Time) {
 	open := m.shutter != shutterShut
@@ -188,7 +206,7 @@ func (b *Bridge) show(s screen) {
 	m := b.machine
 	state := kiosk.State{
 		Screen: s.name, Name: b.cfg.Name, Shutter: m.shutter, Since: s.since, CountUntil: s.countUntil,
-		Camera: s.camera, Send: s.send, Seen: s.seen,
+		Camera: s.camera, Send: s.send, Seen: s.seen, Held: s.held,
 		TestPattern: b.cfg.TestPattern, Languages: slices.Clone(b.cfg.Languages), Timezone: b.cfg.Timezone,
 	}
 	if s.peer != nil {
@@ -201,6 +219,9 @@ func (b *Bridge) show(s screen) {
 	}
 	for _, p := range s.guests {
 		state.Guests = append(state.Guests, b.name(p))
+	}
+	for _, p := range s.withheld {
+		state.Withheld = append(state.Withheld, b.name(p).Name)
 	}
 	if k := s.knock; k != nil {
 		state.Knock = &kiosk.Knock{ID: k.id, Name: b.name(k.who).Name, Guest: k.who.window == ""}

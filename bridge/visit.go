@@ -40,6 +40,9 @@ type visit struct {
 	upOnce     bool // somebody's picture was announced
 	trialUntil time.Time
 	nextTrial  time.Time
+	connected  bool // the own focus was reached
+	toldHeld   bool // the room was told that our picture is held back
+	withheld   []id.UserID
 	blind      int // how often somebody was not seen, or not any more
 }
 
@@ -120,7 +123,7 @@ func (m *machine) shown(room, peer id.RoomID) (out []rtc.Member, peerPresent boo
 			out = append(out, member)
 		}
 	}
-	return out, peerPresent
+	return out[:min(len(out), m.slots)], peerPresent
 }
 
 // picture says whether anyone in the visit is seen now.

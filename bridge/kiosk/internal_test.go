@@ -153,7 +153,7 @@ func fullState(now time.Time) State {
 	return State{
 		Screen: "visit", Name: "Werk", Shutter: "open", Since: now.Add(-time.Minute), CountUntil: now.Add(time.Second),
 		Camera: true, Send: true, Seen: true, Peer: &Person{"Rosenwerk", 0}, Guests: []Person{{"Anna", 1}}, Shared: &Person{"Anna", 3},
-		Knock: &Knock{ID: 2, Name: "Ben", Guest: true, Others: []string{"Anna"}}, CanRing: true,
+		Knock: &Knock{ID: 2, Name: "Ben", Guest: true, Others: []string{"Anna"}}, CanRing: true, Held: true, Withheld: []string{"Emil"},
 		Ring: &Ring{"ringing", []string{"Dora"}}, Missed: []Missed{{"Cem", true, now.Add(-time.Hour)}},
 		Windows: []Window{{Room: "!a:b", Name: "Rosenwerk", City: "Dresden", Shutter: "open", Since: now, Joined: true}},
 		Fault:   &Fault{Code: "hub", Since: now, Detail: "x"}, TestPattern: true, Languages: []string{"de"}, Timezone: "Europe/Berlin",

@@ -67,7 +67,7 @@ const tooBig = `(() => {
 		}
 	}
 	if (document.scrollingElement.scrollHeight > innerHeight || document.scrollingElement.scrollWidth > innerWidth) out.push("it scrolls");
-	const boxes = ["#title", "#signs", "#hint", "#language", "#lean", "#call", "#ringing .card", "#knocked .card", "#own", "#missed", "#sign", "#others", "#push", "#trouble", "#alone .say", "#sill ul",
+	const boxes = ["#title", "#signs", "#hint", "#language", "#lean", "#call", "#ringing .card", "#held", "#withheld", "#cards .guest", "#knocked .card", "#own", "#missed", "#sign", "#others", "#push", "#trouble", "#alone .say", "#sill ul",
 		"#count", "#opening h2", "#fault h2", "#fault .do", "#fault .code", "#lost h2", "#lost .since", ".picture[data-role=guest]"]
 		.map((s) => [s, document.querySelector(s)])
 		.filter(([, e]) => e && e.getClientRects().length && e.dataset.show !== "no" && e.getBoundingClientRect().width > 0)
@@ -102,6 +102,16 @@ func TestLooks(t *testing.T) {
 	ringing.Ring = &kiosk.Ring{Status: "ringing", Declined: []string{"Annegret von der Heydt-Rosenberg", "Ben"}}
 	unanswered := aloneState()
 	unanswered.CanRing, unanswered.Ring = true, &kiosk.Ring{Status: "failed"}
+	held := visitState()
+	held.Seen, held.Held, held.Peer = false, true, &kiosk.Person{Name: "Annegret von der Heydt-Rosenberg", Slot: -1}
+	held.Guests = []kiosk.Person{{Name: "Ben", Slot: -1}}
+	held.Withheld = []string{"Ben"}
+	heldAlone := held
+	heldAlone.Peer, heldAlone.Guests, heldAlone.Withheld = &kiosk.Person{Name: "Anna", Slot: -1}, nil, nil
+	crowded := visitState()
+	crowded.Guests = []kiosk.Person{{Name: "Anna Rossi", Slot: 1}, {Name: "Verein für offene Werkstätten", Slot: -1}, {Name: "Cem", Slot: -1},
+		{Name: "Dora", Slot: -1}, {Name: "Emil", Slot: -1}}
+	crowded.Withheld = []string{"Annegret von der Heydt-Rosenberg"}
 	missed := shutState()
 	missed.Missed = []kiosk.Missed{{Name: "Rosenwerk", At: time.Now()}, {Name: "Verein für offene Werkstätten Warmbronn", At: time.Now()}, {Name: "Anna", Guest: true, At: time.Now()}}
 	opening := aloneState()
@@ -126,7 +136,8 @@ func TestLooks(t *testing.T) {
 		{"shut", shutState()}, {"shut-long", long}, {"shut-empty", empty},
 		{"shut-missed", missed}, {"ajar", ajarState()}, {"ringing", ringing}, {"alone-unanswered", unanswered},
 		{"knocked", knocked}, {"knocked-crowd", crowd}, {"alone", aloneState()}, {"alone-long", aloneLong}, {"opening", opening}, {"connecting", connecting},
-		{"visit", visitState()}, {"visit-guests", guests}, {"visit-shared", shared}, {"lost", lost},
+		{"visit", visitState()}, {"visit-guests", guests}, {"visit-shared", shared},
+		{"visit-held", held}, {"visit-held-alone", heldAlone}, {"visit-crowded", crowded}, {"lost", lost},
 		{"fault-camera", fault("no_camera", "")}, {"fault-network", fault("network_not_joined", "@window-leipzig:example.org")},
 		{"fault-homeserver", fault("homeserver", "")},
 	}
@@ -153,9 +164,9 @@ func TestLooks(t *testing.T) {
 					waitFor(t, 20*time.Second, s.name, func() (bool, any) {
 						var shown bool
 						err := page.eval(fmt.Sprintf(`document.documentElement.lang === %q && ewindow.snapshot().screen === %q && ewindow.snapshot().state.name === %q
-							&& ewindow.snapshot().state.windows.length === %d && ewindow.snapshot().state.guests.length === %d
+							&& ewindow.snapshot().state.windows.length === %d && ewindow.snapshot().state.guests.length === %d && ewindow.snapshot().state.held === %v
 							&& (ewindow.snapshot().state.fault?.code ?? "") === %q`,
-							language, state.Screen, state.Name, len(state.Windows), len(state.Guests), code(state.Fault)), &shown)
+							language, state.Screen, state.Name, len(state.Windows), len(state.Guests), state.Held, code(state.Fault)), &shown)
 						return err == nil && shown, err
 					})
 					if s.name == "opening" {

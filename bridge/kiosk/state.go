@@ -23,6 +23,10 @@ type State struct {
 	Camera, Send bool
 	// Seen says that the others get our picture now.
 	Seen bool
+	// Held says that nothing is sent because nobody else's camera is on, though they may be well connected. Withheld are the names of those
+	// who neither see nor hear us, since their owner has not confirmed their device.
+	Held     bool
+	Withheld []string
 	// Peer is the other window, or the guest, in the big picture; nil for none.
 	Peer *Person
 	// Guests are the people who came from Element.
@@ -120,6 +124,8 @@ type stateMessage struct {
 	Camera      bool            `json:"camera"`
 	Send        bool            `json:"send"`
 	Seen        bool            `json:"seen"`
+	Held        bool            `json:"held"`
+	Withheld    []string        `json:"withheld"`
 	Peer        *Person         `json:"peer"`
 	Guests      []Person        `json:"guests"`
 	Shared      *Person         `json:"shared"`
@@ -161,7 +167,7 @@ func (s State) wire(now time.Time) stateMessage {
 	m := stateMessage{
 		Type: "state", Version: protocolVersion,
 		Screen: s.Screen, Name: s.Name, Shutter: s.Shutter, Since: millis(s.Since), CountMS: millis(s.CountUntil),
-		Camera: s.Camera, Send: s.Send, Seen: s.Seen,
+		Camera: s.Camera, Send: s.Send, Seen: s.Seen, Held: s.Held, Withheld: append([]string{}, s.Withheld...),
 		// Empty lists, not null, so that the page needs no case for it.
 		Guests: append([]Person{}, s.Guests...), Windows: []windowMessage{}, Missed: []missedMessage{}, CanRing: s.CanRing,
 		TestPattern: s.TestPattern, Languages: append([]string{}, s.Languages...), Timezone: s.Timezone, Now: millis(now),
@@ -204,6 +210,7 @@ func (s State) wire(now time.Time) stateMessage {
 func (m stateMessage) state(now time.Time) State {
 	s := State{
 		Screen: m.Screen, Name: m.Name, Shutter: m.Shutter, Since: moment(m.Since), Camera: m.Camera, Send: m.Send, Seen: m.Seen,
+		Held: m.Held, Withheld: m.Withheld,
 		Peer: m.Peer, Guests: m.Guests, Shared: m.Shared, Knock: m.Knock, CanRing: m.CanRing, Ring: m.Ring,
 		TestPattern: m.TestPattern, Languages: m.Languages, Timezone: m.Timezone,
 	}

@@ -57,9 +57,10 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	}
 	calls, err := rtc.NewManager(rtc.Config{
 		Bot: matrix, FallbackService: cfg.Media.LiveKitServiceURL, Log: log.With().Str("part", "rtc").Logger(),
-		OnMembers: func(room id.RoomID, members []rtc.Member) { window.HandleMembers(room, members) },
-		OnDecline: func(d rtc.Decline) { window.HandleDecline(d.Room, d.Sender, d.Event) },
-		OnRing:    func(r rtc.Ring) { window.HandleRing(r.Room, r.Sender, r.Event, r.Expires) },
+		OnMembers:    func(room id.RoomID, members []rtc.Member) { window.HandleMembers(room, members) },
+		OnDecline:    func(d rtc.Decline) { window.HandleDecline(d.Room, d.Sender, d.Event) },
+		OnLegacyCall: func(room id.RoomID, sender id.UserID) { window.HandleLegacyCall(room, sender) },
+		OnRing:       func(r rtc.Ring) { window.HandleRing(r.Room, r.Sender, r.Event, r.Expires) },
 	})
 	if err != nil {
 		return err

@@ -275,7 +275,7 @@ function update() {
   media.send(send ? camera.audio : null, send ? camera.video : null);
   const shown = screen();
   if (shown === "knocked" && view.screen !== shown) guardKnock(); // also one that comes back after a fault
-  media.hear(shown === "visit"); // never sound without picture
+  media.hear(shown === "visit" && !state.held); // never sound without picture
   if (shown !== "visit") local.visitAt = 0;
   else if (!local.visitAt) local.visitAt = Date.now();
   view.render({
@@ -286,7 +286,7 @@ function update() {
   count();
 }
 
-const empty = { name: "", guests: [], windows: [], missed: [], knock: null, ring: null, can_ring: false, peer: null, shared: null, languages: [], timezone: "", since: 0, seen: false };
+const empty = { name: "", guests: [], windows: [], missed: [], knock: null, ring: null, can_ring: false, held: false, withheld: [], peer: null, shared: null, languages: [], timezone: "", since: 0, seen: false };
 
 // count shows and sounds the countdown. The clock of the page drives it, since states come only when something changes.
 function count() {

@@ -3,6 +3,7 @@ import { clock, say } from "./words.js";
 
 const previewTime = 10_000; // ms for which the own picture shows in a visit
 const maxTiles = 6; // other windows that find room; of more, the last tile counts the rest
+const maxStrip = 4; // guests that find room beside the main picture
 const longName = 20; // letters that fit into one line of the sign
 
 // numbers are the short codes of faults, to be read out on the phone. They never change their meaning.
@@ -115,8 +116,9 @@ export class View {
     document.documentElement.lang = m.language;
     for (const section of document.querySelectorAll("section.screen")) section.hidden = section.id !== place;
     const main = this.#mainName(m);
-    put($("#who"), m.screen !== "visit" ? m.state.name : m.state.shared ? t("shares", { name: main || t("guest") }) : main);
-    put($("#from"), m.screen === "visit" ? m.state.name : "");
+    const seen = m.screen === "visit" && !m.state.held;
+    put($("#who"), !seen ? m.state.name : m.state.shared ? t("shares", { name: main || t("guest") }) : main);
+    put($("#from"), seen ? m.state.name : "");
     document.title = m.state.name || "e-window";
     this.#signs(m, t);
     this[`_${m.screen}`]?.(m, t);
@@ -238,6 +240,41 @@ export class View {
     }
   }
 
+  _visit(m, t) {
+    const name = this.#mainName(m) || t("guest");
+    $("#held").hidden = !m.state.held;
+    put($("#held .initial"), initial(name));
+    put($("#held h2"), t("held", { name }));
+    put($("#held .why"), t("held_why", { name }));
+    put($("#withheld"), m.state.withheld.length ? t("withheld", { names: m.state.withheld.join(", ") }) : "");
+    $("#withheld").hidden = !m.state.withheld.length;
+  }
+
+  // #cards stands for the guests without a picture, in the strip after those with one.
+  #cards(m, place) {
+    const main = this.#main(m);
+    const hidden = m.state.guests.filter((g) => g.slot < 0 || (g.slot !== main && !this.#slots.has(g.slot)));
+    const room = Math.max(maxStrip - place, 0);
+    const shown = hidden.length > room ? hidden.slice(0, Math.max(room - 1, 0)) : hidden;
+    const texts = shown.map((g) => g.name || say(m.language, "guest"));
+    if (hidden.length > shown.length && room) texts.push(say(m.language, "more_guests", { n: hidden.length - shown.length }));
+    const key = JSON.stringify([texts, place]);
+    const list = $("#cards");
+    if (list.dataset.shown === key) return;
+    list.dataset.shown = key;
+    list.replaceChildren(...texts.map((text, i) => {
+      const item = make("li", "guest");
+      item.style.setProperty("--place", String(place + i));
+      if (i < shown.length) {
+        const letter = make("p", "initial", initial(text));
+        letter.setAttribute("aria-hidden", "true");
+        item.append(letter);
+      }
+      item.append(make("strong", "", text));
+      return item;
+    }));
+  }
+
   _opening(m, t) {
     const name = this.#mainName(m);
     const key = $("#window").classList.contains("counting") ? "opening" : "connecting";
@@ -289,6 +326,7 @@ export class View {
       put(caption, role === "guest" ? guest.name || say(m.language, "guest") : "");
       if (role === "guest") figure.style.setProperty("--place", String(strip++));
     }
+    this.#cards(m, strip);
     $("#window").classList.toggle("guests", strip > 0);
   }
 
@@ -297,7 +335,7 @@ export class View {
     const own = $("#own");
     const video = own.querySelector("video");
     const left = m.visitAt + previewTime - Date.now();
-    const show = m.video && (m.screen === "alone" || m.screen === "ajar" || m.screen === "ringing" || (m.screen === "visit" && left > 0));
+    const show = m.video && (m.screen === "alone" || m.screen === "ajar" || m.screen === "ringing" || m.state.held || (m.screen === "visit" && left > 0));
     clearTimeout(this.#previewTimer);
     if (show && m.screen === "visit") this.#previewTimer = setTimeout(() => this.#own(this.#m, t), left + 20);
     if (!m.video) video.srcObject = null;
@@ -307,7 +345,7 @@ export class View {
     }
     own.dataset.show = show ? "yes" : "no";
     own.classList.toggle("mirror", !m.standIn);
-    put(own.querySelector("figcaption"), t(m.screen === "visit" ? "visit_own" : "alone_own"));
+    put(own.querySelector("figcaption"), t(m.screen === "visit" && !m.state.held ? "visit_own" : "alone_own"));
   }
 
   #buttons(m, t) {
@@ -351,13 +389,19 @@ export class View {
       case "opening":
         return name ? t("opening", { name }) : t("opening_guest");
       case "visit":
-        return `${t(m.state.shared ? "shares" : "visit", { name: name || t("guest") })}. ${t("encrypted")}.`;
+        if (m.state.held) return `${$("#held h2").textContent}. ${$("#held .why").textContent} ${$("#withheld").textContent}`.trim();
+        return `${t(m.state.shared ? "shares" : "visit", { name: name || t("guest") })}. ${t("encrypted")}. ${$("#withheld").textContent}`.trim();
       case "lost":
         return `${$("#lost h2").textContent}. ${t("lost_note")}`;
       default:
         return `${$("#fault h2").textContent} ${$("#fault .do").textContent} ${$("#fault .detail").textContent}`;
     }
   }
+}
+
+// initial is the first letter of a name, also one that takes two code units.
+function initial(name) {
+  return [...name][0]?.toUpperCase() ?? "";
 }
 
 function number(fault) {

@@ -1,0 +1,34 @@
+package kiosk_test
+
+import (
+	"testing"
+
+	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/browser"
+)
+
+// TestHeld shows a guest without a picture: a card, the reason, and no sound; then one with a picture beside others without.
+func TestHeld(t *testing.T) {
+	browser.Need(t)
+	r := newRig(t)
+	r.open = visitState()
+	r.open.Seen, r.open.Held, r.open.Peer = false, true, &kiosk.Person{Name: "änna", Slot: -1}
+	page := openPage(t, r, browser.Options{})
+	page.click()
+	page.until("the visit", func(s snapshot) bool { return s.Screen == "visit" && s.Own.Video == "live" && !s.Slots[0].Audible })
+	page.text(`document.querySelector("#held").innerText.replace(/\s+/g, " ")`,
+		"Ä änna hat die Kamera aus Wer sieht, wird auch gesehen: Solange wir änna nicht sehen, wird von hier nichts gesendet.")
+	page.text(status, "änna hat die Kamera aus. Wer sieht, wird auch gesehen: Solange wir änna nicht sehen, wird von hier nichts gesendet.")
+	page.text(`document.querySelector("#own figcaption").textContent`, "So sieht man euch. Noch wird nichts gesendet.")
+	page.text(`document.querySelector("#lamp span").textContent`, "Kamera an, nicht gesendet")
+	seen := visitState()
+	seen.Guests = []kiosk.Person{{Name: "Anna", Slot: 1}, {Name: "Ben", Slot: -1}, {Name: "Cem", Slot: -1}, {Name: "Dora", Slot: -1}, {Name: "Emil", Slot: -1}}
+	seen.Withheld = []string{"Ben"}
+	r.SetState(seen)
+	page.until("the picture", func(s snapshot) bool { return s.Screen == "visit" && s.Slots[0].Audible })
+	page.text(`String(document.querySelector("#held").hidden)`, "true")
+	page.text(`[...document.querySelectorAll("#cards strong")].map((e) => e.textContent).join()`, "Ben,Cem,und 2 weitere")
+	page.text(`[...document.querySelectorAll("#cards li")].map((e) => e.style.getPropertyValue("--place")).join()`, "1,2,3")
+	page.text(status, "Verbunden mit Rosenwerk. Ende-zu-Ende verschlüsselt. "+
+		"Ben sieht und hört uns nicht: Das Gerät ist nicht bestätigt. In Element: Einstellungen → Sitzungen.")
+}
