@@ -16,6 +16,10 @@
 // that it faces another only when that one is in the call, and gives up one that does not come within a few seconds: a kiosk that lost
 // its power is open in the directory until it is back.
 //
+// On an ajar window a call is a knock, and nobody is in it before somebody has let them in; on a shut one it is declined. A call has one set
+// of keys, so that whoever comes to those who were let in sees what they see. What the machine wants said in the room, or declined, is an
+// errand: Run hands each out once.
+//
 // Nothing leaves the camera while nobody else is seen, but for the first seconds and for moments far apart: two sides that both
 // wait to see the other first would wait for ever.
 package bridge
