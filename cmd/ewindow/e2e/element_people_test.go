@@ -126,28 +126,26 @@ func (n *demoNetwork) callRoom(admin *mautrix.Client, people ...*person) string 
 	return room.RoomID.String()
 }
 
-// awaitPicture waits until Element Call shows a colour in a picture that goes on: others' frames are decoded, and more of them later.
+// awaitPicture waits until Element Call shows a colour in a picture of somebody else that goes on: frames are decoded, and more of them later.
 func (p *person) awaitPicture(colour string, limit time.Duration) (tile element.Tile) {
 	p.t.Helper()
-	var first float64
+	first := make(map[string]float64) // decoded frames by participant, when the colour was seen first
 	waitFor(p.t, limit, p.name+" seeing "+colour, func() (bool, any) {
 		tiles, err := p.Remotes()
-		i := slices.IndexFunc(tiles, func(t element.Tile) bool { return t.Video && t.Decoded > 0 && t.Shown })
-		if err != nil || i < 0 {
-			return false, fmt.Sprintf("%+v %v\n%s", tiles, err, p.Trace())
+		for _, tile = range tiles {
+			if !tile.Video || tile.Decoded == 0 || !tile.Shown {
+				continue
+			}
+			if picture, err := p.Picture(tile); err != nil || classify(picture).colour != colour {
+				continue
+			}
+			if before, ok := first[tile.Participant]; !ok {
+				first[tile.Participant] = tile.Decoded
+			} else if tile.Decoded > before+20 {
+				return true, nil
+			}
 		}
-		tile = tiles[i]
-		picture, err := p.Picture(tile.Name)
-		if err != nil {
-			return false, err
-		}
-		if s := classify(picture); s.colour != colour {
-			return false, s
-		}
-		if first == 0 {
-			first = tile.Decoded
-		}
-		return tile.Decoded > first+20, fmt.Sprintf("%+v", tile)
+		return false, fmt.Sprintf("%+v %v\n%s", tiles, err, p.Trace())
 	})
 	return tile
 }
@@ -216,6 +214,9 @@ func TestElementCallsElement(t *testing.T) {
 	ben.awaitTone(munichSource.tone, 20*time.Second)
 	t.Logf("after the second one's click, that one sees the first after %.1f s, the first sees them after %.1f s",
 		joiner.Seconds(), waiter.FirstFrame.Sub(click.Clicked).Seconds())
+	ben.ShareScreen()
+	anna.awaitPicture("red", 30*time.Second)
+	ben.ShareScreen()
 	if refused, err := anna.Refused(); err != nil || len(refused) > 0 {
 		t.Errorf("Element Call was refused %q, %v", refused, err)
 	}

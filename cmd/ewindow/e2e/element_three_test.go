@@ -145,7 +145,7 @@ func TestThreeAtTheWindow(t *testing.T) {
 			if !tile.Video || tile.Decoded < 20 {
 				continue
 			}
-			if picture, err := anna.Picture(tile.Name); err == nil {
+			if picture, err := anna.Picture(tile); err == nil {
 				colours = append(colours, classify(picture).colour)
 			}
 		}
@@ -154,12 +154,12 @@ func TestThreeAtTheWindow(t *testing.T) {
 	anna.shotTo(t, "three")
 
 	// The guest shares a screen: it is the main picture on both windows, and the other window is in the strip as long as it lasts.
-	anna.Share()
+	anna.ShareScreen()
 	for _, v := range []*viewer{munich, dresden} {
 		v.awaitShared()
 		v.shot("shared")
 	}
-	anna.Share()
+	anna.ShareScreen()
 	munich.awaitMoving("blue", 30*time.Second)
 	dresden.awaitMoving("red", 30*time.Second)
 

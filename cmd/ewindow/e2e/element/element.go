@@ -215,7 +215,7 @@ func (g *Guest) Load(room string, intent Intent) {
 func (g *Guest) Enter() {
 	g.t.Helper()
 	g.do(nil, "host.enter()")
-	g.await("the membership", 30*time.Second, func() (bool, error) {
+	g.await("the membership", 60*time.Second, func() (bool, error) {
 		times, err := g.Times()
 		return !times.Joined.IsZero(), err
 	})
@@ -246,6 +246,12 @@ func (g *Guest) SetCamera(on bool) { g.t.Helper(); g.mute("video_enabled", on) }
 // SetMic switches the microphone, in the lobby or in the call.
 func (g *Guest) SetMic(on bool) { g.t.Helper(); g.mute("audio_enabled", on) }
 
+// ShareScreen presses Element Call's button for it, which begins and ends sharing. The screen is red, with a white bar that wanders.
+func (g *Guest) ShareScreen() {
+	g.t.Helper()
+	g.do(nil, "host.button(%s)", "incall_screenshare")
+}
+
 // mute asks until Element Call says that it is so: right after the lobby has come it may not be ready.
 func (g *Guest) mute(what string, on bool) {
 	g.t.Helper()
@@ -258,6 +264,8 @@ func (g *Guest) mute(what string, on bool) {
 
 // Tile is one tile of Element Call's.
 type Tile struct {
+	// Index is its place among all tiles, for [Guest.Picture].
+	Index int
 	// Name is what the tile says, empty when the tile is too small for it.
 	Name string
 	// Own is whether it is the guest's own picture.
@@ -305,15 +313,15 @@ func (g *Guest) Traffic() (traffic Traffic, err error) {
 	return traffic, err
 }
 
-// Picture is what the tile with a name shows, 320 pixels wide; the first that comes from others for an empty name.
-func (g *Guest) Picture(name string) (image.Image, error) {
+// Picture is what a tile shows, 320 pixels wide.
+func (g *Guest) Picture(tile Tile) (image.Image, error) {
 	var url string
-	if err := g.ask(&url, "host.probe().picture(%s)", name); err != nil {
+	if err := g.ask(&url, "host.probe().picture(%s)", tile.Index); err != nil {
 		return nil, err
 	}
 	_, data, ok := strings.Cut(url, ",")
 	if !ok {
-		return nil, fmt.Errorf("there is no picture of %q", name)
+		return nil, fmt.Errorf("there is no picture of %q", tile.Name)
 	}
 	raw, err := base64.StdEncoding.DecodeString(data)
 	if err != nil {
@@ -406,12 +414,6 @@ func (g *Guest) Send(room, text string) {
 func (g *Guest) Decline(room, notification string) {
 	g.t.Helper()
 	g.do(nil, "host.decline(%s, %s)", room, notification)
-}
-
-// Share begins to share a screen, or stops it. Headless Chromium has a made-up one.
-func (g *Guest) Share() {
-	g.t.Helper()
-	g.do(nil, "host.share()")
 }
 
 // Event is an event of a room's state.

@@ -14,6 +14,23 @@
 			});
 		}
 	};
+	// A screen to share, since a browser without one has none: red, with a white bar that wanders.
+	if (navigator.mediaDevices) navigator.mediaDevices.getDisplayMedia = async () => {
+		const canvas = document.createElement("canvas"), draw = canvas.getContext("2d");
+		[canvas.width, canvas.height] = [640, 360];
+		let at = 0;
+		const paint = () => {
+			draw.fillStyle = "rgb(225, 45, 35)";
+			draw.fillRect(0, 0, canvas.width, canvas.height);
+			draw.fillStyle = "white";
+			draw.fillRect(at = (at + 8) % canvas.width, 0, canvas.width / 8, canvas.height);
+		};
+		paint();
+		const stream = canvas.captureStream(15), timer = setInterval(paint, 66), [track] = stream.getVideoTracks();
+		const stop = track.stop.bind(track);
+		track.stop = () => { clearInterval(timer); stop(); };
+		return stream;
+	};
 	const live = (kind) => tracks.filter(({ track }) => track.kind === kind && track.readyState === "live");
 	const inbound = async ({ receiver }) => {
 		for (const report of (await receiver.getStats()).values()) if (report.type === "inbound-rtp") return report;
@@ -44,11 +61,11 @@
 			}
 		},
 		// tiles returns what Element Call shows, once for each tile.
-		tiles: async () => Promise.all(elements().map(async ({ tile, video, remote, name, own }) => {
+		tiles: async () => Promise.all(elements().map(async ({ tile, video, remote, name, own }, index) => {
 			const report = remote ? await inbound(remote) : {};
 			const { x, y, width, height } = tile.getBoundingClientRect();
 			return {
-				name, own, participant: remote?.participant ?? "", video: tile.dataset.videoEnabled === "true",
+				index, name, own, participant: remote?.participant ?? "", video: tile.dataset.videoEnabled === "true",
 				text: tile.innerText, x, y, width, height,
 				decoded: report.framesDecoded ?? 0, frameWidth: report.frameWidth ?? 0, frameHeight: report.frameHeight ?? 0,
 				rate: report.framesPerSecond ?? 0, shown: video ? video.videoWidth > 0 && !video.paused : false,
@@ -65,9 +82,9 @@
 			}
 			return sum;
 		},
-		// picture returns what a participant's tile shows now, as a PNG's data URL; empty when there is no such picture.
-		picture: (name) => {
-			const video = elements().find((element) => element.remote && (name === "" || element.name === name))?.video;
+		// picture returns what a tile shows now, as a PNG's data URL; empty when it has no picture.
+		picture: (index) => {
+			const video = elements()[index]?.video;
 			if (!video?.videoWidth) return "";
 			const canvas = document.createElement("canvas");
 			[canvas.width, canvas.height] = [320, Math.round(320 * video.videoHeight / video.videoWidth)];

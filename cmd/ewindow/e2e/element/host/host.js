@@ -63,6 +63,7 @@ async function login({ homeserver, user, password, recovery, unsigned }) {
 				},
 			});
 		} else {
+			await crypto.userHasCrossSigningKeys(account.userId, true); // brings the public part
 			await crypto.bootstrapCrossSigning({ authUploadDeviceSigningKeys });
 		}
 		await until("the device's cross-signing", 20000, async () => {
@@ -222,11 +223,9 @@ window.host = {
 	send: (room, text) => client.sendTextMessage(room, text),
 	// decline is the button of the toast with which Element rings.
 	decline: (room, event) => client.sendEvent(room, "org.matrix.msc4310.rtc.decline", { "m.relates_to": { rel_type: "m.reference", event_id: event } }),
-	// share presses the button that shares a screen, or stops it.
-	share: async () => { (await until("the button to share", 10000, () => button("incall_screenshare"))).click(); },
 	probe: () => call?.frame.contentWindow.probe,
 	calling: () => !!call,
 	call: () => (call ? { times: call.times, acts: call.acts, refused: call.grants.refused, mute: call.mute } : window.host.last),
 	text: () => call?.frame.contentDocument?.body?.innerText ?? "",
-	button: (id) => { button(id).click(); },
+	button: async (id) => { (await until(`the button ${id}`, 10000, () => button(id))).click(); },
 };
