@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +48,7 @@ func TestElementVisitsWindow(t *testing.T) {
 		n.admit(w.admin, ben)
 		ben.JoinRoom(w.room)
 		w.within(t, ben).getsNoKey()
+		w.within(t, anna).awaitNotice("ben", "nicht bestätigt") // ben's own device can't read it either
 	})
 	t.Run("is on another homeserver", func(t *testing.T) {
 		carla := &person{t: t, name: "carla", account: n.account(1, "carla"), source: dresdenSource}
@@ -189,6 +191,7 @@ func (v visitor) switches() {
 	v.w.awaitPerson(v.name)
 	v.awaitStill(30 * time.Second)
 	v.w.awaitNot("blue", 0)
+	v.awaitNotice(v.name, "Kamera ist aus")
 	v.w.shot("came without a camera")
 	v.SetCamera(true)
 	v.seen("the camera is on")
@@ -214,6 +217,22 @@ func (v visitor) switches() {
 	v.w.awaitTone(dresdenSource.tone, 20*time.Second)
 	v.HangUp()
 	v.awaitAlone(20 * time.Second)
+}
+
+// awaitNotice waits until the window has told the room something, in the first of its languages, once.
+func (v visitor) awaitNotice(parts ...string) {
+	v.t.Helper()
+	place := v.w.n.Windows[0]
+	waitFor(v.t, 45*time.Second, fmt.Sprintf("a notice with %q", parts), func() (bool, any) {
+		all, err := v.told(v.w.room, fmt.Sprintf("@%s:localhost:%d", place.Username, place.Public))
+		found := 0
+		for _, text := range all.notices {
+			if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(text, part) }) {
+				found++
+			}
+		}
+		return found == 1, fmt.Sprint(all, err)
+	})
 }
 
 // seen waits until both see each other move, and prints how long that took.
