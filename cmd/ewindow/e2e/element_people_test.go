@@ -206,16 +206,16 @@ func TestElementCallsElement(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, joiner := ben.first(30 * time.Second)
-	waiter, _ := anna.first(30 * time.Second)
-	anna.awaitPicture("blue", 30*time.Second)
-	ben.awaitPicture("red", 30*time.Second)
-	anna.awaitTone(dresdenSource.tone, 20*time.Second)
-	ben.awaitTone(munichSource.tone, 20*time.Second)
+	_, joiner := ben.first(slowly)
+	waiter, _ := anna.first(slowly)
+	anna.awaitPicture("blue", slowly)
+	ben.awaitPicture("red", slowly)
+	anna.awaitTone(dresdenSource.tone, slowly)
+	ben.awaitTone(munichSource.tone, slowly)
 	t.Logf("after the second one's click, that one sees the first after %.1f s, the first sees them after %.1f s",
 		joiner.Seconds(), waiter.FirstFrame.Sub(click.Clicked).Seconds())
 	ben.ShareScreen()
-	anna.awaitPicture("red", 30*time.Second)
+	anna.awaitPicture("red", slowly)
 	ben.ShareScreen()
 	if refused, err := anna.Refused(); err != nil || len(refused) > 0 {
 		t.Errorf("Element Call was refused %q, %v", refused, err)

@@ -19,6 +19,9 @@ import (
 // ghostLimit is within what nobody may be shown any more who has gone without a word: delayed leaves take 18 s.
 const ghostLimit = 25 * time.Second
 
+// slowly bounds what takes two seconds on a machine that does nothing else, and screenshots of four browsers on one that does much.
+const slowly = time.Minute
+
 // openWindow is Munich's window, open and alone, with a page before it that shows red, and its room.
 type openWindow struct {
 	*viewer
@@ -121,15 +124,15 @@ func (v visitor) enter() {
 	before := v.w.decoded()
 	v.Enter()
 	var seen time.Time
-	waitFor(v.t, 40*time.Second, "the window decoding a frame", func() (bool, any) {
+	waitFor(v.t, slowly, "the window decoding a frame", func() (bool, any) {
 		seen = time.Now()
 		return v.w.decoded() > before, v.w.state()
 	})
-	times, first := v.first(40 * time.Second)
+	times, first := v.first(slowly)
 	v.t.Logf("%.2f s after %s's membership the window sees them, after %.2f s they see it, %.2f s after the click",
 		seen.Sub(times.Sent).Seconds(), v.name, times.FirstFrame.Sub(times.Sent).Seconds(), first.Seconds())
-	v.awaitPicture("red", 20*time.Second)
-	v.w.awaitMoving("blue", 20*time.Second)
+	v.awaitPicture("red", slowly)
+	v.w.awaitMoving("blue", slowly)
 }
 
 // awaitNobody waits until the window names nobody and shows no picture of a guest.
@@ -172,8 +175,8 @@ func (w *openWindow) inCall(t *testing.T) (users []id.UserID, err error) {
 // calls is a whole visit.
 func (v visitor) calls() {
 	v.visit()
-	v.awaitTone(munichSource.tone, 20*time.Second)
-	v.w.awaitTone(dresdenSource.tone, 20*time.Second)
+	v.awaitTone(munichSource.tone, slowly)
+	v.w.awaitTone(dresdenSource.tone, slowly)
 	if refused, err := v.Refused(); err != nil || len(refused) > 0 {
 		v.t.Errorf("Element Call was refused %q, %v", refused, err)
 	}
@@ -209,12 +212,12 @@ func (v visitor) switches() {
 	v.SetCamera(true)
 	v.seen("the camera is on again")
 
-	v.w.awaitTone(dresdenSource.tone, 20*time.Second)
+	v.w.awaitTone(dresdenSource.tone, slowly)
 	v.SetMic(false)
-	v.w.awaitSilence(dresdenSource.tone, 10*time.Second)
-	v.awaitTone(munichSource.tone, 20*time.Second)
+	v.w.awaitSilence(dresdenSource.tone, 20*time.Second)
+	v.awaitTone(munichSource.tone, slowly)
 	v.SetMic(true)
-	v.w.awaitTone(dresdenSource.tone, 20*time.Second)
+	v.w.awaitTone(dresdenSource.tone, slowly)
 	v.HangUp()
 	v.awaitAlone(20 * time.Second)
 }
@@ -223,7 +226,7 @@ func (v visitor) switches() {
 func (v visitor) awaitNotice(parts ...string) {
 	v.t.Helper()
 	place := v.w.n.Windows[0]
-	waitFor(v.t, 45*time.Second, fmt.Sprintf("a notice with %q", parts), func() (bool, any) {
+	waitFor(v.t, slowly, fmt.Sprintf("a notice with %q", parts), func() (bool, any) {
 		all, err := v.told(v.w.room, fmt.Sprintf("@%s:localhost:%d", place.Username, place.Public))
 		found := 0
 		for _, text := range all.notices {
@@ -239,8 +242,8 @@ func (v visitor) awaitNotice(parts ...string) {
 func (v visitor) seen(since string) {
 	v.t.Helper()
 	begun := time.Now()
-	v.awaitPicture("red", 30*time.Second)
-	v.w.awaitMoving("blue", 30*time.Second)
+	v.awaitPicture("red", slowly)
+	v.w.awaitMoving("blue", slowly)
 	v.t.Logf("both see each other move %.1f s after %s", time.Since(begun).Seconds(), since)
 }
 
@@ -271,7 +274,7 @@ func (v visitor) vanishes() {
 func (v visitor) getsNoKey() {
 	v.Call(v.w.room, element.Start)
 	var traffic element.Traffic
-	waitFor(v.t, 40*time.Second, "the window's encrypted frames", func() (bool, any) {
+	waitFor(v.t, slowly, "the window's encrypted frames", func() (bool, any) {
 		var err error
 		traffic, err = v.Traffic()
 		return err == nil && traffic.VideoBytes > 30000 && traffic.AudioBytes > 3000, fmt.Sprintf("%+v %v", traffic, err)
