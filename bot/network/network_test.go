@@ -453,6 +453,9 @@ func TestCrashes(t *testing.T) {
 	watcher.start(t)
 	invite(t, admin, space, watcher.user)
 	watcher.sees(t, "Dresden=shut")
+	// Not while Munich's room is being made: a Dendrite that is killed as it takes in m.room.guest_access ends with a nil pointer at each
+	// start from then on (roomserver/internal/input, kickGuests, before SetUserAPI).
+	watcher.hung(t)
 	hs.Kill(t)
 	dresden.SetState(network.State{Shutter: network.Ajar, Since: time.Now()})
 	dresden.SetState(network.State{Shutter: network.Open, Since: time.Now()})
