@@ -27,7 +27,7 @@ func TestHeld(t *testing.T) {
 	b.step(pictureGrace)
 	b.want(dresden, "", "visit")
 	s := b.last.screen
-	if !s.held || b.last.send || s.seen || s.peer == nil || s.peer.user != guest || s.peer.slot != -1 || len(s.guests) != 1 || s.guests[0].user != ben {
+	if !s.held || b.last.send || b.last.camera || !s.camera || s.seen || s.peer == nil || s.peer.user != guest || s.peer.slot != -1 || len(s.guests) != 1 || s.guests[0].user != ben {
 		t.Fatalf("screen %+v", s)
 	}
 	b.wantErrands()
@@ -38,7 +38,7 @@ func TestHeld(t *testing.T) {
 	b.step(0)
 	b.picture(memberOf(guest), true)
 	b.want(dresden, "", "visit")
-	if b.last.screen.held || !b.last.send || b.last.screen.peer.slot != 0 {
+	if b.last.screen.held || !b.last.send || !b.last.camera || b.last.screen.peer.slot != 0 {
 		t.Fatalf("plan %+v", b.last)
 	}
 	b.m.call.remoteUp(b.now, memberOf(guest).Identity, 0, true, true)
@@ -88,7 +88,7 @@ func TestNotHeld(t *testing.T) {
 			b.m.call.remoteUp(b.now, memberOf(guest).Identity, 0, true, false)
 		}
 		b.step(time.Minute)
-		if b.last.screen.held || b.last.screen.name != "lost" {
+		if b.last.screen.held || !b.last.camera || b.last.screen.name != "lost" {
 			t.Errorf("%s: %+v", name, b.last.screen)
 		}
 		b.wantErrands()

@@ -110,7 +110,7 @@ type plan struct {
 	members []rtc.Member
 	kiosk   id.UserID // the other window's, empty when there are only guests
 	send    bool      // frames may leave
-	camera  bool      // the page's camera is on; false tells the SFU "muted"
+	camera  bool      // the page's camera is on and not held back; false tells the SFU "muted"
 	blind   int       // grows each time that the others, who may lack our key, were not seen for a while
 
 	screen   screen
@@ -449,7 +449,9 @@ func (m *machine) decide(now time.Time) plan {
 	m.followLoss(now)
 	p.screen = m.show(now)
 	p.send = p.screen.seen
-	p.camera = m.shutter != shutterShut && m.pageUp && m.cameraFault == ""
+	// Held back from guests it counts as muted, too: Element would show our last picture for ever. Never from windows, two of which would
+	// wait for each other.
+	p.camera = m.shutter != shutterShut && m.pageUp && m.cameraFault == "" && !p.screen.held
 	p.announce = m.announcement(now)
 	p.wake = m.nextWake(now)
 	return p
