@@ -268,6 +268,31 @@ func (s *screen) click() {
 	}
 }
 
+// TestConnectsAnew makes the connection to the page anew, again and again, each time while the encoders are being told a limit: what was
+// under way for the connection before, and never ends, holds nothing up.
+func TestConnectsAnew(t *testing.T) {
+	browser.Need(t)
+	r := newRig(t)
+	page := openPage(t, r, browser.Options{})
+	page.click()
+	page.until("the running camera", func(s snapshot) bool { return s.Own.Video == "live" && s.Media })
+	for i := range 20 {
+		for n := range 5 {
+			r.SendBitrate(200_000+1000*i+n, 150_000)
+		}
+		sdp, err := r.media.Connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := r.video.Load()
+		r.SendOffer(1, sdp)
+		waitFor(t, 20*time.Second, fmt.Sprintf("pictures on connection %d", i), func() (bool, any) {
+			s, err := page.snapshot()
+			return r.video.Load() > before, fmt.Sprintf("%+v %v", s, err)
+		})
+	}
+}
+
 // TestCamera opens the window with a press and shuts it again: the camera's frames come, and end.
 func TestCamera(t *testing.T) {
 	browser.Need(t)

@@ -3,6 +3,7 @@
 const still = 2000; // ms after which a picture stands still
 const gatherLimit = 2000;
 const smallWidth = 320; // pixels
+const limitPatience = 2000; // ms: an encoder without pictures may take a limit only with the next one
 const firstBitrate = 1_700_000;
 
 export class Media {
@@ -50,7 +51,8 @@ export class Media {
       await this.#attach();
       await pc.setLocalDescription(await pc.createAnswer());
       await gathered(pc);
-      await this.#limit();
+      this.#limiting = Promise.resolve(); // what is under way for the connection before may never end
+      this.#limit();
     } catch (err) {
       if (pc === this.#pc) this.#on.failed(err);
       return null;
@@ -104,7 +106,8 @@ export class Media {
 
   // #limit tells the encoders their limits. A sender takes one change at a time, so a later one waits for the one before.
   #limit() {
-    this.#limiting = this.#limiting.then(() => this.#setLimit()).catch(() => {});
+    const patience = () => new Promise((done) => setTimeout(done, limitPatience));
+    this.#limiting = this.#limiting.then(() => Promise.race([this.#setLimit(), patience()])).catch(() => {});
     return this.#limiting;
   }
 
