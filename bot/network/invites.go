@@ -57,32 +57,6 @@ func (n *Network) applyInvite(e *event.Event) {
 	}
 }
 
-// followTasks goes where the network's Space was upgraded to. Mostly that takes an invitation, which Element sends to all members.
-func (n *Network) followTasks(tasks []task) []task {
-	room := n.model.awaited()
-	if room == "" {
-		return tasks
-	}
-	key, via := "follow "+string(room), []string{n.model.rooms[n.model.space].creator.Homeserver()}
-	if inv := n.invites[room]; inv != nil && inv.inviter != "" {
-		key, via = "follow by invitation "+string(room), append(via, inv.inviter.Homeserver())
-	}
-	return append(tasks, task{
-		key: key, what: "follow the network's Space to its new room", max: maxJoinBackoff, log: logRoom(room),
-		do: func(ctx context.Context) (func(), error) {
-			fill, err := n.join(ctx, room, servers(via, n.cfg.Bot.ServerName()))
-			if err != nil {
-				return nil, err
-			}
-			return func() {
-				fill()
-				delete(n.invites, room)
-				n.cfg.Log.Info().Stringer("room_id", room).Msg("The network's Space was upgraded, and this window is in the new one")
-			}, nil
-		},
-	})
-}
-
 // inviteTasks accepts at most one invitation, and refuses what is no invitation of an admin into a network.
 func (n *Network) inviteTasks(tasks []task, joins []visit) []task {
 	accepting := n.model.space != ""
@@ -92,8 +66,6 @@ func (n *Network) inviteTasks(tasks []task, joins []visit) []task {
 		switch {
 		case slices.ContainsFunc(joins, func(v visit) bool { return v.room == room }):
 			// A window of the network: it is being joined anyway.
-		case room == n.model.awaited():
-			// The network's new Space: it is being joined, too.
 		case fromAdmin && inv.space && n.model.space == "":
 			if !accepting { // others wait until it turned out what this one is
 				accepting = true

@@ -42,9 +42,6 @@ type room struct {
 	space    bool
 	creators []id.UserID // those whose power has no limit (room version 12)
 	network  bool
-	closed   bool      // there is a tombstone: the room was upgraded
-	next     id.RoomID // that took its place, as the tombstone says
-	previous id.RoomID // whose place it took, as it says itself
 	name     string
 	window   *windowEvent
 	claimed  id.UserID   // the sender of the window event, even of one without content
@@ -162,8 +159,6 @@ func (m *model) apply(e *event.Event) {
 		}
 	case StateNetwork.Type:
 		r.network = true
-	case event.StateTombstone.Type:
-		r.applyTombstone(data)
 	}
 }
 
@@ -198,21 +193,9 @@ func (r *room) applyCreate(e *event.Event, data []byte) {
 		return
 	}
 	r.creator, r.created, r.space = e.Sender, e.Timestamp, c.Type == event.RoomTypeSpace
-	r.creators, r.previous = nil, ""
-	if c.Predecessor != nil && validRoom(c.Predecessor.RoomID) {
-		r.previous = c.Predecessor.RoomID
-	}
+	r.creators = nil
 	if c.RoomVersion.PrivilegedRoomCreators() {
 		r.creators = append([]id.UserID{e.Sender}, c.AdditionalCreators...)
-	}
-}
-
-func (r *room) applyTombstone(data []byte) {
-	var c event.TombstoneEventContent
-	_ = json.Unmarshal(data, &c) // one that can't be read names no room
-	r.closed, r.next = true, ""
-	if validRoom(c.ReplacementRoom) {
-		r.next = c.ReplacementRoom
 	}
 }
 
@@ -248,73 +231,22 @@ func (m *model) forget() {
 	maps.DeleteFunc(m.rooms, func(_ id.RoomID, r *room) bool { return !r.joined })
 }
 
-// maxUpgrades is how many upgrades of one room are followed.
-const maxUpgrades = 16
-
-// successor is the Space that a network's Space was upgraded to, if we are in that. Both must name the other, and it must have been made by
-// someone who was an admin of the old one.
-func (m *model) successor(name id.RoomID) id.RoomID {
-	old := m.rooms[name]
-	if old == nil || !old.closed {
-		return ""
-	}
-	r := m.rooms[old.next]
-	if r == nil || !r.joined || !r.space || r.previous != name || !m.adminOf(old, r.creator) {
-		return ""
-	}
-	return old.next
-}
-
-// latest follows upgrades.
-func (m *model) latest(space id.RoomID) id.RoomID {
-	for range maxUpgrades {
-		next := m.successor(space)
-		if next == "" {
-			break
-		}
-		space = next
-	}
-	return space
-}
-
-// awaited is the room that the network's Space was upgraded to while we are not in it.
-func (m *model) awaited() id.RoomID {
-	old := m.rooms[m.space]
-	if old == nil || !old.closed || old.next == "" || m.rooms[old.next] != nil && m.rooms[old.next].joined {
-		return ""
-	}
-	return old.next
-}
-
-// before is the Space whose place the present one took, nil when there is none that we are in.
-func (m *model) before() *room {
-	space := m.rooms[m.space]
-	if space == nil || space.previous == "" || m.successor(space.previous) != m.space {
-		return nil
-	}
-	return m.rooms[space.previous]
-}
-
-// chooseSpace finds the network's Space again. Once chosen it stays, as long as we are in it and it isn't upgraded.
+// chooseSpace finds the network's Space again. Once chosen it stays, as long as we are in it.
 func (m *model) chooseSpace() {
 	isNetwork := func(r *room) bool { return r != nil && r.joined && r.space && r.network }
-	if now := m.rooms[m.space]; isNetwork(now) || m.before() != nil {
-		if next := m.latest(m.space); next != m.space {
-			m.space = next
-			clear(m.rejected)
-		}
+	if isNetwork(m.rooms[m.space]) {
 		return
 	}
 	m.space = ""
 	clear(m.rejected)
 	var hung bool
-	for _, first := range slices.Sorted(maps.Keys(m.rooms)) {
-		if !isNetwork(m.rooms[first]) {
+	for _, name := range slices.Sorted(maps.Keys(m.rooms)) {
+		r := m.rooms[name]
+		if !isNetwork(r) {
 			continue
 		}
-		name := m.latest(first)
 		ours := false // the one that our room hangs in is preferred
-		for room, c := range m.rooms[name].children {
+		for room, c := range r.children {
 			ours = ours || c.sender == m.self && len(c.via) > 0 && m.isOwn(m.rooms[room], name)
 		}
 		if m.space == "" || ours && !hung {
@@ -323,47 +255,10 @@ func (m *model) chooseSpace() {
 	}
 }
 
-// children are the rooms that hang in the network's Space. When the Space was upgraded, what hung in the old one counts until its owner
-// has hung it into the new one.
-func (m *model) children() map[id.RoomID]child {
-	space := m.rooms[m.space]
-	if space == nil {
-		return nil
-	}
-	before := m.before()
-	if before == nil {
-		return space.children
-	}
-	all := maps.Clone(before.children)
-	maps.Copy(all, space.children)
-	return all
-}
-
 // isOwn says whether r is our window room for a network. It looks at nothing that a redaction takes away: Dendrite may show us our
 // own state without its content, after it hid that content from a server that joined later.
 func (m *model) isOwn(r *room, space id.RoomID) bool {
-	return r != nil && r.joined && r.creator == m.self && (r.claimed == m.self || m.replaces(r)) && m.letsIn(r, space)
-}
-
-// replaces says whether our own account upgraded another window room of ours to r: it may have come without the window's state.
-func (m *model) replaces(r *room) bool {
-	old := m.rooms[r.previous]
-	return old != nil && old.closed && old.creator == m.self && old.claimed == m.self && m.rooms[old.next] == r
-}
-
-// letsIn says whether a room is open to the members of a Space, or to those of one that it was upgraded from.
-func (m *model) letsIn(r *room, space id.RoomID) bool {
-	for range maxUpgrades {
-		if slices.Contains(r.allow, space) {
-			return true
-		}
-		now := m.rooms[space]
-		if now == nil || now.previous == "" || m.successor(now.previous) != space {
-			break
-		}
-		space = now.previous
-	}
-	return false
+	return r != nil && r.joined && r.creator == m.self && r.claimed == m.self && slices.Contains(r.allow, space)
 }
 
 // own is our window room, and whether it hangs in the Space in a way that others believe.
@@ -373,7 +268,7 @@ func (m *model) own() (own id.RoomID, hung bool) {
 		return "", false
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.rooms)) {
-		if !m.isOwn(m.rooms[name], m.space) || m.rooms[name].closed {
+		if !m.isOwn(m.rooms[name], m.space) {
 			continue
 		}
 		c, exists := space.children[name]
@@ -388,14 +283,10 @@ func (m *model) own() (own id.RoomID, hung bool) {
 
 // admin says whether somebody may do everything in the network: who is listed, or has power in the Space.
 func (m *model) admin(user id.UserID) bool {
-	return m.adminOf(m.rooms[m.space], user)
-}
-
-// adminOf is admin for one Space.
-func (m *model) adminOf(space *room, user id.UserID) bool {
 	if slices.Contains(m.admins, user) {
 		return true
 	}
+	space := m.rooms[m.space]
 	if space == nil {
 		return false
 	}
@@ -406,29 +297,10 @@ func (m *model) adminOf(space *room, user id.UserID) bool {
 	return level >= maxPower || slices.Contains(space.creators, user)
 }
 
-// replaced are the rooms of ours that hang in the Space, whoever hung them in, and were upgraded.
-func (m *model) replaced() (rooms []id.RoomID) {
-	space := m.rooms[m.space]
-	for _, name := range slices.Sorted(maps.Keys(space.children)) {
-		c, r := space.children[name], m.rooms[name]
-		if len(c.via) > 0 && r != nil && r.closed && r.creator == m.self {
-			rooms = append(rooms, name)
-		}
-	}
-	return rooms
-}
-
-// inNetwork says whether a user is in the Space; or, when that was upgraded, in the old one and invited into the new one.
+// inNetwork says whether a user is in the Space.
 func (m *model) inNetwork(user id.UserID) bool {
 	space := m.rooms[m.space]
-	if space == nil {
-		return false
-	}
-	if space.members[user] == event.MembershipInvite {
-		before := m.before()
-		return before != nil && before.members[user] == event.MembershipJoin
-	}
-	return space.members[user] == event.MembershipJoin
+	return space != nil && space.members[user] == event.MembershipJoin
 }
 
 // hungIn says whether a child of the Space is to be looked at: the event isn't empty, and its sender may still speak.
@@ -467,9 +339,8 @@ func (m *model) directory() []Window {
 		return nil
 	}
 	newest := make(map[id.UserID]id.RoomID)
-	children := m.children()
-	for _, name := range slices.Sorted(maps.Keys(children)) {
-		r, c := m.rooms[name], children[name]
+	for _, name := range slices.Sorted(maps.Keys(space.children)) {
+		r, c := m.rooms[name], space.children[name]
 		if r == nil || !r.joined || !m.hungIn(c) || m.judge(r, c) != believed || r.window.sender == m.self {
 			continue
 		}
@@ -502,7 +373,10 @@ type visit struct {
 
 // movements says which rooms of the network are to be joined, and which to be left; wake is when to ask again.
 func (m *model) movements(now time.Time) (join, leave []visit, wake time.Time) {
-	children := m.children()
+	var children map[id.RoomID]child
+	if space := m.rooms[m.space]; space != nil {
+		children = space.children
+	}
 	wanted := make(map[id.RoomID]bool)
 	perMember := make(map[id.UserID]int)
 	for _, name := range slices.Sorted(maps.Keys(children)) {

@@ -52,7 +52,7 @@ func (n *Network) reconcile(now time.Time) time.Time {
 		hungOwn = ""
 	}
 	for _, v := range join {
-		via := servers(v.via, n.model.children()[v.room].sender.Homeserver())
+		via := servers(v.via, n.model.rooms[n.model.space].children[v.room].sender.Homeserver())
 		tasks = append(tasks, task{
 			key: "join " + string(v.room), what: "join a window", max: maxJoinBackoff, log: logRoom(v.room),
 			do: func(ctx context.Context) (func(), error) {
@@ -67,7 +67,6 @@ func (n *Network) reconcile(now time.Time) time.Time {
 	for _, v := range leave {
 		tasks = append(tasks, n.leaveTask(v.room))
 	}
-	tasks = n.followTasks(tasks)
 	tasks = n.inviteTasks(tasks, join)
 	return earliest(earliest(wake, remind), n.runner.run(now, tasks))
 }
@@ -111,12 +110,6 @@ func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Tim
 	default:
 		state("hang the window into the network", space, event.StateSpaceChild, string(own),
 			&event.SpaceChildEventContent{Via: []string{n.cfg.Bot.ServerName()}})
-	}
-	for _, old := range n.model.replaced() {
-		state("take a window's old room down: "+string(old), space, event.StateSpaceChild, string(old), struct{}{})
-	}
-	if !slices.Contains(room.allow, space) { // the Space was upgraded
-		state("let the network's members in", own, event.StateJoinRules, "", windowJoinRules(space))
 	}
 	if !room.parents[space] {
 		state("name the network in the window's room", own, event.StateSpaceParent, string(space),
