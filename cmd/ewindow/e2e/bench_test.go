@@ -1,12 +1,15 @@
 package e2e_test
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -98,6 +101,9 @@ func BenchmarkVisit(b *testing.B) {
 		b.ReportMetric(100*(cpuTime(b, pid[0])-cpu).Seconds()/seconds, "%-of-a-core")
 	}
 	b.ReportMetric(0, "ns/op")
+	late := glassToGlass(b, dresden, munich)
+	b.ReportMetric(late[len(late)/2], "ms-glass-to-glass")
+	b.ReportMetric(late[len(late)*99/100], "ms-glass-to-glass-p99")
 	b.ReportMetric(munich.number("height()"), "lines")
 	b.ReportMetric(resident(b, pid[0]), "MB-resident")
 	for name, words := range map[string][]string{"livekit": n.livekit(), "dendrite": n.dendrite(0)} {
@@ -105,6 +111,38 @@ func BenchmarkVisit(b *testing.B) {
 			b.ReportMetric(resident(b, pids[0]), "MB-"+name)
 		}
 	}
+}
+
+// glassToGlass is how many milliseconds each picture took from one window's camera to another's screen, in order of size. The bar of the
+// camera's film is its time code: it is back where it was after a second.
+func glassToGlass(b *testing.B, from, to *viewer) (late []float64) {
+	b.Helper()
+	var taken, shown [][2]float64
+	var all sync.WaitGroup
+	var errs [2]error
+	all.Go(func() { errs[0] = from.eval("spy.taken(10000)", &taken) })
+	all.Go(func() { errs[1] = to.eval("spy.shown(10000)", &shown) })
+	all.Wait()
+	if err := errors.Join(errs[:]...); err != nil {
+		b.Fatal(err)
+	}
+	for _, picture := range shown {
+		best, off := -1.0, 0.02 // a picture's bar is 0.029 further than the one's before it
+		for _, original := range taken {
+			age := picture[0] - original[0]
+			if d := math.Abs(picture[1] - original[1]); age >= 0 && age < 900 && d < off {
+				best, off = age, d
+			}
+		}
+		if best >= 0 {
+			late = append(late, best)
+		}
+	}
+	if len(late) < 30 {
+		b.Fatalf("only %d of %d pictures shown could be found among %d taken", len(late), len(shown), len(taken))
+	}
+	slices.Sort(late)
+	return late
 }
 
 func median(list []float64) float64 {

@@ -35,6 +35,16 @@ const spy = `(() => {
 		}
 		return sum;
 	};
+	const row = new OffscreenCanvas(240, 1).getContext("2d", { willReadFrequently: true });
+	const note = (bars, picture) => {
+		const at = performance.timeOrigin + performance.now();
+		const height = picture.displayHeight || picture.videoHeight;
+		row.drawImage(picture, 0, height / 2, picture.displayWidth || picture.videoWidth, 1, 0, 0, 240, 1);
+		const { data } = row.getImageData(0, 0, 240, 1);
+		let sum = 0, n = 0;
+		for (let x = 0; x < 240; x++) if (Math.min(data[4 * x], data[4 * x + 1], data[4 * x + 2]) > 170) { sum += x; n++; }
+		if (n > 10) bars.push([at, sum / n / 240]);
+	};
 	let context;
 	window.spy = {
 		live: () => own.filter((track) => track.readyState === "live").length,
@@ -50,6 +60,33 @@ const spy = `(() => {
 			}
 			return height;
 		},
+		// taken notes where the white bar is in each picture of the own camera, for some time: [time of day in ms, place from 0 to 1].
+		taken: async (ms) => {
+			const track = own.find((t) => t.kind === "video" && t.readyState === "live");
+			const reader = new MediaStreamTrackProcessor({ track: track.clone() }).readable.getReader();
+			const bars = [];
+			for (const end = performance.now() + ms; performance.now() < end;) {
+				const { value } = await reader.read();
+				if (!value) break;
+				note(bars, value);
+				value.close();
+			}
+			reader.cancel();
+			return bars;
+		},
+		// shown does the same for the largest picture of others, as it comes to the screen.
+		shown: (ms) => new Promise((done) => {
+			const bars = [];
+			const end = performance.now() + ms;
+			const large = [...players].filter((p) => p.videoWidth && !p.paused && !own.includes(p.srcObject?.getVideoTracks()[0]))
+				.sort((a, b) => b.clientWidth - a.clientWidth)[0];
+			const look = () => {
+				note(bars, large);
+				if (performance.now() < end) large.requestVideoFrameCallback(look);
+				else done(bars);
+			};
+			large.requestVideoFrameCallback(look);
+		}),
 		// listen returns the strongest tone within 1.2 s of what is played aloud, and its level in dB.
 		listen: async () => {
 			context = context || new AudioContext();
