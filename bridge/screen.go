@@ -134,12 +134,9 @@ func (m *machine) people(c *visit) (peer *person, others []person) {
 		peer = &person{slot: -1, window: c.peer}
 	}
 	for _, member := range m.members[c.room] {
-		p := person{slot: -1, user: member.User}
+		p := m.who(member.User)
 		if r := c.remotes[member.Identity]; r != nil && r.up && (r.picture || !r.muted) {
 			p.slot = r.slot
-		}
-		if w, kiosk := m.kioskOf(member.User); kiosk {
-			p.window = w.Room
 		}
 		switch {
 		case peer != nil && p.window != "" && p.window == peer.window:
