@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// keyFrameInterval is the least time between two requests for a key frame: one costs as much as twenty other frames.
-const keyFrameInterval = 300 * time.Millisecond
+// keyFrameInterval is the least time between two requests for a key frame: one costs as much as twenty other frames. Browsers take no
+// notice of a request within 300 ms of the last; it must not come a moment too early.
+const keyFrameInterval = 330 * time.Millisecond
 
 // asker passes requests for key frames on, at most one an interval. A request that comes too early is passed on when the interval
 // ends, never lost. It may be used by several goroutines.

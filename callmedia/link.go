@@ -133,7 +133,7 @@ func (l *link) publish(ctx context.Context, room *sfu.Room) error {
 		return fmt.Errorf("publish picture: %w", err)
 	}
 	layers := [kinds]*sfu.LocalLayer{Audio: audio.Layers[0], SmallVideo: video.Layers[0], Video: video.Layers[1]}
-	video.OnKeyFrameRequest(func(layer int) { s.cfg.Local.RequestKeyFrame([]Kind{SmallVideo, Video}[layer]) })
+	video.OnKeyFrameRequest(func(layer int) { s.requestKeyFrame([]Kind{SmallVideo, Video}[layer]) })
 	s.post(func() {
 		l.room, l.tracks = room, []*sfu.LocalTrack{audio, video}
 		l.mute(!s.camera)

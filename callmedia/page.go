@@ -155,8 +155,6 @@ func (p *Page) SetUplink(u Uplink) {
 	p.uplinkMu.Lock()
 	p.uplink = u
 	p.uplinkMu.Unlock()
-	p.RequestKeyFrame(Video)
-	p.RequestKeyFrame(SmallVideo)
 }
 
 // withUplink calls f with the uplink, if there is one.

@@ -30,7 +30,11 @@ type sender struct {
 	waitKey   atomic.Bool // pictures only: nothing was sent that the next frame could build on
 	sent      atomic.Bool // a frame went into out
 
-	buffer []byte // belongs to the goroutine that sends
+	// These belong to the goroutine that sends. first is the key frame that a publication began with, until it was sent again; nothing
+	// when it is empty.
+	buffer  []byte
+	first   []byte
+	firstAt uint32
 
 	mu   sync.Mutex // guards line
 	line timeline
@@ -67,7 +71,7 @@ func (s *sender) publish(track publication, ssrc uint32, payloadType uint8) {
 	})
 	s.greet()
 	if s.kind != Audio {
-		s.session.cfg.Local.RequestKeyFrame(s.kind)
+		s.session.requestKeyFrame(s.kind)
 	}
 }
 
@@ -75,7 +79,7 @@ func (s *sender) publish(track publication, ssrc uint32, payloadType uint8) {
 // prepare for it, only when its first packet has come; and the gate may be shut for long.
 func (s *sender) greet() {
 	out := s.out.Load()
-	if out == nil || out.greetings >= maxGreetings || s.sent.Load() || s.kind == SmallVideo {
+	if out == nil || out.greetings >= maxGreetings || s.sent.Load() {
 		return
 	}
 	out.greetings++
@@ -105,7 +109,36 @@ func (s *sender) send(now time.Time, source Source, f frames.Frame) {
 		c.withoutKeyFrame.Add(1)
 		return
 	}
-	sealed, err := s.encryptor.Encrypt(s.buffer[:0], f.Data)
+	s.mu.Lock()
+	timestamp := s.line.shift(now, source, f.Timestamp)
+	s.mu.Unlock()
+	if s.kind != Audio {
+		s.repeat(out, f, timestamp)
+	}
+	if s.seal(out, f.Data, timestamp) {
+		s.waitKey.Store(false)
+	}
+}
+
+// repeat sends the key frame that a publication began with once more, right before the frame after it. An SFU knows of a picture only when
+// its first frame has come, and forwards that one to nobody: they all would have to wait for another, which a browser makes no sooner than
+// 300 ms later.
+func (s *sender) repeat(out *output, f frames.Frame, timestamp uint32) {
+	switch {
+	case !s.sent.Load():
+		s.first, s.firstAt = append(s.first[:0], f.Data...), timestamp
+	case len(s.first) > 0:
+		if !f.Key {
+			s.seal(out, s.first, s.firstAt+(timestamp-s.firstAt)/2)
+		}
+		s.first = s.first[:0]
+	}
+}
+
+// seal encrypts a frame and hands it to the SFU. False means that nothing may build on it.
+func (s *sender) seal(out *output, data []byte, timestamp uint32) bool {
+	c := &s.session.stats
+	sealed, err := s.encryptor.Encrypt(s.buffer[:0], data)
 	if err != nil {
 		s.waitKey.Store(true)
 		if errors.Is(err, e2ee.ErrNoKey) {
@@ -113,23 +146,20 @@ func (s *sender) send(now time.Time, source Source, f frames.Frame) {
 		} else {
 			c.unencryptable.Add(1)
 		}
-		return
+		return false
 	}
 	s.buffer = sealed
-	s.waitKey.Store(false)
-	s.mu.Lock()
-	timestamp := s.line.shift(now, source, f.Timestamp)
-	s.mu.Unlock()
 	s.sent.Store(true)
 	out.mu.Lock()
 	err = out.packetizer.Packetize(sealed, timestamp, out.write)
 	out.mu.Unlock()
 	if err != nil {
 		c.unsent.Add(1)
-		return
+		return true // as a packet that got lost
 	}
 	c.framesSent.Add(1)
 	c.bytesSent.Add(uint64(len(sealed)))
+	return true
 }
 
 // setClock passes the source's clock on to those who receive the track.

@@ -273,8 +273,10 @@ func (s *Session) SetSending(on bool) {
 	if on && !s.sending.Load() {
 		for _, kind := range []Kind{Video, SmallVideo} {
 			s.senders[kind].waitKey.Store(true)
-			s.cfg.Local.RequestKeyFrame(kind)
 		}
+		s.sending.Store(true)
+		s.RequestKeyFrame()
+		return
 	}
 	s.sending.Store(on)
 }
@@ -291,8 +293,16 @@ func (s *Session) SetCamera(on bool) {
 
 // RequestKeyFrame asks our page for a key frame, for somebody who has just got our key.
 func (s *Session) RequestKeyFrame() {
-	s.cfg.Local.RequestKeyFrame(Video)
-	s.cfg.Local.RequestKeyFrame(SmallVideo)
+	s.requestKeyFrame(Video)
+	s.requestKeyFrame(SmallVideo)
+}
+
+// requestKeyFrame asks for one only while the gate is open: an encoder makes the next no sooner than 300 ms after the last, and it is the
+// one at the gate's opening that everybody waits for.
+func (s *Session) requestKeyFrame(kind Kind) {
+	if s.sending.Load() {
+		s.cfg.Local.RequestKeyFrame(kind)
+	}
 }
 
 // HandleFrame implements [Uplink].
