@@ -3,6 +3,7 @@ package callmedia
 import (
 	"bytes"
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -119,7 +120,10 @@ func TestPlayable(t *testing.T) {
 }
 
 // sink is a publication that counts.
-type sink struct{ packets, empty int }
+type sink struct {
+	packets, empty int
+	clocks         []clock
+}
 
 func (s *sink) WriteRTP(p *rtp.Packet) error {
 	if s.packets++; len(p.Payload) == 0 {
@@ -127,7 +131,9 @@ func (s *sink) WriteRTP(p *rtp.Packet) error {
 	}
 	return nil
 }
-func (s *sink) SetClock(time.Time, uint32) {}
+func (s *sink) SetClock(ntp time.Time, timestamp uint32) {
+	s.clocks = append(s.clocks, clock{ntp: ntp, timestamp: timestamp})
+}
 
 // idle makes a session that is not started, with its own key.
 func idle(t *testing.T) (*Session, *Synthetic) {
@@ -189,6 +195,34 @@ func TestSender(t *testing.T) {
 	}
 	if got := s.Stats(); got.Gated != 2 || got.WithoutKeyFrame != 1 || got.FramesSent < 100 {
 		t.Errorf("counted %+v", got)
+	}
+}
+
+// TestFirstClock passes on, with the first frame, what is known of its source's clock: the next report is a second away.
+func TestFirstClock(t *testing.T) {
+	s, _ := idle(t)
+	s.SetSending(true)
+	out, now, ntp := &sink{}, time.Unix(1000, 0), time.Unix(500, 0)
+	key := frames.Frame{Data: append([]byte{0x10, 0, 0, 0x9d, 0x01, 0x2a, 0, 5, 0xd0, 2}, make([]byte, 50)...), Timestamp: 108000, Key: true}
+	video := s.senders[Video]
+	video.publish(out, 1, 96)
+	video.setClock(now, 1, ntp, 90000)
+	if len(out.clocks) != 0 {
+		t.Error("a clock was passed on before there was a frame")
+	}
+	video.send(now.Add(200*time.Millisecond), 1, key)
+	video.send(now.Add(233*time.Millisecond), 1, key)
+	video.setClock(now.Add(time.Second), 1, ntp.Add(time.Second), 180000)
+	want := []clock{{ntp: ntp.Add(200 * time.Millisecond), timestamp: 108000}, {ntp: ntp.Add(time.Second), timestamp: 180000}}
+	if !slices.Equal(out.clocks, want) {
+		t.Errorf("clocks %v, want %v", out.clocks, want)
+	}
+	// A clock of a source that sends no more says nothing.
+	again := &sink{}
+	video.publish(again, 2, 96)
+	video.send(now.Add(2*time.Second), 2, key)
+	if len(again.clocks) != 0 {
+		t.Errorf("the clock of another source was passed on: %v", again.clocks)
 	}
 }
 

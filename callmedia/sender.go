@@ -36,8 +36,16 @@ type sender struct {
 	first   []byte
 	firstAt uint32
 
-	mu   sync.Mutex // guards line
-	line timeline
+	mu    sync.Mutex // guards what follows
+	line  timeline
+	clock clock
+}
+
+// clock says that a source's RTP clock stood at timestamp when its own clock showed ntp, which was at by ours.
+type clock struct {
+	source    Source
+	ntp, at   time.Time
+	timestamp uint32
 }
 
 // output is one publication with its own sequence numbers.
@@ -115,8 +123,13 @@ func (s *sender) send(now time.Time, source Source, f frames.Frame) {
 	if s.kind != Audio {
 		s.repeat(out, f, timestamp)
 	}
-	if s.seal(out, f.Data, timestamp) {
-		s.waitKey.Store(false)
+	begins := !s.sent.Load()
+	if !s.seal(out, f.Data, timestamp) {
+		return
+	}
+	s.waitKey.Store(false)
+	if begins {
+		s.passClock(now)
 	}
 }
 
@@ -162,12 +175,25 @@ func (s *sender) seal(out *output, data []byte, timestamp uint32) bool {
 	return true
 }
 
-// setClock passes the source's clock on to those who receive the track.
-func (s *sender) setClock(source Source, ntp time.Time, timestamp uint32) {
+// setClock takes the source's clock. It counts from the first frame on: without one, an SFU changes from the small picture to the large one
+// only after the next report, which is a second later.
+func (s *sender) setClock(now time.Time, source Source, ntp time.Time, timestamp uint32) {
 	s.mu.Lock()
-	shifted, ok := s.line.shifted(source, timestamp)
+	s.clock = clock{source, ntp, now, timestamp}
 	s.mu.Unlock()
-	if out := s.out.Load(); ok && out != nil {
-		out.track.SetClock(ntp, shifted)
+	if s.sent.Load() {
+		s.passClock(now)
+	}
+}
+
+// passClock tells those who receive the track how the source's clock stands.
+func (s *sender) passClock(now time.Time) {
+	s.mu.Lock()
+	c := s.clock
+	age := now.Sub(c.at)
+	shifted, ok := s.line.shifted(c.source, c.timestamp+uint32(age.Seconds()*float64(s.line.rate)))
+	s.mu.Unlock()
+	if out := s.out.Load(); ok && !c.at.IsZero() && out != nil {
+		out.track.SetClock(c.ntp.Add(age), shifted)
 	}
 }

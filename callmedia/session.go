@@ -312,7 +312,7 @@ func (s *Session) HandleFrame(kind Kind, source Source, f frames.Frame) {
 
 // HandleClock implements [Uplink].
 func (s *Session) HandleClock(kind Kind, source Source, ntp time.Time, timestamp uint32) {
-	s.senders[kind].setClock(source, ntp, timestamp)
+	s.senders[kind].setClock(time.Now(), source, ntp, timestamp)
 }
 
 // HandleKeyFrameRequest implements [Uplink].
