@@ -178,6 +178,12 @@ func (c *Call) publish(ctx context.Context, encrypted bool) error {
 		if s != stepWait {
 			o := c.perform(ctx, a, s)
 			a.done(time.Now(), s, o)
+			if a.known && a.delay == 0 {
+				c.m.hint(hintDelayed)
+			}
+			if r := reply(o.err); r != nil && r.Status == http.StatusTooManyRequests {
+				c.m.hint(hintRate)
+			}
 			if o.err != nil && a.err == nil {
 				level := zerolog.DebugLevel
 				if a.retries[s].failures == 1 {
@@ -377,12 +383,13 @@ func (c *Call) findTransport(ctx context.Context) (string, error) {
 	if r := reply(err); err != nil && (r == nil || r.Status != http.StatusNotFound && !unsupported(err)) {
 		return "", err
 	}
-	service, err = c.m.hs.WellKnown(ctx)
+	if service, err = c.m.hs.WellKnown(ctx); service == "" {
+		service = c.m.fallback
+	}
 	switch {
 	case service != "":
+		c.m.hint(hintTransport)
 		return service, nil
-	case c.m.fallback != "":
-		return c.m.fallback, nil
 	case err != nil && reply(err) == nil:
 		return "", err
 	}

@@ -1,6 +1,7 @@
 package rtc
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -337,6 +338,7 @@ type bench struct {
 	ended  chan struct{}
 
 	mu      sync.Mutex
+	log     bytes.Buffer
 	events  []Event
 	members map[id.RoomID][]Member
 	called  []string // rings, declines and legacy calls
@@ -349,7 +351,7 @@ func newBench(t *testing.T, setUp ...func(*bench)) *bench {
 		state: make(map[string]string), timers: make(map[string]*delayedLeave), untrusted: make(map[bot.Device]bool),
 	}
 	m, err := newManager(Config{
-		Log: zerolog.Nop(),
+		Log: zerolog.New(zerolog.SyncWriter(&b.log)),
 		OnMembers: func(room id.RoomID, members []Member) {
 			b.mu.Lock()
 			b.members[room] = members

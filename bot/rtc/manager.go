@@ -65,6 +65,7 @@ type Manager struct {
 	bot      Bot
 	fallback string
 	queue    *queue
+	hinted   [hints]sync.Once
 	done     chan struct{} // closed when Run has returned
 
 	mu     sync.Mutex // guards what follows
