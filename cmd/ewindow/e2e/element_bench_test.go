@@ -27,17 +27,21 @@ func BenchmarkElement(b *testing.B) {
 	anna.JoinRoom(window)
 	ben.Call(own, element.Start)
 
+	pid := find(n.kiosk(0)...)
+	if len(pid) != 1 {
+		b.Fatalf("%d kiosks are Munich's", len(pid))
+	}
 	var toElement, toWindow figures
 	for b.Loop() {
 		for range joins {
 			ben.Watch()
-			toElement.join(anna, own, func() (time.Time, error) {
+			toElement.join(anna, own, ben, 0, func() (time.Time, error) {
 				times, err := ben.Times()
 				return times.FirstFrame, err
 			})
 			ben.awaitMembers(own, 1, 20*time.Second)
 			before := munich.decoded()
-			toWindow.join(anna, window, func() (at time.Time, err error) {
+			toWindow.join(anna, window, munich, pid[0], func() (at time.Time, err error) {
 				if munich.decoded() > before {
 					at = time.Now()
 				}
@@ -52,7 +56,7 @@ func BenchmarkElement(b *testing.B) {
 		e, w := toElement[i], toWindow[i]
 		singles := fmt.Sprintf("%.2f / %.2f", e, w) // before median sorts them
 		em, wm := median(e), median(w)
-		ratio := "–" // the other was there before
+		ratio := "–" // the other was there before, or it is of the window alone
 		if em > 0 {
 			ratio = fmt.Sprintf("%.2f", wm/em)
 		}
@@ -68,13 +72,18 @@ func BenchmarkElement(b *testing.B) {
 // figureNames say what the figures are, in their order.
 var figureNames = []string{
 	"s, joiner sees", "s, waiter sees", "s, own membership", "s, other's membership", "s, other's key", "s, other's track", "frames a second", "lines",
+	"ms, glass to joiner", "ms, glass from joiner", "% of a core, daemon",
 }
 
-// figures are what each join took and brought.
-type figures [8][]float64
+// glass is how long the pictures' way from glass to glass is watched.
+const glass = 6 * time.Second
 
-// join lets somebody join a room's call once and hang up. seen is when the other side has seen them, zero for not yet.
-func (f *figures) join(p *person, room string, seen func() (time.Time, error)) {
+// figures are what each join took and brought.
+type figures [11][]float64
+
+// join lets somebody join a room's call once and hang up. seen is when the other side has seen them, zero for not yet; daemon is the
+// process that serves the other side, 0 for none.
+func (f *figures) join(p *person, room string, other spied, daemon int, seen func() (time.Time, error)) {
 	p.t.Helper()
 	p.Load(room, element.Join)
 	p.Enter()
@@ -86,7 +95,9 @@ func (f *figures) join(p *person, room string, seen func() (time.Time, error)) {
 	})
 	times, first := p.first(40 * time.Second)
 	before, begun := p.awaitPicture("red", 30*time.Second), time.Now()
+	busy := cpuTime(p.t, daemon)
 	<-time.After(5 * time.Second) // Element raises the size step by step
+	used, seconds := cpuTime(p.t, daemon)-busy, time.Since(begun).Seconds()
 	tiles, err := p.Remotes()
 	if err != nil || len(tiles) == 0 {
 		p.t.Fatal(tiles, err)
@@ -94,7 +105,9 @@ func (f *figures) join(p *person, room string, seen func() (time.Time, error)) {
 	for i, figure := range []float64{
 		first.Seconds(), at.Sub(times.Clicked).Seconds(), times.Sent.Sub(times.Clicked).Seconds(),
 		max(0, times.OtherSent.Sub(times.Clicked).Seconds()), times.Key.Sub(times.Clicked).Seconds(), times.Track.Sub(times.Clicked).Seconds(),
-		(tiles[0].Decoded - before.Decoded) / time.Since(begun).Seconds(), tiles[0].FrameHeight,
+		(tiles[0].Decoded - before.Decoded) / seconds, tiles[0].FrameHeight,
+		median(glassToGlass(p.t, other, p, glass)), median(glassToGlass(p.t, p, other, glass)),
+		100 * used.Seconds() / seconds,
 	} {
 		f[i] = append(f[i], figure)
 	}

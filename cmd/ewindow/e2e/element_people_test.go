@@ -59,7 +59,7 @@ func (n *demoNetwork) account(i int, name string) element.Account {
 func (n *demoNetwork) person(i int, name string, s source, width, height int) *person {
 	n.t.Helper()
 	p := &person{t: n.t, name: name, account: n.account(i, name), source: s, home: i}
-	p.open(width, height, element.Options{})
+	p.open(width, height, element.Options{Script: spy})
 	return p
 }
 

@@ -53,7 +53,12 @@ type Options struct {
 	Unsigned bool
 	// Width and Height are the window's, in pixels; 1280 and 720 when 0.
 	Width, Height int
+	// Script runs in every frame before its own scripts.
+	Script string
 }
+
+// Frame is where Element Call's window is found by an expression for [Guest.Ask].
+const Frame = "document.querySelector('iframe').contentWindow"
 
 // Intent is which button of Element's was pressed.
 type Intent string
@@ -87,7 +92,7 @@ func Open(t testing.TB, account Account, o Options) *Guest {
 	}
 	server := httptest.NewServer(pages(folder))
 	t.Cleanup(server.Close)
-	page := browser.Start(t, server.URL, browser.Options{Video: o.Video, Audio: o.Audio, Script: probe, Width: o.Width, Height: o.Height})
+	page := browser.Start(t, server.URL, browser.Options{Video: o.Video, Audio: o.Audio, Script: probe + ";" + o.Script, Width: o.Width, Height: o.Height})
 	g := &Guest{Page: page, t: t}
 	g.await("the host page", 30*time.Second, func() (bool, error) {
 		var loaded bool
