@@ -84,10 +84,7 @@ func (n *Network) windowRequest(space id.RoomID) *mautrix.ReqCreateRoom {
 		Preset:     "private_chat",
 		Name:       clean(n.cfg.Name, maxName),
 		InitialState: []*event.Event{
-			state(event.StateJoinRules, "", &event.JoinRulesEventContent{
-				JoinRule: event.JoinRuleRestricted,
-				Allow:    []event.JoinRuleAllow{{Type: event.JoinRuleAllowRoomMembership, RoomID: space}},
-			}),
+			state(event.StateJoinRules, "", windowJoinRules(space)),
 			state(event.StateHistoryVisibility, "", &event.HistoryVisibilityEventContent{HistoryVisibility: event.HistoryVisibilityJoined}),
 			state(event.StateGuestAccess, "", &event.GuestAccessEventContent{GuestAccess: event.GuestAccessForbidden}),
 			state(event.StateEncryption, "", &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}),
@@ -97,6 +94,14 @@ func (n *Network) windowRequest(space id.RoomID) *mautrix.ReqCreateRoom {
 			state(StateWindow, "", n.initialWindow()),
 		},
 		PowerLevelOverride: n.windowPower(false, nil),
+	}
+}
+
+// windowJoinRules let the members of a Space in, and whoever is invited.
+func windowJoinRules(space id.RoomID) *event.JoinRulesEventContent {
+	return &event.JoinRulesEventContent{
+		JoinRule: event.JoinRuleRestricted,
+		Allow:    []event.JoinRuleAllow{{Type: event.JoinRuleAllowRoomMembership, RoomID: space}},
 	}
 }
 

@@ -10,6 +10,10 @@
 // an admin) hung the room in. Whoever is removed from the Space is removed from the own window room. What members write is
 // capped, and cleaned of control characters.
 //
+// When the Space is upgraded, the bot follows into the room that took its place, once it is invited there, and hangs its own room in again;
+// what hung in the old one, and who was in it, counts until the new one says something else. A window's room that its own account upgrades
+// is followed as well.
+//
 // Start with [New], which registers handlers on the bot; call [Network.Run] when the bot's Start has returned. The owner of
 // everything is Run's goroutine: handlers put whole sync responses into its queue, requests run beside it and put their result
 // there too. It compares how things should be with how they are, so that a start, a crash half-way and an outage are all the

@@ -21,9 +21,10 @@ const (
 
 // invite is an invitation as its stripped state shows it. All but the inviter is only what the inviter's server says.
 type invite struct {
-	inviter id.UserID
-	space   bool
-	forged  bool // two inviters are named
+	inviter  id.UserID
+	space    bool
+	previous id.RoomID // whose place the room took, as it says itself
+	forged   bool      // two inviters are named
 }
 
 // applyInvite takes one event of a room's stripped state.
@@ -50,6 +51,9 @@ func (n *Network) applyInvite(e *event.Event) {
 	case e.Type.Type == event.StateCreate.Type && *e.StateKey == "":
 		var c event.CreateEventContent
 		inv.space = json.Unmarshal(data, &c) == nil && c.Type == event.RoomTypeSpace
+		if c.Predecessor != nil {
+			inv.previous = c.Predecessor.RoomID
+		}
 	case e.Type.Type == event.StateMember.Type && id.UserID(*e.StateKey) == n.model.self &&
 		membershipOf(data) == event.MembershipInvite:
 		inv.forged = inv.forged || inv.inviter != "" && inv.inviter != e.Sender
@@ -57,7 +61,8 @@ func (n *Network) applyInvite(e *event.Event) {
 	}
 }
 
-// inviteTasks accepts at most one invitation, and refuses what is no invitation of an admin into a network.
+// inviteTasks accepts at most one invitation, follows that into the room that the network's Space was upgraded to, and refuses what is
+// neither.
 func (n *Network) inviteTasks(tasks []task, joins []visit) []task {
 	accepting := n.model.space != ""
 	for _, room := range slices.Sorted(maps.Keys(n.invites)) {
@@ -66,6 +71,10 @@ func (n *Network) inviteTasks(tasks []task, joins []visit) []task {
 		switch {
 		case slices.ContainsFunc(joins, func(v visit) bool { return v.room == room }):
 			// A window of the network: it is being joined anyway.
+		case room == n.model.awaited():
+			tasks = append(tasks, n.followTask(room, inv.inviter))
+		case n.model.space != "" && inv.previous == n.model.space && !inv.forged && n.model.admin(inv.inviter):
+			// It was faster than the tombstone, which is waited for.
 		case fromAdmin && inv.space && n.model.space == "":
 			if !accepting { // others wait until it turned out what this one is
 				accepting = true
@@ -84,6 +93,24 @@ func (n *Network) inviteTasks(tasks []task, joins []visit) []task {
 		}
 	}
 	return tasks
+}
+
+// followTask goes where the network's Space was upgraded to.
+func (n *Network) followTask(room id.RoomID, inviter id.UserID) task {
+	return task{
+		key: "follow " + string(room), what: "follow the network's Space to its new room", max: maxJoinBackoff, log: logRoom(room),
+		do: func(ctx context.Context) (func(), error) {
+			fill, err := n.join(ctx, room, servers([]string{inviter.Homeserver()}, n.cfg.Bot.ServerName()))
+			if err != nil {
+				return nil, err
+			}
+			return func() {
+				fill()
+				delete(n.invites, room)
+				n.cfg.Log.Info().Stringer("room_id", room).Msg("The network's Space was upgraded, and this window is in the new one")
+			}, nil
+		},
+	}
 }
 
 // acceptTask joins the Space, and leaves again when it isn't a network's.

@@ -28,7 +28,8 @@ type model struct {
 	self   id.UserID
 	admins []id.UserID
 
-	space    id.RoomID // the network's Space, empty while there is none
+	space    id.RoomID   // the network's Space, empty while there is none
+	trail    []id.RoomID // that Space, and those whose place it took, the latest first
 	rooms    map[id.RoomID]*room
 	rejected map[id.RoomID]*rejection
 	newNames map[id.UserID]string // display names since the last look
@@ -42,6 +43,9 @@ type room struct {
 	space    bool
 	creators []id.UserID // those whose power has no limit (room version 12)
 	network  bool
+	closed   bool      // there is a tombstone: the room was upgraded
+	next     id.RoomID // that took its place, as the tombstone says
+	previous id.RoomID // whose place it took, as it says itself
 	name     string
 	window   *windowEvent
 	claimed  id.UserID   // the sender of the window event, even of one without content
@@ -159,6 +163,8 @@ func (m *model) apply(e *event.Event) {
 		}
 	case StateNetwork.Type:
 		r.network = true
+	case event.StateTombstone.Type:
+		r.applyTombstone(data)
 	}
 }
 
@@ -193,9 +199,21 @@ func (r *room) applyCreate(e *event.Event, data []byte) {
 		return
 	}
 	r.creator, r.created, r.space = e.Sender, e.Timestamp, c.Type == event.RoomTypeSpace
-	r.creators = nil
+	r.creators, r.previous = nil, ""
+	if c.Predecessor != nil && validRoom(c.Predecessor.RoomID) {
+		r.previous = c.Predecessor.RoomID
+	}
 	if c.RoomVersion.PrivilegedRoomCreators() {
 		r.creators = append([]id.UserID{e.Sender}, c.AdditionalCreators...)
+	}
+}
+
+func (r *room) applyTombstone(data []byte) {
+	var c event.TombstoneEventContent
+	_ = json.Unmarshal(data, &c) // one that can't be read names no room
+	r.closed, r.next = true, ""
+	if validRoom(c.ReplacementRoom) {
+		r.next = c.ReplacementRoom
 	}
 }
 
@@ -231,34 +249,129 @@ func (m *model) forget() {
 	maps.DeleteFunc(m.rooms, func(_ id.RoomID, r *room) bool { return !r.joined })
 }
 
-// chooseSpace finds the network's Space again. Once chosen it stays, as long as we are in it.
-func (m *model) chooseSpace() {
-	isNetwork := func(r *room) bool { return r != nil && r.joined && r.space && r.network }
-	if isNetwork(m.rooms[m.space]) {
-		return
+// maxUpgrades is how many upgrades of one room are followed.
+const maxUpgrades = 16
+
+// successor is the Space that a network's Space was upgraded to, if we are in that. Both must name the other, and it must have been made by
+// someone who was an admin of the old one.
+func (m *model) successor(name id.RoomID) id.RoomID {
+	old := m.rooms[name]
+	if old == nil || !old.closed {
+		return ""
 	}
-	m.space = ""
-	clear(m.rejected)
-	var hung bool
-	for _, name := range slices.Sorted(maps.Keys(m.rooms)) {
-		r := m.rooms[name]
-		if !isNetwork(r) {
-			continue
+	r := m.rooms[old.next]
+	if r == nil || !r.joined || !r.space || r.previous != name || !m.adminOf(old, r.creator) {
+		return ""
+	}
+	return old.next
+}
+
+// latest follows upgrades forwards.
+func (m *model) latest(space id.RoomID) id.RoomID {
+	for range maxUpgrades {
+		next := m.successor(space)
+		if next == "" {
+			break
 		}
-		ours := false // the one that our room hangs in is preferred
-		for room, c := range r.children {
-			ours = ours || c.sender == m.self && len(c.via) > 0 && m.isOwn(m.rooms[room], name)
+		space = next
+	}
+	return space
+}
+
+// trailOf follows upgrades backwards, as far as we are in the old Spaces. It begins with the Space itself.
+func (m *model) trailOf(space id.RoomID) []id.RoomID {
+	trail := []id.RoomID{space}
+	for range maxUpgrades {
+		previous := m.rooms[space].previous
+		if m.successor(previous) != space {
+			break
 		}
-		if m.space == "" || ours && !hung {
-			m.space, hung = name, ours
-		}
+		space = previous
+		trail = append(trail, space)
+	}
+	return trail
+}
+
+// awaited is the room that the network's Space was upgraded to while we are not in it.
+func (m *model) awaited() id.RoomID {
+	old := m.rooms[m.space]
+	if old == nil || !old.closed || old.next == "" || m.rooms[old.next] != nil && m.rooms[old.next].joined {
+		return ""
+	}
+	return old.next
+}
+
+// isNetwork says whether we are in a network's Space. One whose state was not copied on an upgrade is it by the Space before.
+func (m *model) isNetwork(name id.RoomID) bool {
+	r := m.rooms[name]
+	return r != nil && r.joined && r.space &&
+		slices.ContainsFunc(m.trailOf(name), func(name id.RoomID) bool { return m.rooms[name].network })
+}
+
+// chooseSpace finds the network's Space again. Once chosen it stays, as long as we are in it and it isn't upgraded.
+func (m *model) chooseSpace() {
+	chosen := m.space
+	if !m.isNetwork(chosen) {
+		chosen = m.findSpace()
+	}
+	if chosen = m.latest(chosen); chosen != m.space {
+		clear(m.rejected)
+	}
+	m.space, m.trail = chosen, nil
+	if chosen != "" {
+		m.trail = m.trailOf(chosen)
 	}
 }
 
-// isOwn says whether r is our window room for a network. It looks at nothing that a redaction takes away: Dendrite may show us our
-// own state without its content, after it hid that content from a server that joined later.
-func (m *model) isOwn(r *room, space id.RoomID) bool {
-	return r != nil && r.joined && r.creator == m.self && r.claimed == m.self && slices.Contains(r.allow, space)
+// findSpace is a network's Space that we are in. The one that our room hangs in is preferred.
+func (m *model) findSpace() (found id.RoomID) {
+	for _, name := range slices.Sorted(maps.Keys(m.rooms)) {
+		if !m.isNetwork(name) {
+			continue
+		}
+		for room, c := range m.rooms[name].children {
+			if c.sender == m.self && len(c.via) > 0 && m.isOwn(m.rooms[room], m.trailOf(name)) {
+				return name
+			}
+		}
+		if found == "" {
+			found = name
+		}
+	}
+	return found
+}
+
+// children are the rooms that hang in the network's Space. What hung in one that was upgraded counts until the new one says something else.
+func (m *model) children() map[id.RoomID]child {
+	all := make(map[id.RoomID]child)
+	for _, space := range slices.Backward(m.trail) {
+		maps.Copy(all, m.rooms[space].children)
+	}
+	return all
+}
+
+// membership is what the network's Space says of a user, or the one before it of those who have not followed yet: invitations into the new
+// Space come one by one, and each is taken when its bot is there.
+func (m *model) membership(user id.UserID) event.Membership {
+	for _, space := range m.trail {
+		if membership := m.rooms[space].members[user]; membership != "" && membership != event.MembershipInvite {
+			return membership
+		}
+	}
+	return ""
+}
+
+// isOwn says whether r is our window room for a network, by the trail of its Space. It looks at nothing that a redaction takes away:
+// Dendrite may show us our own state without its content, after it hid that content from a server that joined later.
+func (m *model) isOwn(r *room, trail []id.RoomID) bool {
+	return r != nil && r.joined && r.creator == m.self && (r.claimed == m.self || m.replaces(r)) &&
+		slices.ContainsFunc(r.allow, func(space id.RoomID) bool { return slices.Contains(trail, space) })
+}
+
+// replaces says whether our own account upgraded another window room of ours to r: it may have come without the window's state.
+func (m *model) replaces(r *room) bool {
+	old := m.rooms[r.previous]
+	return old != nil && old.closed && old.creator == m.self && old.claimed == m.self && m.rooms[old.next] == r
 }
 
 // own is our window room, and whether it hangs in the Space in a way that others believe.
@@ -268,7 +381,7 @@ func (m *model) own() (own id.RoomID, hung bool) {
 		return "", false
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.rooms)) {
-		if !m.isOwn(m.rooms[name], m.space) {
+		if !m.isOwn(m.rooms[name], m.trail) || m.rooms[name].closed {
 			continue
 		}
 		c, exists := space.children[name]
@@ -283,10 +396,14 @@ func (m *model) own() (own id.RoomID, hung bool) {
 
 // admin says whether somebody may do everything in the network: who is listed, or has power in the Space.
 func (m *model) admin(user id.UserID) bool {
+	return m.adminOf(m.rooms[m.space], user)
+}
+
+// adminOf is admin for one Space.
+func (m *model) adminOf(space *room, user id.UserID) bool {
 	if slices.Contains(m.admins, user) {
 		return true
 	}
-	space := m.rooms[m.space]
 	if space == nil {
 		return false
 	}
@@ -297,10 +414,20 @@ func (m *model) admin(user id.UserID) bool {
 	return level >= maxPower || slices.Contains(space.creators, user)
 }
 
+// replaced are the rooms of ours that hang in the network, whoever hung them in, and were upgraded.
+func (m *model) replaced() (rooms []id.RoomID) {
+	for name, c := range m.children() {
+		if r := m.rooms[name]; len(c.via) > 0 && r != nil && r.closed && r.creator == m.self {
+			rooms = append(rooms, name)
+		}
+	}
+	slices.Sort(rooms)
+	return rooms
+}
+
 // inNetwork says whether a user is in the Space.
 func (m *model) inNetwork(user id.UserID) bool {
-	space := m.rooms[m.space]
-	return space != nil && space.members[user] == event.MembershipJoin
+	return m.membership(user) == event.MembershipJoin
 }
 
 // hungIn says whether a child of the Space is to be looked at: the event isn't empty, and its sender may still speak.
@@ -334,13 +461,10 @@ func (m *model) judge(r *room, c child) verdict {
 
 // directory lists the windows that are believed, one a kiosk, by name.
 func (m *model) directory() []Window {
-	space := m.rooms[m.space]
-	if space == nil {
-		return nil
-	}
 	newest := make(map[id.UserID]id.RoomID)
-	for _, name := range slices.Sorted(maps.Keys(space.children)) {
-		r, c := m.rooms[name], space.children[name]
+	children := m.children()
+	for _, name := range slices.Sorted(maps.Keys(children)) {
+		r, c := m.rooms[name], children[name]
 		if r == nil || !r.joined || !m.hungIn(c) || m.judge(r, c) != believed || r.window.sender == m.self {
 			continue
 		}
@@ -373,10 +497,7 @@ type visit struct {
 
 // movements says which rooms of the network are to be joined, and which to be left; wake is when to ask again.
 func (m *model) movements(now time.Time) (join, leave []visit, wake time.Time) {
-	var children map[id.RoomID]child
-	if space := m.rooms[m.space]; space != nil {
-		children = space.children
-	}
+	children := m.children()
 	wanted := make(map[id.RoomID]bool)
 	perMember := make(map[id.UserID]int)
 	for _, name := range slices.Sorted(maps.Keys(children)) {
@@ -406,7 +527,7 @@ func (m *model) movements(now time.Time) (join, leave []visit, wake time.Time) {
 		}
 		wanted[name] = true
 		if r == nil || !r.joined {
-			join = append(join, visit{room: name, via: c.via})
+			join = append(join, visit{room: name, via: servers(c.via, c.sender.Homeserver())})
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.rooms)) {
@@ -456,13 +577,12 @@ func (m *model) absent(own *room, directory []Window) map[id.UserID]id.EventID {
 
 // strangers are those in our own room who left the network or were removed from it.
 func (m *model) strangers(own *room) []id.UserID {
-	space := m.rooms[m.space]
 	var out []id.UserID
 	for user, membership := range own.members {
 		if user == m.self || membership != event.MembershipJoin && membership != event.MembershipInvite {
 			continue
 		}
-		if in := space.members[user]; in == event.MembershipLeave || in == event.MembershipBan {
+		if in := m.membership(user); in == event.MembershipLeave || in == event.MembershipBan {
 			out = append(out, user)
 		}
 	}

@@ -404,9 +404,10 @@ func FuzzModel(f *testing.F) {
 	f.Add(uint8(4), []byte(`{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"!space:a"}]}`))
 	f.Add(uint8(5), []byte(`{"type":"m.space","room_version":"12"}`))
 	f.Add(uint8(6), []byte(`{"name":"\u202e"}`))
+	f.Add(uint8(9), []byte(`{"replacement_room":"!mallory:b"}`))
 	types := []event.Type{
 		event.StateMember, event.StateSpaceChild, StateWindow, event.StatePowerLevels, event.StateJoinRules, event.StateCreate,
-		event.StateRoomName, event.StateSpaceParent, StateNetwork,
+		event.StateRoomName, event.StateSpaceParent, StateNetwork, event.StateTombstone,
 	}
 	f.Fuzz(func(t *testing.T, kind uint8, data []byte) {
 		var c event.Content

@@ -131,7 +131,7 @@ func New(cfg Config) (*Network, error) {
 	n.published.names = make(map[id.UserID]string)
 	for _, t := range []event.Type{
 		event.StateCreate, event.StateMember, event.StateRoomName, event.StatePowerLevels, event.StateJoinRules,
-		event.StateSpaceChild, event.StateSpaceParent, StateWindow, StateNetwork,
+		event.StateSpaceChild, event.StateSpaceParent, event.StateTombstone, StateWindow, StateNetwork,
 	} {
 		cfg.Bot.On(t, func(_ context.Context, e *event.Event) { n.queue.collect(e) })
 	}

@@ -42,7 +42,8 @@ func (n *Network) reconcile(now time.Time) time.Time {
 	var remind time.Time
 	if n.model.space != "" {
 		tasks, remind = n.ownTasks(tasks, now)
-	} else if !n.looked {
+	}
+	if !n.looked && (n.model.space == "" || n.model.awaited() != "") {
 		tasks = append(tasks, task{key: "look", what: "look for invitations", known: true, do: n.lookForInvites})
 	}
 	join, leave, wake := n.model.movements(now)
@@ -52,11 +53,10 @@ func (n *Network) reconcile(now time.Time) time.Time {
 		hungOwn = ""
 	}
 	for _, v := range join {
-		via := servers(v.via, n.model.rooms[n.model.space].children[v.room].sender.Homeserver())
 		tasks = append(tasks, task{
 			key: "join " + string(v.room), what: "join a window", max: maxJoinBackoff, log: logRoom(v.room),
 			do: func(ctx context.Context) (func(), error) {
-				done, err := n.join(ctx, v.room, via)
+				done, err := n.join(ctx, v.room, v.via)
 				if errors.Is(err, mautrix.MForbidden) {
 					n.reintroduce(ctx, space, hungOwn)
 				}
@@ -73,13 +73,13 @@ func (n *Network) reconcile(now time.Time) time.Time {
 
 // ownTasks asks for our own room, with everything that belongs to it. wake is when to ask again.
 func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Time) {
-	space := n.model.space
+	space, trail := n.model.space, n.model.trail
 	own, hung := n.model.own()
 	if own == "" {
 		known := slices.Collect(maps.Keys(n.model.rooms))
 		return append(tasks, task{
 			key: "make", what: "make the window's room", min: createBackoff, log: logRoom(space),
-			do: func(ctx context.Context) (func(), error) { return n.makeOwn(ctx, space, known) },
+			do: func(ctx context.Context) (func(), error) { return n.makeOwn(ctx, trail, known) },
 		}), time.Time{}
 	}
 	room := n.model.rooms[own]
@@ -110,6 +110,12 @@ func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Tim
 	default:
 		state("hang the window into the network", space, event.StateSpaceChild, string(own),
 			&event.SpaceChildEventContent{Via: []string{n.cfg.Bot.ServerName()}})
+	}
+	for _, old := range n.model.replaced() {
+		state("take a window's old room down: "+string(old), space, event.StateSpaceChild, string(old), struct{}{})
+	}
+	if !slices.Contains(room.allow, space) { // the Space was upgraded
+		state("let the network's members in", own, event.StateJoinRules, "", windowJoinRules(space))
 	}
 	if !room.parents[space] {
 		state("name the network in the window's room", own, event.StateSpaceParent, string(space),
@@ -237,8 +243,9 @@ func millis(t time.Time) int64 {
 	return 0
 }
 
-// makeOwn finds the window's room that was made before a crash, or makes it. known are the rooms whose state is known already.
-func (n *Network) makeOwn(ctx context.Context, space id.RoomID, known []id.RoomID) (func(), error) {
+// makeOwn finds the window's room that was made before a crash, or makes it, for the Space that the trail begins with. known are the rooms
+// whose state is known already.
+func (n *Network) makeOwn(ctx context.Context, trail []id.RoomID, known []id.RoomID) (func(), error) {
 	client := n.cfg.Bot.Client()
 	joined, err := client.JoinedRooms(ctx)
 	if err != nil {
@@ -257,11 +264,11 @@ func (n *Network) makeOwn(ctx context.Context, space id.RoomID, known []id.RoomI
 			e.RoomID = room
 			found.apply(e)
 		}
-		if found.isOwn(found.rooms[room], space) {
+		if found.isOwn(found.rooms[room], trail) {
 			return func() { n.model.fill(room, events) }, nil
 		}
 	}
-	room, err := createRoom(ctx, client, n.windowRequest(space))
+	room, err := createRoom(ctx, client, n.windowRequest(trail[0]))
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,109 @@
+package network_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+)
+
+// upgrade does what Element's /upgraderoom asks the homeserver for.
+func upgrade(t *testing.T, client *mautrix.Client, room id.RoomID, version id.RoomVersion) id.RoomID {
+	t.Helper()
+	var answer struct {
+		Room id.RoomID `json:"replacement_room"`
+	}
+	_, err := client.MakeRequest(context.WithoutCancel(t.Context()), http.MethodPost, client.BuildClientURL("v3", "rooms", room, "upgrade"),
+		map[string]any{"new_version": version}, &answer)
+	if err != nil || answer.Room == "" {
+		t.Fatalf("upgrade of %s to %q: %v", room, answer.Room, err)
+	}
+	return answer.Room
+}
+
+// TestUpgrades: an admin upgrades the network's Space, and then the account of a window its room. All follow, and nobody gets lost.
+func TestUpgrades(t *testing.T) {
+	hs := rig.StartHomeserver(t)
+	admin, space := newNetwork(t, hs)
+	dresden, munich := newWindow(t, hs, "Dresden", admin.UserID), newWindow(t, hs, "Munich", admin.UserID)
+	for _, w := range []*window{dresden, munich} {
+		w.start(t)
+	}
+	invite(t, admin, space, dresden.user, munich.user)
+	first, other := dresden.hung(t), munich.hung(t)
+	dresden.sees(t, "Munich=shut")
+	munich.sees(t, "Dresden=shut")
+
+	next := upgrade(t, admin, space, id.RoomV12)
+	invite(t, admin, next, dresden.user, munich.user)
+	moved := func(w *window, own, space id.RoomID) {
+		t.Helper()
+		rig.Eventually(t, patience, func() error {
+			var rules event.JoinRulesEventContent
+			if err := w.client.StateEvent(t.Context(), own, event.StateJoinRules, "", &rules); err != nil {
+				return err
+			}
+			var child event.SpaceChildEventContent
+			if err := w.client.StateEvent(t.Context(), space, event.StateSpaceChild, own.String(), &child); err != nil {
+				return fmt.Errorf("%s does not hang in the new Space: %w", w.cfg.Name, err)
+			}
+			if len(child.Via) == 0 || !slices.ContainsFunc(rules.Allow, func(a event.JoinRuleAllow) bool { return a.RoomID == space }) {
+				return fmt.Errorf("%s: child %+v, rules %+v", w.cfg.Name, child, rules)
+			}
+			return nil
+		})
+		if got := w.hung(t); got != own {
+			t.Errorf("%s has the room %s, not %s", w.cfg.Name, got, own)
+		}
+	}
+	moved(dresden, first, next)
+	moved(munich, other, next)
+	dresden.sees(t, "Munich=shut")
+	dresden.SetState(network.State{Shutter: network.Open})
+	munich.sees(t, "Dresden=open")
+
+	// A third window comes into the new Space only, and a restart finds everything again.
+	dresden.stop()
+	dresden.start(t)
+	weimar := newWindow(t, hs, "Weimar", admin.UserID)
+	weimar.start(t)
+	invite(t, admin, next, weimar.user)
+	weimar.hung(t)
+	weimar.sees(t, "Dresden=open", "Munich=shut")
+	dresden.sees(t, "Munich=shut", "Weimar=shut")
+	if got := dresden.hung(t); got != first {
+		t.Errorf("after the restart Dresden's room is %s, not %s", got, first)
+	}
+
+	// The account of Munich's window upgrades its room.
+	second := upgrade(t, munich.client, other, id.RoomV12)
+	rig.Eventually(t, patience, func() error {
+		if own, hung := munich.Own(); own != second || !hung {
+			return fmt.Errorf("Munich's room is %s, hung %v", own, hung)
+		}
+		return nil
+	})
+	munich.SetState(network.State{Shutter: network.Ajar})
+	rig.Eventually(t, patience, func() error {
+		for _, w := range dresden.Windows() {
+			if w.Name == "Munich" && w.Room == second && w.Shutter == network.Ajar {
+				return nil
+			}
+		}
+		return fmt.Errorf("Dresden sees %+v", dresden.Windows())
+	})
+	rig.Eventually(t, patience, func() error {
+		if slices.Contains(joinedRooms(t, dresden.client), other) {
+			return fmt.Errorf("Dresden is still in Munich's old room")
+		}
+		return nil
+	})
+}

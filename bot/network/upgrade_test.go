@@ -1,0 +1,186 @@
+package network
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+)
+
+const (
+	newSpace = id.RoomID("!newspace:a")
+	newOwn   = id.RoomID("!newdresden:a")
+)
+
+func tombstone(room id.RoomID, by id.UserID, next id.RoomID) *event.Event {
+	return stateEvent(room, by, event.StateTombstone, "", fmt.Sprintf(`{"body":"upgraded","replacement_room":%q}`, next))
+}
+
+func successorCreate(room id.RoomID, by id.UserID, kind string, previous id.RoomID) *event.Event {
+	return stateEvent(room, by, event.StateCreate, "", fmt.Sprintf(`{%s"room_version":"12","predecessor":{"room_id":%q,"event_id":"$x"}}`, kind, previous))
+}
+
+// TestSpaceUpgraded goes through the upgrade of a network's Space, as a homeserver does it that copies nothing of ours.
+func TestSpaceUpgraded(t *testing.T) {
+	m := newTestModel()
+	look := func(what string, wantSpace id.RoomID, wantHung bool) {
+		t.Helper()
+		m.forget()
+		m.chooseSpace()
+		own, hung := m.own()
+		join, leave, _ := m.movements(time.Now())
+		if m.space != wantSpace || own != ownRoom || hung != wantHung || listed(m) != string(peerRoom) || len(join)+len(leave) > 0 {
+			t.Fatalf("%s: Space %s, own room %s, hung %v, others %s, would join %v and leave %v", what, m.space, own, hung, listed(m), join, leave)
+		}
+	}
+	m.apply(tombstone(space, admin, newSpace))
+	look("not invited yet", space, true)
+	if got := m.awaited(); got != newSpace {
+		t.Fatalf("waits for %q", got)
+	}
+	m.apply(successorCreate(newSpace, admin, `"type":"m.space",`, space))
+	m.apply(member(newSpace, admin, event.MembershipJoin))
+	m.apply(member(newSpace, self, event.MembershipJoin))
+	look("Munich isn't invited yet, nor does anything hang there", newSpace, false)
+	m.apply(member(newSpace, munich, event.MembershipInvite))
+	look("Munich is invited", newSpace, false)
+	m.apply(stateEvent(newSpace, admin, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`))
+	look("the homeserver hung Munich's room in by the admin's name", newSpace, false)
+	if m.awaited() != "" || m.admin(munich) {
+		t.Fatal("still waits, or has made Munich an admin")
+	}
+	m.apply(stateEvent(newSpace, self, event.StateSpaceChild, string(ownRoom), `{"via":["a"]}`))
+	look("our room hangs there", newSpace, true)
+	m.apply(member(newSpace, munich, event.MembershipJoin))
+	m.apply(stateEvent(newSpace, munich, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`))
+	look("and Munich's", newSpace, true)
+	m.apply(stateEvent(ownRoom, self, event.StateJoinRules, "",
+		`{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"!newspace:a"}]}`))
+	look("our room lets its members in", newSpace, true)
+
+	// After a restart everything is found again in whatever order it comes.
+	m.space = ""
+	look("after a restart", newSpace, true)
+
+	// So it is after a second upgrade, even if nobody is invited there yet.
+	third := id.RoomID("!thirdspace:a")
+	m.apply(tombstone(newSpace, admin, third))
+	m.apply(successorCreate(third, admin, `"type":"m.space",`, newSpace))
+	m.apply(member(third, self, event.MembershipJoin))
+	look("the second upgrade", third, false)
+	if got := m.strangers(m.rooms[ownRoom]); len(got) > 0 {
+		t.Fatalf("would remove %v", got)
+	}
+	m.apply(member(third, self, event.MembershipLeave))
+	look("out of the third again", newSpace, true)
+
+	// Who is taken out of the new one is out.
+	m.apply(member(newSpace, munich, event.MembershipLeave))
+	m.chooseSpace()
+	if _, leave, _ := m.movements(time.Now()); listed(m) != "" || rooms(leave) != string(peerRoom) {
+		t.Fatalf("others %s, would leave %v", listed(m), leave)
+	}
+	if got := m.strangers(m.rooms[ownRoom]); len(got) != 1 || got[0] != munich {
+		t.Fatalf("would remove %v", got)
+	}
+}
+
+// TestInvitedBeforeTombstone: of two things that come by different ways, the invitation may be the first. It is not refused then.
+func TestInvitedBeforeTombstone(t *testing.T) {
+	for inviter, want := range map[id.UserID]string{admin: "", mallory: "refuse !newspace:a"} {
+		n := &Network{model: newTestModel(), invites: make(map[id.RoomID]*invite), said: make(map[string]bool)}
+		n.cfg = Config{Bot: nobody{}, Admins: []id.UserID{admin}}
+		n.applyInvite(successorCreate(newSpace, inviter, `"type":"m.space",`, space))
+		n.applyInvite(stateEvent(newSpace, inviter, event.StateMember, string(self), `{"membership":"invite"}`))
+		keys := func() string {
+			var keys []string
+			for _, t := range n.inviteTasks(nil, nil) {
+				keys = append(keys, t.key)
+			}
+			return strings.Join(keys, ", ")
+		}
+		if got := keys(); got != want {
+			t.Errorf("invited by %s: %s", inviter, got)
+		}
+		n.model.apply(tombstone(space, admin, newSpace))
+		if got := keys(); got != "follow !newspace:a" {
+			t.Errorf("invited by %s, after the tombstone: %s", inviter, got)
+		}
+	}
+}
+
+// TestFalseSuccessors: a room that only says that it takes the Space's place doesn't.
+func TestFalseSuccessors(t *testing.T) {
+	for name, events := range map[string][]*event.Event{
+		"the Space does not name it":     {successorCreate(newSpace, admin, `"type":"m.space",`, space)},
+		"it does not name the Space":     {tombstone(space, admin, newSpace), successorCreate(newSpace, admin, `"type":"m.space",`, "!other:a")},
+		"its creator was no admin":       {tombstone(space, admin, newSpace), successorCreate(newSpace, mallory, `"type":"m.space",`, space)},
+		"it is no Space":                 {tombstone(space, admin, newSpace), successorCreate(newSpace, admin, ``, space)},
+		"the tombstone names no room":    {tombstone(space, admin, "not a room"), successorCreate(newSpace, admin, `"type":"m.space",`, space)},
+		"the tombstone can't be read":    {stateEvent(space, admin, event.StateTombstone, "", `{"replacement_room":[]}`)},
+		"it is the room that it follows": {tombstone(space, admin, space)},
+	} {
+		m := newTestModel()
+		for _, e := range events {
+			m.apply(e)
+		}
+		m.apply(member(newSpace, self, event.MembershipJoin))
+		m.chooseSpace()
+		if own, hung := m.own(); m.space != space || own != ownRoom || !hung || m.awaited() != "" {
+			t.Errorf("%s: Space %s, own room %s, waits for %q", name, m.space, own, m.awaited())
+		}
+	}
+}
+
+// TestWindowUpgraded: the window's own room was upgraded by its account. The new one counts, though it came without the window's state.
+func TestWindowUpgraded(t *testing.T) {
+	const rule = `{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"!space:a"}]}`
+	m := newTestModel()
+	m.apply(successorCreate(newOwn, self, ``, ownRoom))
+	m.apply(member(newOwn, self, event.MembershipJoin))
+	m.apply(stateEvent(newOwn, self, event.StateJoinRules, "", rule))
+	if own, hung := m.own(); own != ownRoom || !hung {
+		t.Fatalf("own room %s, hung %v, before the tombstone", own, hung)
+	}
+	m.apply(tombstone(ownRoom, self, newOwn))
+	if own, hung := m.own(); own != newOwn || hung {
+		t.Fatalf("own room %s, hung %v", own, hung)
+	}
+	if got := m.replaced(); len(got) != 1 || got[0] != ownRoom {
+		t.Fatalf("would take down %v", got)
+	}
+	if _, leave, _ := m.movements(time.Now()); len(leave) > 0 {
+		t.Fatalf("would leave %v", leave)
+	}
+	// Closed, and nothing of ours took its place: there is no own room, so that one is made.
+	for name, next := range map[string]id.RoomID{"no room": "x", "a stranger's": "!mallory:b", "ours, which knows nothing of it": peerRoom} {
+		m := newTestModel()
+		m.apply(successorCreate("!mallory:b", mallory, ``, ownRoom))
+		m.apply(member("!mallory:b", self, event.MembershipJoin))
+		m.apply(stateEvent("!mallory:b", mallory, event.StateJoinRules, "", rule))
+		m.apply(tombstone(ownRoom, self, next))
+		if own, _ := m.own(); own != "" {
+			t.Errorf("%s: own room %s", name, own)
+		}
+	}
+	// Munich's room was upgraded: the newer one counts, and the old one is left when it is taken down.
+	m = newTestModel()
+	second := id.RoomID("!newmunich:b")
+	for _, e := range []*event.Event{
+		tombstone(peerRoom, munich, second), successorCreate(second, munich, ``, peerRoom), member(second, self, event.MembershipJoin),
+		member(second, munich, event.MembershipJoin), stateEvent(second, munich, StateWindow, "", windowState(munich, munich)),
+		stateEvent(space, munich, event.StateSpaceChild, string(second), `{"via":["b"]}`),
+	} {
+		m.apply(e)
+	}
+	if listed(m) != string(second) {
+		t.Fatalf("lists %s", listed(m))
+	}
+	m.apply(stateEvent(space, munich, event.StateSpaceChild, string(peerRoom), `{}`))
+	if _, leave, _ := m.movements(time.Now()); listed(m) != string(second) || rooms(leave) != string(peerRoom) {
+		t.Fatalf("lists %s, would leave %v", listed(m), leave)
+	}
+}
