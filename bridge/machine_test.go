@@ -628,3 +628,45 @@ func TestNotInANetwork(t *testing.T) {
 		}
 	}
 }
+
+// TestRoomUpgraded: the room of the call is upgraded in the middle of a visit. The old call is left, whoever stays in it, and the visit goes
+// on in the new one, as soon as both know of it.
+func TestRoomUpgraded(t *testing.T) {
+	const next = id.RoomID("!next:a")
+	// Ours, with the other window and a guest in it.
+	facing := windowOf(munich, network.Open, epoch.Add(time.Second))
+	facing.Facing = dresden
+	b := newBench(t, facing)
+	b.arrive(dresden, kioskIn(munich), memberOf(guest))
+	b.want(dresden, munich, "opening")
+	b.m.setDirectory(next, true, []network.Window{facing})
+	b.step(0)
+	if b.last.room == dresden || b.last.announce.Facing != "" {
+		t.Fatalf("stays behind: %+v", b.last)
+	}
+	facing.Facing = ""
+	b.m.setDirectory(next, true, []network.Window{facing})
+	b.arrive(next, kioskIn(munich))
+	b.want(next, munich, "opening")
+	b.m.setMembers(dresden, nil)
+	b.step(time.Second)
+	b.want(next, munich, "opening")
+
+	// Theirs. For a moment we know of no room of theirs.
+	b = newBench(t, windowOf(munich, network.Open, epoch.Add(-time.Hour)))
+	b.arrive(munich, kioskIn(munich))
+	b.want(munich, munich, "opening")
+	b.m.setDirectory(dresden, true, nil)
+	b.step(0)
+	b.want("", "", "alone")
+	upgraded := windowOf(munich, network.Open, epoch.Add(-time.Hour))
+	upgraded.Room = next
+	b.m.setDirectory(dresden, true, []network.Window{upgraded})
+	b.step(0)
+	b.want(next, next, "opening")
+	b.arrive(next, kioskIn(munich))
+	b.want(next, next, "opening")
+	if b.last.kiosk != kioskUser(munich) {
+		t.Errorf("visits %q", b.last.kiosk)
+	}
+}

@@ -21,6 +21,8 @@ const (
 	maxPower       = 50 // the power level from which somebody counts as an admin of the Space
 	adminPower     = 50 // of an admin in our window's room
 	ownWindowPower = 100
+	// closedGrace is how long we stay in an upgraded room that is left: a call that we are in there takes up to five seconds to leave.
+	closedGrace = 6 * time.Second
 )
 
 // model is what is known of the rooms the bot is in. It is pure: events in, answers out. It is owned by one goroutine.
@@ -55,6 +57,7 @@ type room struct {
 	children map[id.RoomID]child
 	parents  map[id.RoomID]bool
 	seen     map[stateKey]bool // what any event was applied for
+	leaveAt  time.Time         // when it is left, having been upgraded
 }
 
 // stateKey names one piece of a room's state.
@@ -374,20 +377,24 @@ func (m *model) replaces(r *room) bool {
 	return old != nil && old.closed && old.creator == m.self && old.claimed == m.self && m.rooms[old.next] == r
 }
 
-// own is our window room, and whether it hangs in the Space in a way that others believe.
+// hangs says whether others believe that a child of the Space is our room.
+func (m *model) hangs(c child) bool {
+	return len(c.via) > 0 && (c.sender == m.self || m.admin(c.sender))
+}
+
+// own is our window room, and whether it hangs in the network. One that has just taken the place of another does if that did, so that no
+// visit ends for it.
 func (m *model) own() (own id.RoomID, hung bool) {
-	space := m.rooms[m.space]
-	if space == nil {
-		return "", false
-	}
+	children := m.children()
 	for _, name := range slices.Sorted(maps.Keys(m.rooms)) {
 		if !m.isOwn(m.rooms[name], m.trail) || m.rooms[name].closed {
 			continue
 		}
-		c, exists := space.children[name]
-		hangs := exists && len(c.via) > 0 && (c.sender == m.self || m.admin(c.sender))
+		r := m.rooms[name]
+		c, exists := children[name]
+		hangs := m.hangs(c) || !exists && m.replaces(r) && m.hangs(children[r.previous])
 		// There should be one only. Of several the one that hangs counts, then the oldest.
-		if own == "" || hangs && !hung || hangs == hung && m.rooms[name].created < m.rooms[own].created {
+		if own == "" || hangs && !hung || hangs == hung && r.created < m.rooms[own].created {
 			own, hung = name, hangs
 		}
 	}
@@ -465,7 +472,7 @@ func (m *model) directory() []Window {
 	children := m.children()
 	for _, name := range slices.Sorted(maps.Keys(children)) {
 		r, c := m.rooms[name], children[name]
-		if r == nil || !r.joined || !m.hungIn(c) || m.judge(r, c) != believed || r.window.sender == m.self {
+		if r == nil || !r.joined || r.closed || !m.hungIn(c) || m.judge(r, c) != believed || r.window.sender == m.self {
 			continue
 		}
 		old, exists := newest[r.window.sender]
@@ -534,6 +541,15 @@ func (m *model) movements(now time.Time) (join, leave []visit, wake time.Time) {
 		r := m.rooms[name]
 		rejected := m.rejected[name] != nil
 		if r.joined && r.creator != m.self && name != m.space && !r.space && !wanted[name] && (r.claimed != "" || rejected) {
+			if r.closed { // whoever is in a call there leaves that first
+				if r.leaveAt.IsZero() {
+					r.leaveAt = now.Add(closedGrace)
+				}
+				if now.Before(r.leaveAt) {
+					wake = earliest(wake, r.leaveAt)
+					continue
+				}
+			}
 			leave = append(leave, visit{room: name})
 		}
 	}

@@ -74,7 +74,7 @@ func (n *Network) reconcile(now time.Time) time.Time {
 // ownTasks asks for our own room, with everything that belongs to it. wake is when to ask again.
 func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Time) {
 	space, trail := n.model.space, n.model.trail
-	own, hung := n.model.own()
+	own, _ := n.model.own()
 	if own == "" {
 		known := slices.Collect(maps.Keys(n.model.rooms))
 		return append(tasks, task{
@@ -95,12 +95,15 @@ func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Tim
 	tasks = n.windowTask(tasks, own, room)
 	c, exists := n.model.rooms[space].children[own]
 	switch {
-	case hung:
+	case n.model.hangs(c):
 		delete(n.said, "taken down")
 		var due bool
 		if due, wake = n.remind(now, n.model.absent(room, n.model.directory())); due {
 			state("hang the window into the network again", space, event.StateSpaceChild, string(own),
 				map[string]any{"via": []string{n.cfg.Bot.ServerName()}, again: now.UnixMilli()})
+		}
+		for _, old := range n.model.replaced() {
+			state("take a window's old room down: "+string(old), space, event.StateSpaceChild, string(old), struct{}{})
 		}
 	case exists && len(c.via) == 0 && c.sender != n.model.self && n.model.admin(c.sender):
 		if !n.said["taken down"] {
@@ -110,9 +113,6 @@ func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Tim
 	default:
 		state("hang the window into the network", space, event.StateSpaceChild, string(own),
 			&event.SpaceChildEventContent{Via: []string{n.cfg.Bot.ServerName()}})
-	}
-	for _, old := range n.model.replaced() {
-		state("take a window's old room down: "+string(old), space, event.StateSpaceChild, string(old), struct{}{})
 	}
 	if !slices.Contains(room.allow, space) { // the Space was upgraded
 		state("let the network's members in", own, event.StateJoinRules, "", windowJoinRules(space))

@@ -26,56 +26,56 @@ func successorCreate(room id.RoomID, by id.UserID, kind string, previous id.Room
 // TestSpaceUpgraded goes through the upgrade of a network's Space, as a homeserver does it that copies nothing of ours.
 func TestSpaceUpgraded(t *testing.T) {
 	m := newTestModel()
-	look := func(what string, wantSpace id.RoomID, wantHung bool) {
+	look := func(what string, wantSpace id.RoomID) {
 		t.Helper()
 		m.forget()
 		m.chooseSpace()
 		own, hung := m.own()
 		join, leave, _ := m.movements(time.Now())
-		if m.space != wantSpace || own != ownRoom || hung != wantHung || listed(m) != string(peerRoom) || len(join)+len(leave) > 0 {
+		if m.space != wantSpace || own != ownRoom || !hung || listed(m) != string(peerRoom) || len(join)+len(leave) > 0 {
 			t.Fatalf("%s: Space %s, own room %s, hung %v, others %s, would join %v and leave %v", what, m.space, own, hung, listed(m), join, leave)
 		}
 	}
 	m.apply(tombstone(space, admin, newSpace))
-	look("not invited yet", space, true)
+	look("not invited yet", space)
 	if got := m.awaited(); got != newSpace {
 		t.Fatalf("waits for %q", got)
 	}
 	m.apply(successorCreate(newSpace, admin, `"type":"m.space",`, space))
 	m.apply(member(newSpace, admin, event.MembershipJoin))
 	m.apply(member(newSpace, self, event.MembershipJoin))
-	look("Munich isn't invited yet, nor does anything hang there", newSpace, false)
+	look("Munich isn't invited yet, nor does anything hang there", newSpace)
 	m.apply(member(newSpace, munich, event.MembershipInvite))
-	look("Munich is invited", newSpace, false)
+	look("Munich is invited", newSpace)
 	m.apply(stateEvent(newSpace, admin, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`))
-	look("the homeserver hung Munich's room in by the admin's name", newSpace, false)
+	look("the homeserver hung Munich's room in by the admin's name", newSpace)
 	if m.awaited() != "" || m.admin(munich) {
 		t.Fatal("still waits, or has made Munich an admin")
 	}
 	m.apply(stateEvent(newSpace, self, event.StateSpaceChild, string(ownRoom), `{"via":["a"]}`))
-	look("our room hangs there", newSpace, true)
+	look("our room hangs there", newSpace)
 	m.apply(member(newSpace, munich, event.MembershipJoin))
 	m.apply(stateEvent(newSpace, munich, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`))
-	look("and Munich's", newSpace, true)
+	look("and Munich's", newSpace)
 	m.apply(stateEvent(ownRoom, self, event.StateJoinRules, "",
 		`{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"!newspace:a"}]}`))
-	look("our room lets its members in", newSpace, true)
+	look("our room lets its members in", newSpace)
 
 	// After a restart everything is found again in whatever order it comes.
 	m.space = ""
-	look("after a restart", newSpace, true)
+	look("after a restart", newSpace)
 
 	// So it is after a second upgrade, even if nobody is invited there yet.
 	third := id.RoomID("!thirdspace:a")
 	m.apply(tombstone(newSpace, admin, third))
 	m.apply(successorCreate(third, admin, `"type":"m.space",`, newSpace))
 	m.apply(member(third, self, event.MembershipJoin))
-	look("the second upgrade", third, false)
+	look("the second upgrade", third)
 	if got := m.strangers(m.rooms[ownRoom]); len(got) > 0 {
 		t.Fatalf("would remove %v", got)
 	}
 	m.apply(member(third, self, event.MembershipLeave))
-	look("out of the third again", newSpace, true)
+	look("out of the third again", newSpace)
 
 	// Who is taken out of the new one is out.
 	m.apply(member(newSpace, munich, event.MembershipLeave))
@@ -146,8 +146,8 @@ func TestWindowUpgraded(t *testing.T) {
 		t.Fatalf("own room %s, hung %v, before the tombstone", own, hung)
 	}
 	m.apply(tombstone(ownRoom, self, newOwn))
-	if own, hung := m.own(); own != newOwn || hung {
-		t.Fatalf("own room %s, hung %v", own, hung)
+	if own, hung := m.own(); own != newOwn || !hung {
+		t.Fatalf("own room %s, hung %v, though its predecessor does", own, hung)
 	}
 	if got := m.replaced(); len(got) != 1 || got[0] != ownRoom {
 		t.Fatalf("would take down %v", got)
@@ -166,11 +166,15 @@ func TestWindowUpgraded(t *testing.T) {
 			t.Errorf("%s: own room %s", name, own)
 		}
 	}
-	// Munich's room was upgraded: the newer one counts, and the old one is left when it is taken down.
+	// Munich's room was upgraded: the old one is not shown any more, the newer one is, and the old one is left a while after it was taken down.
 	m = newTestModel()
 	second := id.RoomID("!newmunich:b")
+	m.apply(tombstone(peerRoom, munich, second))
+	if join, leave, _ := m.movements(time.Now()); listed(m) != "" || len(join)+len(leave) > 0 {
+		t.Fatalf("lists %s, would join %v and leave %v", listed(m), join, leave)
+	}
 	for _, e := range []*event.Event{
-		tombstone(peerRoom, munich, second), successorCreate(second, munich, ``, peerRoom), member(second, self, event.MembershipJoin),
+		successorCreate(second, munich, ``, peerRoom), member(second, self, event.MembershipJoin),
 		member(second, munich, event.MembershipJoin), stateEvent(second, munich, StateWindow, "", windowState(munich, munich)),
 		stateEvent(space, munich, event.StateSpaceChild, string(second), `{"via":["b"]}`),
 	} {
@@ -180,7 +184,11 @@ func TestWindowUpgraded(t *testing.T) {
 		t.Fatalf("lists %s", listed(m))
 	}
 	m.apply(stateEvent(space, munich, event.StateSpaceChild, string(peerRoom), `{}`))
-	if _, leave, _ := m.movements(time.Now()); listed(m) != string(second) || rooms(leave) != string(peerRoom) {
-		t.Fatalf("lists %s, would leave %v", listed(m), leave)
+	now := time.Now()
+	if _, leave, wake := m.movements(now); listed(m) != string(second) || len(leave) > 0 || !wake.Equal(now.Add(closedGrace)) {
+		t.Fatalf("lists %s, would leave %v, wakes at %v", listed(m), leave, wake)
+	}
+	if _, leave, _ := m.movements(now.Add(closedGrace)); rooms(leave) != string(peerRoom) {
+		t.Fatalf("would leave %v", leave)
 	}
 }

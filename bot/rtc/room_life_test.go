@@ -1,8 +1,10 @@
 package rtc_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
@@ -14,8 +16,8 @@ import (
 	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
 )
 
-// TestRoomLife: a bot comes late into an encrypted room with a past and a running call, is in the call like anybody else, and is thrown out
-// in the middle of it.
+// TestRoomLife: a bot comes late into an encrypted room with a past and a running call, is in the call like anybody else, is thrown out
+// in the middle of it, and sees the room upgraded in the middle of another one.
 func TestRoomLife(t *testing.T) {
 	hs := rig.StartHomeserverWith(t, rig.Options{Transports: []string{"https://rtc.example/jwt"}})
 	host, _ := newKiosk(t, hs, "host")
@@ -86,6 +88,40 @@ func TestRoomLife(t *testing.T) {
 	late.sees(t, limit, room, host)
 	call = late.join(t, room)
 	host.sees(t, limit, room, late)
+	host.hears(t, late)
+	late.hears(t, host)
+
+	// The room is upgraded in the middle of the call. The old one is closed, but for leaving its call; and the new one has a call like any other.
+	var upgraded struct {
+		Room id.RoomID `json:"replacement_room"`
+	}
+	client := host.Client()
+	_, err = client.MakeRequest(context.WithoutCancel(t.Context()), http.MethodPost, client.BuildClientURL("v3", "rooms", room, "upgrade"),
+		map[string]any{"new_version": id.RoomV12}, &upgraded)
+	if err != nil || upgraded.Room == "" {
+		t.Fatalf("upgraded to %q: %v", upgraded.Room, err)
+	}
+	for _, c := range []*rtc.Call{call, hostCall} {
+		if err := c.Leave(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, k := range []*kiosk{host, late} {
+		k.sees(t, limit, room)
+		if left := membership(t, host, k, room); len(left) > 0 {
+			t.Errorf("in the old room stands %v", left)
+		}
+	}
+	next := upgraded.Room
+	if _, err := client.InviteUser(t.Context(), next, &mautrix.ReqInviteUser{UserID: late.UserID()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := late.Client().JoinRoom(t.Context(), next.String(), nil); err != nil {
+		t.Fatal(err)
+	}
+	call, hostCall = late.join(t, next), host.join(t, next)
+	host.sees(t, limit, next, late)
+	late.sees(t, limit, next, host)
 	host.hears(t, late)
 	late.hears(t, host)
 	for _, c := range []*rtc.Call{call, hostCall} {
