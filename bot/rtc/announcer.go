@@ -86,6 +86,7 @@ type announcer struct {
 	attempted bool     // a membership may have reached the server
 	wanted    bool     // a membership has to be sent
 	check     bool     // it isn't sure that ours is still there
+	again     bool     // ours was gone, and the next one brings us back
 
 	cleared   id.EventID // what emptied it
 	event     id.EventID // of the last one that was sent
@@ -308,7 +309,7 @@ func (a *announcer) succeeded(now time.Time, s step, o outcome) {
 
 // sent notes a membership that the server has taken.
 func (a *announcer) sent(now time.Time, event id.EventID) {
-	a.event, a.sentAt, a.confirmed, a.wanted = event, now, false, false
+	a.event, a.sentAt, a.confirmed, a.wanted, a.again = event, now, false, false, false
 	period := refreshEvery
 	if a.created == 0 {
 		a.since, a.updates = now, 0
@@ -356,7 +357,7 @@ func (a *announcer) unprotect(now time.Time) {
 
 // rejoin begins anew: a membership without created_ts, so that everybody sees that we have come again and sends us keys.
 func (a *announcer) rejoin() {
-	a.wanted, a.confirmed, a.created, a.updates, a.event = true, false, 0, 0, ""
+	a.wanted, a.again, a.confirmed, a.created, a.updates, a.event = true, true, false, 0, 0, ""
 }
 
 func (a *announcer) backOff(now time.Time, s step, err error) {

@@ -92,3 +92,51 @@ func TestLeaveThatWasNotSent(t *testing.T) {
 		}
 	})
 }
+
+// TestOrphanedDelayedLeave: the answer to scheduling the delayed leave gets lost, so that the homeserver holds one that nobody knows. It takes us
+// out in the middle of the call, as a killed process's would. We are back at once, and so are our keys, since others may have dropped them.
+func TestOrphanedDelayedLeave(t *testing.T) {
+	lose := func(b *bench) { b.lost = map[string]bool{"schedule": true} }
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, lose)
+		b.bobComes()
+		call := b.join()
+		b.wait(100 * time.Millisecond)
+		b.set(func(f *fakeServer) { f.lost = nil })
+		b.wait(leaveDelay - 200*time.Millisecond)
+		if got := b.took(); strings.Count(got, "schedule") != 2 || strings.Count(got, "member") != 1 || strings.Contains(got, "fired") {
+			t.Fatal(got)
+		}
+		b.told()
+		b.wait(300 * time.Millisecond)
+		got := b.took()
+		if !strings.HasPrefix(got, "fired, member 4h0m0s, restart") {
+			t.Fatal(got)
+		}
+		if sent := b.sent(); len(sent) != 2 || sent[1].to != bobDevice || sent[1].key.Keys != sent[0].key.Keys {
+			t.Fatalf("keys %+v", sent)
+		}
+		b.wait(time.Minute)
+		if got := b.took(); strings.Contains(got, "fired") || strings.Contains(got, "member") {
+			t.Fatal(got)
+		}
+		b.leaveNow(call)
+		b.expect("leaving", b.took(), "send, fired")
+	})
+	// It fires in the next call of the same room.
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, lose)
+		call := b.join()
+		b.wait(100 * time.Millisecond)
+		b.set(func(f *fakeServer) { f.lost = nil })
+		b.wait(5 * time.Second)
+		b.leaveNow(call)
+		b.join()
+		b.wait(5 * time.Second)
+		b.took()
+		b.wait(10 * time.Second)
+		if got := b.took(); !strings.Contains(got, "fired, member 4h0m0s, restart") {
+			t.Fatal(got)
+		}
+	})
+}

@@ -268,6 +268,9 @@ func (c *Call) perform(ctx context.Context, a *announcer, s step) (o outcome) {
 			event := o.event
 			c.m.queue.put(func() { c.membership = event })
 			c.log.Info().Stringer("event_id", o.event).Bool("delayed_leave", a.delayID != "").Msg("Call membership sent")
+			if a.again {
+				c.SendKeyAgain() // who saw us go may have dropped our key
+			}
 		}
 	case stepRestart:
 		if o.err = hs.UpdateDelayed(ctx, a.delayID, unstable.DelayRestart); notFound(o.err) {

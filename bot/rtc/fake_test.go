@@ -38,7 +38,8 @@ type fakeServer struct {
 	begin     time.Time
 	calls     []string // what was asked, with the time since begin
 	faults    map[string]error
-	hang      bool // nothing is answered
+	lost      map[string]bool // it is done, but the answer gets lost
+	hang      bool            // nothing is answered
 	delayed   bool
 	maxDelay  time.Duration
 	transport string
@@ -190,6 +191,9 @@ func (f *fakeServer) Schedule(ctx context.Context, room id.RoomID, key string, d
 	f.serial++
 	delayID := fmt.Sprintf("d%d", f.serial)
 	f.timers[delayID] = &delayedLeave{time.AfterFunc(delay, func() { f.fire(room, delayID) }), key, delay}
+	if f.lost["schedule"] {
+		return "", errNoNetwork
+	}
 	return delayID, nil
 }
 
