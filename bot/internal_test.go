@@ -127,6 +127,39 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
+func TestStickyLeft(t *testing.T) {
+	now := time.UnixMilli(1_793_000_000_000)
+	of := func(source event.Source, sticky *event.Sticky, left time.Duration, at time.Time) *event.Event {
+		e := &event.Event{Sticky: sticky, Timestamp: at.UnixMilli()}
+		e.Unsigned.StickyDurationTTL.Duration, e.Mautrix.EventSource = left, event.SourceJoin|source
+		return e
+	}
+	hour := &event.Sticky{}
+	hour.Duration.Duration = 2 * time.Hour
+	for i, c := range []struct {
+		e    *event.Event
+		want time.Duration
+	}{
+		{of(event.SourceTimeline, nil, 0, now), 0},
+		{of(event.SourceTimeline, hour, 0, now), time.Hour},
+		{of(event.SourceTimeline, hour, 0, now.Add(-10*time.Minute)), 50 * time.Minute},
+		{of(event.SourceTimeline, hour, 0, now.Add(-time.Hour)), 0},
+		{of(event.SourceTimeline, hour, 0, now.Add(10*time.Minute)), time.Hour},
+		{of(event.SourceSticky, nil, 0, now.Add(-10*time.Minute)), 50 * time.Minute},
+		{of(event.SourceSticky, nil, time.Minute, now.Add(-10*time.Minute)), time.Minute},
+		// Clocks that differ by hours: what is left counts.
+		{of(event.SourceSticky, hour, time.Minute, now.Add(-3*time.Hour)), time.Minute},
+		{of(event.SourceSticky, hour, time.Minute, now.Add(3*time.Hour)), time.Minute},
+		{of(event.SourceSticky, hour, 9*time.Hour, now), time.Hour},
+		{of(event.SourceSticky, nil, 0, time.UnixMilli(1<<62)), time.Hour},
+		{of(event.SourceSticky, nil, 0, time.UnixMilli(-1<<62)), 0},
+	} {
+		if got := StickyLeft(now, c.e); got != c.want {
+			t.Errorf("case %d: %v, want %v", i, got, c.want)
+		}
+	}
+}
+
 func TestSameUser(t *testing.T) {
 	for name, want := range map[string]bool{
 		"dresden": true, "Dresden": true, "@dresden": true, "@dresden:x.org": true,

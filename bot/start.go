@@ -12,8 +12,8 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// Start logs in, or goes on with the stored session, gets the encryption ready, and dispatches the state of all joined rooms as if it
-// had been synced; so that nobody needs to keep the state of rooms. While the homeserver can't be reached it goes on trying. It returns
+// Start logs in, or goes on with the stored session, gets the encryption ready, and dispatches the state of all joined rooms, and the sticky
+// events of an earlier run that still count, as if they had been synced; so that nobody needs to keep what rooms say. While the homeserver can't be reached it goes on trying. It returns
 // an error when ctx ends, and where it can't go on.
 func (b *Bot) Start(ctx context.Context) error {
 	if err := upgradeSQL(ctx, "room state", b.state.Upgrade, b.client.Log); err != nil {
@@ -38,7 +38,7 @@ func (b *Bot) Start(ctx context.Context) error {
 	return nil
 }
 
-// dispatchState hands the state of all joined rooms to the handlers.
+// dispatchState hands the state of all joined rooms, and what is sticky there, to the handlers.
 func (b *Bot) dispatchState(ctx context.Context) error {
 	rooms, err := b.client.JoinedRooms(ctx)
 	if err != nil {
@@ -55,11 +55,24 @@ func (b *Bot) dispatchState(ctx context.Context) error {
 		}
 		all = append(all, events...)
 	}
-	for _, e := range all {
-		b.dispatch(ctx, e)
+	sticky, err := b.keptSticky(ctx, time.Now(), rooms.JoinedRooms)
+	if err != nil {
+		return err
+	}
+	for _, e := range append(all, sticky...) {
+		b.hand(ctx, e, false)
 	}
 	b.synced(ctx)
 	return nil
+}
+
+// hand hands an event to the handlers, decrypted if need be.
+func (b *Bot) hand(ctx context.Context, e *event.Event, first bool) {
+	if e.Type == event.EventEncrypted {
+		b.decrypt(ctx, e, first)
+	} else {
+		b.dispatch(ctx, e)
+	}
 }
 
 // Run syncs until ctx ends, and then returns nil. It returns an error where it can't go on: the homeserver has logged the device out
@@ -144,12 +157,11 @@ func (b *Bot) process(ctx context.Context, r *syncResponse, first bool) error {
 	if err := b.state.apply(ctx, b.UserID(), state); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("store the rooms' state: %w", err)
 	}
+	if err := b.keepSticky(ctx, time.Now(), all); err != nil && ctx.Err() == nil {
+		return err
+	}
 	for _, e := range all {
-		if e.Type == event.EventEncrypted {
-			b.decrypt(ctx, e, first)
-		} else {
-			b.dispatch(ctx, e)
-		}
+		b.hand(ctx, e, first)
 	}
 	b.retryWaiting(ctx)
 	if ctx.Err() != nil {

@@ -503,38 +503,52 @@ func TestRinging(t *testing.T) {
 	}
 }
 
-// TestEncryptedSticky: a sticky membership that went through a real encryption is understood wherever sync has put it. No homeserver that
-// can be had here knows sticky events, so that the connection makes them of ordinary ones.
+// TestEncryptedSticky: a sticky membership that went through a real encryption is understood wherever sync has put it, and by the window's
+// next run. No homeserver that can be had here knows sticky events, so that the connection makes them of ordinary ones.
 func TestEncryptedSticky(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	element, _ := newKiosk(t, hs, "element")
-	window, _ := newKiosk(t, hs, "window")
+	account := rig.NewBotAccount(t, hs, "window")
+	window, stop := startKiosk(t, account, "window")
 	room := openRoom(t, 0, window, element)
-	kind := event.Type{Type: "org.matrix.msc4143.rtc.member", Class: event.MessageEventType}
-	for i, section := range []string{"timeline", "msc4354_sticky"} {
-		window.wire.sticky.Store(&section)
-		member := map[string]any{"user_id": element.UserID(), "device_id": element.DeviceID(), "id": fmt.Sprint("join", i)}
-		for _, content := range []map[string]any{{
-			"slot_id": "m.call#ROOM", "application": map[string]any{"type": "m.call"}, "member": member, "versions": []any{},
-			"transports":         map[string]any{"published": []any{}, "can_subscribe": []any{"livekit"}},
-			"msc4354_sticky_key": fmt.Sprint("join", i),
-		}, {
-			"slot_id": "m.call#ROOM", "msc4354_sticky_key": fmt.Sprint("join", i),
-		}} {
-			if _, err := element.Send(t.Context(), room, kind, content); err != nil {
-				t.Fatal(err)
-			}
-			rig.Eventually(t, limit, func() error {
-				window.mu.Lock()
-				defer window.mu.Unlock()
-				got := window.members[room]
-				if want := content["member"] != nil; (len(got) == 1) != want || want && (!got[0].Sticky || got[0].Device != element.DeviceID()) {
-					return fmt.Errorf("by %s: %+v, %+v", section, got, window.Manager.Stats())
-				}
-				return nil
-			})
+	send := func(join string, come bool) {
+		t.Helper()
+		content := map[string]any{"slot_id": "m.call#ROOM", "msc4354_sticky_key": join}
+		if come {
+			content["application"], content["versions"] = map[string]any{"type": "m.call"}, []any{}
+			content["member"] = map[string]any{"user_id": element.UserID(), "device_id": element.DeviceID(), "id": join}
+			content["transports"] = map[string]any{"published": []any{}, "can_subscribe": []any{"livekit"}}
+		}
+		kind := event.Type{Type: "org.matrix.msc4143.rtc.member", Class: event.MessageEventType}
+		if _, err := element.Send(t.Context(), room, kind, content); err != nil {
+			t.Fatal(err)
 		}
 	}
+	sees := func(what string, want int) {
+		t.Helper()
+		rig.Eventually(t, limit, func() error {
+			window.mu.Lock()
+			defer window.mu.Unlock()
+			got := window.members[room]
+			if len(got) != want || want > 0 && (!got[0].Sticky || got[0].Device != element.DeviceID()) {
+				return fmt.Errorf("%s: %+v, %+v", what, got, window.Manager.Stats())
+			}
+			return nil
+		})
+	}
+	for i, section := range []string{"timeline", "msc4354_sticky"} {
+		window.wire.sticky.Store(&section)
+		send(fmt.Sprint("join", i), true)
+		sees("by "+section, 1)
+		send(fmt.Sprint("join", i), false)
+		sees("gone by "+section, 0)
+	}
+	// Sync tells of them once. A window that is started anew has not forgotten who is there, nor who has left.
+	send("last", true)
+	sees("for the last time", 1)
+	stop()
+	window, _ = startKiosk(t, account, "window again")
+	sees("after a restart", 1)
 }
 
 // TestKilledAndBack: a kiosk that is killed and comes back within the delay stays, once it is there. Its predecessor's delayed leave, which

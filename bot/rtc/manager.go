@@ -145,9 +145,8 @@ func (m *Manager) handleEvent(e *event.Event) {
 	room, content := e.RoomID, rawContent(e)
 	gone := e.Mautrix.EventSource&event.SourceLeave != 0
 	if e.Type.Type == typeSticky.Type {
-		duration := stickyDuration(time.Now(), e)
-		if duration > 0 && !gone {
-			m.queue.offer(func() { m.roster.setSticky(time.Now(), room, head, duration, content) })
+		if left := bot.StickyLeft(time.Now(), e); left > 0 && !gone {
+			m.queue.offer(func() { m.roster.setSticky(time.Now(), room, head, left, content) })
 		}
 		return
 	}
@@ -192,21 +191,6 @@ func rawContent(e *event.Event) []byte {
 		return nil
 	}
 	return data
-}
-
-// stickyDuration is for how long after it was sent an event is sticky, 0 for not at all. What the homeserver says is left of that counts
-// first: it needs no clocks that agree. Some say nothing but where the event stood in the sync response.
-func stickyDuration(now time.Time, e *event.Event) time.Duration {
-	left := e.Unsigned.StickyDurationTTL.Duration
-	switch {
-	case left > 0:
-		return max(0, now.Sub(time.UnixMilli(max(0, min(e.Timestamp, maxInteger))))) + min(left, maxSticky)
-	case e.Sticky != nil:
-		return e.Sticky.GetDuration()
-	case e.Mautrix.EventSource&event.SourceSticky != 0:
-		return maxSticky
-	}
-	return 0
 }
 
 // handleKey takes an Olm-encrypted media key. It runs in the bot's goroutine.

@@ -38,8 +38,6 @@ const (
 	defaultExpiry = 4 * time.Hour
 	// maxExpiry caps how far a membership reaches, so that times can be added safely. Long calls announce long ones.
 	maxExpiry = 100 * 365 * 24 * time.Hour
-	// maxSticky is the longest life of a sticky event (MSC4354).
-	maxSticky = time.Hour
 )
 
 // membership is what one event says about its device.

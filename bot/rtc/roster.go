@@ -187,9 +187,9 @@ func (r *roster) full(all, own int) bool {
 	return true
 }
 
-// setSticky takes a membership that is a sticky event, which lives for duration from when it was sent, but for an hour from now at most.
+// setSticky takes a membership that is a sticky event, of whose life so much is left.
 // The newest event of a key counts, whatever the order in which they come (MSC4354).
-func (r *roster) setSticky(now time.Time, name id.RoomID, e header, duration time.Duration, content []byte) {
+func (r *roster) setSticky(now time.Time, name id.RoomID, e header, left time.Duration, content []byte) {
 	rm := r.room(name)
 	if rm == nil {
 		return
@@ -199,17 +199,7 @@ func (r *roster) setSticky(now time.Time, name id.RoomID, e header, duration tim
 		r.invalid++
 		return
 	}
-	begin := time.UnixMilli(max(0, min(e.ts, maxInteger)))
-	if begin.After(now) {
-		begin = now
-	}
-	entry := &stickyEntry{event: e.id, ts: e.ts, expires: begin.Add(max(0, duration)), member: m}
-	if latest := now.Add(maxSticky); entry.expires.After(latest) {
-		entry.expires = latest
-	}
-	if !entry.expires.After(now) {
-		return
-	}
+	entry := &stickyEntry{event: e.id, ts: e.ts, expires: now.Add(left), member: m}
 	at := stickyKey{e.sender, key}
 	if old := rm.stickies[at]; old != nil && old.expires.After(now) {
 		if old.ts > entry.ts || old.ts == entry.ts && old.event >= entry.event {

@@ -1,0 +1,129 @@
+package bot
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+)
+
+const (
+	expireStickyQuery = `DELETE FROM ewindow_sticky WHERE expires<=$1`
+	keepStickyQuery   = `
+		INSERT INTO ewindow_sticky (room_id, event_id, sender, expires, event) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (room_id, event_id) DO NOTHING
+	`
+	capStickySenderQuery = `
+		DELETE FROM ewindow_sticky WHERE room_id=$1 AND sender=$2 AND rowid NOT IN
+			(SELECT rowid FROM ewindow_sticky WHERE room_id=$1 AND sender=$2 ORDER BY rowid DESC LIMIT $3)
+	`
+	capStickyRoomQuery = `
+		DELETE FROM ewindow_sticky WHERE room_id=$1 AND rowid NOT IN
+			(SELECT rowid FROM ewindow_sticky WHERE room_id=$1 ORDER BY rowid DESC LIMIT $2)
+	`
+	keptStickyQuery = `SELECT room_id, expires, event FROM ewindow_sticky WHERE expires>$1 ORDER BY rowid`
+)
+
+// How many sticky events are kept, the latest ones, and how long they may be in bytes.
+const (
+	maxStickySender = 32 // of one user in a room
+	maxStickyRoom   = 512
+	maxStickySize   = 16 << 10
+)
+
+// StickyLeft is for how long from now on an event is sticky (MSC4354), 0 for not at all. What the homeserver says is left of it counts
+// first: it needs no clocks that agree. Some say nothing but where the event stood in the sync response.
+func StickyLeft(now time.Time, e *event.Event) time.Duration {
+	const latest = 253_402_300_799_999 // ms, the end of the year 9999: what is later is no time
+	age := max(0, now.Sub(time.UnixMilli(max(0, min(e.Timestamp, latest)))))
+	var left time.Duration
+	switch {
+	case e.Unsigned.StickyDurationTTL.Duration > 0:
+		left = e.Unsigned.StickyDurationTTL.Duration
+	case e.Sticky != nil:
+		left = e.Sticky.GetDuration() - age
+	case e.Mautrix.EventSource&event.SourceSticky != 0:
+		left = event.MaxStickyDuration - age
+	}
+	return max(0, min(left, event.MaxStickyDuration))
+}
+
+// keepSticky remembers the sticky events of a sync response, as they came, so that the next run has them: sync tells of them once.
+func (b *Bot) keepSticky(ctx context.Context, now time.Time, events []*event.Event) error {
+	type row struct {
+		*event.Event
+		expires int64
+		data    []byte
+	}
+	var rows []row
+	for _, e := range events {
+		left := StickyLeft(now, e)
+		if left == 0 || e.StateKey != nil || e.Mautrix.EventSource&event.SourceJoin == 0 ||
+			e.Type != event.EventEncrypted && b.handlers[e.Type.Type] == nil {
+			continue
+		}
+		kept := *e
+		kept.Content = event.Content{VeryRaw: e.Content.VeryRaw}
+		data, err := json.Marshal(&kept)
+		if err != nil || len(data) > maxStickySize {
+			continue
+		}
+		rows = append(rows, row{e, now.Add(left).UnixMilli(), data})
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	err := b.cfg.DB.DoTxn(ctx, nil, func(ctx context.Context) error {
+		if _, err := b.cfg.DB.Exec(ctx, expireStickyQuery, now.UnixMilli()); err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if _, err := b.cfg.DB.Exec(ctx, keepStickyQuery, r.RoomID, r.ID, r.Sender, r.expires, r.data); err != nil {
+				return err
+			}
+			if _, err := b.cfg.DB.Exec(ctx, capStickySenderQuery, r.RoomID, r.Sender, maxStickySender); err != nil {
+				return err
+			}
+			if _, err := b.cfg.DB.Exec(ctx, capStickyRoomQuery, r.RoomID, maxStickyRoom); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("write the sticky events to the database: %w", err)
+	}
+	return nil
+}
+
+// keptSticky lists the sticky events of an earlier run that still count, in the order in which they came, with what is left of each.
+func (b *Bot) keptSticky(ctx context.Context, now time.Time, rooms []id.RoomID) (kept []*event.Event, err error) {
+	rows, err := b.cfg.DB.Query(ctx, keptStickyQuery, now.UnixMilli())
+	if err != nil {
+		return nil, fmt.Errorf("read the sticky events from the database: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var room id.RoomID
+		var expires int64
+		var data []byte
+		if err := rows.Scan(&room, &expires, &data); err != nil {
+			return nil, fmt.Errorf("read a sticky event from the database: %w", err)
+		}
+		var e *event.Event
+		if json.Unmarshal(data, &e) != nil || !slices.Contains(rooms, room) {
+			continue
+		}
+		prepare(e, room, event.SourceJoin|event.SourceSticky)
+		e.Unsigned.StickyDurationTTL.Duration = time.UnixMilli(expires).Sub(now)
+		kept = append(kept, e)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read the sticky events from the database: %w", err)
+	}
+	return kept, nil
+}
