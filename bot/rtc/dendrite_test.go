@@ -380,6 +380,41 @@ func TestFederatedCall(t *testing.T) {
 	munich.sees(t, limit, room, dresden)
 	dresden.sees(t, limit, room, munich)
 
+	// Munich's homeserver is shut out of the room: who is there can't leave any more, counts no longer, and gets no key. Then it may again.
+	// (Both are called localhost, and nobody's own homeserver is hidden from them: that is why this is looked at from Dresden.)
+	shutOut := func(deny ...string) {
+		t.Helper()
+		content := map[string]any{"allow": []string{"*"}, "deny": append([]string{}, deny...)}
+		if _, err := dresden.Client().SendStateEvent(t.Context(), room, event.StateServerACL, "", content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys := func() (using, sent int) {
+		dresden.mu.Lock()
+		defer dresden.mu.Unlock()
+		return dresden.using, dresden.sent
+	}
+	using, sent := keys()
+	shutOut("evil.example", "localhost")
+	dresden.sees(t, limit, room)
+	rig.Eventually(t, limit, func() error {
+		if now, _ := keys(); now == using {
+			return fmt.Errorf("dresden uses key %d still", now)
+		}
+		return nil
+	})
+	if _, now := keys(); now != sent {
+		t.Error("who is shut out got a key")
+	}
+	shutOut("evil.example")
+	dresden.sees(t, limit, room, munich)
+	rig.Eventually(t, limit, func() error {
+		if _, now := keys(); now == sent {
+			return errors.New("who may come again got no key")
+		}
+		return nil
+	})
+
 	// The program is ended in order.
 	begun = time.Now()
 	stopMunich()
