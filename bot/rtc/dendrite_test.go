@@ -34,6 +34,7 @@ type wire struct {
 	http.RoundTripper
 	cut    atomic.Bool
 	sticky atomic.Pointer[string] // section of a room in sync that encrypted events move to, as sticky ones; nil: they stay what they are
+	synced atomic.Int64           // bytes of the longest sync response
 }
 
 var errCut = errors.New("the wire is cut")
@@ -43,20 +44,28 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errCut
 	}
 	response, err := w.RoundTripper.RoundTrip(r)
-	section := w.sticky.Load()
-	if err != nil || section == nil || response.StatusCode != http.StatusOK || !strings.HasSuffix(r.URL.Path, "/sync") {
+	if err != nil || response.StatusCode != http.StatusOK || !strings.HasSuffix(r.URL.Path, "/sync") {
 		return response, err
 	}
 	defer response.Body.Close()
-	var body map[string]any
-	if err := json.NewDecoder(response.Body).Decode(&body); err != nil {
+	data, err := io.ReadAll(response.Body)
+	if err != nil {
 		return nil, err
 	}
-	stick(body, *section)
-	data, err := json.Marshal(body)
+	w.synced.Store(max(w.synced.Load(), int64(len(data)))) // there is one at a time
+	if section := w.sticky.Load(); section != nil {
+		var body map[string]any
+		if err := json.Unmarshal(data, &body); err != nil {
+			return nil, err
+		}
+		stick(body, *section)
+		if data, err = json.Marshal(body); err != nil {
+			return nil, err
+		}
+	}
 	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(data)), int64(len(data))
 	response.Header.Del("Content-Length")
-	return response, err
+	return response, nil
 }
 
 // stick makes encrypted events of a sync response sticky, as a homeserver with MSC4354 would have told of them.
