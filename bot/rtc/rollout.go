@@ -18,6 +18,9 @@ const (
 	rotationGrace = 10 * time.Second
 	// maxKeyRetry is the longest wait between two tries for one device.
 	maxKeyRetry = 30 * time.Second
+	// repeatKey is how long after a key was delivered it is sent once more. What a homeserver has taken may still get lost, and a guest that
+	// lacks a key can neither say so nor be seen to lack it.
+	repeatKey = 3 * time.Second
 )
 
 // ownKey is a key of ours. serial counts without wrapping.
@@ -39,6 +42,7 @@ type target struct {
 	withheld bool   // it was said that it gets none
 	tries    int
 	retryAt  time.Time
+	repeatAt time.Time // when the key that it has is sent once more, zero for not again
 }
 
 // rollout decides when own keys are made, who gets them and when they are used (protocol sheet, 4.4). It is pure.
@@ -96,7 +100,7 @@ func (r *rollout) renew(now time.Time) {
 	r.current = ownKey{serial: r.current.serial + 1, index: r.current.index + 1, material: r.newKey(), created: now}
 	r.useAt = now
 	for _, t := range r.targets {
-		t.tries, t.retryAt = 0, time.Time{}
+		t.tries, t.retryAt, t.repeatAt = 0, time.Time{}, time.Time{}
 		if t.holds || t.sending != 0 {
 			r.useAt = now.Add(useKeyLimit)
 		}
@@ -112,10 +116,21 @@ func (r *rollout) again() {
 	}
 }
 
+// next says when the present key has to be sent to a target, unless it has it or it is on its way.
+func (r *rollout) next(t *target) (at time.Time, ok bool) {
+	switch {
+	case t.sending != 0:
+		return time.Time{}, false
+	case t.have == r.current.serial:
+		return t.repeatAt, !t.repeatAt.IsZero()
+	}
+	return t.retryAt, true
+}
+
 // due returns the devices that the present key has to be sent to now, and notes that it is on its way to them.
 func (r *rollout) due(now time.Time) (targets []*target) {
 	for _, t := range r.targets {
-		if t.sending == 0 && t.have != r.current.serial && !now.Before(t.retryAt) {
+		if at, ok := r.next(t); ok && !now.Before(at) {
 			t.sending = r.current.serial
 			targets = append(targets, t)
 		}
@@ -134,8 +149,12 @@ func (r *rollout) sent(now time.Time, t *target, err error) (delivered, withheld
 	if r.targets[t.device] != t {
 		return false, false
 	}
+	repeated := t.have == serial
 	if err == nil {
-		t.have, t.holds, t.exposed, t.tries = serial, true, true, 0
+		t.have, t.holds, t.exposed, t.tries, t.repeatAt = serial, true, true, 0, time.Time{}
+		if !repeated && serial == r.current.serial {
+			t.repeatAt = now.Add(repeatKey)
+		}
 	} else {
 		untrusted := errors.Is(err, bot.ErrUntrusted)
 		withheld = untrusted && !t.withheld
@@ -144,6 +163,9 @@ func (r *rollout) sent(now time.Time, t *target, err error) (delivered, withheld
 			t.holds, t.exposed = true, true // the answer may have been lost, not the key
 		}
 		t.retryAt = now.Add(min(time.Second<<min(t.tries, 10), maxKeyRetry))
+		if repeated {
+			t.repeatAt = t.retryAt
+		}
 		t.tries++
 	}
 	if !r.useAt.IsZero() && !r.sending() {
@@ -181,8 +203,8 @@ func (r *rollout) use(now time.Time) (ownKey, bool) {
 func (r *rollout) wake() time.Time {
 	at := r.useAt
 	for _, t := range r.targets {
-		if t.sending == 0 && t.have != r.current.serial {
-			at = earlier(at, t.retryAt)
+		if next, ok := r.next(t); ok {
+			at = earlier(at, next)
 		}
 	}
 	return at

@@ -80,7 +80,9 @@ func TestRolloutGrace(t *testing.T) {
 	r.uses(-1) // key 0 is in use from the start
 	r.setMembers(r.now, here("bob"))
 	r.send("bob")
-	r.wait(rotationGrace - 1)
+	r.wait(repeatKey)
+	r.send("bob")
+	r.wait(rotationGrace - repeatKey - 1)
 	r.setMembers(r.now, here("bob", "eve"))
 	r.send("eve") // young enough
 	if r.current.index != 0 {
@@ -94,8 +96,42 @@ func TestRolloutGrace(t *testing.T) {
 	r.uses(-1)
 	r.wait(1)
 	r.uses(1)
+	r.wait(repeatKey - useKeyDelay)
+	r.send("bob", "eve", "kim")
 	if !r.rollout.wake().IsZero() {
 		t.Fatalf("wakes at %v", r.rollout.wake())
+	}
+}
+
+// TestRolloutRepeats: each key is sent twice, since what was taken may still get lost; one that was replaced is not.
+func TestRolloutRepeats(t *testing.T) {
+	r := newRoll(t)
+	r.setMembers(r.now, here("ann", "bob"))
+	r.send("ann", "bob")
+	r.wait(repeatKey - 1)
+	r.send()
+	if got := r.rollout.wake().Sub(r.now); got != 1 {
+		t.Fatalf("waits %v", got)
+	}
+	r.wait(1)
+	targets := r.expect("ann", "bob")
+	r.sent(r.now, targets[0], errors.New("broken"))
+	r.sent(r.now, targets[1], nil)
+	r.wait(time.Second)
+	r.send("ann")
+	r.wait(time.Hour)
+	r.send()
+	// Bob goes while a key is on its way for the second time: what arrives then is not repeated, the next key is.
+	r.again()
+	r.send("ann", "bob")
+	r.wait(repeatKey)
+	targets = r.expect("ann", "bob")
+	r.setMembers(r.now, here("ann"))
+	r.sent(r.now, targets[0], nil)
+	r.send("ann")
+	r.wait(repeatKey)
+	if targets := r.expect("ann"); targets[0].sending != r.current.serial || r.current.index != 1 {
+		t.Fatalf("key %d is sent again, the present one is %d", targets[0].sending, r.current.serial)
 	}
 }
 
@@ -195,6 +231,7 @@ func TestRolloutRetries(t *testing.T) {
 	targets := r.expect("bob", "eve")
 	r.sent(r.now, targets[0], broken)
 	r.sent(r.now, targets[1], nil)
+	targets[1].repeatAt = time.Time{} // Eve's key did arrive
 	for _, wait := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
 		if got := r.rollout.wake().Sub(r.now); got != wait*time.Second {
 			t.Fatalf("waits %v, not %d s", got, wait)
