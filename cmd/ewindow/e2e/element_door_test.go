@@ -80,7 +80,7 @@ func TestElementAtTheDoor(t *testing.T) {
 	n.admit(n.admin(), anna)
 	room := n.windowRooms()[1]
 	anna.JoinRoom(room)
-	kiosk := fmt.Sprintf("@%s:localhost:%d", n.Windows[0].Username, n.Windows[0].Public)
+	kiosk := n.Windows[0].userID()
 	has := func(text string) func() (bool, any) {
 		return func() (bool, any) {
 			var shown string

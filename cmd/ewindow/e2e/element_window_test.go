@@ -44,6 +44,7 @@ func TestElementVisitsWindow(t *testing.T) {
 
 	t.Run("calls", func(t *testing.T) { w.within(t, anna).calls() })
 	t.Run("switches camera and microphone", func(t *testing.T) { w.within(t, anna).switches() })
+	t.Run("comes again", func(t *testing.T) { w.within(t, anna).comesAgain() })
 	t.Run("is not confirmed", func(t *testing.T) {
 		ben := &person{t: t, name: "ben", account: n.account(0, "ben"), source: dresdenSource}
 		ben.open(640, 360, element.Options{Unsigned: true})
@@ -231,7 +232,7 @@ func (v visitor) awaitNotice(parts ...string) {
 	v.t.Helper()
 	place := v.w.n.Windows[0]
 	waitFor(v.t, slowly, fmt.Sprintf("a notice with %q", parts), func() (bool, any) {
-		all, err := v.told(v.w.room, fmt.Sprintf("@%s:localhost:%d", place.Username, place.Public))
+		all, err := v.told(v.w.room, place.userID())
 		found := 0
 		for _, text := range all.notices {
 			if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(text, part) }) {

@@ -394,6 +394,43 @@ func (g *Guest) Calling() (calling bool, err error) {
 	return calling, err
 }
 
+// Faults are what goes wrong on the way between the homeserver and Element Call, which itself stays as it is.
+type Faults struct {
+	// KeysIn and MembersIn are how late the others' media keys and memberships come to Element Call; KeysOut and MembersOut how late its own
+	// leave.
+	KeysIn, MembersIn, KeysOut, MembersOut time.Duration
+	// LostIn and LostOut are how many keys are lost, beginning with the next one that comes, and the next that is sent.
+	LostIn, LostOut int
+}
+
+// Disturb makes these faults, in place of those of before, from now on.
+func (g *Guest) Disturb(f Faults) {
+	g.t.Helper()
+	g.do(nil, "host.disturb(%s)", map[string]int64{
+		"keysIn": f.KeysIn.Milliseconds(), "membersIn": f.MembersIn.Milliseconds(), "keysOut": f.KeysOut.Milliseconds(),
+		"membersOut": f.MembersOut.Milliseconds(), "lostIn": int64(f.LostIn), "lostOut": int64(f.LostOut),
+	})
+}
+
+// Signal is a media key or a membership that passed between the homeserver and Element Call.
+type Signal struct {
+	// Kind is "key in", "key out", "member in" or "member out".
+	Kind string
+	At   int64 // ms
+	// User and Device are whose membership it is, and with a key those at the other end.
+	User, Device string
+	Index        uint8
+	Key          string
+	// Lost is a key that was lost on the way.
+	Lost bool
+}
+
+// Signals is what has passed since the device was made, in the order in which it did, also for calls that have ended.
+func (g *Guest) Signals() (list []Signal, err error) {
+	err = g.Ask("host.log()", &list)
+	return list, err
+}
+
 // Message is an event of a room's timeline as the person reads it.
 type Message struct {
 	ID, Sender, Type string

@@ -33,11 +33,12 @@ function granted({ userId, deviceId }, room) {
 	return new Set(list);
 }
 
-// Grants answers Element Call's requests with a client's means.
+// Grants answers Element Call's requests with a client's means. announcing sends memberships of the call, and sending is told of what goes to
+// devices and says whether it is lost.
 export class Grants extends WidgetDriver {
-	constructor(client, account, room) {
+	constructor(client, account, room, { sending, announcing }) {
 		super();
-		Object.assign(this, { client, room, allowed: granted(account, room), refused: [] });
+		Object.assign(this, { client, room, sending, announcing, allowed: granted(account, room), refused: [] });
 	}
 
 	async validateCapabilities(requested) {
@@ -55,7 +56,9 @@ export class Grants extends WidgetDriver {
 	async sendEvent(type, content, stateKey = null, room = null) {
 		const roomId = room || this.room;
 		let sent;
-		if (stateKey !== null) sent = await this.client.sendStateEvent(roomId, type, content, stateKey);
+		if (type === callMember && stateKey !== null) {
+			sent = await this.announcing(content, stateKey, () => this.client.sendStateEvent(roomId, type, content, stateKey));
+		} else if (stateKey !== null) sent = await this.client.sendStateEvent(roomId, type, content, stateKey);
 		else if (type === "m.room.redaction") sent = await this.client.redactEvent(roomId, content.redacts);
 		else sent = await this.client.sendEvent(roomId, type, content);
 		return { roomId, eventId: sent.event_id };
@@ -74,6 +77,7 @@ export class Grants extends WidgetDriver {
 	async sendScheduledDelayedEvent(id) { await this.client._unstable_sendScheduledDelayedEvent(id); }
 
 	async sendToDevice(type, encrypted, content) {
+		if (await this.sending(type, content)) return;
 		if (!encrypted) {
 			const map = new Map(Object.entries(content).map(([user, devices]) => [user, new Map(Object.entries(devices))]));
 			await this.client.queueToDevice({

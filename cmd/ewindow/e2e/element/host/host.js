@@ -12,6 +12,17 @@ logger.setLevel?.("warn"); // so that a failure's trace shows what matters
 
 let client, account, call;
 
+// faults are what goes wrong on the way between the homeserver and the call: how late, in ms, others' keys and memberships come to the call
+// and its own leave, and how many of the next keys are lost. log is what came and went, whatever call it was for.
+const faults = { keysIn: 0, keysOut: 0, membersIn: 0, membersOut: 0, lostIn: 0, lostOut: 0 };
+const log = [];
+
+// late waits for as long as a fault says.
+const late = (ms) => (ms > 0 ? new Promise((done) => setTimeout(done, ms)) : undefined);
+
+// lose says whether the next key is lost, of those that come or of those that are sent.
+const lose = (which) => faults[which] > 0 && faults[which]-- > 0;
+
 // until asks again and again until there is an answer.
 async function until(what, limit, ask) {
 	const end = Date.now() + limit;
@@ -42,10 +53,7 @@ async function login({ homeserver, user, password, recovery, unsigned }) {
 	const crypto = client.getCrypto();
 	client.on(sdk.ClientEvent.Event, feed);
 	client.on(sdk.RoomStateEvent.Events, feedState);
-	client.on(sdk.ClientEvent.ReceivedToDeviceMessage, ({ message, encryptionInfo }) => {
-		if (message.type === keyType && call?.times.clicked) call.times.key ??= Date.now();
-		void call?.api.feedToDevice(message, encryptionInfo !== null);
-	});
+	client.on(sdk.ClientEvent.ReceivedToDeviceMessage, ({ message, encryptionInfo }) => void feedToDevice(message, encryptionInfo !== null));
 	await client.startClient({ initialSyncLimit: 20, lazyLoadMembers: false });
 	await until("the first sync", 30000, () => client.isInitialSyncComplete());
 	if (!unsigned) {
@@ -74,6 +82,21 @@ async function login({ homeserver, user, password, recovery, unsigned }) {
 	return { user: account.userId, device: account.deviceId, recovery: key ? base64(key) : "" };
 }
 
+// feedToDevice passes what was sent to this device on to the call.
+async function feedToDevice(message, encrypted) {
+	if (!call) return;
+	const { api } = call;
+	if (message.type === keyType) {
+		if (call.times.clicked) call.times.key ??= Date.now();
+		const lost = lose("lostIn"), { keys, member } = message.content;
+		if (!lost) await late(faults.keysIn);
+		if (call?.api !== api) return;
+		log.push({ kind: "key in", at: Date.now(), user: message.sender, device: member.claimed_device_id, index: keys.index, key: keys.key, lost });
+		if (lost) return;
+	}
+	await api.feedToDevice(message, encrypted);
+}
+
 // feed passes a room's event on to the call, decrypted.
 async function feed(event) {
 	if (!call || event.getRoomId() !== call.room) return;
@@ -85,10 +108,16 @@ async function feed(event) {
 	await call?.api.feedEvent(event.getEffectiveEvent());
 }
 
-function feedState(event) {
+async function feedState(event) {
 	if (!call || event.getRoomId() !== call.room) return;
 	note(event);
-	void call.api.feedStateUpdate(event.getEffectiveEvent());
+	const { api } = call, user = event.getSender();
+	if (event.getType() === memberType && user !== account.userId) {
+		await late(faults.membersIn);
+		if (call?.api !== api) return;
+		log.push({ kind: "member in", at: Date.now(), user, device: event.getContent().device_id ?? "", index: 0, key: "", lost: false });
+	}
+	await api.feedStateUpdate(event.getEffectiveEvent());
 }
 
 // note keeps when memberships of the call were seen.
@@ -119,6 +148,38 @@ async function joinRoom(room, via) {
 	await client.getRoom(room).loadMembersIfNeeded();
 }
 
+// sending stands between the call and what it sends, and returns whether that is lost.
+async function sending(type, content) {
+	if (type !== keyType) return false;
+	const lost = lose("lostOut");
+	if (!lost) await late(faults.keysOut);
+	for (const [user, devices] of Object.entries(content)) {
+		for (const [device, { keys }] of Object.entries(devices)) {
+			log.push({ kind: "key out", at: Date.now(), user, device, index: keys.index, key: keys.key, lost });
+		}
+	}
+	return lost;
+}
+
+// announcing sends a membership of the call. A late one stands on the way to the others: the call is told at once that it has been sent, and
+// sees it in the room.
+async function announcing(content, key, send) {
+	const entry = { kind: "member out", user: account.userId, device: account.deviceId, index: 0, key: "", lost: false };
+	if (!faults.membersOut || Object.keys(content).length === 0) {
+		log.push({ ...entry, at: Date.now() });
+		return send();
+	}
+	const at = Date.now(), id = `$late-${at}`;
+	void late(faults.membersOut).then(() => {
+		log.push({ ...entry, at: Date.now() });
+		return send();
+	});
+	setTimeout(() => void call?.api.feedStateUpdate({
+		type: memberType, state_key: key, content, sender: account.userId, event_id: id, origin_server_ts: at, room_id: call.room, unsigned: {},
+	}), 200);
+	return { event_id: id };
+}
+
 // load puts Element Call into the frame, as the call button of Element's room header does, and waits for its lobby.
 async function load(room, intent) {
 	if (call) throw new Error("there is a call already");
@@ -135,7 +196,7 @@ async function load(room, intent) {
 	frame.sandbox = "allow-forms allow-popups allow-popups-to-escape-sandbox allow-same-origin allow-scripts allow-presentation allow-downloads";
 	frame.src = "/call/#?" + parameters;
 	document.body.append(frame);
-	const grants = new Grants(client, account, room);
+	const grants = new Grants(client, account, room, { sending, announcing });
 	call = { room, frame, grants, times: { opened: Date.now() }, mute: {}, closed: "", acts: [] };
 	call.api = new ClientWidgetApi(widget, frame, grants);
 	call.api.setViewedRoomId(room);
@@ -220,6 +281,8 @@ const state = (room, type) => (client.getRoom(room)?.currentState.getStateEvents
 
 window.host = {
 	login, joinRoom, load, enter, watch, mute, hangUp, messages, state, inCall, last: {},
+	disturb: (wanted) => { Object.assign(faults, wanted); },
+	log: () => log,
 	send: (room, text) => client.sendTextMessage(room, text),
 	// decline is the button of the toast with which Element rings.
 	decline: (room, event) => client.sendEvent(room, "org.matrix.msc4310.rtc.decline", { "m.relates_to": { rel_type: "m.reference", event_id: event } }),
