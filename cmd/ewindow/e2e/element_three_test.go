@@ -17,15 +17,23 @@ type slotsOf struct {
 		Playing             bool
 	}
 	State struct {
-		Peer *struct {
-			Name string
-			Slot int
-		}
-		Guests []struct {
-			Name string
-			Slot int
-		}
+		Peer   *onPage
+		Guests []onPage
 	}
+}
+
+// onPage is somebody whom a page names; without another window the first guest is the peer.
+type onPage struct {
+	Name string
+	Slot int
+}
+
+// people are all whom a page names.
+func (s slotsOf) people() (list []onPage) {
+	if s.State.Peer != nil {
+		list = append(list, *s.State.Peer)
+	}
+	return append(list, s.State.Guests...)
 }
 
 // slots asks the page what it shows.

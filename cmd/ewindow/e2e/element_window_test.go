@@ -223,6 +223,8 @@ func (v visitor) switches() {
 	v.awaitTone(munichSource.tone, slowly)
 	v.SetMic(true)
 	v.w.awaitTone(dresdenSource.tone, slowly)
+	v.choosesCamera()
+	v.showsSmall()
 	v.HangUp()
 	v.awaitAlone(20 * time.Second)
 }

@@ -328,6 +328,13 @@ func (p *Page) Press(ctx context.Context, key, code string, virtual int) error {
 	return nil
 }
 
+// Resize gives the page a viewport of another size, in pixels.
+func (p *Page) Resize(ctx context.Context, width, height int) error {
+	return p.call(ctx, "Emulation.setDeviceMetricsOverride", map[string]any{
+		"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false,
+	}, nil)
+}
+
 // Reload loads the page anew.
 func (p *Page) Reload(ctx context.Context) error {
 	return p.call(ctx, "Page.reload", nil, nil)

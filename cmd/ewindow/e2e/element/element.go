@@ -248,6 +248,12 @@ func (g *Guest) HangUp() {
 // SetCamera switches the camera, in the lobby or in the call.
 func (g *Guest) SetCamera(on bool) { g.t.Helper(); g.mute("video_enabled", on) }
 
+// SecondCamera chooses, in Element Call's settings, another camera than that of [Options]. It shows green with a white bar that wanders.
+func (g *Guest) SecondCamera() {
+	g.t.Helper()
+	g.do(nil, "host.camera(%s)", "second")
+}
+
 // SetMic switches the microphone, in the lobby or in the call.
 func (g *Guest) SetMic(on bool) { g.t.Helper(); g.mute("audio_enabled", on) }
 

@@ -14,13 +14,13 @@
 			});
 		}
 	};
-	// A screen to share, since a browser without one has none: red, with a white bar that wanders.
-	if (navigator.mediaDevices) navigator.mediaDevices.getDisplayMedia = async () => {
+	// painted is a picture that moves though there is no camera: a colour, with a white bar that wanders.
+	const painted = (colour) => {
 		const canvas = document.createElement("canvas"), draw = canvas.getContext("2d");
 		[canvas.width, canvas.height] = [640, 360];
 		let at = 0;
 		const paint = () => {
-			draw.fillStyle = "rgb(225, 45, 35)";
+			draw.fillStyle = colour;
 			draw.fillRect(0, 0, canvas.width, canvas.height);
 			draw.fillStyle = "white";
 			draw.fillRect(at = (at + 8) % canvas.width, 0, canvas.width / 8, canvas.height);
@@ -31,6 +31,22 @@
 		track.stop = () => { clearInterval(timer); stop(); };
 		return stream;
 	};
+	// A screen to share, since a browser without one has none, and a second camera beside that of the file, which is green.
+	const { mediaDevices } = navigator;
+	if (mediaDevices) {
+		mediaDevices.getDisplayMedia = async () => painted("rgb(225, 45, 35)");
+		const second = { deviceId: "second", groupId: "second", kind: "videoinput", label: "Second camera" };
+		const list = mediaDevices.enumerateDevices.bind(mediaDevices), open = mediaDevices.getUserMedia.bind(mediaDevices);
+		mediaDevices.enumerateDevices = async () => [...await list(), { ...second, toJSON: () => second }];
+		mediaDevices.getUserMedia = async (wanted) => {
+			const device = wanted.video?.deviceId;
+			if ((device?.exact ?? device?.ideal ?? device) !== second.deviceId) return open(wanted);
+			const stream = painted("rgb(30, 170, 60)"), [track] = stream.getVideoTracks(), settings = track.getSettings.bind(track);
+			track.getSettings = () => ({ ...settings(), deviceId: second.deviceId });
+			if (wanted.audio) for (const sound of (await open({ audio: wanted.audio })).getTracks()) stream.addTrack(sound);
+			return stream;
+		};
+	}
 	const live = (kind) => tracks.filter(({ track }) => track.kind === kind && track.readyState === "live");
 	const inbound = async ({ receiver }) => {
 		for (const report of (await receiver.getStats()).values()) if (report.type === "inbound-rtp") return report;

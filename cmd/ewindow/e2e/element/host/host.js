@@ -240,6 +240,20 @@ function watch() {
 // mute switches camera or microphone, as the buttons do, and returns what is on then.
 const mute = (wanted) => call.api.transport.send(actions.mute, wanted);
 
+// camera chooses another camera in Element Call's settings, by the device's id.
+async function camera(device) {
+	const find = (selector, text) => until(selector, 10000, () => {
+		const all = [...call.frame.contentDocument.querySelectorAll(selector)];
+		return all.find((element) => element.checkVisibility() && (!text || element.textContent === text));
+	});
+	(await find("[data-testid^=settings-bottom]")).click();
+	(await find("[role=tab]", "Video")).click();
+	(await find(`input[type=radio][value="${device}"]`)).click();
+	const { contentDocument: page } = call.frame; // a touch screen has no button to close it
+	page.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
+	await until("the settings' end", 10000, () => !page.querySelector("[role=dialog]"));
+}
+
 // end takes the frame away.
 function end(why) {
 	if (!call) return;
@@ -280,7 +294,7 @@ const state = (room, type) => (client.getRoom(room)?.currentState.getStateEvents
 }));
 
 window.host = {
-	login, joinRoom, load, enter, watch, mute, hangUp, messages, state, inCall, last: {},
+	login, joinRoom, load, enter, watch, mute, camera, hangUp, messages, state, inCall, last: {},
 	disturb: (wanted) => { Object.assign(faults, wanted); },
 	log: () => log,
 	send: (room, text) => client.sendTextMessage(room, text),
