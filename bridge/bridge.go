@@ -85,6 +85,9 @@ type Config struct {
 	// Both may block. Either may be nil, and then the page does not offer it.
 	People func() []id.UserID
 	Ring   func(ctx context.Context, room id.RoomID, users []id.UserID) (id.EventID, error)
+	// Remove takes somebody out of the call of a room of our own who is not there, as [rtc.Manager.Remove] does: it returns at once. It may be
+	// nil.
+	Remove func(room id.RoomID, member rtc.Member)
 	// NewSession makes the media side of a call. Own tracks go to service; token fetches a fresh token for any service.
 	NewSession func(service string, token TokenFunc, onEvent func(callmedia.SessionEvent)) (Session, error)
 

@@ -266,6 +266,7 @@ func run(t *testing.T, windows []network.Window, f func(w *world)) {
 				w.note("notice %s %s", room, text)
 				return errors.New("a room that can't be written to is no reason to stop")
 			},
+			Remove: func(room id.RoomID, member rtc.Member) { w.note("remove %s from %s", member.User, room) },
 		})
 		if err != nil {
 			t.Fatal(err)

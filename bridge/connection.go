@@ -172,6 +172,10 @@ func (b *Bridge) handleSession(visit uint64, e callmedia.SessionEvent) {
 		v.remoteUp(now, e.Identity, e.Slot, true, e.Muted)
 	case callmedia.RemoteGone:
 		v.remoteUp(now, e.Identity, e.Slot, false, false)
+	case callmedia.RemoteAway:
+		v.away[e.Identity] = now
+	case callmedia.RemoteBack:
+		b.machine.back(v, e.Identity)
 	case callmedia.PictureOn:
 		v.remotePicture(e.Identity, e.Slot, true)
 	case callmedia.PictureOff:

@@ -52,6 +52,8 @@ type machine struct {
 	windows  []network.Window
 	kiosks   map[id.UserID]bool // that were ever listed: such a user is never a guest
 	members  map[id.RoomID][]rtc.Member
+	listed   map[id.RoomID][]rtc.Member // as they were told, ghosts included
+	ghosts   map[ghost]time.Time        // and when their membership was made
 	shutter  string
 	openedAt time.Time // when the shutter was set last
 	chosen   id.RoomID // the window that somebody picked, empty for any
@@ -125,6 +127,8 @@ func newMachine(countdown time.Duration) *machine {
 		shutter:   shutterShut,
 		kiosks:    make(map[id.UserID]bool),
 		members:   make(map[id.RoomID][]rtc.Member),
+		listed:    make(map[id.RoomID][]rtc.Member),
+		ghosts:    make(map[ghost]time.Time),
 		pauses:    make(map[id.RoomID]*pause),
 		noticed:   make(map[noticeKind]time.Time),
 	}
@@ -202,11 +206,8 @@ func (m *machine) setDirectory(own id.RoomID, joined bool, windows []network.Win
 
 // setMembers takes all foreign members of a room's call.
 func (m *machine) setMembers(room id.RoomID, members []rtc.Member) {
-	if len(members) == 0 {
-		delete(m.members, room)
-		return
-	}
-	m.members[room] = members
+	m.listed[room] = members
+	m.layGhosts(room)
 }
 
 // setHomeserver takes since when the homeserver does not answer, zero when it does.
@@ -293,6 +294,7 @@ func (m *machine) target(now time.Time) (room, peer id.RoomID) {
 		return "", ""
 	}
 	if c := m.call; c != nil {
+		m.followAway(now, c)
 		m.follow(now, c)
 		if m.stay(now, c) {
 			return c.room, c.peer
@@ -441,7 +443,8 @@ func (m *machine) decide(now time.Time) plan {
 	if c := m.call; c != nil {
 		m.follow(now, c)
 		m.followHeld(now, c)
-		p.visit, p.room, p.peer, p.members, p.blind = c.id, c.room, c.peer, c.members, c.blind
+		p.visit, p.room, p.peer, p.blind = c.id, c.room, c.peer, c.blind
+		p.members = append(slices.Clone(c.members), m.ghostsIn(c.room)...) // to see whether they come
 		if w, ok := m.window(c.peer); ok {
 			p.kiosk = w.Kiosk
 		}
@@ -507,6 +510,9 @@ func (m *machine) nextWake(now time.Time) time.Time {
 		at(c.counted)
 		at(c.counted.Add(connectLimit))
 		at(c.trialUntil)
+		for _, since := range c.away {
+			at(since.Add(awayLimit))
+		}
 		if c.waiting() && !c.picture() {
 			at(c.nextTrial)
 		}

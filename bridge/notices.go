@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/rtc"
 )
 
 // noticePause is the least time between two notices of a kind in the window's room.
@@ -36,6 +38,7 @@ type errand struct {
 	decline id.EventID // a call's notification (MSC4310)
 	notice  noticeKind
 	user    id.UserID // whom the notice is about
+	ghost   *rtc.Member
 }
 
 // errand puts something into the plan's basket. It is dropped while far too much waits.
@@ -119,6 +122,9 @@ func (b *Bridge) send(e errand) {
 	room, log := b.machine.own, b.cfg.Log.With().Stringer("room_id", b.machine.own).Logger()
 	var what func(ctx context.Context) error
 	switch {
+	case e.ghost != nil && b.cfg.Remove != nil:
+		b.cfg.Remove(room, *e.ghost)
+		return
 	case e.decline != "" && b.cfg.Decline != nil:
 		what = func(ctx context.Context) error { return b.cfg.Decline(ctx, room, e.decline) }
 	case e.notice != noNotice && b.cfg.Notice != nil:

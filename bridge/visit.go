@@ -34,6 +34,7 @@ type visit struct {
 
 	hubLost    time.Time // when the connection to the own focus was lost, zero while it stands
 	remotes    map[string]*remote
+	away       map[string]time.Time // since when whose participant has been missing from its SFU
 	seenOnce   bool
 	seeing     bool // somebody was seen the last time it was looked at
 	metOnce    bool // somebody came
@@ -57,7 +58,7 @@ type remote struct {
 func newVisit(number uint64, room, peer id.RoomID, now time.Time, countdown time.Duration) *visit {
 	return &visit{
 		id: number, room: room, peer: peer, started: now, counted: now.Add(countdown), emptyAt: now, alone: true,
-		remotes: make(map[string]*remote),
+		remotes: make(map[string]*remote), away: make(map[string]time.Time),
 	}
 }
 

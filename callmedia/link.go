@@ -32,6 +32,7 @@ type link struct {
 	tracks    []*sfu.LocalTrack
 	receivers map[string]*receiver // by track SID
 	cameras   map[string]camera    // by track SID; also those that send nothing yet
+	present   map[string]bool      // the identities in the room
 }
 
 // camera is a participant's announced picture.
@@ -45,7 +46,7 @@ func (s *Session) addLink(service string) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	l := &link{
 		session: s, service: service, own: service == s.cfg.Service, drop: cancel,
-		receivers: make(map[string]*receiver), cameras: make(map[string]camera),
+		receivers: make(map[string]*receiver), cameras: make(map[string]camera), present: make(map[string]bool),
 	}
 	s.links[service] = l
 	s.tasks.Go(func() { l.keep(ctx) })
@@ -104,7 +105,10 @@ func (l *link) join(ctx context.Context) error {
 	if l.own {
 		err = l.publish(joining, room)
 	} else {
-		s.post(func() { l.room = room })
+		s.post(func() {
+			l.room = room
+			s.place()
+		})
 	}
 	if err == nil {
 		select {
@@ -144,6 +148,7 @@ func (l *link) publish(ctx context.Context, room *sfu.Room) error {
 		}
 		s.stats.connected.Add(1)
 		s.cfg.OnEvent(SessionEvent{Kind: Connected})
+		s.place()
 	})
 	return nil
 }
@@ -165,6 +170,7 @@ func (l *link) clear() {
 	}
 	l.room, l.tracks = nil, nil
 	clear(l.cameras)
+	clear(l.present)
 	l.stopAsking()
 	clear(l.receivers)
 	s.place()
@@ -187,6 +193,16 @@ func (l *link) serve(room *sfu.Room) (err error) {
 			if e.Err != nil {
 				err = fmt.Errorf("lost: %s: %w", e.Reason, e.Err)
 			}
+		case sfu.ParticipantJoined:
+			s.post(func() {
+				l.present[e.Identity] = true
+				s.place()
+			})
+		case sfu.ParticipantLeft:
+			s.post(func() {
+				delete(l.present, e.Identity)
+				s.place()
+			})
 		case sfu.TrackPublished:
 			s.post(func() {
 				l.published(e.TrackSID, e.Identity, e.Source, e.Encryption, e.Muted)

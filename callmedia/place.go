@@ -212,7 +212,7 @@ func (s *Session) resize(now time.Time) {
 	}
 }
 
-// announce says what has changed about a participant's picture.
+// announce says what has changed about a participant and its picture.
 func (s *Session) announce(p *peer) {
 	event := func(kind EventKind, muted bool) {
 		s.cfg.OnEvent(SessionEvent{Kind: kind, Identity: p.identity, Slot: p.slot, Muted: muted})
@@ -231,6 +231,19 @@ func (s *Session) announce(p *peer) {
 		event(RemoteGone, false)
 	}
 	p.announced, p.muted = up, muted
+	if p.service == "" {
+		p.away = false // nobody asks any more
+		return
+	}
+	l := s.links[p.service]
+	if away := l != nil && l.room != nil && !l.present[p.identity]; away != p.away {
+		p.away = away
+		if away {
+			event(RemoteAway, false)
+		} else {
+			event(RemoteBack, false)
+		}
+	}
 }
 
 // cameraOf says whether a participant that is shown announces a picture, and whether that is held back.

@@ -58,6 +58,10 @@ const (
 	RemoteMuted
 	// RemoteGone: a participant publishes no picture any more.
 	RemoteGone
+	// RemoteAway: a participant that is to be shown is not in the room of its SFU, which we are in.
+	RemoteAway
+	// RemoteBack: it is there again, or it can't be told any more.
+	RemoteBack
 	// PictureOn: the first decrypted picture was handed to the page after none.
 	PictureOn
 	// PictureOff: no picture came for five seconds, or the participant is gone.
@@ -368,6 +372,7 @@ type peer struct {
 	video     *receiver
 	announced bool // RemoteUp was sent
 	muted     bool // as last announced
+	away      bool // RemoteAway was sent
 	picture   bool // PictureOn was sent
 
 	screen     *receiver

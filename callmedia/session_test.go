@@ -216,6 +216,31 @@ func TestSessionReconnects(t *testing.T) {
 	intact(t, a, 60)
 }
 
+// TestSessionAway says who is not in the SFU's room, as long as that is known.
+func TestSessionAway(t *testing.T) {
+	sfu := rig.StartLiveKit(t)
+	a := newParty(t, sfu, "a")
+	a.SetRemotes([]callmedia.Remote{{Identity: "b", Service: service}})
+	a.await(t, callmedia.RemoteAway, "b", 1)
+	b := newParty(t, sfu, "b")
+	a.await(t, callmedia.RemoteBack, "b", 1)
+	a.await(t, callmedia.RemoteUp, "b", 1)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.await(t, callmedia.RemoteAway, "b", 2)
+	sfu.Kill(t)
+	a.await(t, callmedia.RemoteBack, "b", 2) // nobody knows
+	sfu.Restart(t)
+	a.await(t, callmedia.RemoteAway, "b", 3)
+	a.SetRemotes(nil)
+	a.SetRemotes([]callmedia.Remote{{Identity: "b", Service: service}})
+	a.await(t, callmedia.RemoteAway, "b", 4)
+	if n := a.count(callmedia.RemoteBack, "b"); n != 2 {
+		t.Errorf("said to be back %d times, want 2", n)
+	}
+}
+
 // TestSmall makes the small picture while a guest is there, and rests the large one while nobody shows it large.
 func TestSmall(t *testing.T) {
 	server := rig.StartLiveKit(t)

@@ -86,6 +86,13 @@ type Manager struct {
 	active  map[id.RoomID]*Call
 	delayed knownFeature
 	stale   map[id.RoomID]time.Time // when an own membership without a call is removed
+	left    map[place]time.Time     // when somebody else's is, who has left the room
+}
+
+// place is where a membership stands.
+type place struct {
+	room id.RoomID
+	key  string
 }
 
 // knownFeature remembers /versions for some time.
@@ -108,7 +115,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	m.bot = cfg.Bot
-	for _, t := range []event.Type{event.StateMember, event.StateEncryption, event.StateServerACL, typeMember, typeSlot, typeSticky, typeRing, typeDecline, event.CallInvite} {
+	for _, t := range []event.Type{event.StateCreate, event.StateMember, event.StateEncryption, event.StateServerACL, typeMember, typeSlot, typeSticky, typeRing, typeDecline, event.CallInvite} {
 		cfg.Bot.On(t, func(_ context.Context, e *event.Event) { m.handleEvent(e) })
 	}
 	cfg.Bot.OnToDevice(typeKeys, func(_ context.Context, e bot.ToDevice) { m.handleKey(e) })
@@ -122,7 +129,7 @@ func newManager(cfg Config, hs homeserver, web *web) (*Manager, error) {
 	m := &Manager{
 		cfg: cfg, hs: hs, web: web, queue: newQueue(), done: make(chan struct{}), ringer: newRinger(),
 		calls: make(map[id.RoomID]*Call), owners: make(map[*Call]string),
-		active: make(map[id.RoomID]*Call), stale: make(map[id.RoomID]time.Time),
+		active: make(map[id.RoomID]*Call), stale: make(map[id.RoomID]time.Time), left: make(map[place]time.Time),
 	}
 	if cfg.FallbackService != "" {
 		var ok bool
@@ -162,6 +169,10 @@ func (m *Manager) handleEvent(e *event.Event) {
 		o, _ := parseObject(content)
 		membership, _ := o.text("membership", maxName)
 		m.queue.offer(func() { m.setMember(room, id.UserID(key), event.Membership(membership), gone) })
+	case event.StateCreate.Type:
+		if !gone && key == "" {
+			m.queue.offer(func() { m.roster.setCreator(room, head.sender) })
+		}
 	case event.StateEncryption.Type:
 		if !gone && key == "" {
 			m.queue.offer(func() { m.roster.setEncrypted(room) })
@@ -340,6 +351,7 @@ func (m *Manager) advance(now time.Time) time.Time {
 	}
 	m.answerAskers()
 	wake = earlier(wake, m.removeStale(now))
+	wake = earlier(wake, m.removeLeft(now))
 	m.mu.Lock()
 	m.stats = Stats{
 		InvalidMembers: m.roster.invalid, DroppedMembers: m.roster.dropped,
@@ -507,6 +519,43 @@ func (m *Manager) removeStale(now time.Time) time.Time {
 		wake = earlier(wake, at)
 	}
 	return wake
+}
+
+// removeLeft empties the memberships of users who have left a room of ours: they may not do so themselves any more, and would be in its call
+// again as soon as they were back in the room. It returns when to look again.
+func (m *Manager) removeLeft(now time.Time) time.Time {
+	var wake time.Time
+	still := make(map[place]time.Time)
+	for name := range m.roster.rooms {
+		var due []string
+		for _, key := range m.roster.leftBehind(now, name) {
+			at, known := m.left[place{name, key}]
+			if !known {
+				at = now.Add(staleGrace)
+			}
+			if !now.Before(at) {
+				due = append(due, key)
+				at = now.Add(staleRetry)
+			}
+			still[place{name, key}] = at
+			wake = earlier(wake, at)
+		}
+		if len(due) > 0 {
+			m.tasks.Go(func() { m.empty(name, due) })
+		}
+	}
+	m.left = still
+	return wake
+}
+
+// Remove empties the membership of a device that is not there, in a room that our account made, so that nobody sees it any more. A client that
+// is there after all sees that, and comes again. It returns at once.
+func (m *Manager) Remove(room id.RoomID, member Member) {
+	m.queue.put(func() {
+		if keys := m.roster.keysOf(room, member.device()); len(keys) > 0 {
+			m.tasks.Go(func() { m.empty(room, keys) })
+		}
+	})
 }
 
 // empty sends empty memberships.

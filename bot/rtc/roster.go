@@ -32,6 +32,7 @@ type roster struct {
 type room struct {
 	joined    map[id.UserID]struct{}
 	inside    bool // we are joined
+	ours      bool // our account made it
 	encrypted bool
 	slot      bool // there is a slot event
 	open      bool // and it says open
@@ -116,6 +117,13 @@ func (r *roster) setMember(name id.RoomID, user id.UserID, to event.Membership) 
 func (r *roster) setEncrypted(name id.RoomID) {
 	if rm := r.room(name); rm != nil {
 		rm.encrypted = true
+	}
+}
+
+// setCreator takes who made a room.
+func (r *roster) setCreator(name id.RoomID, user id.UserID) {
+	if rm := r.room(name); rm != nil {
+		rm.ours = user == r.self.User
 	}
 }
 
@@ -338,6 +346,33 @@ func (r *roster) own(now time.Time, name id.RoomID) (keys []string) {
 	}
 	for key, m := range rm.states {
 		if m.id() == r.self && m.expires.After(now) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// leftBehind returns the state keys of unexpired memberships whose users are not in the room any more, in a room of ours.
+func (r *roster) leftBehind(now time.Time, name id.RoomID) (keys []string) {
+	return r.keys(name, func(rm *room, m *membership) bool {
+		return !rm.has(m.user) && len(rm.joined) < maxJoined && m.expires.After(now)
+	})
+}
+
+// keysOf returns the state keys of a device's memberships, in a room of ours.
+func (r *roster) keysOf(name id.RoomID, device bot.Device) []string {
+	return r.keys(name, func(_ *room, m *membership) bool { return m.id() == device })
+}
+
+// keys returns those state keys in a room of ours whose membership matches.
+func (r *roster) keys(name id.RoomID, match func(*room, *membership) bool) (keys []string) {
+	rm := r.rooms[name]
+	if rm == nil || !rm.inside || !rm.ours {
+		return nil
+	}
+	for key, m := range rm.states {
+		if match(rm, m) {
 			keys = append(keys, key)
 		}
 	}

@@ -94,7 +94,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		Name: cfg.Window.Name, City: cfg.Window.City, Timezone: cfg.Window.Timezone, Languages: cfg.Window.Languages,
 		Countdown: cfg.Kiosk.Countdown, TestPattern: cfg.Kiosk.TestPattern,
 		Directory: directory, Screen: screen, Page: page, User: matrix.UserID,
-		Decline: calls.Decline, Notice: calls.Notice, Ring: calls.Ring,
+		Decline: calls.Decline, Notice: calls.Notice, Ring: calls.Ring, Remove: calls.Remove,
 		People: func() []id.UserID {
 			room, _ := directory.Own()
 			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)

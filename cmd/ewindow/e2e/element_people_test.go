@@ -74,14 +74,20 @@ func (p *person) open(width, height int, o element.Options) {
 // admin logs the network's admin in.
 func (n *demoNetwork) admin() *mautrix.Client {
 	n.t.Helper()
-	client, err := mautrix.NewClient(fmt.Sprintf("http://127.0.0.1:%d", n.Windows[0].Local), "", "")
+	return n.login(0, n.Admin, n.Password)
+}
+
+// login logs somebody in on a window's homeserver.
+func (n *demoNetwork) login(i int, user, password string) *mautrix.Client {
+	n.t.Helper()
+	client, err := mautrix.NewClient(fmt.Sprintf("http://127.0.0.1:%d", n.Windows[i].Local), "", "")
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	if _, err := client.Login(n.t.Context(), &mautrix.ReqLogin{
 		Type:       mautrix.AuthTypePassword,
-		Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: n.Admin},
-		Password:   n.Password, StoreCredentials: true,
+		Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: user},
+		Password:   password, StoreCredentials: true,
 	}); err != nil {
 		n.t.Fatal(err)
 	}

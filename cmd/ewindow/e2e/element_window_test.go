@@ -60,6 +60,9 @@ func TestElementVisitsWindow(t *testing.T) {
 		w.invite(t, carla)
 		w.within(t, carla).calls()
 	})
+	owner := n.owner(0)
+	t.Run("is thrown out", func(t *testing.T) { w.within(t, anna).thrownOut(owner) })
+	t.Run("is there when the room is upgraded", func(t *testing.T) { w.within(t, anna).upgraded(owner) })
 }
 
 // open presses a window's button and waits until the window is open. A page that has not heard its state yet takes no press.

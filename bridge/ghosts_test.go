@@ -1,0 +1,125 @@
+package bridge
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/rtc"
+	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/callmedia"
+)
+
+func (b *bench) names() (names []string) {
+	for _, p := range b.last.screen.guests {
+		names = append(names, string(p.user))
+	}
+	if p := b.last.screen.peer; p != nil {
+		names = append(names, string(p.user)+string(p.window))
+	}
+	slices.Sort(names)
+	return names
+}
+
+// TestGhost: a guest whose membership stands, but who is not in the SFU's room, is not there. It needs a new membership to count again.
+func TestGhost(t *testing.T) {
+	b := newBench(t)
+	member := memberOf(guest)
+	member.Created = epoch
+	b.m.setMembers(dresden, []rtc.Member{member})
+	b.step(0)
+	b.want(dresden, "", "opening")
+	b.m.call.away[member.Identity] = b.now
+	b.step(awayLimit - time.Millisecond)
+	if got := b.names(); !slices.Equal(got, []string{string(guest)}) {
+		t.Errorf("%q are named while they may still come", got)
+	}
+	b.step(time.Millisecond)
+	if got := b.names(); len(got) > 0 {
+		t.Errorf("%q are named, but not there", got)
+	}
+	if !slices.Equal(b.last.members, []rtc.Member{member}) {
+		t.Errorf("nobody would see the ghost come back: %v", b.last.members)
+	}
+	b.step(emptyGrace)
+	b.want("", "", "alone")
+	b.m.setMembers(dresden, []rtc.Member{member})
+	b.step(time.Hour)
+	b.want("", "", "alone")
+	member.Created = epoch.Add(time.Hour)
+	b.m.setMembers(dresden, []rtc.Member{member})
+	b.step(0)
+	b.want(dresden, "", "opening")
+	if len(b.m.ghosts) != 0 {
+		t.Errorf("ghosts are kept: %v", b.m.ghosts)
+	}
+	b.m.setMembers(dresden, nil)
+	b.step(emptyGrace)
+	if len(b.m.members)+len(b.m.listed) != 0 {
+		t.Errorf("rooms are kept: %v %v", b.m.members, b.m.listed)
+	}
+}
+
+// TestGhostComesBack: who was away for long and is there again counts; a window that is away is never given up for that.
+func TestGhostComesBack(t *testing.T) {
+	b := newBench(t, windowOf(munich, network.Open, epoch.Add(time.Hour)))
+	member, other := memberOf(guest), kioskIn(munich)
+	b.arrive(dresden, other, member)
+	b.picture(other, true)
+	call := b.m.call
+	for _, m := range []rtc.Member{member, other} {
+		call.away[m.Identity] = b.now
+	}
+	b.step(awayLimit)
+	b.want(dresden, munich, "visit")
+	if got := b.names(); !slices.Equal(got, []string{string(munich)}) {
+		t.Errorf("%q are named", got)
+	}
+	b.m.back(call, member.Identity)
+	b.step(0)
+	if got := b.names(); !slices.Equal(got, []string{string(munich), string(guest)}) {
+		t.Errorf("%q are named after the ghost came back", got)
+	}
+	// An outage of the SFU tells nothing of anybody.
+	call.away[member.Identity] = b.now
+	b.step(awayLimit - time.Second)
+	b.m.back(call, member.Identity)
+	b.step(awayLimit)
+	if got := b.names(); !slices.Equal(got, []string{string(munich), string(guest)}) {
+		t.Errorf("%q are named after the outage", got)
+	}
+}
+
+// TestGhostOnScreen: what the media side says of somebody who is away reaches the screen.
+func TestGhostOnScreen(t *testing.T) {
+	run(t, nil, func(w *world) {
+		w.bridge.HandlePage(kiosk.PageUp{ID: 1})
+		w.press(true)
+		w.bridge.HandleMembers(dresden, []rtc.Member{memberOf(guest)})
+		w.screen()
+		w.calls[0].opts.OnEvent(rtc.Event{Kind: rtc.Transport, Service: "https://hub"})
+		w.screen()
+		away := func(kind callmedia.EventKind) {
+			w.sessions[0].onEvent(callmedia.SessionEvent{Kind: kind, Identity: memberOf(guest).Identity})
+			pass(awayLimit / 2)
+		}
+		away(callmedia.RemoteAway)
+		away(callmedia.RemoteBack)
+		away(callmedia.RemoteAway)
+		if s := w.screen(); s.Peer == nil && len(s.Guests) == 0 {
+			t.Errorf("the guest was given up too early: %+v", s)
+		}
+		w.logged()
+		pass(awayLimit / 2)
+		synctest.Wait()
+		if got, want := w.logged(), "remove "+string(guest)+" from "+string(dresden); !slices.Contains(got, want) {
+			t.Errorf("%q happened, want %q", got, want)
+		}
+		pass(emptyGrace)
+		if s := w.screen(); s.Screen != "alone" {
+			t.Errorf("screen %+v", s)
+		}
+	})
+}
