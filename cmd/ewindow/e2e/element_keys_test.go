@@ -1,10 +1,12 @@
 package e2e_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"time"
 
+	"multifactorymodel.org/ewindow/callmedia/e2ee"
 	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/element"
 )
 
@@ -84,4 +86,46 @@ func (v visitor) comesAgain() {
 		v.t.Errorf("no key was lost: %+v", passed)
 	}
 	v.awaitAlone(20 * time.Second)
+}
+
+// awaitReadable waits until somebody who has all keys that a person was ever given could hear most of what is said in a call, or nothing of it.
+func (s *stranger) awaitReadable(p *person, want bool) {
+	p.t.Helper()
+	waitFor(p.t, 20*time.Second, fmt.Sprintf("the call being readable with %s's keys: %v", p.name, want), func() (bool, any) {
+		s.mu.Lock()
+		frames := s.audio
+		if len(frames) >= 100 {
+			s.audio = nil // the next look is at what comes from now on
+		}
+		s.mu.Unlock()
+		if len(frames) < 100 {
+			return false, fmt.Sprintf("%d frames came", len(frames))
+		}
+		rings := make(map[string]*e2ee.KeyRing)
+		for _, signal := range p.signals(0) {
+			if signal.Kind != "key in" {
+				continue
+			}
+			if rings[signal.User] == nil {
+				rings[signal.User] = e2ee.NewKeyRing()
+			}
+			key, err := base64.StdEncoding.DecodeString(signal.Key)
+			if err != nil {
+				return false, err
+			}
+			if err := rings[signal.User].Set(signal.Index, key); err != nil {
+				return false, err
+			}
+		}
+		readable := 0
+		for _, frame := range frames {
+			for _, ring := range rings {
+				if _, err := e2ee.NewDecryptor(e2ee.Opus, ring, nil).Decrypt(nil, frame); err == nil {
+					readable++
+				}
+			}
+		}
+		state := fmt.Sprintf("%d of %d frames, with the keys of %d people", readable, len(frames), len(rings))
+		return want && 2*readable > len(frames) || !want && readable == 0, state
+	})
 }

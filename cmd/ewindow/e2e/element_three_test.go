@@ -121,6 +121,51 @@ func (v *viewer) awaitShared() {
 	})
 }
 
+// awaitTiles waits until Element shows the others in these colours and nobody else, all of them moving.
+func (p *person) awaitTiles(want ...string) {
+	p.t.Helper()
+	first := make(map[string]float64) // decoded frames by participant
+	slices.Sort(want)
+	waitFor(p.t, slowly, fmt.Sprintf("%s seeing %q", p.name, want), func() (bool, any) {
+		tiles, err := p.Remotes()
+		var colours []string
+		for _, tile := range tiles {
+			if picture, err := p.Picture(tile); err == nil && tile.Video && tile.Shown {
+				if _, ok := first[tile.Participant]; !ok {
+					first[tile.Participant] = tile.Decoded
+				}
+				if tile.Decoded > first[tile.Participant]+20 {
+					colours = append(colours, classify(picture).colour)
+				}
+			}
+		}
+		slices.Sort(colours)
+		return len(tiles) == len(want) && slices.Equal(colours, want), fmt.Sprintf("%q %+v %v\n%s", colours, tiles, err, p.Trace())
+	})
+}
+
+// awaitFrames waits until the picture of the only one on the page goes on.
+func (v *viewer) awaitFrames() {
+	v.t.Helper()
+	var before uint64
+	waitFor(v.t, slowly, v.name+" showing its guest", func() (bool, any) {
+		s, err := v.slots()
+		people := s.people()
+		if err != nil || len(people) != 1 {
+			return false, fmt.Sprintf("%+v %v", s, err)
+		}
+		for _, one := range s.Slots {
+			if one.Slot == people[0].Slot && one.Playing {
+				if before == 0 {
+					before = one.Frames
+				}
+				return one.Frames > before+20, fmt.Sprintf("%+v", one)
+			}
+		}
+		return false, fmt.Sprintf("%+v", s)
+	})
+}
+
 // TestThreeAtTheWindow lets a guest with Element join two windows that see each other: on both the other window stays the main picture and the
 // guest is in the strip, and the guest sees both.
 func TestThreeAtTheWindow(t *testing.T) {
@@ -144,21 +189,9 @@ func TestThreeAtTheWindow(t *testing.T) {
 	dresden.awaitGuest("red")
 	munich.shot("three")
 	dresden.shot("three")
-	munich.awaitMoving("blue", 30*time.Second)
-	dresden.awaitMoving("red", 30*time.Second)
-	waitFor(t, 60*time.Second, "Anna seeing both windows", func() (bool, any) {
-		tiles, err := anna.Remotes()
-		var colours []string
-		for _, tile := range tiles {
-			if !tile.Video || tile.Decoded < 20 {
-				continue
-			}
-			if picture, err := anna.Picture(tile); err == nil {
-				colours = append(colours, classify(picture).colour)
-			}
-		}
-		return len(tiles) == 2 && slices.Contains(colours, "red") && slices.Contains(colours, "blue"), fmt.Sprintf("%q %+v %v", colours, tiles, err)
-	})
+	munich.awaitMoving("blue", slowly)
+	dresden.awaitMoving("red", slowly)
+	anna.awaitTiles("red", "blue")
 	anna.shotTo(t, "three")
 
 	// The guest shares a screen: it is the main picture on both windows, and the other window is in the strip as long as it lasts.
@@ -168,10 +201,13 @@ func TestThreeAtTheWindow(t *testing.T) {
 		v.shot("shared")
 	}
 	anna.ShareScreen()
-	munich.awaitMoving("blue", 30*time.Second)
-	dresden.awaitMoving("red", 30*time.Second)
+	munich.awaitMoving("blue", slowly)
+	dresden.awaitMoving("red", slowly)
 
-	// The guest leaves: nobody is shown who isn't there, and the visit goes on.
+	// The guest leaves: nobody is shown who isn't there, the visit goes on, and the keys that the guest had are no good any more. Then it
+	// comes again with the same device.
+	outside := n.intrude(room)
+	outside.awaitReadable(anna, true)
 	anna.HangUp()
 	for _, v := range []*viewer{munich, dresden} {
 		waitFor(t, 20*time.Second, v.name+" showing no guest", func() (bool, any) {
@@ -179,6 +215,64 @@ func TestThreeAtTheWindow(t *testing.T) {
 			return err == nil && len(s.State.Guests) == 0 && s.State.Peer != nil, fmt.Sprintf("%+v %v", s, err)
 		})
 	}
-	munich.awaitMoving("blue", 30*time.Second)
-	dresden.awaitMoving("red", 30*time.Second)
+	outside.awaitReadable(anna, false)
+	munich.awaitMoving("blue", slowly)
+	dresden.awaitMoving("red", slowly)
+	anna.Call(room, element.Join)
+	munich.awaitGuest("red")
+	dresden.awaitGuest("red")
+	anna.awaitTiles("red", "blue")
+	outside.awaitReadable(anna, true)
+
+	// Dresden's plug is pulled, and its power is back at once: it begins shut, and takes its own old membership away. Opened, it is seen again.
+	power := n.pullPlug(1, dresden)
+	power()
+	begun := time.Now()
+	anna.awaitTiles("red")
+	t.Logf("%.1f s after Dresden's plug was pulled Anna sees Munich alone", time.Since(begun).Seconds())
+	n.awaitLog(1, "An old call membership was removed")
+	dresden = n.look(1, dresdenSource, 640, 360)
+	n.open(dresden)
+	munich.awaitGuest("red")
+	dresden.awaitGuest("red")
+	anna.awaitTiles("red", "blue")
+
+	// Its plug is pulled for good.
+	sent := len(anna.signals(0))
+	defer n.pullPlug(1, dresden)()
+	begun = time.Now()
+	waitFor(t, ghostLimit, "Dresden's picture standing still", func() (bool, any) {
+		s, err := munich.slots()
+		playing := 0
+		for _, one := range s.Slots {
+			if one.Playing {
+				playing++
+			}
+		}
+		return err == nil && playing == 1, fmt.Sprintf("%+v %v", s, err)
+	})
+	munich.shot("plug pulled")
+	munich.awaitNot("blue", ghostLimit)
+	t.Logf("%.1f s after Dresden's plug was pulled Munich does not show it", time.Since(begun).Seconds())
+	waitFor(t, time.Until(begun.Add(ghostLimit)), "Munich showing nobody but the guest", func() (bool, any) {
+		s, err := munich.slots()
+		people := s.people()
+		return err == nil && len(people) == 1 && people[0].Name == anna.name, fmt.Sprintf("%+v %v", s, err)
+	})
+	waitFor(t, time.Until(begun.Add(ghostLimit)), "Anna seeing nobody but Munich", func() (bool, any) {
+		tiles, err := anna.Remotes()
+		return err == nil && len(tiles) == 1, fmt.Sprintf("%+v %v", tiles, err)
+	})
+	t.Logf("%.1f s after it nobody shows it", time.Since(begun).Seconds())
+	anna.awaitTiles("red")
+	munich.awaitFrames()
+	// Anna's key is another one from now on, and goes to Munich alone.
+	waitFor(t, 10*time.Second, "a new key of Anna's", func() (bool, any) {
+		for _, s := range anna.signals(sent) {
+			if s.Kind == "key out" && s.User == n.Windows[0].userID() {
+				return true, nil
+			}
+		}
+		return false, fmt.Sprintf("%+v", anna.signals(sent))
+	})
 }

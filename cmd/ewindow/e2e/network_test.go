@@ -235,6 +235,32 @@ func (n *demoNetwork) kill(words []string) {
 	})
 }
 
+// pullPlug takes the power from a window, kiosk and page at once, until what it returns is called. Nothing that the demonstration itself does
+// goes on meanwhile.
+func (n *demoNetwork) pullPlug(i int, page *viewer) (back func()) {
+	n.t.Helper()
+	pids := find(n.kiosk(i)...)
+	if len(pids) != 1 {
+		n.t.Fatalf("%d processes are %s's kiosk", len(pids), n.Windows[i].Name)
+	}
+	if err := n.process.Process.Signal(syscall.SIGSTOP); err != nil { // it would start another kiosk
+		n.t.Fatal(err)
+	}
+	_ = syscall.Kill(pids[0], syscall.SIGKILL)
+	page.Kill()
+	return func() { _ = n.process.Process.Signal(syscall.SIGCONT) }
+}
+
+// awaitLog waits until a kiosk's log says something.
+func (n *demoNetwork) awaitLog(i int, text string) {
+	n.t.Helper()
+	path := filepath.Join(n.folder, n.Windows[i].Username, "kiosk.log")
+	waitFor(n.t, 30*time.Second, fmt.Sprintf("%q in %s's log", text, n.Windows[i].Name), func() (bool, any) {
+		data, err := os.ReadFile(path)
+		return bytes.Contains(data, []byte(text)), err
+	})
+}
+
 // waitFor polls until ok, and fails with the last reason when that takes too long.
 func waitFor(t testing.TB, limit time.Duration, what string, ok func() (bool, any)) {
 	t.Helper()
