@@ -226,7 +226,7 @@ func (v visitor) switches() {
 	v.awaitTone(munichSource.tone, slowly)
 	v.SetMic(true)
 	v.w.awaitTone(dresdenSource.tone, slowly)
-	v.choosesCamera()
+	v.choosesCameras()
 	v.showsSmall()
 	v.HangUp()
 	v.awaitAlone(20 * time.Second)

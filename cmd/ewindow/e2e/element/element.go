@@ -248,10 +248,11 @@ func (g *Guest) HangUp() {
 // SetCamera switches the camera, in the lobby or in the call.
 func (g *Guest) SetCamera(on bool) { g.t.Helper(); g.mute("video_enabled", on) }
 
-// SecondCamera chooses, in Element Call's settings, another camera than that of [Options]. It shows green with a white bar that wanders.
-func (g *Guest) SecondCamera() {
+// ChooseCamera chooses, in Element Call's settings, the camera of [Options] or a second one, which shows green with a white bar that wanders.
+// Element Call remembers it for the next call.
+func (g *Guest) ChooseCamera(second bool) {
 	g.t.Helper()
-	g.do(nil, "host.camera(%s)", "second")
+	g.do(nil, "host.camera(%s)", second)
 }
 
 // SetMic switches the microphone, in the lobby or in the call.

@@ -240,15 +240,15 @@ function watch() {
 // mute switches camera or microphone, as the buttons do, and returns what is on then.
 const mute = (wanted) => call.api.transport.send(actions.mute, wanted);
 
-// camera chooses another camera in Element Call's settings, by the device's id.
-async function camera(device) {
-	const find = (selector, text) => until(selector, 10000, () => {
+// camera chooses the second camera in Element Call's settings, or the first.
+async function camera(second) {
+	const device = `[value="second"]`, find = (selector, text) => until(selector, 10000, () => {
 		const all = [...call.frame.contentDocument.querySelectorAll(selector)];
 		return all.find((element) => element.checkVisibility() && (!text || element.textContent === text));
 	});
 	(await find("[data-testid^=settings-bottom]")).click();
 	(await find("[role=tab]", "Video")).click();
-	(await find(`input[type=radio][value="${device}"]`)).click();
+	(await find("input[type=radio]" + (second ? device : `:not(${device})`))).click();
 	const { contentDocument: page } = call.frame; // a touch screen has no button to close it
 	page.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
 	await until("the settings' end", 10000, () => !page.querySelector("[role=dialog]"));
