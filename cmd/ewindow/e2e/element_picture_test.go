@@ -96,7 +96,7 @@ func (v *viewer) small() (bps float64) {
 func (v visitor) showsSmall() {
 	v.t.Helper()
 	// A machine that was too busy for a while is taken for a line without room for a small picture beside the large one, and pictures as plain
-	// as these never show that there is more. The next visit begins anew.
+	// as these never show that there is more. A next visit begins anew.
 	for range 2 {
 		if v.w.small() > 0 {
 			break

@@ -42,7 +42,10 @@ func TestElementVisitsWindow(t *testing.T) {
 	n.admit(w.admin, anna)
 	anna.JoinRoom(w.room)
 
-	t.Run("calls", func(t *testing.T) { w.within(t, anna).calls() })
+	t.Run("calls", func(t *testing.T) {
+		v := w.within(t, anna)
+		v.calls(v.showsSmall)
+	})
 	t.Run("switches camera and microphone", func(t *testing.T) { w.within(t, anna).switches() })
 	t.Run("comes again", func(t *testing.T) { w.within(t, anna).comesAgain() })
 	t.Run("is not confirmed", func(t *testing.T) {
@@ -176,8 +179,8 @@ func (w *openWindow) inCall(t *testing.T) (users []id.UserID, err error) {
 	return users, err
 }
 
-// calls is a whole visit.
-func (v visitor) calls() {
+// calls is a whole visit, with what the visitor does in it.
+func (v visitor) calls(does ...func()) {
 	v.visit()
 	v.awaitTone(munichSource.tone, slowly)
 	v.w.awaitTone(dresdenSource.tone, slowly)
@@ -186,6 +189,9 @@ func (v visitor) calls() {
 	}
 	v.shot("visit")
 	v.w.shot("visit")
+	for _, do := range does {
+		do()
+	}
 	v.HangUp()
 	v.awaitAlone(20 * time.Second)
 }
@@ -227,7 +233,6 @@ func (v visitor) switches() {
 	v.SetMic(true)
 	v.w.awaitTone(dresdenSource.tone, slowly)
 	v.choosesCameras()
-	v.showsSmall()
 	v.HangUp()
 	v.awaitAlone(20 * time.Second)
 }

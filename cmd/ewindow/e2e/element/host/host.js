@@ -242,13 +242,15 @@ const mute = (wanted) => call.api.transport.send(actions.mute, wanted);
 
 // camera chooses the second camera in Element Call's settings, or the first.
 async function camera(second) {
-	const device = `[value="second"]`, find = (selector, text) => until(selector, 10000, () => {
+	const find = (selector, text) => until(selector, 10000, () => {
 		const all = [...call.frame.contentDocument.querySelectorAll(selector)];
 		return all.find((element) => element.checkVisibility() && (!text || element.textContent === text));
 	});
 	(await find("[data-testid^=settings-bottom]")).click();
 	(await find("[role=tab]", "Video")).click();
-	(await find("input[type=radio]" + (second ? device : `:not(${device})`))).click();
+	const last = await find(`input[type=radio][value="second"]`);
+	if (second) last.click();
+	else (await find(`input[type=radio][name="${last.name}"]:not([value="second"])`)).click(); // not one of another tab's
 	const { contentDocument: page } = call.frame; // a touch screen has no button to close it
 	page.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
 	await until("the settings' end", 10000, () => !page.querySelector("[role=dialog]"));
