@@ -129,6 +129,12 @@ func (s *sender) send(now time.Time, source Source, f frames.Frame) {
 	}
 	s.waitKey.Store(false)
 	if begins {
+		// A browser first tells its clock a second after it has begun to send: until then the frame's own coming stands for it.
+		s.mu.Lock()
+		if s.clock.source != source || s.clock.at.IsZero() {
+			s.clock = clock{source, now, now, f.Timestamp}
+		}
+		s.mu.Unlock()
 		s.passClock(now)
 	}
 }
@@ -193,7 +199,7 @@ func (s *sender) passClock(now time.Time) {
 	age := now.Sub(c.at)
 	shifted, ok := s.line.shifted(c.source, c.timestamp+uint32(age.Seconds()*float64(s.line.rate)))
 	s.mu.Unlock()
-	if out := s.out.Load(); ok && !c.at.IsZero() && out != nil {
+	if out := s.out.Load(); ok && out != nil {
 		out.track.SetClock(c.ntp.Add(age), shifted)
 	}
 }
