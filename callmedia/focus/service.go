@@ -42,6 +42,10 @@ type ServiceConfig struct {
 	LiveKitURL, PublicURL string
 	// Key and Secret are LiveKit's, for tokens.
 	Key, Secret string
+	// APIClosed says that nobody but this service reaches LiveKit's API. A token of somebody who may make rooms then also makes its room anew
+	// after a restart of LiveKit: Element Call goes on trying with the token that it has. Where the API is open, the same would let people
+	// end each other's rooms.
+	APIClosed bool
 	// FullAccess lists the homeservers whose users may make rooms; "*" alone stands for all. Empty: nobody may.
 	FullAccess []string
 	// HTTPClient is for requests to LiveKit's API; nil means one of our own.
@@ -246,7 +250,9 @@ func (s *Service) admit(ctx context.Context, source string, w wish) (string, *ap
 	}
 	yes := true
 	jwt, err := auth.NewAccessToken(s.cfg.Key, s.cfg.Secret).SetIdentity(w.identity(user)).SetValidFor(tokenLifetime).
-		SetVideoGrant(&auth.VideoGrant{Room: w.room, RoomJoin: true, CanPublish: &yes, CanSubscribe: &yes, CanUpdateOwnMetadata: &yes}).
+		SetVideoGrant(&auth.VideoGrant{
+			Room: w.room, RoomJoin: true, RoomCreate: full && s.cfg.APIClosed, CanPublish: &yes, CanSubscribe: &yes, CanUpdateOwnMetadata: &yes,
+		}).
 		ToJWT()
 	if err != nil {
 		s.counts.failed.Add(1)

@@ -46,9 +46,15 @@ func roots(t testing.TB) *x509.CertPool {
 // newService makes a service in front of a LiveKit server. Its log is kept, to look for secrets in it.
 func newService(t testing.TB, l *rig.LiveKit, log io.Writer, full ...string) *focus.Service {
 	t.Helper()
+	return newServiceWith(t, l, log, false, full...)
+}
+
+// newServiceWith makes one whose LiveKit's API is closed to others, or not.
+func newServiceWith(t testing.TB, l *rig.LiveKit, log io.Writer, closed bool, full ...string) *focus.Service {
+	t.Helper()
 	s, err := focus.NewService(focus.ServiceConfig{
-		LiveKitURL: l.HTTPURL, PublicURL: l.URL, Key: l.Key, Secret: l.Secret, FullAccess: full, Allowed: loopbackOnly, RootCAs: roots(t),
-		Log: zerolog.New(log),
+		LiveKitURL: l.HTTPURL, PublicURL: l.URL, Key: l.Key, Secret: l.Secret, APIClosed: closed, FullAccess: full, Allowed: loopbackOnly,
+		RootCAs: roots(t), Log: zerolog.New(log),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -306,6 +312,41 @@ func TestRealServers(t *testing.T) {
 			t.Error("a secret is in the log")
 		}
 	}
+}
+
+// TestRestart: LiveKit forgets its rooms when it ends. A client that goes on with the token that it has, as Element Call does, makes its room
+// anew, if its user may make rooms and the API is closed.
+func TestRestart(t *testing.T) {
+	hs := rig.StartHomeserver(t)
+	l := rig.StartLiveKitWith(t, rig.LiveKitOptions{NoAutoCreate: true})
+	anna, eve := newPerson(t, hs, "anna"), newPerson(t, hs, "eve")
+	token := func(closed bool, p person, full string) map[string]any {
+		s := newServiceWith(t, l, io.Discard, closed, full)
+		status, answer, _ := ask(t, s, "POST", "/sfu/get", p.plain(t, "!room:elsewhere.example"))
+		if status != http.StatusOK {
+			t.Fatalf("answered %d %v", status, answer)
+		}
+		return answer
+	}
+	open, restricted, closed := token(false, anna, hs.ServerName), token(true, eve, "elsewhere.example"), token(true, anna, hs.ServerName)
+	l.Kill(t)
+	l.Restart(t)
+	for name, answer := range map[string]map[string]any{"open": open, "restricted": restricted} {
+		var refused *sfu.RefusedError
+		if _, err := sfu.Connect(t.Context(), options(answer)); !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
+			t.Errorf("%s: enters a room that is gone: %v", name, err)
+		}
+	}
+	room, err := sfu.Connect(t.Context(), options(closed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer room.Close()
+	other, err := sfu.Connect(t.Context(), options(restricted)) // now there is one
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = other.Close()
 }
 
 func second(_ int, answer map[string]any, _ http.Header) map[string]any { return answer }

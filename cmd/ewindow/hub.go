@@ -176,7 +176,8 @@ func startFocus(ctx context.Context, cfg *config.Config, parts *closers, log zer
 	}
 	r.service, err = focus.NewService(focus.ServiceConfig{
 		LiveKitURL: httpURL(internal), PublicURL: public, Key: key, Secret: secret, FullAccess: full, Allowed: allowed,
-		Log: log.With().Str("part", "focus").Logger(),
+		APIClosed: f.LiveKitURL == "", // it listens on this machine alone, and the proxy lets signalling through, no more
+		Log:       log.With().Str("part", "focus").Logger(),
 	})
 	if err != nil {
 		return r, err
