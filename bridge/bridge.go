@@ -27,6 +27,7 @@ type Directory interface {
 type Call interface {
 	Leave(ctx context.Context) error
 	SendKeyAgain()
+	Renew()
 	Token(ctx context.Context, service string) (url, jwt string, err error)
 }
 

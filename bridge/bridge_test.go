@@ -179,6 +179,7 @@ func (c *fakeCall) Leave(ctx context.Context) error {
 }
 
 func (c *fakeCall) SendKeyAgain() { c.w.note("key again") }
+func (c *fakeCall) Renew()        { c.w.note("renewed") }
 
 func (c *fakeCall) Token(context.Context, string) (string, string, error) {
 	return "", "", errors.New("not used")

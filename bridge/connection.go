@@ -77,6 +77,9 @@ func (c *connection) steer(p plan) {
 		c.blind = p.blind
 		// They stop when they do not see us, as we do: that we don't see them may be for want of our key.
 		c.call.SendKeyAgain()
+		if p.kiosk == "" {
+			c.call.Renew() // windows give their keys again by themselves, guests don't
+		}
 	}
 }
 

@@ -200,3 +200,33 @@ func TestGuestsAreTold(t *testing.T) {
 		told(notices["de"][noticeLegacy])
 	})
 }
+
+// TestGuestNotSeen: a guest whose picture is announced and does not come may have lost their key on the way. They send it again to whoever begins
+// a new membership; other windows do so by themselves.
+func TestGuestNotSeen(t *testing.T) {
+	run(t, nil, func(w *world) {
+		w.bridge.HandlePage(kiosk.PageUp{ID: 1})
+		w.press(true)
+		w.bridge.HandleMembers(dresden, []rtc.Member{memberOf(guest)})
+		w.screen()
+		w.calls[0].opts.OnEvent(rtc.Event{Kind: rtc.Transport, Service: "https://hub"})
+		w.screen()
+		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: memberOf(guest).Identity})
+		pass(testCountdown)
+		synctest.Wait()
+		w.logged()
+		pass(pictureGrace + trialEvery)
+		synctest.Wait()
+		if got := w.logged(); !slices.Contains(got, "key again") || !slices.Contains(got, "renewed") {
+			t.Errorf("%q happened", got)
+		}
+		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: memberOf(guest).Identity})
+		synctest.Wait()
+		w.logged()
+		pass(time.Hour)
+		synctest.Wait()
+		if got := w.logged(); slices.Contains(got, "renewed") {
+			t.Errorf("%q happened though the guest is seen", got)
+		}
+	})
+}

@@ -25,6 +25,8 @@ const (
 	shortExpiry  = 10 * time.Minute
 	shortRefresh = 5 * time.Minute
 
+	// renewEvery is how often at most the membership is made new for others' keys.
+	renewEvery = 30 * time.Second
 	// confirmLimit is how long the membership may take to come back by sync.
 	confirmLimit = 30 * time.Second
 	// scheduleTries is how often a delayed leave is tried before the membership is sent without.
@@ -96,6 +98,8 @@ type announcer struct {
 	since     time.Time // when the first one was sent
 	updates   int
 	refreshAt time.Time
+	renewAt   time.Time // when the membership may be made new again
+	renewals  int
 
 	retries [steps]retry
 	err     error // why it can't go on
@@ -150,6 +154,8 @@ func (a *announcer) content(now time.Time) memberContent {
 	case update:
 		expires = max(defaultExpiry*time.Duration(a.updates+2), now.Sub(a.since)+defaultExpiry)
 	}
+	// Homeservers make no event of what stands there already, so that a renewed one has to differ.
+	expires += time.Duration(a.renewals) * time.Second
 	return memberContent{
 		Application: application, Scope: scopeRoom, Device: a.self.ID, ID: plainIdentity(a.self.User, a.self.ID),
 		Expires: expires.Milliseconds(), Created: a.created, Intent: a.intent,
@@ -358,6 +364,17 @@ func (a *announcer) unprotect(now time.Time) {
 // rejoin begins anew: a membership without created_ts, so that everybody sees that we have come again and sends us keys.
 func (a *announcer) rejoin() {
 	a.wanted, a.again, a.confirmed, a.created, a.updates, a.event = true, true, false, 0, 0, ""
+}
+
+// renew makes the membership new where that was not done lately: whoever sees it sends us their key again, which is all that can be done for
+// one that was lost.
+func (a *announcer) renew(now time.Time) {
+	if !a.confirmed || a.check || now.Before(a.renewAt) {
+		return
+	}
+	a.renewAt = now.Add(renewEvery)
+	a.renewals++
+	a.rejoin()
 }
 
 func (a *announcer) backOff(now time.Time, s step, err error) {

@@ -115,6 +115,16 @@ func (c *Call) SendKeyAgain() {
 	})
 }
 
+// Renew makes our membership a new one, if that was not done within the last half minute, so that everybody sends us their key once more:
+// clients do that for a membership of another time only. It is for whoever does not see others who should be seen.
+func (c *Call) Renew() {
+	c.m.queue.put(func() {
+		if !c.over {
+			c.inbox.put(func() { c.announcer.renew(time.Now()) })
+		}
+	})
+}
+
 // begin begins leaving.
 func (c *Call) begin() {
 	c.once.Do(func() {

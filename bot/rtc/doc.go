@@ -14,6 +14,7 @@
 //	its key comes  ► it is installed for its LiveKit identity       Key
 //	a member goes  ► all others get a new key                       KeySent, UseKey
 //	SendKeyAgain ► all get the present key once more                KeySent
+//	Renew        ► a new membership: all send us their key again    Key
 //	Call.Leave   ──► the delayed leave is fired, else the membership is emptied; the keys are forgotten
 //
 // [Manager.Ring] rings people once the call was entered; their declines, other people's rings, and calls of the old kind, which get a reject,

@@ -263,6 +263,26 @@ func TestMembershipRemoved(t *testing.T) {
 	})
 }
 
+// TestMembershipRenewed: who sees nobody begins a new membership, so that everybody sends their key again, but not more often than every half minute.
+func TestMembershipRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		call := b.join()
+		b.wait(10 * time.Second)
+		for _, want := range []string{"member 4h0m1s", "member 4h0m2s"} { // the same would be no event
+			b.took()
+			for range 3 {
+				call.Renew()
+				b.wait(5 * time.Second)
+			}
+			if got := b.took(); strings.Count(got, want) != 1 || strings.Count(got, "member") != 1 {
+				t.Fatal(got)
+			}
+			b.wait(15 * time.Second)
+		}
+	})
+}
+
 func TestMembershipNotSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, func(b *bench) { b.silent = true })

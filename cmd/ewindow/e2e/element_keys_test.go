@@ -85,6 +85,10 @@ func (v visitor) comesAgain() {
 	if i := slices.IndexFunc(passed, func(s element.Signal) bool { return s.Kind == "key in" }); i < 0 || !passed[i].Lost {
 		v.t.Errorf("no key was lost: %+v", passed)
 	}
+	passed = stay(element.Faults{LostOut: 1})
+	if i := slices.IndexFunc(passed, func(s element.Signal) bool { return s.Kind == "key out" }); i < 0 || !passed[i].Lost {
+		v.t.Errorf("no key was lost: %+v", passed)
+	}
 	v.awaitAlone(20 * time.Second)
 }
 
