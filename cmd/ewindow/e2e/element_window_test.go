@@ -48,6 +48,8 @@ func TestElementVisitsWindow(t *testing.T) {
 	})
 	t.Run("switches camera and microphone", func(t *testing.T) { w.within(t, anna).switches() })
 	t.Run("comes again", func(t *testing.T) { w.within(t, anna).comesAgain() })
+	owner := n.owner(0)
+	t.Run("is thrown out", func(t *testing.T) { w.within(t, anna).thrownOut(owner) })
 	t.Run("is not confirmed", func(t *testing.T) {
 		ben := &person{t: t, name: "ben", account: n.account(0, "ben"), source: dresdenSource}
 		ben.open(640, 360, element.Options{Unsigned: true})
@@ -56,16 +58,18 @@ func TestElementVisitsWindow(t *testing.T) {
 		w.within(t, ben).getsNoKey()
 		w.within(t, anna).awaitNotice("ben", "nicht bestätigt") // ben's own device can't read it either
 	})
-	t.Run("vanishes", func(t *testing.T) { w.within(t, anna).vanishes() })
 	t.Run("is on another homeserver", func(t *testing.T) {
 		carla := &person{t: t, name: "carla", account: n.account(1, "carla"), source: dresdenSource}
 		carla.open(640, 360, element.Options{})
 		w.invite(t, carla)
 		w.within(t, carla).calls()
 	})
-	owner := n.owner(0)
-	t.Run("is thrown out", func(t *testing.T) { w.within(t, anna).thrownOut(owner) })
-	t.Run("is there when the room is upgraded", func(t *testing.T) { w.within(t, anna).upgraded(owner) })
+	t.Run("is there when the room is upgraded", func(t *testing.T) {
+		v := w.within(t, anna)
+		v.upgraded(owner)
+		w.room = v.w.room
+	})
+	t.Run("vanishes", func(t *testing.T) { w.within(t, anna).vanishes() }) // for good
 }
 
 // open presses a window's button and waits until the window is open. A page that has not heard its state yet takes no press.
