@@ -60,6 +60,7 @@ func TestAjar(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	settled(t, page)
 	tap("#lean")
 	page.until("the open window", func(s snapshot) bool { return s.Screen == "alone" && s.Shutter == "open" })
 	settled(t, page)
@@ -68,6 +69,7 @@ func TestAjar(t *testing.T) {
 	settled(t, page)
 	page.click()
 	page.until("the shut window", func(s snapshot) bool { return s.Screen == "shut" && s.Own.Video == "none" })
+	settled(t, page)
 	tap("#lean")
 	page.until("the ajar window", func(s snapshot) bool { return s.Screen == "ajar" })
 	page.key("Escape", "Escape", 27)
