@@ -13,8 +13,8 @@ import (
 )
 
 // Start logs in, or goes on with the stored session, gets the encryption ready, and dispatches the state of all joined rooms, and the sticky
-// events of an earlier run that still count, as if they had been synced; so that nobody needs to keep what rooms say. While the homeserver can't be reached it goes on trying. It returns
-// an error when ctx ends, and where it can't go on.
+// events of an earlier run that still count, as if they had been synced; so that nobody needs to keep what rooms say. While the homeserver
+// can't be reached it goes on trying. It returns an error when ctx ends, and where it can't go on.
 func (b *Bot) Start(ctx context.Context) error {
 	if err := upgradeSQL(ctx, "room state", b.state.Upgrade, b.client.Log); err != nil {
 		return err

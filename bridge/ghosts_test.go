@@ -8,7 +8,6 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/network"
 	"multifactorymodel.org/ewindow/bot/rtc"
-	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/callmedia"
 )
 
@@ -95,14 +94,9 @@ func TestGhostComesBack(t *testing.T) {
 // TestGhostOnScreen: what the media side says of somebody who is away reaches the screen.
 func TestGhostOnScreen(t *testing.T) {
 	run(t, nil, func(w *world) {
-		w.bridge.HandlePage(kiosk.PageUp{ID: 1})
-		w.press(true)
-		w.bridge.HandleMembers(dresden, []rtc.Member{memberOf(guest)})
-		w.screen()
-		w.calls[0].opts.OnEvent(rtc.Event{Kind: rtc.Transport, Service: "https://hub"})
-		w.screen()
+		session := w.guest()
 		away := func(kind callmedia.EventKind) {
-			w.sessions[0].onEvent(callmedia.SessionEvent{Kind: kind, Identity: memberOf(guest).Identity})
+			session.onEvent(callmedia.SessionEvent{Kind: kind, Identity: memberOf(guest).Identity})
 			pass(awayLimit / 2)
 		}
 		away(callmedia.RemoteAway)

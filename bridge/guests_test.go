@@ -16,6 +16,18 @@ import (
 	"multifactorymodel.org/ewindow/callmedia"
 )
 
+// guest opens a window into whose call a guest comes, and returns its media.
+func (w *world) guest() *fakeSession {
+	w.t.Helper()
+	w.bridge.HandlePage(kiosk.PageUp{ID: 1})
+	w.press(true)
+	w.bridge.HandleMembers(dresden, []rtc.Member{memberOf(guest)})
+	w.screen()
+	w.calls[0].opts.OnEvent(rtc.Event{Kind: rtc.Transport, Service: "https://hub"})
+	w.screen()
+	return w.sessions[0]
+}
+
 // TestHeld: a guest whose camera is off is shown by name, gets nothing, and the room is told why, once.
 func TestHeld(t *testing.T) {
 	b := newBench(t)
@@ -205,13 +217,8 @@ func TestGuestsAreTold(t *testing.T) {
 // a new membership; other windows do so by themselves.
 func TestGuestNotSeen(t *testing.T) {
 	run(t, nil, func(w *world) {
-		w.bridge.HandlePage(kiosk.PageUp{ID: 1})
-		w.press(true)
-		w.bridge.HandleMembers(dresden, []rtc.Member{memberOf(guest)})
-		w.screen()
-		w.calls[0].opts.OnEvent(rtc.Event{Kind: rtc.Transport, Service: "https://hub"})
-		w.screen()
-		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: memberOf(guest).Identity})
+		session := w.guest()
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: memberOf(guest).Identity})
 		pass(testCountdown)
 		synctest.Wait()
 		w.logged()
@@ -220,7 +227,7 @@ func TestGuestNotSeen(t *testing.T) {
 		if got := w.logged(); !slices.Contains(got, "key again") || !slices.Contains(got, "renewed") {
 			t.Errorf("%q happened", got)
 		}
-		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: memberOf(guest).Identity})
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: memberOf(guest).Identity})
 		synctest.Wait()
 		w.logged()
 		pass(time.Hour)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -85,8 +86,7 @@ type Manager struct {
 	invalid uint64
 	active  map[id.RoomID]*Call
 	delayed knownFeature
-	stale   map[id.RoomID]time.Time // when an own membership without a call is removed
-	left    map[place]time.Time     // when somebody else's is, who has left the room
+	stale   map[place]time.Time // when a membership that nobody is in a call by is removed
 }
 
 // place is where a membership stands.
@@ -129,7 +129,7 @@ func newManager(cfg Config, hs homeserver, web *web) (*Manager, error) {
 	m := &Manager{
 		cfg: cfg, hs: hs, web: web, queue: newQueue(), done: make(chan struct{}), ringer: newRinger(),
 		calls: make(map[id.RoomID]*Call), owners: make(map[*Call]string),
-		active: make(map[id.RoomID]*Call), stale: make(map[id.RoomID]time.Time), left: make(map[place]time.Time),
+		active: make(map[id.RoomID]*Call), stale: make(map[place]time.Time),
 	}
 	if cfg.FallbackService != "" {
 		var ok bool
@@ -351,7 +351,6 @@ func (m *Manager) advance(now time.Time) time.Time {
 	}
 	m.answerAskers()
 	wake = earlier(wake, m.removeStale(now))
-	wake = earlier(wake, m.removeLeft(now))
 	m.mu.Lock()
 	m.stats = Stats{
 		InvalidMembers: m.roster.invalid, DroppedMembers: m.roster.dropped,
@@ -427,7 +426,7 @@ func newMediaKey() []byte {
 func (m *Manager) startCall(call *Call) {
 	now := time.Now()
 	m.active[call.room] = call
-	delete(m.stale, call.room)
+	maps.DeleteFunc(m.stale, func(p place, _ time.Time) bool { return p.room == call.room })
 	call.rollout = newRollout(now, newMediaKey)
 	call.rollout.setMembers(now, m.members(call.room))
 	m.keys.uninstall(call.room)
@@ -496,40 +495,20 @@ func (m *Manager) ownService(call *Call) string {
 	return m.owners[call]
 }
 
-// removeStale empties memberships that this device has left behind in rooms where it is in no call: others would take it for present
-// for hours. It returns when to look again.
+// removeStale empties memberships that stand though nobody is in a call by them: what this device has left behind in rooms where it is in no
+// call, since others would take it for present for hours; and, in rooms of ours, what users have who have left the room, since they may not do
+// so themselves any more and would be in the call again as soon as they were back. It returns when to look again.
 func (m *Manager) removeStale(now time.Time) time.Time {
-	var wake time.Time
-	for name := range m.roster.rooms {
-		keys := m.roster.own(now, name)
-		if len(keys) == 0 || m.active[name] != nil {
-			delete(m.stale, name)
-			continue
-		}
-		at, known := m.stale[name]
-		if !known {
-			at = now.Add(staleGrace)
-			m.stale[name] = at
-		}
-		if !now.Before(at) {
-			at = now.Add(staleRetry)
-			m.stale[name] = at
-			m.tasks.Go(func() { m.empty(name, keys) })
-		}
-		wake = earlier(wake, at)
-	}
-	return wake
-}
-
-// removeLeft empties the memberships of users who have left a room of ours: they may not do so themselves any more, and would be in its call
-// again as soon as they were back in the room. It returns when to look again.
-func (m *Manager) removeLeft(now time.Time) time.Time {
 	var wake time.Time
 	still := make(map[place]time.Time)
 	for name := range m.roster.rooms {
+		keys := m.roster.leftBehind(now, name)
+		if m.active[name] == nil {
+			keys = append(keys, m.roster.own(now, name)...)
+		}
 		var due []string
-		for _, key := range m.roster.leftBehind(now, name) {
-			at, known := m.left[place{name, key}]
+		for _, key := range keys {
+			at, known := m.stale[place{name, key}]
 			if !known {
 				at = now.Add(staleGrace)
 			}
@@ -544,7 +523,7 @@ func (m *Manager) removeLeft(now time.Time) time.Time {
 			m.tasks.Go(func() { m.empty(name, due) })
 		}
 	}
-	m.left = still
+	m.stale = still
 	return wake
 }
 
