@@ -54,9 +54,9 @@ type rollout struct {
 	targets map[bot.Device]*target
 }
 
-// newRollout makes key 0, which is used at once.
+// newRollout makes the first key, which is used at once.
 func newRollout(now time.Time, newKey func() []byte) *rollout {
-	return &rollout{newKey: newKey, current: ownKey{serial: 1, material: newKey(), created: now}, targets: make(map[bot.Device]*target)}
+	return &rollout{newKey: newKey, current: ownKey{serial: 1, index: firstKey, material: newKey(), created: now}, targets: make(map[bot.Device]*target)}
 }
 
 // setMembers takes the present members.

@@ -167,10 +167,10 @@ func (v *viewer) awaitFrames() {
 }
 
 // TestThreeAtTheWindow lets a guest with Element join two windows that see each other: on both the other window stays the main picture and the
-// guest is in the strip, and the guest sees both.
+// guest is in the strip, and the guest sees both. The numbers of the windows' media keys end and begin anew meanwhile.
 func TestThreeAtTheWindow(t *testing.T) {
 	element.Need(t)
-	n := startDemo(t, t.TempDir())
+	n := startDemoOf(t, lastKeys, t.TempDir())
 	n.await("know each other", 60*time.Second)
 	munich, dresden := n.look(0, munichSource, 640, 360), n.look(1, dresdenSource, 640, 360)
 	munich.button()
@@ -275,4 +275,16 @@ func TestThreeAtTheWindow(t *testing.T) {
 		}
 		return false, fmt.Sprintf("%+v", anna.signals(sent))
 	})
+
+	// All that was seen until now was seen with keys whose numbers began anew.
+	var numbers []uint8
+	for _, s := range anna.signals(0) {
+		if s.Kind == "key in" && s.User == n.Windows[0].userID() && (len(numbers) == 0 || s.Index != numbers[len(numbers)-1]) {
+			numbers = append(numbers, s.Index)
+		}
+	}
+	t.Logf("Munich's keys had the numbers %d", numbers)
+	if last := slices.Index(numbers, 255); last < 0 || !slices.Contains(numbers[last:], 0) {
+		t.Error("the numbers did not begin anew")
+	}
 }

@@ -21,25 +21,33 @@ import (
 	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/browser"
 )
 
-// program builds ewindow once for all tests.
-var program = sync.OnceValues(func() (string, error) {
-	folder, err := os.MkdirTemp("", "ewindow-e2e-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(folder, "ewindow")
-	cmd := exec.Command("go", "build", "-tags", "goolm", "-o", path, "multifactorymodel.org/ewindow/cmd/ewindow")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build ewindow: %w\n%s", err, out)
-	}
-	return path, nil
-})
+// program is ewindow, lastKeys the same with media keys whose numbers soon end and begin anew, which otherwise takes 256 comings and goings.
+var program, lastKeys = building("goolm"), building("goolm,lastkeys")
+
+// building builds ewindow when it is needed first.
+func building(tags string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		folder, err := os.MkdirTemp("", "ewindow-e2e-")
+		if err != nil {
+			return "", err
+		}
+		built = append(built, folder)
+		path := filepath.Join(folder, "ewindow")
+		cmd := exec.Command("go", "build", "-tags", tags, "-o", path, "multifactorymodel.org/ewindow/cmd/ewindow")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("build ewindow: %w\n%s", err, out)
+		}
+		return path, nil
+	})
+}
+
+var built []string // folders of programs that were built
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := program(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	for _, folder := range built {
+		_ = os.RemoveAll(folder)
 	}
 	os.Exit(code)
 }
@@ -73,6 +81,12 @@ func (p place) url() string { return fmt.Sprintf("http://127.0.0.1:%d/", p.Page)
 
 // startDemo runs "ewindow demo" on a data folder and waits until both pages are served.
 func startDemo(t testing.TB, folder string, args ...string) *demoNetwork {
+	t.Helper()
+	return startDemoOf(t, program, folder, args...)
+}
+
+// startDemoOf does so with another program.
+func startDemoOf(t testing.TB, program func() (string, error), folder string, args ...string) *demoNetwork {
 	t.Helper()
 	path, err := program()
 	if err != nil {

@@ -1,0 +1,5 @@
+//go:build lastkeys
+
+package rtc
+
+const firstKey = 254
