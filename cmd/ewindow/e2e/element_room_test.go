@@ -13,6 +13,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/unstable"
 	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/element"
 )
 
@@ -95,6 +96,33 @@ func (v visitor) upgraded(owner *mautrix.Client) {
 	})
 	v.w.room = answer.Room.String()
 	v.JoinRoom(v.w.room)
+	v.visit()
+	v.HangUp()
+	v.awaitAlone(20 * time.Second)
+}
+
+// forbidden: whoever may change the room forbids calls in it, as Element's settings offer. The window allows them again by itself, the visit goes on,
+// and the next guest comes in as before.
+func (v visitor) forbidden(owner *mautrix.Client) {
+	ctx, room := v.t.Context(), id.RoomID(v.w.room)
+	callMember := event.Type{Type: unstable.CallMember, Class: event.StateEventType}
+	v.visit()
+	var power event.PowerLevelsEventContent
+	if err := owner.StateEvent(ctx, room, event.StatePowerLevels, "", &power); err != nil {
+		v.t.Fatal(err)
+	}
+	power.SetEventLevel(callMember, 50)
+	if _, err := owner.SendStateEvent(ctx, room, event.StatePowerLevels, "", &power); err != nil {
+		v.t.Fatal(err)
+	}
+	waitFor(v.t, 10*time.Second, "calls being allowed", func() (bool, any) {
+		var power event.PowerLevelsEventContent
+		err := owner.StateEvent(ctx, room, event.StatePowerLevels, "", &power)
+		return err == nil && power.GetEventLevel(callMember) == 0, err
+	})
+	v.seen("calls were forbidden")
+	v.HangUp()
+	v.awaitAlone(20 * time.Second)
 	v.visit()
 	v.HangUp()
 	v.awaitAlone(20 * time.Second)

@@ -49,6 +49,7 @@ func TestElementVisitsWindow(t *testing.T) {
 	t.Run("switches camera and microphone", func(t *testing.T) { w.within(t, anna).switches() })
 	t.Run("comes again", func(t *testing.T) { w.within(t, anna).comesAgain() })
 	owner := n.owner(0)
+	t.Run("is forbidden to call", func(t *testing.T) { w.within(t, anna).forbidden(owner) })
 	t.Run("is thrown out", func(t *testing.T) { w.within(t, anna).thrownOut(owner) })
 	t.Run("is not confirmed", func(t *testing.T) {
 		ben := &person{t: t, name: "ben", account: n.account(0, "ben"), source: dresdenSource}
@@ -72,7 +73,7 @@ func TestElementVisitsWindow(t *testing.T) {
 	t.Run("vanishes", func(t *testing.T) { w.within(t, anna).vanishes() }) // for good
 }
 
-// open presses a window's button and waits until the window is open. A page that has not heard its state yet takes no press.
+// open presses a window's button and waits until the window is open. A page that takes seconds to hear its state takes no press before.
 func (n *demoNetwork) open(v *viewer) {
 	n.t.Helper()
 	waitFor(n.t, 30*time.Second, v.name+"'s state", func() (bool, any) {
