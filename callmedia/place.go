@@ -278,6 +278,7 @@ func (s *Session) pictureSeen(r *receiver, t *target) {
 // checkPictures finds pictures that have stood still for too long.
 func (s *Session) checkPictures(now time.Time) {
 	for _, p := range s.peers {
+		s.miss(now, p)
 		if !p.picture || p.video == nil || now.Sub(time.Unix(0, p.video.seenAt.Load())) < pictureLimit {
 			continue
 		}
@@ -285,6 +286,29 @@ func (s *Session) checkPictures(now time.Time) {
 		p.video.target.Load().pictured.Store(false)
 		s.cfg.OnEvent(SessionEvent{Kind: PictureOff, Identity: p.identity, Slot: p.slot})
 		p.video.askKeyFrame()
+	}
+}
+
+// miss writes into the log, once, why the picture of somebody who announces one does not come: what is known of it, and what we send
+// ourselves, since neither window sends on while it does not see the other.
+func (s *Session) miss(now time.Time, p *peer) {
+	up, muted := s.cameraOf(p)
+	switch {
+	case !up || muted || p.picture:
+		p.missed, p.missLog = time.Time{}, false
+	case p.missed.IsZero():
+		p.missed = now
+	case !p.missLog && now.Sub(p.missed) >= pictureLimit:
+		p.missLog = true
+		c := &s.stats
+		e := s.cfg.Log.Info().Str("identity", p.identity).Bool("track", p.video != nil)
+		if p.video != nil {
+			e.Str("track_id", p.video.trackSID).Uint64("packets", p.video.packets.Load())
+		}
+		e.Uint64("no_key", c.noKey.Load()).Uint64("undecryptable", c.undecryptable.Load()).Uint64("key_frames_asked", c.keyFramesAsked.Load()).
+			Uint64("sent", c.framesSent.Load()).Uint64("gated", c.gated.Load()).Uint64("unpublished", c.unpublished.Load()).
+			Uint64("without_key_frame", c.withoutKeyFrame.Load()).Uint64("no_own_key", c.noOwnKey.Load()).
+			Msg("A picture that was announced does not come")
 	}
 }
 

@@ -31,6 +31,7 @@ type receiver struct {
 	target  atomic.Pointer[target]
 	keyless atomic.Int64 // since when the key has been missing, Unix nanoseconds: a key frame would not help; 0 for not
 	seenAt  atomic.Int64 // last picture handed on, Unix nanoseconds
+	packets atomic.Uint64
 
 	// resize tells the SFU how large the picture is shown; nothing is sent of what has no size. size is what it was told last, idleSince
 	// since when the track is not shown. The last two belong to the owner.
@@ -114,6 +115,7 @@ func (r *receiver) frame(f frames.Frame) bool {
 // count adds what the assembler counted since the last time.
 func (r *receiver) count(now frames.Counters) {
 	c := &r.session.stats
+	r.packets.Store(now.Packets)
 	c.packetsLost.Add(now.Lost - r.last.Lost)
 	c.malformed.Add(now.Malformed - r.last.Malformed)
 	r.last = now

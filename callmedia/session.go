@@ -370,10 +370,12 @@ type peer struct {
 	slot      int    // -1 when it is not shown
 	audio     *receiver
 	video     *receiver
-	announced bool // RemoteUp was sent
-	muted     bool // as last announced
-	away      bool // RemoteAway was sent
-	picture   bool // PictureOn was sent
+	announced bool      // RemoteUp was sent
+	muted     bool      // as last announced
+	away      bool      // RemoteAway was sent
+	picture   bool      // PictureOn was sent
+	missed    time.Time // since when its announced picture has not come, zero while it does or is held back
+	missLog   bool      // the log tells of it
 
 	screen     *receiver
 	screenSlot int  // -1 when its screen is not shown
