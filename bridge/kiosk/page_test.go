@@ -219,7 +219,6 @@ func openPage(t testing.TB, r *rig, o browser.Options) *screen {
 		_, up := last[kiosk.PageUp](r.window)
 		return up, s.Console()
 	})
-	// A press before the first state would count as one without a program.
 	waitFor(t, 30*time.Second, "the page's first state", func() (bool, any) {
 		var has bool
 		err := s.eval("ewindow.snapshot().state !== null", &has)
@@ -397,7 +396,8 @@ func TestShutAlone(t *testing.T) {
 	if err != nil || snap.Own.Video != "none" || snap.Own.Audio != "none" || snap.Screen != "shut" {
 		t.Fatalf("right after the press: %+v, %v", snap, err)
 	}
-	// Nobody opens the window for a program that isn't there.
+	// Nobody opens the window for a program that isn't there, once the browser has heard that it is gone.
+	page.until("the lost connection", func(s snapshot) bool { return !s.Connected })
 	page.click()
 	if snap, err := page.snapshot(); err != nil || snap.Shutter != "shut" || snap.Own.Video != "none" {
 		t.Fatalf("an opened window without a program: %+v, %v", snap, err)
@@ -431,6 +431,33 @@ func TestShutAlone(t *testing.T) {
 	}
 	if snap, err := page.snapshot(); err != nil || snap.Own.Video != "none" || snap.Screen != "shut" {
 		t.Errorf("with the program back: %+v, %v", snap, err)
+	}
+}
+
+// TestEarlyPress presses while a new page has heard nothing of the program yet: the press counts when it has.
+func TestEarlyPress(t *testing.T) {
+	browser.Need(t)
+	r := newRig(t)
+	page := &screen{browser.Start(t, r.url(), browser.Options{Script: `{
+		const heard = new Promise((done) => { window.hear = done; });
+		window.WebSocket = class extends WebSocket {
+			set onmessage(f) { super.onmessage = (e) => heard.then(() => f(e)); }
+		};
+	}`}), t}
+	page.until("the page without a state", func(s snapshot) bool { return s.Screen == "shut" && s.Connected })
+	page.key(" ", "Space", 32)
+	if snap, err := page.snapshot(); err != nil || snap.Shutter != "shut" || snap.Own.Video != "none" {
+		t.Fatalf("opened without a program: %+v, %v", snap, err)
+	}
+	if _, ok := last[kiosk.Shutter](r.window); ok {
+		t.Fatal("the program was told before it had said anything")
+	}
+	if err := page.eval("hear()", nil); err != nil {
+		t.Fatal(err)
+	}
+	page.until("the running camera", func(s snapshot) bool { return s.Own.Video == "live" })
+	if m, ok := last[kiosk.Shutter](r.window); !ok || m.To != "open" {
+		t.Errorf("the press is told as %+v", m)
 	}
 }
 

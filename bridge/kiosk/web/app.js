@@ -9,7 +9,7 @@ import * as words from "./words.js";
 
 const gone = 1500; // ms without the program until the screen says so
 const bounce = 250; // ms in which a button that was pressed to open may chatter
-const granted = 4000; // ms in which the program should have opened the window after a press
+const granted = 4000; // ms in which the program should have opened the window after a press, or a new page have heard from it
 const reloadPause = 30_000; // ms between two reloads for another version
 const knockGuard = 600; // ms in which a knock has just appeared, and a press meant something else
 const knockAgain = 20_000; // ms after which somebody who still waits is heard again
@@ -21,6 +21,7 @@ const memory = "ewindow.shutter";
 const local = {
   wanted: null, // "open", "ajar" or "shut" from a press until the program agrees
   wantedAt: 0,
+  early: null, // {to, at} of a press before the first word of the program
   down: true, // the program is away for longer than a moment
   replaced: false,
   language: null, // null: the leading one
@@ -122,6 +123,9 @@ function take(m) {
   const before = state;
   state = m;
   remember(shutter());
+  const { early } = local;
+  local.early = null;
+  if (early && performance.now() - early.at < granted && shutter() === "shut") open(early.to);
   if ((m.screen === "ringing") !== (before?.screen === "ringing")) newRinging();
   if (m.knock?.id !== before?.knock?.id) newKnock();
   if (before && m.guests.length > before.guests.length && m.screen === "visit") sound.arrived(hour());
@@ -230,6 +234,7 @@ function lean(to = shutter() === "ajar" ? "open" : "ajar") {
 // open moves the shutter up, to "open" or "ajar".
 function open(to) {
   if (!link.up || !state) { // opened by someone present, not minutes later when the program is back
+    if (!state) local.early = { to, at: performance.now() };
     local.down = true;
     update();
     return;
@@ -249,6 +254,7 @@ function open(to) {
 
 // shut stops camera and microphone first and tells the program then.
 function shut() {
+  local.early = null;
   if (shutter() === "shut") return;
   local.wanted = "shut";
   media.send(null, null);
