@@ -72,6 +72,7 @@ type machine struct {
 	pauses   map[id.RoomID]*pause
 	lostPeer id.RoomID // the window a visit was lost with, while "lost" is shown
 	lostAt   time.Time
+	afresh   int // visits begun anew since somebody was seen
 
 	knocks    []*knock // who called while the window was not open, in the order in which they came
 	lastKnock uint64
@@ -147,7 +148,7 @@ func (m *machine) setShutter(now time.Time, to string) {
 	m.openedAt = now
 	m.chosen = ""
 	m.call = nil
-	m.lostPeer = ""
+	m.lostPeer, m.afresh = "", 0
 	m.outgoing, m.ringNote = nil, ""
 	for _, p := range m.pauses {
 		p.until = time.Time{} // the count stays: windows that answer are called before those that don't
@@ -435,9 +436,13 @@ func (m *machine) decide(now time.Time) plan {
 	room, peer := m.target(now)
 	if room == "" {
 		m.call = nil
-	} else if m.call == nil || m.call.room != room {
+	} else if old := m.call; old == nil || old.room != room || old.stuck {
 		m.visits++
 		m.call = newVisit(m.visits, room, peer, now, m.countdown)
+		if old != nil && old.stuck && old.room == room {
+			m.afresh++ // whatever is wrong with the call, its keys or the focus is made new with it
+			m.call.seenOnce = old.seenOnce
+		}
 	}
 	var p plan
 	if c := m.call; c != nil {

@@ -17,6 +17,10 @@ const (
 	// others do makes it more often.
 	trialLength = 2 * time.Second
 	trialEvery  = 10 * time.Second
+	// A window that sees nothing of another one in as many trials in a row leaves the call and comes again: nobody is there who could
+	// switch it off and on. Each time it makes twice as many, until they take five minutes.
+	fewTrials = 2
+	maxTrials = 32
 )
 
 // visit is one use of the window: the call it is in, and what has been seen of the others. It is part of the machine.
@@ -45,6 +49,8 @@ type visit struct {
 	toldHeld   bool // the room was told that our picture is held back
 	withheld   []id.UserID
 	blind      int // how often somebody was not seen, or not any more
+	trials     int // since somebody was seen, or the visit began
+	stuck      bool
 }
 
 // remote is what the media side knows of one other participant.
@@ -79,12 +85,13 @@ func (m *machine) follow(now time.Time, c *visit) {
 	}
 	switch seen := c.picture(); {
 	case seen:
-		c.seenOnce, c.seeing = true, true
+		c.seenOnce, c.seeing, c.trials, m.afresh = true, true, 0, 0
 	case c.seeing: // media has waited for five seconds already
 		c.seeing = false
 		c.blind++
 		c.trialUntil, c.nextTrial = time.Time{}, now.Add(trialEvery)
 	case c.waiting() && !now.Before(c.counted):
+		c.stuck = c.peerPresent && c.trials >= min(fewTrials<<min(m.afresh, 10), maxTrials) && !now.Before(c.nextTrial)
 		c.try(now)
 	}
 }
@@ -169,6 +176,7 @@ func (c *visit) try(now time.Time) {
 		return
 	}
 	c.blind++
+	c.trials++
 	c.trialUntil = now.Add(trialLength)
 	c.nextTrial = now.Add(trialEvery)
 }
