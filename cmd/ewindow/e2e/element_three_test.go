@@ -284,7 +284,8 @@ func TestThreeAtTheWindow(t *testing.T) {
 		}
 	}
 	t.Logf("Munich's keys had the numbers %d", numbers)
-	if last := slices.Index(numbers, 255); last < 0 || !slices.Contains(numbers[last:], 0) {
+	// 0 itself may have been replaced before it was given to anybody.
+	if last := slices.Index(numbers, 255); last < 0 || !slices.ContainsFunc(numbers[last:], func(n uint8) bool { return n < 100 }) {
 		t.Error("the numbers did not begin anew")
 	}
 }
