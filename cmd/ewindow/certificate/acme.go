@@ -1,0 +1,270 @@
+package certificate
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
+)
+
+// ALPN is the protocol by which an authority's TLS-ALPN-01 check (RFC 8737) greets. A listener that is to pass it must offer it.
+const ALPN = acme.ALPNProto
+
+const (
+	firstRetry = 2 * time.Minute // autocert remembers a failure for one
+	// lastRetry keeps below what Let's Encrypt allows, five failed checks of a name in an hour, of which a try may take two.
+	lastRetry = time.Hour
+	// checkEvery is how often it is looked whether a certificate was renewed in time.
+	checkEvery = 12 * time.Hour
+	// stopLimit is how long Run waits at its end for a try whose requests were ended.
+	stopLimit = 5 * time.Second
+	// requestLimit is how long the authority may take for one answer.
+	requestLimit = time.Minute
+)
+
+// ACMEConfig is what an ACME is made of.
+type ACMEConfig struct {
+	// Names are the DNS names for which certificates are wanted, one certificate each; at least one, each with a dot. A client
+	// that asks for no name, or for an address, gets the first one's.
+	Names []string
+	// Email is given to the authority for its notices; it may be empty.
+	Email string
+	// DirectoryURL is where the authority's protocol begins.
+	DirectoryURL string
+	// Cache is the folder for account, certificates and their keys. It is made if it is not there, and only the user may read it.
+	Cache string
+	// Client speaks to the authority; nil is http.DefaultClient.
+	Client *http.Client
+	Log    zerolog.Logger
+}
+
+// ACME obtains certificates from an authority and keeps them renewed. Make one with NewACME, and let Run run.
+type ACME struct {
+	names   []string
+	url     string
+	log     zerolog.Logger
+	manager *autocert.Manager
+	over    context.Context // ends with Run, and with it all requests to the authority
+	end     context.CancelFunc
+
+	mu    sync.Mutex      // guards ready
+	ready map[string]bool // names whose certificate is there
+}
+
+// NewACME checks a configuration. It speaks to nobody.
+func NewACME(cfg ACMEConfig) (*ACME, error) {
+	if len(cfg.Names) == 0 {
+		return nil, errors.New("no name to get a certificate for")
+	}
+	a := &ACME{url: cfg.DirectoryURL, log: cfg.Log, ready: make(map[string]bool)}
+	a.over, a.end = context.WithCancel(context.Background())
+	for _, name := range cfg.Names {
+		name = strings.ToLower(name)
+		if err := CheckName(name); err != nil {
+			return nil, err
+		}
+		if !slices.Contains(a.names, name) {
+			a.names = append(a.names, name)
+		}
+	}
+	if err := os.MkdirAll(cfg.Cache, 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder for certificates: %w", err)
+	}
+	client := http.Client{Timeout: requestLimit}
+	if cfg.Client != nil {
+		client = *cfg.Client
+	}
+	if client.Transport == nil {
+		client.Transport = http.DefaultTransport
+	}
+	client.Transport = bound{a.over, client.Transport}
+	a.manager = &autocert.Manager{
+		Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(cfg.Cache), HostPolicy: autocert.HostWhitelist(a.names...), Email: cfg.Email,
+		Client: &acme.Client{DirectoryURL: cfg.DirectoryURL, HTTPClient: &client, UserAgent: "ewindow"},
+	}
+	return a, nil
+}
+
+// bound ends requests with a context besides their own, since autocert makes those up.
+type bound struct {
+	over context.Context
+	http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b bound) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := b.over.Err(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	stop := context.AfterFunc(b.over, cancel)
+	answer, err := b.RoundTripper.RoundTrip(r.WithContext(ctx))
+	if err != nil {
+		stop()
+		cancel()
+		return nil, err
+	}
+	answer.Body = &body{answer.Body, func() { stop(); cancel() }}
+	return answer, nil
+}
+
+// body says when an answer was read.
+type body struct {
+	io.ReadCloser
+	closed func()
+}
+
+// Close implements io.Closer.
+func (b *body) Close() error {
+	defer b.closed()
+	return b.ReadCloser.Close()
+}
+
+// CheckName says why an authority could give no certificate for a name: it is no DNS name with a dot, in its ASCII form.
+func CheckName(name string) error {
+	labels := strings.Split(name, ".")
+	ok := len(labels) >= 2 && len(name) <= 253
+	for _, l := range labels {
+		ok = ok && len(l) >= 1 && len(l) <= 63 && l[0] != '-' && l[len(l)-1] != '-' &&
+			strings.Trim(l, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == ""
+	}
+	if ok {
+		last := labels[len(labels)-1]
+		ok = strings.Trim(last, "0123456789") != "" // else it is an address
+	}
+	if !ok {
+		return fmt.Errorf("%q is not a name of the DNS such as hub.example.org", name)
+	}
+	return nil
+}
+
+// Handler answers an authority's HTTP-01 checks (RFC 8555, section 8.3) and leads everybody else to public, the HTTPS address. It must be
+// reachable on port 80. Once it is asked for, that check is tried where TLS-ALPN-01 has failed.
+func (a *ACME) Handler(public string) http.Handler {
+	checks := a.manager.HTTPHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if public == "" || r.Method != http.MethodGet && r.Method != http.MethodHead {
+			http.Error(w, "Use HTTPS", http.StatusBadRequest)
+			return
+		}
+		http.Redirect(w, r, strings.TrimSuffix(public, "/")+r.URL.RequestURI(), http.StatusFound)
+	}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if host, _, err := net.SplitHostPort(r.Host); err == nil { // autocert compares with names alone
+			r = r.Clone(r.Context())
+			r.Host = host
+		}
+		checks.ServeHTTP(w, r)
+	})
+}
+
+// Certificate is a Source. It fails until Run has obtained the name's certificate, and for names that are not configured.
+func (a *ACME) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if slices.Contains(hello.SupportedProtos, ALPN) {
+		return a.manager.GetCertificate(hello) // a check that is under way, or else an error
+	}
+	asked := *hello
+	asked.ServerName = strings.TrimSuffix(strings.ToLower(hello.ServerName), ".")
+	if asked.ServerName == "" {
+		asked.ServerName = a.names[0]
+	}
+	a.mu.Lock()
+	ready := a.ready[asked.ServerName]
+	a.mu.Unlock()
+	if !ready {
+		return nil, fmt.Errorf("no certificate is there for %q", asked.ServerName)
+	}
+	return a.manager.GetCertificate(&asked)
+}
+
+// Run obtains the certificates, trying again for as long as it takes, and then watches over their renewal. It returns nil when ctx ends, up
+// to five seconds later if a try is under way. Afterwards nothing is renewed any more. It can be called once.
+func (a *ACME) Run(ctx context.Context) error {
+	defer a.end()
+	defer context.AfterFunc(ctx, a.end)()
+	var each sync.WaitGroup
+	for _, name := range a.names {
+		each.Go(func() { a.keep(ctx, name) })
+	}
+	each.Wait()
+	return nil
+}
+
+// keep is Run for one name.
+func (a *ACME) keep(ctx context.Context, name string) {
+	retry := firstRetry
+	for first := true; ; {
+		leaf, err := a.obtain(ctx, name)
+		wait := checkEvery
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			wait = retry
+			retry = min(2*retry, lastRetry)
+			a.log.Warn().Err(err).Str("name", name).Str("authority", a.url).Stringer("next_try_in", wait).
+				Msg("No certificate could be obtained: the name must lead to this machine in the DNS, and the authority must reach it on port 80 or 443")
+		case first:
+			first = false
+			a.mu.Lock()
+			a.ready[name] = true
+			a.mu.Unlock()
+			a.log.Info().Str("name", name).Str("authority", a.url).Time("until", leaf.until).Msg("The certificate is in use")
+		case leaf.late(time.Now()):
+			a.log.Warn().Str("name", name).Str("authority", a.url).Time("until", leaf.until).
+				Msg("The certificate should have been renewed by now: look whether the authority still reaches this machine on port 80 or 443")
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// lifetime is when a certificate is good.
+type lifetime struct{ from, until time.Time }
+
+// late tells that a certificate should have been renewed: autocert begins a third of its time before the end, or 30 days.
+func (l lifetime) late(now time.Time) bool {
+	left := min(l.until.Sub(l.from)/3, 30*24*time.Hour)
+	return l.until.Sub(now) < left*2/3
+}
+
+// obtain returns how long the certificate is good that there is, or orders one.
+func (a *ACME) obtain(ctx context.Context, name string) (l lifetime, err error) {
+	type result struct {
+		pair *tls.Certificate
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() { // autocert takes no context; it ends by itself after five minutes
+		pair, err := Source(a.manager.GetCertificate).Of(name)()
+		done <- result{pair, err}
+	}()
+	var r result
+	select {
+	case r = <-done:
+	case <-ctx.Done():
+		select {
+		case r = <-done:
+		case <-time.After(stopLimit):
+			return l, ctx.Err()
+		}
+	}
+	if r.err != nil {
+		return l, r.err
+	}
+	return lifetime{r.pair.Leaf.NotBefore, r.pair.Leaf.NotAfter}, nil
+}
