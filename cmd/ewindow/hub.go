@@ -7,14 +7,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -22,6 +20,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/homeserver"
 	"multifactorymodel.org/ewindow/callmedia/focus"
+	"multifactorymodel.org/ewindow/cmd/ewindow/certificate"
 	"multifactorymodel.org/ewindow/cmd/ewindow/child"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 	"multifactorymodel.org/ewindow/migrations"
@@ -94,12 +93,13 @@ func runHub(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
 	parts := newClosers()
 	defer parts.close(log)
 	h := &cfg.Hub
+	certs := newCertificates(cfg, parts, log)
 	livekit, err := startFocus(ctx, cfg, parts, log)
 	if err != nil {
 		return err
 	}
 	if h.TurnServer.Enabled {
-		server, err := newTurnServer(h, livekit.peers, log)
+		server, err := newTurnServer(h, livekit.peers, certs, log)
 		if err != nil {
 			return err
 		}
@@ -121,9 +121,12 @@ func runHub(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
 		mux.Handle("/", front)
 	}
 	if h.Focus.Enabled || h.Homeserver.Enabled {
-		if err := serveHub(h, mux, parts, log); err != nil {
+		if err := serveHub(h, mux, certs, parts, log); err != nil {
 			return err
 		}
+	}
+	if err := certs.run(); err != nil {
+		return err
 	}
 	log.Info().Str("public_url", h.PublicURL).Bool("turnserver", h.TurnServer.Enabled).Bool("focus", h.Focus.Enabled).
 		Bool("homeserver", h.Homeserver.Enabled).Msg("The hub is up")
@@ -272,45 +275,34 @@ func startHomeserver(ctx context.Context, cfg *config.Config, parts *closers, lo
 }
 
 // serveHub opens the hub's HTTP side.
-func serveHub(h *config.HubConfig, handler http.Handler, parts *closers, log zerolog.Logger) error {
-	for _, l := range []struct {
-		key, address string
-		encrypted    bool
-	}{{"hub.listen", h.Listen, true}, {"hub.local_listen", h.LocalListen, false}} {
-		if l.address == "" {
-			continue
-		}
-		listener, err := net.Listen("tcp", l.address)
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("%s: %s is used by another program: end that one, or choose another port", l.key, l.address)
-		}
+func serveHub(h *config.HubConfig, handler http.Handler, certs *certificates, parts *closers, log zerolog.Logger) error {
+	server := func() *http.Server {
+		return &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: discardLog}
+	}
+	if h.Listen != "" {
+		source, err := certs.https()
 		if err != nil {
-			return fmt.Errorf("%s: %w", l.key, err)
+			return err
 		}
-		server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: discardLog}
-		if l.encrypted {
-			pair, err := tls.LoadX509KeyPair(h.TLSCertificate, h.TLSKey)
-			if err != nil {
-				_ = listener.Close()
-				return fmt.Errorf("hub.tls_certificate and hub.tls_key can't be used: %w", err)
-			}
-			server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
-			listener = tls.NewListener(listener, server.TLSConfig)
+		listener, err := listen("hub.listen", h.Listen)
+		if err != nil {
+			return err
 		}
-		log.Info().Stringer("address", listener.Addr()).Bool("encrypted", l.encrypted).Msg("The hub listens")
-		parts.run("HTTP server", func(ctx context.Context) error {
-			context.AfterFunc(ctx, func() {
-				limit, cancel := context.WithTimeout(context.Background(), stopLimit)
-				defer cancel()
-				if server.Shutdown(limit) != nil {
-					_ = server.Close()
-				}
-			})
-			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-				return err
-			}
-			return nil
-		})
+		log.Info().Stringer("address", listener.Addr()).Bool("encrypted", true).Msg("The hub listens")
+		secure := server()
+		secure.TLSConfig = &tls.Config{GetCertificate: source, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+		if h.ACME.Enabled {
+			secure.TLSConfig.NextProtos = append(secure.TLSConfig.NextProtos, certificate.ALPN)
+		}
+		serve(secure, tls.NewListener(listener, secure.TLSConfig), parts)
+	}
+	if h.LocalListen != "" {
+		listener, err := listen("hub.local_listen", h.LocalListen)
+		if err != nil {
+			return err
+		}
+		log.Info().Stringer("address", listener.Addr()).Bool("encrypted", false).Msg("The hub listens")
+		serve(server(), listener, parts)
 	}
 	return nil
 }

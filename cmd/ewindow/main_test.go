@@ -109,6 +109,8 @@ func TestFaults(t *testing.T) {
 		{"relay's port taken", []string{"turn"}, "hub: {turnserver: {enabled: true, listen: [\"tcp://" + taken + "\"], public_ip: 192.0.2.1, secret: 0123456789abcdef, allowed_peers: [192.0.2.2]}}\n", 1, []string{taken}},
 		{"relay switched off", []string{"turn"}, "data_dir: data\n", 1, []string{"hub.turnserver.enabled"}},
 		{"certificate missing", []string{"hub"}, strings.Replace(fmt.Sprintf(externalFocus, `""`), `listen: ""`, "listen: 127.0.0.1:0\n  tls_certificate: /nothing.pem\n  tls_key: /nothing.key", 1), 1, []string{"hub.tls_certificate"}},
+		{"relay's certificate missing", []string{"turn"}, "hub: {turnserver: {enabled: true, listen: [\"tls://127.0.0.1:0\"], tls_certificate: /nothing.pem, tls_key: /nothing.key, public_ip: 192.0.2.1, secret: 0123456789abcdef, allowed_peers: [192.0.2.2]}}\n", 1, []string{"hub.turnserver.tls_certificate", "/nothing.pem"}},
+		{"port for the authority taken", []string{"turn"}, "hub: {public_url: \"https://turn.example.org\", acme: {enabled: true, http_listen: \"" + taken + "\"}, turnserver: {enabled: true, listen: [\"tls://127.0.0.1:0\"], public_ip: 192.0.2.1, secret: 0123456789abcdef, allowed_peers: [192.0.2.2]}}\n", 1, []string{"hub.acme.http_listen", taken}},
 		{"account without homeserver", []string{"hub", "account", "anna"}, "", 1, []string{"runs no homeserver of its own"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

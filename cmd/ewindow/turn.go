@@ -1,9 +1,10 @@
 package main
 
 import (
-	"crypto/tls"
+	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
@@ -22,21 +23,32 @@ func turnCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			server, err := newTurnServer(&cfg.Hub, nil, log)
-			if err != nil {
-				return err
-			}
-			if err := server.Start(c.Context); err != nil {
-				return err
-			}
-			<-c.Context.Done()
-			return server.Close()
+			return runTurn(c.Context, cfg, log)
 		},
 	}
 }
 
+// runTurn runs the TURN relay alone until ctx ends.
+func runTurn(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
+	parts := newClosers()
+	defer parts.close(log)
+	certs := newCertificates(cfg, parts, log)
+	server, err := newTurnServer(&cfg.Hub, nil, certs, log)
+	if err != nil {
+		return err
+	}
+	if err := server.Start(ctx); err != nil {
+		return err
+	}
+	parts.add("TURN server", server.Close)
+	if err := certs.run(); err != nil {
+		return err
+	}
+	return parts.wait(ctx)
+}
+
 // newTurnServer makes the TURN relay as configured. peers may be relayed to besides those of the configuration.
-func newTurnServer(h *config.HubConfig, peers []turnserver.Peer, log zerolog.Logger) (*turnserver.Server, error) {
+func newTurnServer(h *config.HubConfig, peers []turnserver.Peer, certs *certificates, log zerolog.Logger) (*turnserver.Server, error) {
 	t := &h.TurnServer
 	cfg := turnserver.Config{
 		Realm: t.Realm, Secret: t.Secret, AllowedPeers: peers,
@@ -64,12 +76,10 @@ func newTurnServer(h *config.HubConfig, peers []turnserver.Peer, log zerolog.Log
 	if cfg.MinPort, cfg.MaxPort, err = turnserver.ParsePorts(t.RelayPorts); err != nil {
 		return nil, fmt.Errorf("hub.turnserver.relay_ports: %w", err)
 	}
-	if certificate, key := h.TurnCertificate(); certificate != "" {
-		pair, err := tls.LoadX509KeyPair(certificate, key)
-		if err != nil {
-			return nil, fmt.Errorf("the TURN server's certificate can't be read: %w", err)
+	if slices.ContainsFunc(cfg.Listen, func(l turnserver.Listen) bool { return l.Transport == turnserver.TLS }) {
+		if cfg.Certificate, err = certs.turn(); err != nil {
+			return nil, err
 		}
-		cfg.Certificate = func() (*tls.Certificate, error) { return &pair, nil }
 	}
 	return turnserver.New(cfg)
 }

@@ -8,7 +8,10 @@
 // keeps the two equal. Nothing here opens a socket or keeps state; a Config is plain data, not safe for concurrent writing.
 package config
 
-import "time"
+import (
+	"net/url"
+	"time"
+)
 
 // Config is the whole file. One file may serve a kiosk and a hub at once; each looks only at its own sections.
 type Config struct {
@@ -85,10 +88,23 @@ type HubConfig struct {
 	PublicURL      string `yaml:"public_url"`
 	TLSCertificate string `yaml:"tls_certificate"`
 	TLSKey         string `yaml:"tls_key"`
+	// ACME obtains the certificate by itself, in place of the two files.
+	ACME ACMEConfig `yaml:"acme"`
 
 	TurnServer TurnServerConfig    `yaml:"turnserver"`
 	Focus      FocusConfig         `yaml:"focus"`
 	Homeserver HubHomeserverConfig `yaml:"homeserver"`
+}
+
+// ACMEConfig is where the hub gets its certificates from (RFC 8555). They are kept in the folder acme of the data folder.
+type ACMEConfig struct {
+	Enabled bool `yaml:"enabled"`
+	// Email is given to the authority for its notices; "" gives none.
+	Email string `yaml:"email"`
+	// DirectoryURL is the authority's.
+	DirectoryURL string `yaml:"directory_url"`
+	// HTTPListen is where HTTP-01 checks are answered; "" leaves TLS-ALPN-01 on Listen.
+	HTTPListen string `yaml:"http_listen"`
 }
 
 // TurnServerConfig is the hub's TURN relay.
@@ -180,6 +196,10 @@ func Default() *Config {
 		Hub: HubConfig{
 			Listen:      "0.0.0.0:8448",
 			LocalListen: "127.0.0.1:8008",
+			ACME: ACMEConfig{
+				DirectoryURL: "https://acme-v02.api.letsencrypt.org/directory",
+				HTTPListen:   "0.0.0.0:80",
+			},
 			TurnServer: TurnServerConfig{
 				Listen:                []string{"udp://0.0.0.0:3478", "tcp://0.0.0.0:3478"},
 				Realm:                 "ewindow",
@@ -206,10 +226,10 @@ func Default() *Config {
 	}
 }
 
-// TurnCertificate returns the certificate and key files of tls:// listeners: the TURN server's own, else the hub's.
-func (h *HubConfig) TurnCertificate() (certificate, key string) {
-	if h.TurnServer.TLSCertificate != "" {
-		return h.TurnServer.TLSCertificate, h.TurnServer.TLSKey
+// CertificateNames are the names that the hub's certificates are for, as an authority is asked for them.
+func (h *HubConfig) CertificateNames() (names []string) {
+	if u, err := url.Parse(h.PublicURL); err == nil && u.Hostname() != "" {
+		names = append(names, u.Hostname())
 	}
-	return h.TLSCertificate, h.TLSKey
+	return names
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/mail"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -13,6 +14,7 @@ import (
 	_ "time/tzdata" // a kiosk's system may lack the time zone files, and the page and the messages need them
 	"unicode/utf8"
 
+	"multifactorymodel.org/ewindow/cmd/ewindow/certificate"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
@@ -51,6 +53,7 @@ func (c *Config) Validate(role Role) error {
 		v.that(c.Hub.TurnServer.Enabled, "hub.turnserver.enabled is false: set it to true, or do not start the TURN server")
 		if c.Hub.TurnServer.Enabled {
 			v.turnserver(&c.Hub)
+			v.acme(&c.Hub, c.Hub.wantsTLS())
 		}
 	default:
 		v.that(false, "there is no role %q", string(role))
@@ -114,6 +117,7 @@ func (v *checker) hub(h *HubConfig) {
 	if h.TurnServer.Enabled {
 		v.turnserver(h)
 	}
+	v.acme(h, h.wantsTLS() || h.Listen != "" && (h.Focus.Enabled || h.Homeserver.Enabled))
 	if h.Focus.Enabled {
 		v.focus(h)
 	}
@@ -137,11 +141,46 @@ func (v *checker) front(h *HubConfig) {
 		}
 	}
 	if h.Listen != "" {
-		v.that(h.TLSCertificate != "" && h.TLSKey != "",
-			"hub.tls_certificate and hub.tls_key must both be set, or hub.listen emptied to leave TLS to a reverse proxy")
+		v.that(h.ACME.Enabled || h.TLSCertificate != "" && h.TLSKey != "",
+			"hub.tls_certificate and hub.tls_key must both be set, or hub.acme.enabled, or hub.listen emptied to leave TLS to a reverse proxy")
 	} else {
 		v.that((h.TLSCertificate == "") == (h.TLSKey == ""), "hub.tls_certificate and hub.tls_key belong together: set both or none")
 	}
+}
+
+// acme checks where certificates come from. used tells that there is a listener which wants one.
+func (v *checker) acme(h *HubConfig, used bool) {
+	a := &h.ACME
+	if !a.Enabled {
+		return
+	}
+	v.that(h.TLSCertificate == "" && h.TLSKey == "",
+		"hub.acme.enabled and hub.tls_certificate are both set: keep only one of these ways to a certificate")
+	v.that(used, "hub.acme.enabled is true, but nothing needs a certificate: set hub.listen or a tls:// address in hub.turnserver.listen, or set it to false")
+	names := h.CertificateNames()
+	v.that(len(names) > 0, "hub.acme needs the name that the certificate is for: set hub.public_url")
+	for _, name := range names {
+		err := certificate.CheckName(name)
+		v.that(err == nil, "hub.acme: %v, and an authority certifies no other: correct hub.public_url", err)
+	}
+	if a.Email != "" {
+		address, err := mail.ParseAddress(a.Email)
+		v.that(err == nil && address.Address == a.Email, "hub.acme.email: %q is not an address such as anna@example.org", a.Email)
+	}
+	v.web("hub.acme.directory_url", a.DirectoryURL, "https://acme-v02.api.letsencrypt.org/directory")
+	if a.HTTPListen != "" {
+		_, err := netip.ParseAddrPort(a.HTTPListen)
+		v.that(err == nil, "hub.acme.http_listen: %q is not an address and port such as 0.0.0.0:80", a.HTTPListen)
+	}
+}
+
+// wantsTLS tells whether the TURN server has a listener with a certificate that is the hub's.
+func (h *HubConfig) wantsTLS() bool {
+	t := &h.TurnServer
+	return t.Enabled && t.TLSCertificate == "" && slices.ContainsFunc(t.Listen, func(text string) bool {
+		l, err := turnserver.ParseListen(text)
+		return err == nil && l.Transport == turnserver.TLS
+	})
 }
 
 func (v *checker) turnserver(h *HubConfig) {
@@ -153,8 +192,8 @@ func (v *checker) turnserver(h *HubConfig) {
 		v.that(err != nil || l.Addr.Port() != 0 || !h.Focus.Enabled && !h.Homeserver.Enabled,
 			"hub.turnserver.listen: %s must name a port, since LiveKit and the homeserver are told of it", text)
 		if err == nil && l.Transport == turnserver.TLS {
-			certificate, _ := h.TurnCertificate()
-			v.that(certificate != "", "hub.turnserver.listen: %s needs hub.turnserver.tls_certificate and hub.turnserver.tls_key", text)
+			v.that(t.TLSCertificate != "" || h.TLSCertificate != "" || h.ACME.Enabled,
+				"hub.turnserver.listen: %s needs hub.turnserver.tls_certificate and hub.turnserver.tls_key", text)
 		}
 	}
 	v.that((t.TLSCertificate == "") == (t.TLSKey == ""),

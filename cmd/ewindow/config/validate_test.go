@@ -49,6 +49,10 @@ func TestValidateGood(t *testing.T) {
 		"homeserver elsewhere": func(c *config.Config) {
 			c.Hub.Homeserver.URL, c.Hub.Homeserver.RegistrationSecret = "http://127.0.0.1:8009", ""
 		},
+		"certificates from an authority": acme(func(c *config.Config) {
+			c.Hub.ACME.Email, c.Hub.ACME.HTTPListen = "anna@example.org", ""
+			c.Hub.TurnServer.Listen = []string{"tls://0.0.0.0:5349"}
+		}),
 		"TLS with the hub's certificate": func(c *config.Config) { c.Hub.TurnServer.Listen = []string{"tls://0.0.0.0:5349"} },
 	} {
 		c := good()
@@ -58,6 +62,14 @@ func TestValidateGood(t *testing.T) {
 				t.Errorf("%s: %s: %v", name, role, err)
 			}
 		}
+	}
+}
+
+// acme is a change to a configuration whose certificates come from an authority.
+func acme(change func(*config.Config)) func(*config.Config) {
+	return func(c *config.Config) {
+		c.Hub.ACME.Enabled, c.Hub.TLSCertificate, c.Hub.TLSKey = true, "", ""
+		change(c)
 	}
 }
 
@@ -126,9 +138,24 @@ func TestValidateErrors(t *testing.T) {
 		{config.Hub, func(c *config.Config) { c.Hub.LocalListen = "here" },
 			`hub.local_listen: "here" is not an address and port such as 127.0.0.1:8008`},
 		{config.Hub, func(c *config.Config) { c.Hub.TLSKey = "" },
-			`hub.tls_certificate and hub.tls_key must both be set, or hub.listen emptied to leave TLS to a reverse proxy`},
+			`hub.tls_certificate and hub.tls_key must both be set, or hub.acme.enabled, or hub.listen emptied to leave TLS to a reverse proxy`},
 		{config.Hub, func(c *config.Config) { c.Hub.Listen, c.Hub.TLSKey = "", "" },
 			`hub.tls_certificate and hub.tls_key belong together: set both or none`},
+		{config.Hub, func(c *config.Config) { c.Hub.ACME.Enabled = true },
+			`hub.acme.enabled and hub.tls_certificate are both set: keep only one of these ways to a certificate`},
+		{config.Hub, acme(func(c *config.Config) { c.Hub.Listen = "" }),
+			`hub.acme.enabled is true, but nothing needs a certificate: set hub.listen or a tls:// address in hub.turnserver.listen, or set it to false`},
+		{config.Hub, acme(func(c *config.Config) { c.Hub.PublicURL = "https://192.0.2.7:8448" }),
+			`hub.acme: "192.0.2.7" is not a name of the DNS such as hub.example.org, and an authority certifies no other: correct hub.public_url`},
+		{config.Hub, acme(func(c *config.Config) { c.Hub.ACME.Email = "Anna" }), `hub.acme.email: "Anna" is not an address such as anna@example.org`},
+		{config.Hub, acme(func(c *config.Config) { c.Hub.ACME.DirectoryURL = "http://acme.example.org" }),
+			`hub.acme.directory_url: "http://acme.example.org" is not encrypted: use https:// (plain http:// is for this machine only)`},
+		{config.Hub, acme(func(c *config.Config) { c.Hub.ACME.HTTPListen = "80" }),
+			`hub.acme.http_listen: "80" is not an address and port such as 0.0.0.0:80`},
+		{config.Turn, acme(func(c *config.Config) {
+			c.Hub.TurnServer.Listen, c.Hub.PublicURL = []string{"tls://0.0.0.0:443"}, ""
+		}), `hub.acme needs the name that the certificate is for: set hub.public_url`},
+
 		{config.Hub, func(c *config.Config) { c.Hub.Focus.LiveKitURL = "tcp://a" },
 			"hub.turnserver.allowed_peers is empty, so nothing could be relayed: list the address of your SFU\n" +
 				`hub.focus.livekit_url: "tcp://a" is not an address such as wss://livekit.example.org` + "\n" +

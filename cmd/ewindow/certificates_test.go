@@ -1,0 +1,71 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"multifactorymodel.org/ewindow/cmd/ewindow/certificate/acmetest"
+	"multifactorymodel.org/ewindow/cmd/ewindow/child"
+)
+
+// freePort is a port that a program of the test may take.
+func freePort(t *testing.T) int {
+	t.Helper()
+	port, err := child.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// TestHubACME starts a hub that has no certificate, and reaches its HTTPS and its TURN relay with those that it gets.
+func TestHubACME(t *testing.T) {
+	https, turns, plain := freePort(t), freePort(t), freePort(t)
+	ca := acmetest.Start(t, acmetest.Options{TLSPort: https})
+	testOnlyACMEClient = ca.Client
+	t.Cleanup(func() { testOnlyACMEClient = nil })
+	path := write(t, strings.Replace(fmt.Sprintf(externalFocus, `""`), `listen: ""`, fmt.Sprintf(`listen: 127.0.0.1:%d
+  acme: {enabled: true, email: anna@example.org, directory_url: %q, http_listen: "127.0.0.1:%d"}
+  turnserver: {enabled: true, listen: ["tls://127.0.0.1:%d"], public_ip: 127.0.0.1, secret: 0123456789abcdef, allowed_peers: [127.0.0.1]}`,
+		https, ca.URL, plain, turns), 1))
+	printed, stop := background(t, "hub", "-c", path)
+	await(t, printed, "The certificate is in use")
+	trusting := &tls.Config{RootCAs: ca.Roots, ServerName: "hub.example.org"}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: trusting}, Timeout: 10 * time.Second}
+	defer client.CloseIdleConnections()
+	answer, err := client.Get(fmt.Sprintf("https://127.0.0.1:%d/livekit/jwt/nothing", https))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", turns), trusting)
+	if err != nil {
+		t.Fatalf("the relay's certificate: %v", err)
+	}
+	_ = conn.Close()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	answer, err = client.Get(fmt.Sprintf("http://127.0.0.1:%d/path", plain))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if to := answer.Header.Get("Location"); to != "https://hub.example.org/path" {
+		t.Errorf("plain HTTP leads to %q", to)
+	}
+	kept, err := filepath.Glob(filepath.Join(filepath.Dir(path), "data", "acme", "hub.example.org*"))
+	if err != nil || len(kept) != 1 {
+		t.Fatalf("kept in the data folder: %v, %v", kept, err)
+	}
+	if info, err := os.Stat(kept[0]); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the key's file is %v, %v", info.Mode(), err)
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, printed)
+	}
+}
