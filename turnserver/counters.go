@@ -20,8 +20,12 @@ type Counters struct {
 	RefusedStreams uint64
 	// Limited counts messages dropped because their source sent too many without an allocation.
 	Limited uint64
-	// Replayed counts requests dropped because another source had sent the same before.
-	Replayed uint64
+	// StaleNonces counts signed requests whose nonce had run out, or was made up or another client's.
+	StaleNonces uint64
+	// Unsent counts packets and answers that the system, or the queue of a slow stream, did not take.
+	Unsent uint64
+	// Throttled counts packets dropped because their user, or all together, sent more than is allowed.
+	Throttled uint64
 	// Malformed counts messages that are neither STUN nor channel data of an allocation.
 	Malformed uint64
 	// DroppedPeer counts packets to or from a peer's forbidden address or port.
@@ -33,7 +37,7 @@ type Counters struct {
 // counters are the parts of Counters that only grow.
 type counters struct {
 	created, refusedLogins, refusedQuota, refusedPeers, refusedTransports, refusedStreams atomic.Uint64
-	limited, replayed, malformed, droppedPeer                                             atomic.Uint64
+	limited, staleNonces, unsent, throttled, malformed, droppedPeer                       atomic.Uint64
 	toPeers, fromPeers, toPeersBytes, fromPeersBytes                                      atomic.Uint64
 }
 
@@ -41,7 +45,7 @@ func (c *counters) read() Counters {
 	return Counters{
 		Created: c.created.Load(), RefusedLogins: c.refusedLogins.Load(), RefusedQuota: c.refusedQuota.Load(),
 		RefusedPeers: c.refusedPeers.Load(), RefusedTransports: c.refusedTransports.Load(), RefusedStreams: c.refusedStreams.Load(),
-		Limited: c.limited.Load(), Replayed: c.replayed.Load(), Malformed: c.malformed.Load(), DroppedPeer: c.droppedPeer.Load(),
+		Limited: c.limited.Load(), StaleNonces: c.staleNonces.Load(), Unsent: c.unsent.Load(), Throttled: c.throttled.Load(), Malformed: c.malformed.Load(), DroppedPeer: c.droppedPeer.Load(),
 		ToPeers: c.toPeers.Load(), FromPeers: c.fromPeers.Load(),
 		ToPeersBytes: c.toPeersBytes.Load(), FromPeersBytes: c.fromPeersBytes.Load(),
 	}

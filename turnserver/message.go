@@ -1,82 +1,284 @@
 package turnserver
 
-import "encoding/binary"
+import (
+	"crypto/hmac"
+	"crypto/sha1" //nolint:gosec // the protocol's hash
+	"encoding/binary"
+	"net/netip"
+)
 
-// The few things that are looked at in a STUN message before pion gets it (RFC 8489, sections 5 and 14; RFC 8656, section 18).
+// The part of STUN and TURN that a relay needs (RFC 8489, sections 5 and 14; RFC 8656, sections 17 to 19).
 const (
-	stunHeader        = 20
-	magicCookie       = 0x2112A442
-	classMask         = 0x0110
-	typeAllocate      = 0x0003
-	typeAllocateError = 0x0113
+	stunHeader  = 20
+	magicCookie = 0x2112A442
+	channelHead = 4
+	maxPeers    = 16 // in one CreatePermission
 
+	methodBinding          = 0x001
+	methodAllocate         = 0x003
+	methodRefresh          = 0x004
+	methodSend             = 0x006
+	methodData             = 0x007
+	methodCreatePermission = 0x008
+	methodChannelBind      = 0x009
+
+	classRequest    = 0x000
+	classIndication = 0x010
+	classSuccess    = 0x100
+	classError      = 0x110
+	classMask       = 0x110
+
+	attrMappedAddress      = 0x0001
+	attrUsername           = 0x0006
 	attrMessageIntegrity   = 0x0008
 	attrErrorCode          = 0x0009
+	attrUnknownAttributes  = 0x000a
+	attrChannelNumber      = 0x000c
+	attrLifetime           = 0x000d
+	attrPeerAddress        = 0x0012
+	attrData               = 0x0013
+	attrRealm              = 0x0014
+	attrNonce              = 0x0015
+	attrRelayedAddress     = 0x0016
+	attrRequestedFamily    = 0x0017
+	attrEvenPort           = 0x0018
 	attrRequestedTransport = 0x0019
+	attrDontFragment       = 0x001a
+	attrXORMappedAddress   = 0x0020
+	attrReservationToken   = 0x0022
 
 	protocolUDP = 17
+	familyIPv4  = 1
+	familyIPv6  = 2
 )
 
 // isChannelData tells channel data from STUN by its first byte. RFC 8656, section 12 keeps channels to 0x4000–0x4fff, but clients
 // of its forerunner RFC 5766, coturn's among them, take numbers up to 0x7fff.
-func isChannelData(p []byte) bool { return len(p) >= 4 && p[0]&0xc0 == 0x40 }
+func isChannelData(p []byte) bool { return len(p) >= channelHead && p[0]&0xc0 == 0x40 }
 
-// request is what is known of a STUN message before it is authenticated.
-type request struct {
-	isRequest bool // and no indication or response
-	allocate  bool
-	integrity digest // MESSAGE-INTEGRITY
-	signed    bool   // whether there is one
-	transport byte   // protocol of REQUESTED-TRANSPORT, 0 if there is none
+// message is a STUN message as it came; its slices lie in it. Of an attribute that comes more than once the first counts, but for the peers.
+type message struct {
+	raw           []byte
+	method, class uint16
+	transaction   []byte // with the cookie
+
+	username, realm, nonce []byte
+	signed                 bool
+	integrity              []byte // of MESSAGE-INTEGRITY
+	integrityAt            int    // where that attribute begins
+
+	transport         byte // of REQUESTED-TRANSPORT, 0 if there is none
+	family            byte // of REQUESTED-ADDRESS-FAMILY, 0 if there is none
+	lifetime          uint32
+	hasLifetime       bool
+	evenPort, reserve bool // EVEN-PORT, and its R bit
+	reservation       bool // RESERVATION-TOKEN
+	channel           uint16
+	data              []byte
+	hasData           bool
+	peers             [maxPeers]netip.AddrPort
+	peerCount         int
+
+	malformed bool     // an attribute that counts has the wrong size
+	unknown   []uint16 // comprehension-required ones that we do not know; a few at most
+	unknowns  [8]uint16
 }
 
-// parseRequest reads a STUN message's type and the attributes that stand before and at its MESSAGE-INTEGRITY; what comes after
-// is ignored by rule. It reports false for bytes that are no STUN message.
-func parseRequest(p []byte) (r request, ok bool) {
+// parse reads a STUN message. It reports false for bytes that are none, which get no answer. Attributes after MESSAGE-INTEGRITY are ignored by
+// rule. m's slices lie in p.
+func (m *message) parse(p []byte) bool {
+	*m = message{raw: p}
 	if len(p) < stunHeader || p[0]&0xc0 != 0 || binary.BigEndian.Uint32(p[4:]) != magicCookie {
-		return request{}, false
+		return false
 	}
 	length := int(binary.BigEndian.Uint16(p[2:]))
 	if length%4 != 0 || len(p)-stunHeader < length {
-		return request{}, false
+		return false
 	}
-	messageType := binary.BigEndian.Uint16(p)
-	r.isRequest = messageType&classMask == 0
-	r.allocate = messageType == typeAllocate
-	for rest := p[stunHeader : stunHeader+length]; len(rest) > 0; {
-		kind, size := binary.BigEndian.Uint16(rest), int(binary.BigEndian.Uint16(rest[2:]))
+	kind := binary.BigEndian.Uint16(p)
+	m.class = kind & classMask
+	m.method = kind&0x000f | kind&0x00e0>>1 | kind&0x3e00>>2
+	m.transaction = p[4:stunHeader]
+	m.unknown = m.unknowns[:0]
+	for at, end := stunHeader, stunHeader+length; at < end; {
+		if end-at < 4 {
+			return false
+		}
+		kind, size := binary.BigEndian.Uint16(p[at:]), int(binary.BigEndian.Uint16(p[at+2:]))
 		padded := (size + 3) &^ 3
-		if len(rest)-4 < padded {
-			return request{}, false
+		if end-at-4 < padded {
+			return false
 		}
-		value := rest[4 : 4+size]
-		rest = rest[4+padded:]
-		switch {
-		case kind == attrRequestedTransport && size == 4 && r.transport == 0:
-			r.transport = value[0]
-		case kind == attrMessageIntegrity:
-			if size != len(r.integrity) {
-				return request{}, false
+		if kind == attrMessageIntegrity {
+			if size != sha1.Size {
+				return false
 			}
-			r.signed = true
-			copy(r.integrity[:], value)
-			return r, true
+			m.signed, m.integrity, m.integrityAt = true, p[at+4:at+4+size], at
+			return true
 		}
+		m.take(kind, p[at+4:at+4+size])
+		at += 4 + padded
 	}
-	return r, true
+	return true
 }
 
-// unsupportedTransport is the answer 442 (RFC 8656, section 19) to an Allocate request.
-func unsupportedTransport(request []byte) []byte {
-	const reason = "Unsupported Transport Protocol"
-	value := append([]byte{0, 0, 4, 42}, reason...)
-	padded := (len(value) + 3) &^ 3
-	p := make([]byte, stunHeader+4+padded)
-	binary.BigEndian.PutUint16(p, typeAllocateError)
-	binary.BigEndian.PutUint16(p[2:], uint16(4+padded))
-	copy(p[4:stunHeader], request[4:stunHeader]) // cookie and transaction ID
-	binary.BigEndian.PutUint16(p[stunHeader:], attrErrorCode)
-	binary.BigEndian.PutUint16(p[stunHeader+2:], uint16(len(value)))
-	copy(p[stunHeader+4:], value)
-	return p
+// take notes one attribute.
+func (m *message) take(kind uint16, value []byte) {
+	first := func(have *[]byte) {
+		if *have == nil {
+			*have = value
+		}
+	}
+	sized := func(size int) bool {
+		m.malformed = m.malformed || len(value) != size
+		return len(value) == size
+	}
+	switch kind {
+	case attrUsername:
+		first(&m.username)
+	case attrRealm:
+		first(&m.realm)
+	case attrNonce:
+		first(&m.nonce)
+	case attrRequestedTransport:
+		if sized(4) && m.transport == 0 {
+			m.transport = value[0]
+		}
+	case attrRequestedFamily:
+		if sized(4) && m.family == 0 {
+			m.family = value[0]
+		}
+	case attrLifetime:
+		if sized(4) && !m.hasLifetime {
+			m.lifetime, m.hasLifetime = binary.BigEndian.Uint32(value), true
+		}
+	case attrEvenPort:
+		if sized(1) {
+			m.evenPort, m.reserve = true, value[0]&0x80 != 0
+		}
+	case attrReservationToken:
+		m.reservation = true
+	case attrChannelNumber:
+		if sized(4) && m.channel == 0 {
+			m.channel = binary.BigEndian.Uint16(value)
+		}
+	case attrData:
+		if !m.hasData {
+			m.data, m.hasData = value, true
+		}
+	case attrPeerAddress:
+		peer, ok := m.xorAddress(value)
+		if !ok || m.peerCount == maxPeers {
+			m.malformed = true
+			return
+		}
+		m.peers[m.peerCount] = peer
+		m.peerCount++
+	default:
+		// Those from 0x8000 on may be ignored.
+		if kind < 0x8000 && kind != attrMappedAddress && len(m.unknown) < cap(m.unknown) {
+			m.unknown = append(m.unknown, kind)
+		}
+	}
+}
+
+// xorAddress reads a transport address that is XORed with the cookie and the transaction ID.
+func (m *message) xorAddress(value []byte) (netip.AddrPort, bool) {
+	if len(value) < 8 || value[1] == familyIPv4 && len(value) != 8 || value[1] == familyIPv6 && len(value) != 20 ||
+		value[1] != familyIPv4 && value[1] != familyIPv6 {
+		return netip.AddrPort{}, false
+	}
+	port := binary.BigEndian.Uint16(value[2:]) ^ magicCookie>>16
+	var ip [16]byte
+	n := copy(ip[:], value[4:])
+	for i := range n {
+		ip[i] ^= m.transaction[i]
+	}
+	host := netip.AddrFrom16(ip)
+	if n == 4 {
+		host = netip.AddrFrom4([4]byte(ip[:4]))
+	}
+	return netip.AddrPortFrom(host, port), true
+}
+
+// verify says whether MESSAGE-INTEGRITY was made with the key (RFC 8489, section 14.5). It changes the message's length for a moment.
+func (m *message) verify(key []byte) bool {
+	if !m.signed {
+		return false
+	}
+	length := [2]byte(m.raw[2:4])
+	binary.BigEndian.PutUint16(m.raw[2:], uint16(m.integrityAt+4+sha1.Size-stunHeader))
+	mac := hmac.New(sha1.New, key)
+	mac.Write(m.raw[:m.integrityAt])
+	copy(m.raw[2:4], length[:])
+	return hmac.Equal(mac.Sum(nil), m.integrity)
+}
+
+// answer is a STUN message being built at the end of a buffer.
+type answer struct {
+	p     []byte
+	begin int
+}
+
+// begin starts a message with the transaction of m.
+func begin(p []byte, method, class uint16, transaction []byte) *answer {
+	a := &answer{p, len(p)}
+	a.p = binary.BigEndian.AppendUint16(a.p, method&0x000f|method&0x0070<<1|method&0x0f80<<2|class)
+	a.p = append(a.p, 0, 0)
+	a.p = append(a.p, transaction...)
+	return a
+}
+
+func (a *answer) add(kind uint16, value []byte) {
+	a.p = binary.BigEndian.AppendUint16(a.p, kind)
+	a.p = binary.BigEndian.AppendUint16(a.p, uint16(len(value)))
+	a.p = append(a.p, value...)
+	for (len(a.p)-a.begin)%4 != 0 {
+		a.p = append(a.p, 0)
+	}
+}
+
+func (a *answer) addNumber(kind uint16, value uint32) {
+	a.add(kind, binary.BigEndian.AppendUint32(nil, value))
+}
+
+// addXOR adds a transport address, XORed.
+func (a *answer) addXOR(kind uint16, ap netip.AddrPort) {
+	var value [20]byte
+	size := putXOR(value[:], ap, a.p[a.begin+4:a.begin+stunHeader])
+	a.add(kind, value[:size])
+}
+
+// putXOR writes the value of an XORed address and returns its size, 8 or 20.
+func putXOR(value []byte, ap netip.AddrPort, transaction []byte) int {
+	host := ap.Addr().Unmap()
+	size := 20
+	value[0], value[1] = 0, familyIPv6
+	if host.Is4() {
+		size, value[1] = 8, familyIPv4
+		ip := host.As4()
+		copy(value[4:], ip[:])
+	} else {
+		ip := host.As16()
+		copy(value[4:], ip[:])
+	}
+	binary.BigEndian.PutUint16(value[2:], ap.Port()^magicCookie>>16)
+	for i := range size - 4 {
+		value[4+i] ^= transaction[i]
+	}
+	return size
+}
+
+// done completes the message, signed with the key if there is one, and returns the whole buffer.
+func (a *answer) done(key []byte) []byte {
+	length := len(a.p) - a.begin - stunHeader
+	if key != nil {
+		binary.BigEndian.PutUint16(a.p[a.begin+2:], uint16(length+4+sha1.Size))
+		mac := hmac.New(sha1.New, key)
+		mac.Write(a.p[a.begin:])
+		a.add(attrMessageIntegrity, mac.Sum(nil))
+		return a.p
+	}
+	binary.BigEndian.PutUint16(a.p[a.begin+2:], uint16(length))
+	return a.p
 }

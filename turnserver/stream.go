@@ -12,20 +12,20 @@ import (
 	"time"
 )
 
-// accept takes connections of a TCP or TLS listener until it is closed.
-func (s *Server) accept(listener net.Listener, transport Transport) {
+// accept takes connections of a listener until it is closed.
+func (s *Server) accept(listener net.Listener, transport Transport, decrypt func(net.Conn) net.Conn) error {
 	defer s.untrack(listener)
 	for {
 		conn, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
-			return
+			return nil
 		}
 		if err != nil {
 			// Out of file descriptors, most likely: existing calls go on, and new ones may when some have ended.
 			s.cfg.Log.Warn().Err(err).Msg("Failed to accept a TURN connection")
 			select {
 			case <-s.stop:
-				return
+				return err
 			case <-time.After(100 * time.Millisecond):
 			}
 			continue
@@ -36,16 +36,20 @@ func (s *Server) accept(listener net.Listener, transport Transport) {
 			_ = conn.Close()
 			continue
 		}
-		if transport == TLS {
-			conn = tls.Server(conn, &tls.Config{
-				MinVersion:     tls.VersionTLS12,
-				GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cfg.Certificate() },
-			})
-		}
-		if err := s.serve(newEndpoint(s, newStream(conn, func() { s.removeStream(ip) }), s.limiters.streams)); err != nil {
-			s.cfg.Log.Debug().Err(err).Msg("Failed to serve a TURN connection")
-		}
+		s.serve(decrypt(conn), transport, func() { s.removeStream(ip) })
 	}
+}
+
+// addrPort is a client's address.
+func addrPort(addr net.Addr) netip.AddrPort {
+	var ap netip.AddrPort
+	switch a := addr.(type) {
+	case *net.UDPAddr:
+		ap = a.AddrPort()
+	case *net.TCPAddr:
+		ap = a.AddrPort()
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
 func (s *Server) addStream(ip netip.Addr) bool {
@@ -68,88 +72,203 @@ func (s *Server) removeStream(ip netip.Addr) {
 	}
 }
 
-// stream is one connection, as messages.
+// maxQueue is how many bytes wait for a stream's client to take them; what comes then is lost, as it would be on a slow line.
+const maxQueue = 256 << 10
+
+// stream is one connection and its client. One goroutine reads from it and owns the client, another one writes what is queued.
 type stream struct {
-	net.Conn
-	reader *bufio.Reader
-	born   time.Time
-	closed func()
-	once   sync.Once
+	conn      net.Conn
+	reader    *bufio.Reader
+	server    *Server
+	transport Transport
+	number    uint64
+	client    client
+	born      time.Time
+	once      sync.Once
+
+	mu     sync.Mutex // guards what follows
+	ready  sync.Cond
+	queued []byte
+	closed bool
 }
 
-func newStream(conn net.Conn, closed func()) *stream {
-	return &stream{Conn: conn, reader: bufio.NewReaderSize(conn, inboundSize), born: time.Now(), closed: closed}
-}
-
-// expect sets the time by which the next message must have come. Without an allocation that is a time from the connection's
-// birth, so that neither silence nor a slow trickle holds a connection open.
-func (s *stream) expect(loggedIn bool) {
-	deadline := s.born.Add(loginTime)
-	if loggedIn {
-		deadline = time.Now().Add(idleTime)
+// serve begins to serve a connection; over is called when it has ended.
+func (s *Server) serve(conn net.Conn, transport Transport, over func()) {
+	st := &stream{
+		conn: conn, reader: bufio.NewReaderSize(conn, inboundSize), server: s, transport: transport, number: s.lastStream.Add(1), born: time.Now(),
 	}
-	_ = s.Conn.SetReadDeadline(deadline)
+	st.ready.L = &st.mu
+	st.client = client{source: addrOf(addrPort(conn.RemoteAddr())), stream: st}
+	if len(s.loops) > 0 {
+		st.client.loop = s.loops[st.number%uint64(len(s.loops))]
+	}
+	if !s.track(st) {
+		_ = st.Close()
+		over()
+		return
+	}
+	go func() {
+		defer s.untrack(st)
+		defer over()
+		var writing sync.WaitGroup
+		writing.Go(st.write)
+		st.read()
+		_ = st.Close()
+		writing.Wait()
+	}()
 }
 
-func (s *stream) retries(error) bool { return false }
+// Close ends the stream. It may be called by any goroutine, and twice. TLS is not said goodbye to, since that would wait for a client that does
+// not read.
+func (st *stream) Close() (err error) {
+	st.once.Do(func() {
+		st.mu.Lock()
+		st.closed = true
+		st.ready.Signal()
+		st.mu.Unlock()
+		if over, ok := st.conn.(*tls.Conn); ok {
+			err = over.NetConn().Close()
+		} else {
+			err = st.conn.Close()
+		}
+	})
+	return err
+}
+
+// queue puts a message in line for the client; false when there is no room. p is copied.
+func (st *stream) queue(p []byte) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.closed || len(st.queued)+len(p) > maxQueue {
+		return false
+	}
+	st.queued = append(st.queued, p...)
+	st.ready.Signal()
+	return true
+}
+
+// write sends what is queued until the stream is closed. A client that does not read is cut off: after part of a message nothing could follow.
+func (st *stream) write() {
+	var sending []byte
+	for {
+		st.mu.Lock()
+		for len(st.queued) == 0 && !st.closed {
+			st.ready.Wait()
+		}
+		if st.closed {
+			st.mu.Unlock()
+			return
+		}
+		sending, st.queued = st.queued, sending[:0]
+		st.mu.Unlock()
+		_ = st.conn.SetWriteDeadline(time.Now().Add(writeTime))
+		if _, err := st.conn.Write(sending); err != nil {
+			_ = st.Close()
+			return
+		}
+	}
+}
+
+// read handles what the client sends until the connection or the time for it ends.
+func (st *stream) read() {
+	c, s := &st.client, st.server
+	defer func() {
+		if c.alloc != nil {
+			c.end("the connection ended")
+		}
+	}()
+	var m message
+	var reply []byte
+	buffer := make([]byte, inboundSize)
+	for {
+		// Without an allocation the time runs from the connection's birth, so that neither silence nor a slow trickle holds it open.
+		deadline := st.born.Add(loginTime)
+		if c.alloc != nil {
+			deadline = c.alloc.expires
+		}
+		_ = st.conn.SetReadDeadline(deadline)
+		p, err := st.next(buffer)
+		now := time.Now()
+		if err != nil || !now.Before(deadline) {
+			return
+		}
+		if isChannelData(p) {
+			st.relay(now, p)
+			continue
+		}
+		if c.alloc == nil && !s.limiters.streams.allow(now, c.source.host()) {
+			s.counters.limited.Add(1)
+			continue
+		}
+		if !m.parse(p) {
+			s.counters.malformed.Add(1)
+			continue
+		}
+		if reply = s.handle(reply[:0], now, c, &m); len(reply) > 0 && !st.queue(reply) {
+			s.counters.unsent.Add(1)
+		}
+	}
+}
+
+// relay sends channel data to its peer.
+func (st *stream) relay(now time.Time, p []byte) {
+	a, c := st.client.alloc, &st.server.counters
+	if a == nil {
+		c.malformed.Add(1)
+		return
+	}
+	ch := a.known.Load().byNumber[binary.BigEndian.Uint16(p)]
+	if ch == nil || ch.until.Load() <= now.UnixNano() {
+		c.droppedPeer.Add(1)
+		return
+	}
+	data := p[channelHead : channelHead+int(binary.BigEndian.Uint16(p[2:]))]
+	if !a.pass(now.UnixNano(), len(data)) {
+		c.throttled.Add(1)
+		return
+	}
+	if !sendTo(a.fd, &ch.name, data) {
+		c.unsent.Add(1)
+		return
+	}
+	c.toPeers.Add(1)
+	c.toPeersBytes.Add(uint64(len(data)))
+	a.toPeers.Add(uint64(len(data)))
+}
 
 var errFraming = errors.New("the stream holds neither STUN nor channel data")
 
-// ReadFrom reads one message (RFC 8656, sections 3.1 and 12.5). A message that is too large to be relayed is skipped.
-func (s *stream) ReadFrom(p []byte) (int, net.Addr, error) {
+// next reads one message into p (RFC 8656, sections 3.1 and 12.5). A message that is too large to be relayed is skipped.
+func (st *stream) next(p []byte) ([]byte, error) {
 	for {
-		head, err := s.reader.Peek(4)
+		head, err := st.reader.Peek(4)
 		if err != nil {
-			return 0, nil, err
+			return nil, err
 		}
 		size := int(binary.BigEndian.Uint16(head[2:]))
 		switch {
 		case head[0]&0xc0 == 0:
-			if head, err = s.reader.Peek(8); err != nil {
-				return 0, nil, err
+			if head, err = st.reader.Peek(8); err != nil {
+				return nil, err
 			}
 			if binary.BigEndian.Uint32(head[4:]) != magicCookie {
-				return 0, nil, errFraming
+				return nil, errFraming
 			}
 			size += stunHeader
 		case isChannelData(head):
-			size = 4 + (size+3)&^3 // padded on streams
+			size = channelHead + (size+3)&^3 // padded on streams
 		default:
-			return 0, nil, errFraming
+			return nil, errFraming
 		}
-		// pion drops what fills its buffer, since it may have been cut.
-		if size >= len(p) {
-			if _, err := s.reader.Discard(size); err != nil {
-				return 0, nil, err
+		if size > len(p) {
+			if _, err := st.reader.Discard(size); err != nil {
+				return nil, err
 			}
 			continue
 		}
-		if _, err := io.ReadFull(s.reader, p[:size]); err != nil {
-			return 0, nil, err
+		if _, err := io.ReadFull(st.reader, p[:size]); err != nil {
+			return nil, err
 		}
-		return size, s.RemoteAddr(), nil
+		return p[:size], nil
 	}
-}
-
-// WriteTo writes one message. A client that does not read is cut off: after part of a message nothing could follow.
-func (s *stream) WriteTo(p []byte, _ net.Addr) (int, error) {
-	_ = s.Conn.SetWriteDeadline(time.Now().Add(writeTime))
-	n, err := s.Conn.Write(p)
-	if err != nil {
-		_ = s.Close()
-	}
-	return n, err
-}
-
-// Close may be called twice. TLS is not said goodbye to, since that would wait for a client that does not read.
-func (s *stream) Close() (err error) {
-	s.once.Do(func() {
-		if over, ok := s.Conn.(*tls.Conn); ok {
-			err = over.NetConn().Close()
-		} else {
-			err = s.Conn.Close()
-		}
-		s.closed()
-	})
-	return err
 }

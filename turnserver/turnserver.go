@@ -4,7 +4,7 @@
 // with the time-limited credentials of the "TURN REST API" draft (draft-uberti-behave-turn-rest-00), which coturn, LiveKit and
 // Matrix homeservers hand out too; [Credentials] makes them.
 //
-// The protocol is pion's. This package adds what pion leaves to its user, and what an open relay is abused for:
+// What an open relay is abused for is refused:
 //
 //   - Peers: relaying goes only to Config.AllowedPeers, address and port, in both directions. Private, loopback and other
 //     special ranges are opened only by entries that lie inside them. Relays are IPv4; every IPv6 peer is refused.
@@ -14,8 +14,12 @@
 //     answered; streams must log in within seconds, and their number is limited.
 //   - Quotas for allocations in all and for each user; relay ports from one range; TCP relaying (RFC 6062) is refused.
 //
-// Goroutines: one for each UDP listener and stream (pion's), one for each TCP or TLS listener and one for each allocation.
-// All methods may be called from any goroutine.
+// Each core has a loop, one thread that owns a UDP socket for each listener (SO_REUSEPORT: the system deals clients out to them by their address)
+// and the relay sockets of those clients. It waits for all of them at once, and takes and sends packets many at a time (recvmmsg, sendmmsg,
+// UDP_SEGMENT), so that what belongs to a client is touched by one thread and needs no lock. Clients that come by a stream have a goroutine that
+// reads and one that writes; their relay sockets are a loop's, too. All methods may be called from any goroutine.
+//
+// It runs on Linux.
 package turnserver
 
 import (
@@ -25,7 +29,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -37,8 +43,10 @@ const (
 	maxStreams      = 1024             // TCP and TLS connections at once
 	maxStreamsPerIP = 64               // of them from one address: a whole workshop may sit behind one
 	loginTime       = 15 * time.Second // for a stream to make its allocation
-	idleTime        = time.Hour        // the longest lifetime of an allocation
 	writeTime       = 10 * time.Second // for a stream's client to take what is sent
+	sweepEvery      = time.Second
+	drainEvery      = 100 * time.Millisecond
+	inboundSize     = 2048 // bytes of the largest message that is taken; relayed media stays below an Ethernet frame
 )
 
 // Config is what a Server is made of.
@@ -56,13 +64,16 @@ type Config struct {
 	MinPort, MaxPort uint16
 	// Realm is the protocol's name for this server; needed.
 	Realm string
-	// Secret is shared with those who make credentials; at least 16 bytes.
-	Secret string
+	// Secret is shared with those who make credentials; at least 16 bytes. OldSecret is good as well, if there is one, while a new one is
+	// being brought to all who make credentials.
+	Secret, OldSecret string
 	// AllowedPeers is what may be relayed to; empty: nothing.
 	AllowedPeers []Peer
 	// MaxAllocations and MaxAllocationsPerUser limit allocations; both must be above 0. A user is the part of the user name
 	// after the time, so fresh credentials do not bring a fresh quota.
 	MaxAllocations, MaxAllocationsPerUser int
+	// MaxBitrate and MaxBitratePerUser limit what is relayed, both directions together, in bit/s; 0 for no limit. What is above is dropped.
+	MaxBitrate, MaxBitratePerUser int
 	// Log gets births, deaths and addresses at info, and what pion has to say at debug.
 	Log zerolog.Logger
 }
@@ -71,19 +82,27 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	policy   policy
+	secrets  []string
+	nonces   *nonces
 	limiters struct{ datagrams, streams *limiter } // apart, since only a stream's source cannot be forged
 	counters counters
+
+	meter      meter
+	draining   atomic.Bool
+	loops      []*loop
+	looping    sync.WaitGroup
+	lastStream atomic.Uint64
 
 	mu        sync.Mutex // guards what follows
 	started   bool
 	closed    bool
 	addrs     []net.Addr
-	closers   map[closer]struct{} // listeners and endpoints that are open; relay sockets end with their endpoint
-	perUser   map[string]int      // allocations by user; their sum is total
+	closers   map[closer]struct{} // listeners and streams that are open
+	accounts  map[string]*account // by user; the sum of their allocations is total
 	total     int
 	perIP     map[netip.Addr]int // streams by address; their sum is streams
 	streams   int
-	done      sync.WaitGroup // one for each of closers and each relay socket
+	done      sync.WaitGroup // one for each of closers
 	stop      chan struct{}  // closed when Close begins
 	closeDone chan struct{}  // closed when Close has ended
 }
@@ -121,15 +140,21 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("turn server: relay ports %d to %d are no range", cfg.MinPort, cfg.MaxPort)
 	case cfg.Realm == "" || len(cfg.Realm) > 128:
 		return nil, errors.New("turn server: the realm must have 1 to 128 bytes")
-	case len(cfg.Secret) < minSecret:
+	case len(cfg.Secret) < minSecret, cfg.OldSecret != "" && len(cfg.OldSecret) < minSecret:
 		return nil, fmt.Errorf("turn server: the secret must have %d bytes or more", minSecret)
+	case cfg.MaxBitrate < 0 || cfg.MaxBitratePerUser < 0:
+		return nil, errors.New("turn server: the limits of the bitrate must not be below 0")
 	case cfg.MaxAllocations <= 0 || cfg.MaxAllocationsPerUser <= 0:
 		return nil, errors.New("turn server: the limits of allocations must be above 0")
 	}
 	s := &Server{
-		cfg: cfg, policy: cfg.AllowedPeers,
-		closers: make(map[closer]struct{}), perUser: make(map[string]int), perIP: make(map[netip.Addr]int),
+		cfg: cfg, policy: cfg.AllowedPeers, secrets: []string{cfg.Secret}, nonces: newNonces(),
+		closers: make(map[closer]struct{}), accounts: make(map[string]*account), perIP: make(map[netip.Addr]int),
 		stop: make(chan struct{}), closeDone: make(chan struct{}),
+	}
+	s.meter.bits = int64(cfg.MaxBitrate)
+	if cfg.OldSecret != "" {
+		s.secrets = append(s.secrets, cfg.OldSecret)
 	}
 	s.limiters.datagrams, s.limiters.streams = newLimiter(time.Now()), newLimiter(time.Now())
 	return s, nil
@@ -145,11 +170,47 @@ func (s *Server) Start(ctx context.Context) error {
 	if again {
 		return errors.New("start turn server: it was started or closed before")
 	}
+	err := s.open(ctx)
+	for _, l := range s.loops { // also to be ended
+		s.looping.Go(l.run)
+	}
+	s.looping.Go(s.sweep)
+	if err != nil {
+		_ = s.Close()
+		return fmt.Errorf("start turn server: %w", err)
+	}
+	return nil
+}
+
+// sweep has the loops end allocations whose time is over.
+func (s *Server) sweep() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+		}
+		for _, l := range s.loops {
+			l.post(l.sweep)
+		}
+	}
+}
+
+// open makes the loops and opens the listeners.
+func (s *Server) open(ctx context.Context) error {
+	for range runtime.GOMAXPROCS(0) {
+		l, err := s.newLoop()
+		if err != nil {
+			return err
+		}
+		s.loops = append(s.loops, l)
+	}
 	for _, l := range s.cfg.Listen {
 		addr, err := s.listen(ctx, l)
 		if err != nil {
-			_ = s.Close()
-			return fmt.Errorf("start turn server: listen on %s: %w", l, err)
+			return fmt.Errorf("listen on %s: %w", l, err)
 		}
 		s.mu.Lock()
 		s.addrs = append(s.addrs, addr)
@@ -161,16 +222,24 @@ func (s *Server) Start(ctx context.Context) error {
 
 // listen opens one listener.
 func (s *Server) listen(ctx context.Context, l Listen) (net.Addr, error) {
-	var lc net.ListenConfig
 	if l.Transport == UDP {
-		conn, err := lc.ListenPacket(ctx, "udp", l.Addr.String())
+		// The sockets below share their port with each other, and would with any other program of ours: this one does not.
+		alone, err := newSocket(l.Addr, false, 0)
 		if err != nil {
 			return nil, err
 		}
-		// Many clients share this one socket; a picture's burst must not overflow it. The system may grant less.
-		_ = conn.(*net.UDPConn).SetReadBuffer(1 << 20)
-		return conn.LocalAddr(), s.serve(newEndpoint(s, &datagrams{UDPConn: conn.(*net.UDPConn)}, s.limiters.datagrams))
+		closeSocket(alone)
+		ap := l.Addr
+		for _, loop := range s.loops {
+			local, err := loop.listen(ap)
+			if err != nil {
+				return nil, err
+			}
+			ap = netip.AddrPortFrom(ap.Addr(), local.Port()) // the others take the port that the system chose for the first
+		}
+		return net.UDPAddrFromAddrPort(ap), nil
 	}
+	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", l.Addr.String())
 	if err != nil {
 		return nil, err
@@ -178,8 +247,26 @@ func (s *Server) listen(ctx context.Context, l Listen) (net.Addr, error) {
 	if !s.track(listener) {
 		return nil, errors.Join(net.ErrClosed, listener.Close())
 	}
-	go s.accept(listener, l.Transport)
+	decrypt := func(conn net.Conn) net.Conn { return conn }
+	if l.Transport == TLS {
+		decrypt = func(conn net.Conn) net.Conn {
+			return tls.Server(conn, &tls.Config{
+				MinVersion:     tls.VersionTLS12,
+				GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cfg.Certificate() },
+			})
+		}
+	}
+	go func() { _ = s.accept(listener, l.Transport, decrypt) }()
 	return listener.Addr(), nil
+}
+
+// Serve speaks TURN on connections that a listener hands out ready to be read: the TLS of those from a port that is shared with something else
+// has ended before. It returns when the listener or the server is closed, and closes the listener of a server that does not run.
+func (s *Server) Serve(l net.Listener) error {
+	if len(s.loops) == 0 || !s.track(l) {
+		return errors.Join(net.ErrClosed, l.Close())
+	}
+	return s.accept(l, TLS, func(conn net.Conn) net.Conn { return conn })
 }
 
 // Addrs returns the addresses of the listeners in the order of Config.Listen, with the ports that the system chose.
@@ -220,24 +307,18 @@ func (s *Server) Close() error {
 		}
 	}
 	s.done.Wait()
-	if len(open) > 0 {
+	for _, l := range s.loops {
+		l.stop()
+	}
+	s.looping.Wait()
+	if len(open) > 0 || len(s.loops) > 0 {
 		s.cfg.Log.Info().Msg("TURN server closed")
 	}
 	close(s.closeDone)
 	return errors.Join(errs...)
 }
 
-// enter notes that something begins that Close has to wait for. It reports false when the server is closed.
-func (s *Server) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.closed {
-		s.done.Add(1)
-	}
-	return !s.closed
-}
-
-// track is enter for something that Close has to end, too.
+// track notes something that Close has to end and to wait for. It reports false when the server is closed.
 func (s *Server) track(c closer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -254,4 +335,45 @@ func (s *Server) untrack(c closer) {
 	delete(s.closers, c)
 	s.mu.Unlock()
 	s.done.Done()
+}
+
+// takePlace takes a place for an allocation of a user; nil when there is none.
+func (s *Server) takePlace(user string) *account {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.accounts[user]
+	if s.closed || s.total >= s.cfg.MaxAllocations || a != nil && a.allocations >= s.cfg.MaxAllocationsPerUser {
+		return nil
+	}
+	if a == nil {
+		a = &account{user: user, meter: meter{bits: int64(s.cfg.MaxBitratePerUser)}}
+		s.accounts[user] = a
+	}
+	s.total++
+	a.allocations++
+	return a
+}
+
+// releasePlace gives a place back.
+func (s *Server) releasePlace(a *account) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.total--
+	if a.allocations--; a.allocations == 0 {
+		delete(s.accounts, a.user)
+	}
+}
+
+// Drain refuses new allocations from now on, and returns when the last one has ended or ctx has. Close comes after it.
+func (s *Server) Drain(ctx context.Context) {
+	s.draining.Store(true)
+	tick := time.NewTicker(drainEvery)
+	defer tick.Stop()
+	for s.Counters().Allocations > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }

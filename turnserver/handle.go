@@ -1,0 +1,284 @@
+package turnserver
+
+import (
+	"crypto/md5" //nolint:gosec // the protocol's hash
+	"encoding/binary"
+	"net/netip"
+	"time"
+)
+
+// Error codes (RFC 8656, section 19; RFC 8489, section 14.8).
+const (
+	codeBadRequest           = 400
+	codeUnauthenticated      = 401
+	codeForbidden            = 403
+	codeUnknownAttribute     = 420
+	codeAllocationMismatch   = 437
+	codeStaleNonce           = 438
+	codeFamilyNotSupported   = 440
+	codeWrongCredentials     = 441
+	codeUnsupportedTransport = 442
+	codeFamilyMismatch       = 443
+	codeQuotaReached         = 486
+	codeInsufficientCapacity = 508
+)
+
+// handle answers one STUN message of a client: it appends the answer, if there is one, to p. The owner of the client calls it.
+func (s *Server) handle(p []byte, now time.Time, c *client, m *message) []byte {
+	switch m.class {
+	case classRequest:
+	case classIndication:
+		if m.method == methodSend {
+			s.relayIndication(now, c, m)
+		}
+		return p
+	default:
+		return p
+	}
+	switch m.method {
+	case methodBinding:
+		a := begin(p, m.method, classSuccess, m.transaction)
+		a.addXOR(attrXORMappedAddress, c.source.addrPort())
+		return a.done(nil)
+	case methodAllocate, methodRefresh, methodCreatePermission, methodChannelBind:
+	default:
+		return s.refuse(p, m, codeBadRequest, nil)
+	}
+	key, user, code := s.authenticate(now, c, m)
+	if code != 0 {
+		return s.challenge(p, now, c, m, code)
+	}
+	if len(m.unknown) > 0 {
+		a := begin(p, m.method, classError, m.transaction)
+		a.addNumber(attrErrorCode, errorCode(codeUnknownAttribute))
+		var list []byte
+		for _, kind := range m.unknown {
+			list = binary.BigEndian.AppendUint16(list, kind)
+		}
+		a.add(attrUnknownAttributes, list)
+		return a.done(key)
+	}
+	switch {
+	case m.method == methodAllocate:
+		code = s.handleAllocate(now, c, m, key, user)
+	case c.alloc == nil:
+		code = codeAllocationMismatch
+	case m.malformed:
+		code = codeBadRequest
+	case m.method == methodRefresh:
+		return s.handleRefresh(p, now, c, m, key)
+	case m.method == methodCreatePermission:
+		code = s.handlePermission(now, c.alloc, m)
+	default:
+		code = s.handleBind(now, c.alloc, m)
+	}
+	if code != 0 {
+		return s.refuse(p, m, code, key)
+	}
+	a := begin(p, m.method, classSuccess, m.transaction)
+	if m.method == methodAllocate {
+		a.addXOR(attrRelayedAddress, c.alloc.relayed)
+		a.addNumber(attrLifetime, c.alloc.granted)
+		a.addXOR(attrXORMappedAddress, c.source.addrPort())
+	}
+	return a.done(key)
+}
+
+// errorCode is the value of ERROR-CODE without a reason phrase, which no program reads.
+func errorCode(code int) uint32 { return uint32(code/100)<<8 | uint32(code%100) }
+
+func (s *Server) refuse(p []byte, m *message, code int, key []byte) []byte {
+	a := begin(p, m.method, classError, m.transaction)
+	a.addNumber(attrErrorCode, errorCode(code))
+	return a.done(key)
+}
+
+// challenge is an error that tells the client how to authenticate (RFC 8489, section 9.2.4). It is short, since anyone can have it sent to
+// anyone.
+func (s *Server) challenge(p []byte, now time.Time, c *client, m *message, code int) []byte {
+	a := begin(p, m.method, classError, m.transaction)
+	a.addNumber(attrErrorCode, errorCode(code))
+	if code != codeBadRequest {
+		a.add(attrRealm, []byte(s.cfg.Realm))
+		var nonce [nonceSize]byte
+		a.add(attrNonce, s.nonces.add(nonce[:0], now, c.source, c.number()))
+	}
+	return a.done(nil)
+}
+
+// authenticate checks a request's signature. It returns the key, and for an Allocate the user; else the code to refuse it with.
+func (s *Server) authenticate(now time.Time, c *client, m *message) (key []byte, user string, code int) {
+	switch {
+	case !m.signed:
+		return nil, "", codeUnauthenticated
+	case m.username == nil || m.realm == nil || m.nonce == nil:
+		return nil, "", codeBadRequest
+	case !s.nonces.fresh(m.nonce, now, c.source, c.number()):
+		s.counters.staleNonces.Add(1)
+		return nil, "", codeStaleNonce
+	}
+	refused := func(code int) ([]byte, string, int) {
+		s.counters.refusedLogins.Add(1)
+		return nil, "", code
+	}
+	if a := c.alloc; a != nil {
+		// RFC 8656, section 5: an allocation is managed by the user who made it. Credentials that have run out meanwhile are
+		// still good for it, else every call would end with them.
+		switch {
+		case string(m.username) != a.username:
+			return refused(codeWrongCredentials)
+		case string(m.realm) != s.cfg.Realm || !m.verify(a.key) || now.After(a.mayLast):
+			return refused(codeUnauthenticated)
+		}
+		return a.key, a.account.user, 0
+	}
+	username := string(m.username)
+	expiry, user, err := parseUsername(username)
+	if err != nil || string(m.realm) != s.cfg.Realm || !now.Before(expiry) {
+		return refused(codeUnauthenticated)
+	}
+	for _, secret := range s.secrets {
+		sum := md5.Sum([]byte(username + ":" + s.cfg.Realm + ":" + passwordFor(secret, username)))
+		if m.verify(sum[:]) {
+			return sum[:], user, 0
+		}
+	}
+	return refused(codeUnauthenticated)
+}
+
+// handleAllocate makes an allocation (RFC 8656, section 7.2), and returns 0 or why not.
+func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte, user string) int {
+	if c.alloc != nil {
+		if string(m.transaction) == string(c.alloc.made[:]) {
+			return 0 // its answer was lost
+		}
+		return codeAllocationMismatch
+	}
+	switch {
+	case m.transport == 0 || m.malformed || m.reservation && (m.evenPort || m.family != 0):
+		return codeBadRequest
+	case m.transport != protocolUDP:
+		// RFC 6062 would open connections from this machine: never.
+		s.counters.refusedTransports.Add(1)
+		return codeUnsupportedTransport
+	case m.family != 0 && m.family != familyIPv4:
+		return codeFamilyNotSupported
+	case m.reservation, m.reserve:
+		return codeInsufficientCapacity // nothing is ever reserved: RTP and RTCP share a port today
+	}
+	if s.draining.Load() {
+		return codeInsufficientCapacity
+	}
+	place := s.takePlace(user)
+	if place == nil {
+		s.counters.refusedQuota.Add(1)
+		return codeQuotaReached
+	}
+	fd, port, err := s.relaySocket(m.evenPort)
+	if err != nil {
+		s.releasePlace(place)
+		s.cfg.Log.Warn().Err(err).Msg("No relay socket for an allocation")
+		return codeInsufficientCapacity
+	}
+	lifetime := lifetimeFor(m)
+	expiry, _, _ := parseUsername(string(m.username))
+	a := &allocation{
+		fd: fd, relayed: netip.AddrPortFrom(s.cfg.PublicIP, port), username: string(m.username), account: place, key: key, born: now,
+		expires: now.Add(lifetime), mayLast: expiry.Add(afterExpiry), made: [16]byte(m.transaction), granted: uint32(lifetime / time.Second),
+	}
+	a.known.Store(newKnown())
+	s.counters.created.Add(1)
+	c.adopt(a)
+	s.cfg.Log.Info().Str("user", user).Stringer("client", c.source.addrPort()).Str("transport", c.transport()).
+		Uint16("relay_port", port).Msg("Allocation made")
+	return 0
+}
+
+// lifetimeFor is what a client gets that asks for one or for none (RFC 8656, section 7.2).
+func lifetimeFor(m *message) time.Duration {
+	if !m.hasLifetime {
+		return defaultLifetime
+	}
+	return min(max(time.Duration(m.lifetime)*time.Second, defaultLifetime), maxLifetime)
+}
+
+// handleRefresh lets an allocation live on, or ends it (RFC 8656, section 8).
+func (s *Server) handleRefresh(p []byte, now time.Time, c *client, m *message, key []byte) []byte {
+	if m.family != 0 && m.family != familyIPv4 {
+		return s.refuse(p, m, codeFamilyMismatch, key)
+	}
+	lifetime := time.Duration(0)
+	if m.hasLifetime && m.lifetime == 0 {
+		c.end("closed by the client")
+	} else {
+		lifetime = min(lifetimeFor(m), c.alloc.mayLast.Sub(now))
+		c.alloc.expires = now.Add(lifetime)
+	}
+	a := begin(p, m.method, classSuccess, m.transaction)
+	a.addNumber(attrLifetime, uint32(lifetime/time.Second))
+	return a.done(key)
+}
+
+// handlePermission installs permissions, all or none (RFC 8656, section 10).
+func (s *Server) handlePermission(now time.Time, a *allocation, m *message) int {
+	if m.peerCount == 0 {
+		return codeBadRequest
+	}
+	var hosts [maxPeers]netip.Addr
+	for i, peer := range m.peers[:m.peerCount] {
+		if !s.policy.address(peer.Addr()) {
+			s.counters.refusedPeers.Add(1)
+			return codeForbidden
+		}
+		hosts[i] = peer.Addr()
+	}
+	if !a.permit(now, hosts[:m.peerCount]...) {
+		return codeInsufficientCapacity
+	}
+	return 0
+}
+
+// handleBind binds a channel (RFC 8656, section 12).
+func (s *Server) handleBind(now time.Time, a *allocation, m *message) int {
+	if m.peerCount == 0 || m.channel < 0x4000 || m.channel > 0x7fff {
+		return codeBadRequest
+	}
+	if !s.policy.peer(m.peers[0]) {
+		s.counters.refusedPeers.Add(1)
+		return codeForbidden
+	}
+	switch a.bind(now, m.channel, m.peers[0]) {
+	case clash:
+		return codeBadRequest
+	case full:
+		return codeInsufficientCapacity
+	}
+	return 0
+}
+
+// relayIndication sends the data of a Send indication to its peer (RFC 8656, section 11). What is wrong with it is answered by silence.
+func (s *Server) relayIndication(now time.Time, c *client, m *message) {
+	a := c.alloc
+	if a == nil || m.peerCount == 0 || !m.hasData || m.malformed {
+		s.counters.malformed.Add(1)
+		return
+	}
+	peer := m.peers[0]
+	if !s.policy.peer(peer) || !a.known.Load().permitted(now.UnixNano(), peer.Addr().As16()) {
+		s.counters.droppedPeer.Add(1)
+		return
+	}
+	if !a.pass(now.UnixNano(), len(m.data)) {
+		s.counters.throttled.Add(1)
+		return
+	}
+	var name sockaddr
+	name.set(peer, relayFamily)
+	if sendTo(a.fd, &name, m.data) {
+		s.counters.toPeers.Add(1)
+		s.counters.toPeersBytes.Add(uint64(len(m.data)))
+		a.toPeers.Add(uint64(len(m.data)))
+	} else {
+		s.counters.unsent.Add(1)
+	}
+}

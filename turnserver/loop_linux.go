@@ -1,0 +1,434 @@
+package turnserver
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	maxEvents = 128
+	maxReads  = 4 // full batches of one socket in a row, before the others get their turn
+)
+
+// udpSocket is a listener's socket of one loop.
+type udpSocket struct {
+	fd      int
+	family  uint16
+	local   netip.AddrPort
+	clients map[addr]*client // those with an allocation
+	last    *client          // whose packet came last
+}
+
+// loop is one thread that waits for its sockets, a UDP socket for each listener and the relay sockets of those who came by them, and relays what
+// comes. Only it touches what it owns, so that nothing is locked; others give it something to do by post.
+type loop struct {
+	server   *Server
+	epoll    int
+	file     *os.File // the same
+	wakeup   int      // an eventfd
+	sockets  []*udpSocket
+	listener map[int]*udpSocket  // by file descriptor
+	relays   map[int]*allocation // by file descriptor
+	reader   *reader
+	writer   *writer
+	message  message
+	answer   []byte
+	stranger client // who has no allocation, while a message of theirs is handled
+	now      time.Time
+	nanos    int64
+	more     bool // a socket was left before it was empty
+
+	// What came for each allocation in a batch: first and last of a list in next.
+	next    [batch]int
+	touched []*pending
+
+	mu      sync.Mutex // guards what follows
+	posted  []func()
+	stopped bool
+}
+
+// pending is what is to be sent through one relay socket.
+type pending struct {
+	a           *allocation
+	first, last int
+}
+
+func (s *Server) newLoop() (l *loop, err error) {
+	l = &loop{
+		server: s, epoll: -1, wakeup: -1, listener: make(map[int]*udpSocket), relays: make(map[int]*allocation),
+		reader: newReader(), writer: newWriter(),
+	}
+	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err = unix.SetNonblock(l.epoll, true); err != nil { // else the runtime would not poll it
+		_ = unix.Close(l.epoll)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	l.file = os.NewFile(uintptr(l.epoll), "epoll")
+	if l.wakeup, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		_ = l.file.Close()
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	if err = l.watch(l.wakeup); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// watch makes run look at a socket.
+func (l *loop) watch(fd int) error {
+	e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &e))
+}
+
+// listen adds a socket. It is called before run.
+func (l *loop) listen(ap netip.AddrPort) (netip.AddrPort, error) {
+	fd, err := newSocket(ap, true, listenerBuffer)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	local, err := boundTo(fd)
+	if err == nil {
+		err = l.watch(fd)
+	}
+	if err != nil {
+		closeSocket(fd)
+		return netip.AddrPort{}, err
+	}
+	u := &udpSocket{fd: fd, family: unix.AF_INET6, local: local, clients: make(map[addr]*client)}
+	if ap.Addr().Unmap().Is4() {
+		u.family = unix.AF_INET
+	}
+	l.sockets, l.listener[fd] = append(l.sockets, u), u
+	return local, nil
+}
+
+// post has f run by the loop; false when the loop has ended, or is about to.
+func (l *loop) post(f func()) bool {
+	l.mu.Lock()
+	ok := !l.stopped
+	if ok {
+		l.posted = append(l.posted, f)
+	}
+	l.mu.Unlock()
+	if ok {
+		l.wake()
+	}
+	return ok
+}
+
+func (l *loop) wake() {
+	one := [8]byte{7: 1}
+	if !hostIsBig {
+		one = [8]byte{1}
+	}
+	_, _ = unix.Write(l.wakeup, one[:])
+}
+
+// stop ends run after what was posted.
+func (l *loop) stop() {
+	l.mu.Lock()
+	l.stopped = true
+	l.mu.Unlock()
+	l.wake()
+}
+
+// run relays until stop. It closes all sockets.
+//
+// The runtime's poller waits for the loop's own one, which is readable when something has come at any of its sockets: waiting in a system call
+// instead would have the runtime look every 20 µs whether the thread is back.
+func (l *loop) run() {
+	defer l.close()
+	events := make([]unix.EpollEvent, maxEvents)
+	raw, err := l.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Read(func(uintptr) (over bool) { return l.turn(events) })
+}
+
+// turn handles all that has come, and says whether the loop is over.
+func (l *loop) turn(events []unix.EpollEvent) (over bool) {
+	for n := maxEvents; n == maxEvents || l.more; {
+		l.more = false
+		count, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&events[0])), maxEvents, 0, 0, 0)
+		if errno != 0 || count == 0 {
+			return false
+		}
+		n = int(count)
+		l.now = time.Now()
+		l.nanos = l.now.UnixNano()
+		for _, e := range events[:n] {
+			fd := int(e.Fd)
+			if a := l.relays[fd]; a != nil {
+				l.fromPeers(a)
+			} else if u := l.listener[fd]; u != nil {
+				l.fromClients(u)
+			} else if fd == l.wakeup && l.obey() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// add begins to take what comes at an allocation's relay socket, remove ends it and closes the socket.
+func (l *loop) add(a *allocation) {
+	if err := l.watch(a.fd); err != nil {
+		l.server.cfg.Log.Error().Err(err).Msg("Nothing will come through an allocation")
+	}
+	l.relays[a.fd] = a
+}
+
+func (l *loop) remove(a *allocation) {
+	delete(l.relays, a.fd)
+	closeSocket(a.fd)
+}
+
+// obey does what was posted, and says whether that was the last.
+func (l *loop) obey() (over bool) {
+	var drain [8]byte
+	_, _ = unix.Read(l.wakeup, drain[:])
+	l.mu.Lock()
+	posted := l.posted
+	l.posted = nil
+	over = l.stopped
+	l.mu.Unlock()
+	for _, f := range posted {
+		f()
+	}
+	return over
+}
+
+// sweep ends allocations whose time is over. Those of streams end with their streams.
+func (l *loop) sweep() {
+	l.now = time.Now()
+	for _, u := range l.sockets {
+		for _, c := range u.clients {
+			if !l.now.Before(c.alloc.expires) {
+				c.end("expired")
+			}
+		}
+	}
+}
+
+// close closes everything. The allocations that are left end.
+func (l *loop) close() {
+	for _, u := range l.sockets {
+		for _, c := range u.clients {
+			c.end("the server ends")
+		}
+		closeSocket(u.fd)
+	}
+	for fd := range l.relays {
+		closeSocket(fd)
+	}
+	_ = unix.Close(l.wakeup)
+	_ = l.file.Close()
+}
+
+// fromClients takes what has come at a listener's socket.
+func (l *loop) fromClients(u *udpSocket) {
+	c := &l.server.counters
+	for range maxReads {
+		n := l.reader.read(u.fd, batch)
+		for i := range n {
+			data, ok := l.reader.datagram(i)
+			if !ok || len(data) < channelHead {
+				c.malformed.Add(1)
+				continue
+			}
+			source := l.reader.names[i].addr()
+			from := u.last
+			if from == nil || from.source != source {
+				from = u.clients[source]
+			}
+			if isChannelData(data) {
+				if from == nil {
+					c.malformed.Add(1)
+					continue
+				}
+				u.last = from
+				l.queue(from.alloc, i, data)
+				continue
+			}
+			l.relay() // before the message ends the allocation of what is in line
+			l.control(u, from, source, &l.reader.names[i], data)
+		}
+		l.relay()
+		if n < batch {
+			return
+		}
+	}
+	l.more = true
+}
+
+// queue puts channel data, the i-th datagram of the batch, in line for its relay socket.
+func (l *loop) queue(a *allocation, i int, data []byte) {
+	l.next[i] = -1
+	if k := len(l.touched); k > 0 && l.touched[k-1].a == a {
+		p := l.touched[k-1]
+		l.next[p.last], p.last = i, i
+		return
+	}
+	if p := a.queued; p != nil {
+		l.next[p.last], p.last = i, i
+		return
+	}
+	p := &a.line
+	*p = pending{a, i, i}
+	a.queued = p
+	l.touched = append(l.touched, p)
+}
+
+// relay sends what queue has put in line, socket by socket.
+func (l *loop) relay() {
+	c := &l.server.counters
+	for _, p := range l.touched {
+		a := p.a
+		a.queued = nil
+		known := a.known.Load()
+		var bytes uint64
+		for i := p.first; i >= 0; i = l.next[i] {
+			data, _ := l.reader.datagram(i)
+			ch := known.byNumber[binary.BigEndian.Uint16(data)]
+			size := int(binary.BigEndian.Uint16(data[2:]))
+			if ch == nil || size > len(data)-channelHead || ch.until.Load() <= l.nanos {
+				c.droppedPeer.Add(1)
+				continue
+			}
+			if !a.pass(l.nanos, size) {
+				c.throttled.Add(1)
+				continue
+			}
+			l.writer.add(a.fd, &ch.name, data[channelHead:channelHead+size])
+			bytes += uint64(size)
+		}
+		l.writer.flush()
+		sent, lost := l.writer.take()
+		c.toPeers.Add(sent)
+		c.toPeersBytes.Add(bytes)
+		c.unsent.Add(lost)
+		a.toPeers.Add(bytes)
+	}
+	l.touched = l.touched[:0]
+}
+
+// control handles a STUN message.
+func (l *loop) control(u *udpSocket, from *client, source addr, name *sockaddr, data []byte) {
+	s := l.server
+	if from == nil {
+		// Before anything is parsed: a flood costs as little as can be.
+		if !s.limiters.datagrams.allow(l.now, source.host()) {
+			s.counters.limited.Add(1)
+			return
+		}
+		from = &l.stranger
+		*from = client{source: source, loop: l, socket: u, name: *name}
+		from.name.size = unix.SizeofSockaddrInet6
+		if u.family == unix.AF_INET {
+			from.name.size = unix.SizeofSockaddrInet4
+		}
+	}
+	if !l.message.parse(data) {
+		s.counters.malformed.Add(1)
+		return
+	}
+	l.answer = s.handle(l.answer[:0], l.now, from, &l.message)
+	if len(l.answer) > 0 && !sendTo(u.fd, &from.name, l.answer) {
+		s.counters.unsent.Add(1)
+	}
+}
+
+// fromPeers takes what has come at a relay socket.
+func (l *loop) fromPeers(a *allocation) {
+	s := l.server
+	k := a.known.Load()
+	for range maxReads {
+		n := l.reader.read(a.fd, batch)
+		var packets, bytes, dropped uint64
+		for i := range n {
+			data, whole := l.reader.datagram(i)
+			source := l.reader.names[i].addr()
+			ch := a.last
+			if ch == nil || ch.peer != source || ch.until.Load() <= l.nanos {
+				ch = k.byPeer[source]
+			}
+			var packet []byte
+			buffer := l.reader.buffers[i][:]
+			switch {
+			case !whole:
+			case ch != nil && ch.until.Load() > l.nanos && ch.permitted.Load() > l.nanos:
+				a.last = ch
+				putChannelHead(buffer[room-channelHead:], ch.number, len(data))
+				packet = buffer[room-channelHead : room+len(data)]
+				if padded := (len(data) + 3) &^ 3; a.client.stream != nil { // padded on streams
+					clear(buffer[room+len(data) : room+padded])
+					packet = buffer[room-channelHead : room+padded]
+				}
+			case k.permitted(l.nanos, source.ip) && s.policy.peer(source.addrPort()):
+				packet = dataIndication(buffer, source.addrPort(), len(data))
+			}
+			if packet == nil {
+				dropped++
+				continue
+			}
+			if !a.pass(l.nanos, len(data)) {
+				s.counters.throttled.Add(1)
+				continue
+			}
+			packets++
+			bytes += uint64(len(data))
+			if st := a.client.stream; st != nil {
+				if !st.queue(packet) {
+					s.counters.unsent.Add(1)
+				}
+			} else {
+				l.writer.add(a.client.socket.fd, &a.client.name, packet)
+			}
+		}
+		l.writer.flush()
+		_, lost := l.writer.take()
+		s.counters.fromPeers.Add(packets)
+		s.counters.fromPeersBytes.Add(bytes)
+		s.counters.droppedPeer.Add(dropped)
+		s.counters.unsent.Add(lost)
+		a.fromPeers.Add(bytes)
+		if n < batch {
+			return
+		}
+	}
+	l.more = true
+}
+
+// dataIndication makes a Data indication (RFC 8656, section 11.5) around size bytes that stand in buffer after room, and returns all of it.
+func dataIndication(buffer []byte, peer netip.AddrPort, size int) []byte {
+	value := 8
+	if !peer.Addr().Unmap().Is4() {
+		value = 20
+	}
+	head := stunHeader + 4 + value + 4
+	padded := (size + 3) &^ 3
+	p := buffer[room-head : room+padded]
+	binary.BigEndian.PutUint16(p, 0x0017) // Data, indication
+	binary.BigEndian.PutUint16(p[2:], uint16(head-stunHeader+padded))
+	binary.BigEndian.PutUint32(p[4:], magicCookie)
+	_, _ = rand.Read(p[8:stunHeader]) // it never fails
+	binary.BigEndian.PutUint16(p[stunHeader:], attrPeerAddress)
+	binary.BigEndian.PutUint16(p[stunHeader+2:], uint16(value))
+	putXOR(p[stunHeader+4:], peer, p[4:stunHeader])
+	binary.BigEndian.PutUint16(p[head-4:], attrData)
+	binary.BigEndian.PutUint16(p[head-2:], uint16(size))
+	clear(p[head+size:])
+	return p
+}

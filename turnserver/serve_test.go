@@ -1,0 +1,105 @@
+package turnserver_test
+
+import (
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/pion/turn/v4"
+
+	"multifactorymodel.org/ewindow/turnserver"
+)
+
+// TestServe lets clients in whom another listener has accepted, until that listener is closed, and demands that they stay until the
+// server is.
+func TestServe(t *testing.T) {
+	s := start(t, base(t))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	peer := socket(t)
+	go echo(peer)
+	relay := allocate(t, foreign(t, l.Addr().String()))
+	roundTrips(t, relay, peer.LocalAddr(), 20)
+	if c := s.Counters(); c.Streams != 1 || c.Allocations != 1 {
+		t.Errorf("counted %+v", c)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, served, "after its listener was closed")
+	roundTrips(t, relay, peer.LocalAddr(), 20)
+}
+
+// TestServeClose demands that a server that is closed ends Serve and its listener, and takes no other.
+func TestServeClose(t *testing.T) {
+	s, err := turnserver.New(base(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	allocate(t, foreign(t, l.Addr().String()))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, served, "after the server was closed")
+	if c := s.Counters(); c.Streams != 0 || c.Allocations != 0 {
+		t.Errorf("%d streams and %d allocations are left", c.Streams, c.Allocations)
+	}
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Serve(other); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a closed server serves: %v", err)
+	}
+	if _, err := other.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the listener given to a closed server is open: %v", err)
+	}
+}
+
+func ended(t *testing.T, served <-chan error, when string) {
+	t.Helper()
+	select {
+	case err := <-served:
+		if err != nil {
+			t.Errorf("Serve returned %v %s", err, when)
+		}
+	case <-time.After(patient):
+		t.Fatalf("Serve did not return %s", when)
+	}
+}
+
+// foreign makes a client on a connection to an address that is none of the server's own.
+func foreign(t *testing.T, address string) *turn.Client {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	username, password := turnserver.Credentials(secret, "anna", time.Hour)
+	c, err := turn.NewClient(&turn.ClientConfig{
+		STUNServerAddr: address, TURNServerAddr: address, Conn: turn.NewSTUNConn(conn), Username: username, Password: password, RTO: time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}

@@ -1,0 +1,358 @@
+package turnserver
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sizes of the system's buffers. Many clients share a listener's, a picture's burst must not overflow a relay's. It may grant less.
+const (
+	listenerBuffer = 4 << 20
+	relayBuffer    = 1 << 19
+)
+
+// sockaddr is a transport address as the system has it, IPv4 or IPv6 by the socket's family.
+type sockaddr struct {
+	raw  unix.RawSockaddrInet6 // the longer one
+	size uint32
+}
+
+// set writes an address for a socket of a family; an IPv6 socket takes IPv4 as IPv4-mapped.
+func (n *sockaddr) set(ap netip.AddrPort, family uint16) {
+	port := ap.Port()<<8 | ap.Port()>>8
+	if hostIsBig {
+		port = ap.Port()
+	}
+	if family == unix.AF_INET {
+		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(&n.raw))
+		*v4 = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: port, Addr: ap.Addr().Unmap().As4()}
+		n.size = unix.SizeofSockaddrInet4
+		return
+	}
+	n.raw = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: port, Addr: ap.Addr().As16()}
+	n.size = unix.SizeofSockaddrInet6
+}
+
+// addr reads what the system wrote.
+func (n *sockaddr) addr() (a addr) {
+	port := n.raw.Port<<8 | n.raw.Port>>8
+	if hostIsBig {
+		port = n.raw.Port
+	}
+	a.port = port
+	if n.raw.Family == unix.AF_INET {
+		a.ip[10], a.ip[11] = 0xff, 0xff
+		copy(a.ip[12:], (*unix.RawSockaddrInet4)(unsafe.Pointer(&n.raw)).Addr[:])
+		return a
+	}
+	a.ip = n.raw.Addr
+	return a
+}
+
+var hostIsBig = func() bool {
+	one := uint16(1)
+	return *(*byte)(unsafe.Pointer(&one)) == 0
+}()
+
+// newSocket opens a UDP socket that never blocks, bound to an address. A shared one may be opened again and again: the system deals out what
+// comes by where it comes from.
+func newSocket(ap netip.AddrPort, shared bool, buffer int) (fd int, err error) {
+	family := unix.AF_INET6
+	if ap.Addr().Unmap().Is4() {
+		family = unix.AF_INET
+	}
+	fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	// The sizes are wishes.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, buffer)
+	if shared {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	}
+	if err == nil && family == unix.AF_INET6 {
+		only := 1
+		if ap.Addr().IsUnspecified() {
+			only = 0
+		}
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only)
+	}
+	if err == nil {
+		var name unix.Sockaddr
+		if family == unix.AF_INET {
+			name = &unix.SockaddrInet4{Port: int(ap.Port()), Addr: ap.Addr().Unmap().As4()}
+		} else {
+			name = &unix.SockaddrInet6{Port: int(ap.Port()), Addr: ap.Addr().As16()}
+		}
+		err = os.NewSyscallError("bind", unix.Bind(fd, name))
+	}
+	if err != nil {
+		closeSocket(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func closeSocket(fd int) { _ = unix.Close(fd) }
+
+// boundTo is the address that a socket is bound to.
+func boundTo(fd int) (netip.AddrPort, error) {
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}, os.NewSyscallError("getsockname", err)
+	}
+	switch n := name.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(n.Addr), uint16(n.Port)), nil
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(n.Addr), uint16(n.Port)), nil
+	}
+	return netip.AddrPort{}, errors.New("a socket of another family")
+}
+
+// relaySocket opens a relay socket. It tries the ports of the range from a random one on: which port comes next cannot be guessed, and the last
+// free one is found.
+func (s *Server) relaySocket(even bool) (fd int, port uint16, err error) {
+	first, count, start := int(s.cfg.MinPort), int(s.cfg.MaxPort-s.cfg.MinPort)+1, 0
+	if first == 0 { // any port that the system chooses; an even one comes soon
+		count = 1
+		if even {
+			count = 64
+		}
+	} else {
+		start = rand.IntN(count)
+	}
+	for i := range count {
+		want := uint16(0)
+		if first != 0 {
+			want = uint16(first + (start+i)%count)
+			if even && want%2 != 0 {
+				continue
+			}
+		}
+		if fd, err = newSocket(netip.AddrPortFrom(s.cfg.RelayIP, want), false, relayBuffer); err != nil {
+			continue
+		}
+		var ap netip.AddrPort
+		if ap, err = boundTo(fd); err == nil && (!even || ap.Port()%2 == 0) {
+			return fd, ap.Port(), nil
+		}
+		closeSocket(fd)
+	}
+	return -1, 0, fmt.Errorf("open relay socket on %s, ports %d to %d: %w", s.cfg.RelayIP, s.cfg.MinPort, s.cfg.MaxPort,
+		errors.Join(err, errNoPort))
+}
+
+var errNoPort = errors.New("no port is free")
+
+// relayFamily is the family of relay sockets.
+const relayFamily = unix.AF_INET
+
+// sendTo sends one datagram; false when the system does not take it now.
+func sendTo(fd int, name *sockaddr, p []byte) bool {
+	var at unsafe.Pointer
+	if len(p) > 0 {
+		at = unsafe.Pointer(&p[0])
+	}
+	_, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(at), uintptr(len(p)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL,
+		uintptr(unsafe.Pointer(&name.raw)), uintptr(name.size))
+	return errno == 0
+}
+
+// header is the system's struct mmsghdr.
+type header struct {
+	unix.Msghdr
+	n uint32
+}
+
+const (
+	batch = 64 // datagrams in one system call
+	room  = 64 // bytes kept free before what a peer sent: for the header of channel data or of a Data indication
+)
+
+// reader takes what has come at a socket, many datagrams at once. It belongs to one thread.
+type reader struct {
+	headers [batch]header
+	vectors [batch]unix.Iovec
+	names   [batch]sockaddr
+	buffers [batch][room + inboundSize]byte
+}
+
+func newReader() *reader {
+	r := &reader{}
+	for i := range batch {
+		h := &r.headers[i]
+		r.vectors[i].Base = &r.buffers[i][room]
+		r.vectors[i].SetLen(inboundSize)
+		h.Iov = &r.vectors[i]
+		h.SetIovlen(1)
+		h.Name = (*byte)(unsafe.Pointer(&r.names[i].raw))
+	}
+	return r
+}
+
+// read returns how many datagrams have come; not more than max.
+func (r *reader) read(fd, max int) int {
+	for i := range max {
+		r.headers[i].Namelen = unix.SizeofSockaddrInet6
+	}
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&r.headers[0])), uintptr(max),
+		unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 {
+		return 0 // none has come, or an error of an earlier one is told, which is nobody's business
+	}
+	return int(n)
+}
+
+// datagram is one of those that read returned. ok is false for one that was longer than the buffer.
+func (r *reader) datagram(i int) (data []byte, ok bool) {
+	return r.buffers[i][room : room+int(r.headers[i].n)], r.headers[i].Flags&unix.MSG_TRUNC == 0
+}
+
+// segments is how many datagrams of one size to one address are handed to the system as one (UDP_SEGMENT).
+const (
+	segments   = 32
+	segmentMax = 1400 // bytes; longer ones might not fit the path
+)
+
+// writer hands datagrams of one socket to the system, many at once. What it was given must stay as it is until flush. It belongs to one thread.
+type writer struct {
+	fd      int
+	count   int // headers
+	vector  int // vectors
+	headers [batch]header
+	vectors [2 * batch]unix.Iovec
+	control [batch]segmentControl
+	last    *sockaddr // of the last header
+	size    int       // of its datagrams; 0 when none may be added
+	whole   bool      // segmentation does not work here
+	sent    uint64
+	lost    uint64
+}
+
+// segmentControl is the control message UDP_SEGMENT.
+type segmentControl struct {
+	unix.Cmsghdr
+	size uint16
+	_    [6]byte
+}
+
+func newWriter() *writer {
+	w := &writer{}
+	for i := range batch {
+		w.control[i].Level, w.control[i].Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
+		w.control[i].SetLen(unix.CmsgLen(2))
+	}
+	return w
+}
+
+// add puts a datagram into the queue; it flushes one that is full or another socket's.
+func (w *writer) add(fd int, name *sockaddr, p []byte) {
+	if len(p) == 0 {
+		if !sendTo(fd, name, p) {
+			w.lost++
+		} else {
+			w.sent++
+		}
+		return
+	}
+	if w.fd != fd || w.vector == len(w.vectors) {
+		w.flush()
+		w.fd = fd
+	}
+	v := &w.vectors[w.vector]
+	v.Base = &p[0]
+	v.SetLen(len(p))
+	if w.last == name && w.size > 0 && len(p) <= w.size && w.headers[w.count-1].Iovlen < segments {
+		h := &w.headers[w.count-1]
+		h.SetIovlen(int(h.Iovlen) + 1)
+		h.Control = (*byte)(unsafe.Pointer(&w.control[w.count-1]))
+		h.SetControllen(unix.CmsgSpace(2))
+		w.control[w.count-1].size = uint16(w.size)
+		if len(p) < w.size {
+			w.size = 0 // a shorter one can only be the last
+		}
+		w.vector++
+		return
+	}
+	if w.count == batch {
+		w.flush()
+		w.fd = fd
+		v = &w.vectors[0]
+		v.Base = &p[0]
+		v.SetLen(len(p))
+	}
+	h := &w.headers[w.count]
+	h.Name, h.Namelen = (*byte)(unsafe.Pointer(&name.raw)), name.size
+	h.Iov = v
+	h.SetIovlen(1)
+	h.Control = nil
+	h.SetControllen(0)
+	w.last, w.size = name, len(p)
+	if w.whole || len(p) > segmentMax {
+		w.size = 0
+	}
+	w.count++
+	w.vector++
+}
+
+// flush sends what is queued. What the system does not take is lost, as it would be on the line.
+func (w *writer) flush() {
+	for from := 0; from < w.count; {
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(w.fd), uintptr(unsafe.Pointer(&w.headers[from])), uintptr(w.count-from),
+			unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		if errno == 0 {
+			for _, h := range w.headers[from : from+int(n)] {
+				w.sent += uint64(h.Iovlen)
+			}
+			from += int(n)
+			continue
+		}
+		h := &w.headers[from]
+		if h.Iovlen > 1 && errno != unix.EAGAIN {
+			// Segmentation fails where a datagram is larger than the path's packets, or on a network card that can't do it.
+			w.single(h)
+			w.whole = w.whole || errno == unix.EIO
+		} else {
+			w.lost += uint64(h.Iovlen)
+		}
+		from++
+	}
+	w.count, w.vector, w.last, w.size = 0, 0, nil, 0
+}
+
+// single sends the datagrams of one header one by one.
+func (w *writer) single(h *header) {
+	for _, v := range unsafe.Slice(h.Iov, int(h.Iovlen)) {
+		one := unix.Msghdr{Name: h.Name, Namelen: h.Namelen, Iov: &v}
+		one.SetIovlen(1)
+		_, _, errno := syscall.RawSyscall6(unix.SYS_SENDMSG, uintptr(w.fd), uintptr(unsafe.Pointer(&one)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0, 0)
+		if errno != 0 {
+			w.lost++
+		} else {
+			w.sent++
+		}
+	}
+}
+
+// take returns how many datagrams were sent and lost since the last time.
+func (w *writer) take() (sent, lost uint64) {
+	sent, lost = w.sent, w.lost
+	w.sent, w.lost = 0, 0
+	return sent, lost
+}
+
+// putChannelHead writes the header of channel data (RFC 8656, section 12.4).
+func putChannelHead(p []byte, number uint16, size int) {
+	binary.BigEndian.PutUint16(p, number)
+	binary.BigEndian.PutUint16(p[2:], uint16(size))
+}
