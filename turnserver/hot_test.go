@@ -1,7 +1,10 @@
 package turnserver_test
 
 import (
+	"cmp"
 	"net"
+	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -63,5 +66,72 @@ func BenchmarkRoundTrip(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		roundTrip()
+	}
+}
+
+// floodTime is how long TestSpoofedFlood lasts.
+func floodTime(t *testing.T) time.Duration {
+	d, err := time.ParseDuration(cmp.Or(os.Getenv("EWINDOW_FLOOD"), "5s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// TestSpoofedFlood sends Allocate requests as fast as it can from hundreds of addresses, beside a client whose packets all come back in time
+// meanwhile, and demands that nothing is kept of them. EWINDOW_FLOOD=1m makes it last a minute.
+func TestSpoofedFlood(t *testing.T) {
+	s := start(t, base(t))
+	roundTrip := channelTo(t, s, 1000)
+	request := stun.MustBuild(stun.TransactionID, allocateType, attribute(transportUDP)).Raw
+	server := s.Addrs()[0].(*net.UDPAddr).AddrPort()
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	var sources []*net.UDPConn
+	for i := range 400 {
+		conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 1, byte(i>>8), byte(i))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		sources = append(sources, conn)
+	}
+	before, end := heap(), time.Now().Add(floodTime(t))
+	flooding := make(chan int)
+	go func() {
+		sent := 0
+		for time.Now().Before(end) {
+			for _, conn := range sources {
+				if _, err := conn.WriteToUDPAddrPort(request, server); err == nil {
+					sent++
+				}
+			}
+		}
+		flooding <- sent
+	}()
+	var slowest time.Duration
+	trips := 0
+	for time.Now().Before(end) {
+		begun := time.Now()
+		roundTrip()
+		slowest = max(slowest, time.Since(begun))
+		trips++
+		<-time.After(time.Until(begun.Add(10 * time.Millisecond)))
+	}
+	sent := <-flooding
+	after := heap()
+	c := s.Counters()
+	t.Logf("%d requests from %d addresses: %d got no answer; %d round trips beside them took %v at most; heap %d kB, then %d kB",
+		sent, len(sources), c.Limited, trips, slowest, before>>10, after>>10)
+	if after > before+256<<10 {
+		t.Errorf("%d kB are kept of the flood", (after-before)>>10)
+	}
+	allowed := len(sources) * (100 + 20*int(floodTime(t).Seconds()+2))
+	if answered := sent - int(c.Limited); c.Created != 1 || c.Limited == 0 || answered > allowed {
+		t.Errorf("%d were answered, %d are allowed; counted %+v", answered, allowed, c)
 	}
 }
