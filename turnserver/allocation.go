@@ -79,7 +79,7 @@ func (c *client) end(reason string) {
 	s := l.server
 	s.releasePlace(a.account)
 	s.cfg.Log.Info().Str("user", a.account.user).Stringer("client", c.source.addrPort()).Str("transport", c.transport()).
-		Uint16("relay_port", a.relayed.Port()).Str("reason", reason).Dur("lasted", time.Since(a.born)).
+		Stringer("relayed", a.relayed).Str("reason", reason).Dur("lasted", time.Since(a.born)).
 		Uint64("to_peers", a.toPeers.Load()).Uint64("from_peers", a.fromPeers.Load()).Msg("Allocation ended")
 }
 
@@ -89,6 +89,7 @@ type allocation struct {
 	client   *client
 	fd       int // the relay socket
 	relayed  netip.AddrPort
+	family   byte
 	username string
 	account  *account // whose quota it counts for
 	key      []byte
@@ -222,7 +223,7 @@ func (a *allocation) bind(now time.Time, number uint16, peer netip.AddrPort) int
 		return full
 	}
 	c := &channel{number: number, peer: key}
-	c.name.set(peer, relayFamily)
+	c.name.set(peer, systemFamily(a.family))
 	c.until.Store(now.Add(channelTime).UnixNano())
 	c.permitted.Store(now.Add(permissionTime).UnixNano())
 	next.byNumber[number], next.byPeer[key] = c, c

@@ -318,3 +318,71 @@ func TestIPv6Listener(t *testing.T) {
 		}
 	}
 }
+
+// TestIPv6Relay relays by IPv6 for clients that ask for it, and never from one family to the other.
+func TestIPv6Relay(t *testing.T) {
+	cfg := base(t)
+	cfg.Relays = append(cfg.Relays, turnserver.Relay{Public: netip.IPv6Loopback(), Local: netip.IPv6Loopback()})
+	cfg.AllowedPeers = append(cfg.AllowedPeers, peers(t, "::1")...)
+	s := start(t, cfg)
+	username, password := turnserver.Credentials(secret, "anna", time.Hour)
+	const family = stun.AttrRequestedAddressFamily
+	for name, test := range map[string]struct {
+		family      byte
+		host, other string
+	}{"IPv4": {1, "127.0.0.1", "::1"}, "IPv6": {2, "::1", "127.0.0.1"}} {
+		t.Run(name, func(t *testing.T) {
+			peer, err := net.ListenPacket("udp", net.JoinHostPort(test.host, "0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer peer.Close()
+			go echo(peer)
+			at := peer.LocalAddr().(*net.UDPAddr).AddrPort()
+			other := netip.AddrPortFrom(netip.MustParseAddr(test.other), 9)
+			w := newWire(t, s)
+			w.getNonce()
+			w.request(allocateType, []stun.Setter{attribute(transportUDP), raw(family, test.family, 0, 0, 0)}, w.sign(username, password, realm))
+			answer := w.receive()
+			var relayed stun.XORMappedAddress
+			if err := relayed.GetFromAs(answer, stun.AttrXORRelayedAddress); err != nil || relayed.IP.String() != test.host {
+				t.Fatalf("answered %v, %v", answer, err)
+			}
+			for _, step := range []struct {
+				kind  stun.MessageType
+				extra []stun.Setter
+				want  stun.ErrorCode
+			}{
+				{permitType, []stun.Setter{toward(other)}, 443},
+				{bindType, []stun.Setter{numbered(0x4001), toward(other)}, 443},
+				{refreshType, []stun.Setter{raw(family, 3-test.family, 0, 0, 0)}, 443},
+				{refreshType, []stun.Setter{raw(family, test.family, 0, 0, 0)}, 0},
+				{permitType, []stun.Setter{toward(at)}, 0},
+			} {
+				w.request(step.kind, step.extra, w.sign(username, password, realm))
+				if answer := w.receive(); code(answer) != step.want {
+					t.Errorf("%v is answered %v, want %d", step.kind, answer, step.want)
+				}
+			}
+			// By an indication first, then by a channel.
+			w.send(stun.NewType(stun.MethodSend, stun.ClassIndication), toward(at), raw(stun.AttrData, []byte("hello")...))
+			indication := w.receive()
+			data, _ := indication.Get(stun.AttrData)
+			var from stun.XORMappedAddress
+			if err := from.GetFromAs(indication, stun.AttrXORPeerAddress); err != nil || string(data) != "hello" || from.String() != at.String() {
+				t.Errorf("%q came back from %v, %v", data, from, err)
+			}
+			w.request(bindType, []stun.Setter{numbered(0x4000), toward(at)}, w.sign(username, password, realm))
+			if answer := w.receive(); code(answer) != 0 {
+				t.Fatalf("ChannelBind is answered %v", answer)
+			}
+			want := []byte{0x40, 0, 0, 5, 'w', 'o', 'r', 'l', 'd'}
+			w.raw(want)
+			buffer := make([]byte, 100)
+			_ = w.SetReadDeadline(time.Now().Add(patient))
+			if n, _, err := w.ReadFrom(buffer); err != nil || string(buffer[:n]) != string(want) {
+				t.Errorf("%q came back, %v", buffer[:n], err)
+			}
+		})
+	}
+}

@@ -1,9 +1,11 @@
 package turnserver
 
 import (
+	"cmp"
 	"crypto/md5" //nolint:gosec // the protocol's hash
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -154,6 +156,7 @@ func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte
 		}
 		return codeAllocationMismatch
 	}
+	family := cmp.Or(m.family, familyIPv4)
 	switch {
 	case m.transport == 0 || m.malformed || m.reservation && (m.evenPort || m.family != 0):
 		return codeBadRequest
@@ -161,7 +164,7 @@ func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte
 		// RFC 6062 would open connections from this machine: never.
 		s.counters.refusedTransports.Add(1)
 		return codeUnsupportedTransport
-	case m.family != 0 && m.family != familyIPv4:
+	case !s.relaysBy(family):
 		return codeFamilyNotSupported
 	case m.reservation, m.reserve:
 		return codeInsufficientCapacity // nothing is ever reserved: RTP and RTCP share a port today
@@ -174,7 +177,7 @@ func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte
 		s.counters.refusedQuota.Add(1)
 		return codeQuotaReached
 	}
-	fd, port, err := s.relaySocket(m.evenPort)
+	fd, relayed, err := s.relaySocket(family, m.evenPort)
 	if err != nil {
 		s.releasePlace(place)
 		s.cfg.Log.Warn().Err(err).Msg("No relay socket for an allocation")
@@ -183,15 +186,30 @@ func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte
 	lifetime := lifetimeFor(m)
 	expiry, _, _ := parseUsername(string(m.username))
 	a := &allocation{
-		fd: fd, relayed: netip.AddrPortFrom(s.cfg.PublicIP, port), username: string(m.username), account: place, key: key, born: now,
+		fd: fd, relayed: relayed, family: family, username: string(m.username), account: place, key: key, born: now,
 		expires: now.Add(lifetime), mayLast: expiry.Add(afterExpiry), made: [16]byte(m.transaction), granted: uint32(lifetime / time.Second),
 	}
 	a.known.Store(newKnown())
 	s.counters.created.Add(1)
 	c.adopt(a)
 	s.cfg.Log.Info().Str("user", user).Stringer("client", c.source.addrPort()).Str("transport", c.transport()).
-		Uint16("relay_port", port).Msg("Allocation made")
+		Stringer("relayed", relayed).Msg("Allocation made")
 	return 0
+}
+
+// relaysBy says whether there is an address of a family to relay by (RFC 8656, section 7.2).
+func (s *Server) relaysBy(family byte) bool {
+	return slices.ContainsFunc(s.cfg.Relays, func(r Relay) bool {
+		return family == familyIPv4 && r.Public.Is4() || family == familyIPv6 && r.Public.Is6()
+	})
+}
+
+// familyOf is the family of a peer.
+func familyOf(peer netip.AddrPort) byte {
+	if peer.Addr().Unmap().Is4() {
+		return familyIPv4
+	}
+	return familyIPv6
 }
 
 // lifetimeFor is what a client gets that asks for one or for none (RFC 8656, section 7.2).
@@ -204,7 +222,7 @@ func lifetimeFor(m *message) time.Duration {
 
 // handleRefresh lets an allocation live on, or ends it (RFC 8656, section 8).
 func (s *Server) handleRefresh(p []byte, now time.Time, c *client, m *message, key []byte) []byte {
-	if m.family != 0 && m.family != familyIPv4 {
+	if m.family != 0 && m.family != c.alloc.family {
 		return s.refuse(p, m, codeFamilyMismatch, key)
 	}
 	lifetime := time.Duration(0)
@@ -230,6 +248,9 @@ func (s *Server) handlePermission(now time.Time, a *allocation, m *message) int 
 			s.counters.refusedPeers.Add(1)
 			return codeForbidden
 		}
+		if familyOf(peer) != a.family {
+			return codeFamilyMismatch
+		}
 		hosts[i] = peer.Addr()
 	}
 	if !a.permit(now, hosts[:m.peerCount]...) {
@@ -246,6 +267,9 @@ func (s *Server) handleBind(now time.Time, a *allocation, m *message) int {
 	if !s.policy.peer(m.peers[0]) {
 		s.counters.refusedPeers.Add(1)
 		return codeForbidden
+	}
+	if familyOf(m.peers[0]) != a.family {
+		return codeFamilyMismatch
 	}
 	switch a.bind(now, m.channel, m.peers[0]) {
 	case clash:
@@ -264,7 +288,7 @@ func (s *Server) relayIndication(now time.Time, c *client, m *message) {
 		return
 	}
 	peer := m.peers[0]
-	if !s.policy.peer(peer) || !a.known.Load().permitted(now.UnixNano(), peer.Addr().As16()) {
+	if familyOf(peer) != a.family || !s.policy.peer(peer) || !a.known.Load().permitted(now.UnixNano(), peer.Addr().As16()) {
 		s.counters.droppedPeer.Add(1)
 		return
 	}
@@ -273,7 +297,7 @@ func (s *Server) relayIndication(now time.Time, c *client, m *message) {
 		return
 	}
 	var name sockaddr
-	name.set(peer, relayFamily)
+	name.set(peer, systemFamily(a.family))
 	if sendTo(a.fd, &name, m.data) {
 		s.counters.toPeers.Add(1)
 		s.counters.toPeersBytes.Add(uint64(len(m.data)))

@@ -90,7 +90,7 @@ func TestNonces(t *testing.T) {
 // bubble is a server without sockets, for tests on a made-up clock.
 func bubble(t *testing.T) *Server {
 	s, err := New(Config{
-		Listen: []Listen{{TCP, netip.MustParseAddrPort("127.0.0.1:0")}}, PublicIP: netip.MustParseAddr("127.0.0.1"),
+		Listen: []Listen{{TCP, netip.MustParseAddrPort("127.0.0.1:0")}}, Relays: []Relay{{Public: netip.MustParseAddr("127.0.0.1")}},
 		Realm: "test", Secret: strings.Repeat("x", minSecret), MaxAllocations: 1, MaxAllocationsPerUser: 1, Log: zerolog.Nop(),
 	})
 	if err != nil {

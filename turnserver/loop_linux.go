@@ -93,7 +93,7 @@ func (l *loop) watch(fd int) error {
 
 // listen adds a socket. It is called before run.
 func (l *loop) listen(ap netip.AddrPort) (netip.AddrPort, error) {
-	fd, err := newSocket(ap, true, listenerBuffer)
+	fd, err := newSocket(ap, forClients)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}

@@ -14,16 +14,21 @@ type Peer struct {
 	MinPort, MaxPort uint16
 }
 
-// special are the IPv4 ranges that never belong to a public host (IANA special-purpose registry, RFC 6890). A peer in one of
-// them is admitted only by an entry that lies wholly inside the range: 0.0.0.0/0 does not open a private network, 10.1.2.3/32
-// does.
+// special are the ranges that never belong to a public host (IANA special-purpose registries, RFC 6890). A peer in one of them is admitted only
+// by an entry that lies wholly inside the range: 0.0.0.0/0 does not open a private network, 10.1.2.3/32 does.
 var special = prefixes(
 	"10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
 	"192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+	"::1/128", "100::/64", "2001:2::/48", "2001:db8::/32", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10",
 )
 
-// never are the IPv4 ranges that cannot be a peer at all: "this host", multicast, reserved and broadcast.
-var never = prefixes("0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4")
+// never are the ranges that cannot be a peer at all: "this host", multicast, reserved and broadcast, and the ways to dress an IPv4 address in an
+// IPv6 one but for the mapped form: IPv4-compatible, NAT64, Teredo, 6to4.
+var never = prefixes("0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4",
+	"::/128", "::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10", "ff00::/8")
+
+// loopback6 lies among the IPv4-compatible addresses, and is none.
+var loopback6 = netip.MustParsePrefix("::1/128")
 
 func prefixes(texts ...string) []netip.Prefix {
 	list := make([]netip.Prefix, len(texts))
@@ -33,12 +38,21 @@ func prefixes(texts ...string) []netip.Prefix {
 	return list
 }
 
-// ParsePeer reads an allowed peer: an IPv4 address or prefix, and if wanted a port or a range of ports after a colon:
-// 203.0.113.7, 203.0.113.7:7882, 10.1.0.0/16:50000-50100. IPv6 is an error, since relays are IPv4 only.
+// ParsePeer reads an allowed peer: an address or prefix, and if wanted a port or a range of ports after a colon: 203.0.113.7,
+// 203.0.113.7:7882, 10.1.0.0/16:50000-50100, [2001:db8::7]:7882, 2001:db8::/32.
 func ParsePeer(text string) (Peer, error) {
-	address, ports, hasPorts := strings.Cut(text, ":")
-	if strings.Contains(ports, ":") {
-		return Peer{}, errors.New("relays are IPv4 only: give an IPv4 address")
+	address, ports, hasPorts := text, "", false
+	switch {
+	case strings.HasPrefix(text, "["):
+		var closed bool
+		if address, ports, closed = strings.Cut(text[1:], "]"); !closed || ports != "" && ports[0] != ':' {
+			return Peer{}, fmt.Errorf("%q is not an address and port such as [2001:db8::7]:7882", text)
+		}
+		if hasPorts = ports != ""; hasPorts {
+			ports = ports[1:]
+		}
+	case strings.Count(text, ":") < 2:
+		address, ports, hasPorts = strings.Cut(text, ":")
 	}
 	var p Peer
 	if strings.Contains(address, "/") {
@@ -51,8 +65,8 @@ func ParsePeer(text string) (Peer, error) {
 		}
 	} else {
 		addr, err := netip.ParseAddr(address)
-		if err != nil {
-			return Peer{}, fmt.Errorf("%q is not an IPv4 address", address)
+		if err != nil || addr.Zone() != "" {
+			return Peer{}, fmt.Errorf("%q is not an address", address)
 		}
 		p.Prefix = netip.PrefixFrom(addr, addr.BitLen())
 	}
@@ -73,11 +87,14 @@ func ParsePeer(text string) (Peer, error) {
 
 // check refuses a peer that cannot be one.
 func (p Peer) check() error {
-	if !p.Prefix.IsValid() || !p.Prefix.Addr().Is4() {
-		return errors.New("relays are IPv4 only: give an IPv4 address")
+	switch addr := p.Prefix.Addr(); {
+	case !p.Prefix.IsValid():
+		return errors.New("an address or prefix is needed")
+	case addr.Is4In6():
+		return fmt.Errorf("%s is an address in disguise: write it plainly", p.Prefix)
 	}
 	for _, n := range never {
-		if inside(p.Prefix, n) {
+		if inside(p.Prefix, n) && p.Prefix != loopback6 {
 			return fmt.Errorf("%s lies in %s, which no host can have", p.Prefix, n)
 		}
 	}
@@ -110,8 +127,7 @@ func inside(p, outer netip.Prefix) bool {
 type policy []Peer
 
 // address tells whether some port of an address may be a peer. An IPv4-mapped IPv6 address is judged as the IPv4 address
-// that it stands for; every other IPv6 address is refused, and with it all the ways to dress an IPv4 address in one
-// (IPv4-compatible, 6to4, NAT64, Teredo).
+// that it stands for; all other ways to dress an IPv4 address in an IPv6 one are refused.
 func (p policy) address(addr netip.Addr) bool { return p.allows(addr, 0) }
 
 // peer tells whether a transport address may be a peer.
@@ -120,11 +136,11 @@ func (p policy) peer(ap netip.AddrPort) bool { return ap.Port() != 0 && p.allows
 // allows judges an address with a port; port 0 asks for any.
 func (p policy) allows(addr netip.Addr, port uint16) bool {
 	addr = addr.Unmap()
-	if !addr.Is4() {
+	if !addr.IsValid() || addr.Zone() != "" {
 		return false
 	}
 	for _, n := range never {
-		if n.Contains(addr) {
+		if n.Contains(addr) && addr != loopback6.Addr() {
 			return false
 		}
 	}

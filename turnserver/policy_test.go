@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// everything allows what a careless operator might: all of IPv4.
-var everything = mustPeers("0.0.0.0/0")
+// everything allows what a careless operator might: all there is.
+var everything = mustPeers("0.0.0.0/0", "::/0")
 
 func mustPeers(texts ...string) policy {
 	var p policy
@@ -41,7 +41,8 @@ func TestPolicyAbuse(t *testing.T) {
 	for _, text := range abused {
 		addr := netip.MustParseAddr(text)
 		for name, p := range map[string]policy{"nothing listed": nil, "all listed": everything,
-			"halves listed": {{Prefix: netip.MustParsePrefix("0.0.0.0/1")}, {Prefix: netip.MustParsePrefix("128.0.0.0/1")}}} {
+			"halves listed": {{Prefix: netip.MustParsePrefix("0.0.0.0/1")}, {Prefix: netip.MustParsePrefix("128.0.0.0/1")},
+				{Prefix: netip.MustParsePrefix("::/1")}, {Prefix: netip.MustParsePrefix("8000::/1")}, {Prefix: netip.MustParsePrefix("f000::/4")}}} {
 			if p.address(addr) || p.peer(netip.AddrPortFrom(addr, 5000)) {
 				t.Errorf("%s: %s is admitted", name, text)
 			}
@@ -73,6 +74,17 @@ func TestPolicy(t *testing.T) {
 		{[]string{"8.0.0.0/6"}, "10.1.2.3:5000", false}, // covers 10/8, does not lie inside it
 		{[]string{"127.0.0.1"}, "127.0.0.1:5000", true},
 		{[]string{"127.0.0.1"}, "[::1]:5000", false},
+		{[]string{"0.0.0.0/0"}, "[2a00::1]:5000", false},
+		{[]string{"::/0"}, "[2a00::1]:5000", true},
+		{[]string{"::/0"}, "8.8.8.8:53", false},
+		{[]string{"::/0"}, "[::ffff:8.8.8.8]:53", false},
+		{[]string{"2a00::1"}, "[2a00::1]:5000", true},
+		{[]string{"2a00::1"}, "[2a00::2]:5000", false},
+		{[]string{"[2a00::1]:1000-2000"}, "[2a00::1]:1500", true},
+		{[]string{"[2a00::1]:1000-2000"}, "[2a00::1]:2001", false},
+		{[]string{"2a00::/16"}, "[2a00:5::1]:5000", true},
+		{[]string{"fd00::/8"}, "[fd00::1]:5000", true},
+		{[]string{"::1"}, "[::1]:5000", true},
 	} {
 		if got := mustPeers(test.allowed...).peer(netip.MustParseAddrPort(test.peer)); got != test.want {
 			t.Errorf("%v: %s is %v", test.allowed, test.peer, got)
@@ -85,11 +97,17 @@ func TestPolicy(t *testing.T) {
 
 func TestParsePeerErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                   `"" is not an IPv4 address`,
-		"example.org":        `"example.org" is not an IPv4 address`,
-		"::1":                `relays are IPv4 only: give an IPv4 address`,
-		"[2001:db8::1]:80":   `relays are IPv4 only: give an IPv4 address`,
-		"2001:db8::/32":      `relays are IPv4 only: give an IPv4 address`,
+		"":                   `"" is not an address`,
+		"example.org":        `"example.org" is not an address`,
+		"[2001:db8::1":       `"[2001:db8::1" is not an address and port such as [2001:db8::7]:7882`,
+		"[2001:db8::1]80":    `"[2001:db8::1]80" is not an address and port such as [2001:db8::7]:7882`,
+		"[2001:db8::1]:0":    `port 0 is no peer's port: leave the port out to allow all`,
+		"2001:db8::1/32":     `"2001:db8::1/32" has bits set after its length: write 2001:db8::/32`,
+		"::":                 `::/128 lies in ::/128, which no host can have`,
+		"ff02::1":            `ff02::1/128 lies in ff00::/8, which no host can have`,
+		"64:ff9b::a00:1":     `64:ff9b::a00:1/128 lies in 64:ff9b::/96, which no host can have`,
+		"::ffff:10.0.0.1":    `::ffff:10.0.0.1/128 is an address in disguise: write it plainly`,
+		"fe80::1%eth0":       `"fe80::1%eth0" is not an address`,
 		"10.0.0.0/33":        `"10.0.0.0/33" is not a prefix such as 10.1.0.0/16`,
 		"10.0.0.1/8":         `"10.0.0.1/8" has bits set after its length: write 10.0.0.0/8`,
 		"10.0.0.1:0":         `port 0 is no peer's port: leave the port out to allow all`,
@@ -119,12 +137,12 @@ func FuzzParsePeer(f *testing.F) {
 			}
 			return
 		}
-		if !p.Prefix.Addr().Is4() || p.Prefix != p.Prefix.Masked() || p.MinPort > p.MaxPort {
+		if p.Prefix != p.Prefix.Masked() || p.MinPort > p.MaxPort {
 			t.Fatalf("%q gives %+v", text, p)
 		}
 		for _, text := range abused {
 			addr := netip.MustParseAddr(text)
-			if (policy{p}).address(addr) && (!addr.Unmap().Is4() || p.Prefix.Bits() < 8) {
+			if (policy{p}).address(addr) && p.Prefix.Bits() < 7 {
 				t.Fatalf("%+v opens %s", p, addr)
 			}
 		}

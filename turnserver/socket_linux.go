@@ -7,13 +7,14 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// Sizes of the system's buffers. Many clients share a listener's, a picture's burst must not overflow a relay's. It may grant less.
+// Sizes of the system's buffers. Many clients share a listener's, a picture's burst must not overflow a relay's.
 const (
 	listenerBuffer = 4 << 20
 	relayBuffer    = 1 << 19
@@ -62,9 +63,20 @@ var hostIsBig = func() bool {
 	return *(*byte)(unsafe.Pointer(&one)) == 0
 }()
 
-// newSocket opens a UDP socket that never blocks, bound to an address. A shared one may be opened again and again: the system deals out what
-// comes by where it comes from.
-func newSocket(ap netip.AddrPort, shared bool, buffer int) (fd int, err error) {
+// socketUse is what a UDP socket is for.
+type socketUse int
+
+const (
+	// forRelay is an allocation's.
+	forRelay socketUse = iota
+	// forProbe is one that only says whether nobody else has the port.
+	forProbe
+	// forClients is a listener's. It may be opened again and again: the system deals out what comes by where it comes from.
+	forClients
+)
+
+// newSocket opens a UDP socket that never blocks, bound to an address. A listener on [::] takes IPv4 as well.
+func newSocket(ap netip.AddrPort, use socketUse) (fd int, err error) {
 	family := unix.AF_INET6
 	if ap.Addr().Unmap().Is4() {
 		family = unix.AF_INET
@@ -73,15 +85,21 @@ func newSocket(ap netip.AddrPort, shared bool, buffer int) (fd int, err error) {
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	// The sizes are wishes.
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
+	buffer := relayBuffer
+	if use == forClients {
+		buffer = listenerBuffer
+	}
+	// The sizes are wishes, beyond what the system's settings allow only for those with the power over its network.
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
+	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, buffer)
-	if shared {
+	if use == forClients {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 	}
 	if err == nil && family == unix.AF_INET6 {
 		only := 1
-		if ap.Addr().IsUnspecified() {
+		if ap.Addr().IsUnspecified() && use != forRelay {
 			only = 0
 		}
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only)
@@ -119,9 +137,23 @@ func boundTo(fd int) (netip.AddrPort, error) {
 	return netip.AddrPort{}, errors.New("a socket of another family")
 }
 
-// relaySocket opens a relay socket. It tries the ports of the range from a random one on: which port comes next cannot be guessed, and the last
-// free one is found.
-func (s *Server) relaySocket(even bool) (fd int, port uint16, err error) {
+// relaySocket opens a relay socket of a family. It tries the ports of the range from a random one on: which port comes next cannot be guessed,
+// and the last free one is found.
+func (s *Server) relaySocket(family byte, even bool) (fd int, relayed netip.AddrPort, err error) {
+	relays := slices.DeleteFunc(slices.Clone(s.cfg.Relays), func(r Relay) bool { return r.Public.Is4() != (family == familyIPv4) })
+	turn := int(s.lastRelay.Add(1) % uint64(len(relays)))
+	for i := range relays { // where one has no port left another one may
+		r := relays[(turn+i)%len(relays)]
+		var port uint16
+		if fd, port, err = s.socketOn(r.Local, even); err == nil {
+			return fd, netip.AddrPortFrom(r.Public, port), nil
+		}
+	}
+	return -1, netip.AddrPort{}, err
+}
+
+// socketOn opens a relay socket on one address.
+func (s *Server) socketOn(local netip.Addr, even bool) (fd int, port uint16, err error) {
 	first, count, start := int(s.cfg.MinPort), int(s.cfg.MaxPort-s.cfg.MinPort)+1, 0
 	if first == 0 { // any port that the system chooses; an even one comes soon
 		count = 1
@@ -139,7 +171,7 @@ func (s *Server) relaySocket(even bool) (fd int, port uint16, err error) {
 				continue
 			}
 		}
-		if fd, err = newSocket(netip.AddrPortFrom(s.cfg.RelayIP, want), false, relayBuffer); err != nil {
+		if fd, err = newSocket(netip.AddrPortFrom(local, want), forRelay); err != nil {
 			continue
 		}
 		var ap netip.AddrPort
@@ -148,14 +180,18 @@ func (s *Server) relaySocket(even bool) (fd int, port uint16, err error) {
 		}
 		closeSocket(fd)
 	}
-	return -1, 0, fmt.Errorf("open relay socket on %s, ports %d to %d: %w", s.cfg.RelayIP, s.cfg.MinPort, s.cfg.MaxPort,
-		errors.Join(err, errNoPort))
+	return -1, 0, fmt.Errorf("open relay socket on %s, ports %d to %d: %w", local, s.cfg.MinPort, s.cfg.MaxPort, errors.Join(err, errNoPort))
 }
 
 var errNoPort = errors.New("no port is free")
 
-// relayFamily is the family of relay sockets.
-const relayFamily = unix.AF_INET
+// systemFamily is the system's number of a family of TURN's.
+func systemFamily(family byte) uint16 {
+	if family == familyIPv6 {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
 
 // sendTo sends one datagram; false when the system does not take it now.
 func sendTo(fd int, name *sockaddr, p []byte) bool {

@@ -7,7 +7,8 @@
 // What an open relay is abused for is refused:
 //
 //   - Peers: relaying goes only to Config.AllowedPeers, address and port, in both directions. Private, loopback and other
-//     special ranges are opened only by entries that lie inside them. Relays are IPv4; every IPv6 peer is refused.
+//     special ranges are opened only by entries that lie inside them. What dresses an IPv4 address in an IPv6 one is judged as that address or
+//     refused.
 //   - Credentials: their time is checked when an allocation is made; a call that runs over it goes on. An allocation answers
 //     only to the user who made it. A request that was heard on the wire and is sent again from elsewhere is dropped.
 //   - Floods: what comes without an allocation is limited for each source address, in fixed memory, before anything is
@@ -30,6 +31,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,10 +58,8 @@ type Config struct {
 	// Certificate returns the certificate of TLS listeners; needed if there is one. It is asked at each handshake, so that a
 	// renewed certificate can be handed out.
 	Certificate func() (*tls.Certificate, error)
-	// PublicIP is the IPv4 address that clients are told as the relay's.
-	PublicIP netip.Addr
-	// RelayIP is the local IPv4 address that relay sockets are bound to; the zero value binds them to all.
-	RelayIP netip.Addr
+	// Relays are the addresses that relaying goes by, one or more. Allocations take those of their family in turn.
+	Relays []Relay
 	// MinPort and MaxPort are the first and last relay port; 0 and 0 let the system choose.
 	MinPort, MaxPort uint16
 	// Realm is the protocol's name for this server; needed.
@@ -78,6 +78,31 @@ type Config struct {
 	Log zerolog.Logger
 }
 
+// Relay is an address that relay sockets have.
+type Relay struct {
+	// Public is the address that clients and peers are told.
+	Public netip.Addr
+	// Local is the address of this machine that sockets are bound to, where it is another one, as behind a one-to-one NAT; the zero value binds
+	// them to all of the family.
+	Local netip.Addr
+}
+
+// check refuses addresses that cannot be relayed by.
+func (r *Relay) check() error {
+	r.Public, r.Local = r.Public.Unmap(), r.Local.Unmap()
+	switch {
+	case !r.Public.IsValid() || r.Public.IsUnspecified() || r.Public.IsMulticast() || r.Public.Zone() != "":
+		return errors.New("a public address is needed")
+	case !r.Local.IsValid() && r.Public.Is4():
+		r.Local = netip.IPv4Unspecified()
+	case !r.Local.IsValid():
+		r.Local = netip.IPv6Unspecified()
+	case r.Local.Is4() != r.Public.Is4():
+		return fmt.Errorf("%s and %s are not of one family", r.Public, r.Local)
+	}
+	return nil
+}
+
 // Server is a TURN server. Make one with New.
 type Server struct {
 	cfg      Config
@@ -92,6 +117,7 @@ type Server struct {
 	loops      []*loop
 	looping    sync.WaitGroup
 	lastStream atomic.Uint64
+	lastRelay  atomic.Uint64
 
 	mu        sync.Mutex // guards what follows
 	started   bool
@@ -128,14 +154,15 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("turn server: allowed peer: %w", err)
 		}
 	}
-	if !cfg.RelayIP.IsValid() {
-		cfg.RelayIP = netip.IPv4Unspecified()
+	cfg.Relays = slices.Clone(cfg.Relays)
+	for i := range cfg.Relays {
+		if err := cfg.Relays[i].check(); err != nil {
+			return nil, fmt.Errorf("turn server: relay: %w", err)
+		}
 	}
 	switch {
-	case !cfg.PublicIP.Is4() || cfg.PublicIP.IsUnspecified():
-		return nil, errors.New("turn server: the public address must be an IPv4 address")
-	case !cfg.RelayIP.Is4():
-		return nil, errors.New("turn server: the relay address must be an IPv4 address")
+	case len(cfg.Relays) == 0:
+		return nil, errors.New("turn server: no address to relay by")
 	case cfg.MinPort > cfg.MaxPort || (cfg.MinPort == 0 && cfg.MaxPort != 0):
 		return nil, fmt.Errorf("turn server: relay ports %d to %d are no range", cfg.MinPort, cfg.MaxPort)
 	case cfg.Realm == "" || len(cfg.Realm) > 128:
@@ -224,7 +251,7 @@ func (s *Server) open(ctx context.Context) error {
 func (s *Server) listen(ctx context.Context, l Listen) (net.Addr, error) {
 	if l.Transport == UDP {
 		// The sockets below share their port with each other, and would with any other program of ours: this one does not.
-		alone, err := newSocket(l.Addr, false, 0)
+		alone, err := newSocket(l.Addr, forProbe)
 		if err != nil {
 			return nil, err
 		}

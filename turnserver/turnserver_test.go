@@ -37,8 +37,7 @@ func base(t testing.TB) turnserver.Config {
 			{Transport: turnserver.TLS, Addr: netip.MustParseAddrPort("127.0.0.1:0")},
 		},
 		Certificate: certificate(t),
-		PublicIP:    netip.MustParseAddr("127.0.0.1"),
-		RelayIP:     netip.MustParseAddr("127.0.0.1"),
+		Relays:      []turnserver.Relay{{Public: netip.MustParseAddr("127.0.0.1"), Local: netip.MustParseAddr("127.0.0.1")}},
 		Realm:       realm, Secret: secret,
 		AllowedPeers:   peers(t, "127.0.0.1"),
 		MaxAllocations: 20, MaxAllocationsPerUser: 10,
@@ -506,19 +505,22 @@ func TestStartFails(t *testing.T) {
 
 func TestNewErrors(t *testing.T) {
 	for want, change := range map[string]func(*turnserver.Config){
-		"turn server: no address to listen on":                    func(c *turnserver.Config) { c.Listen = nil },
-		"turn server: tls://127.0.0.1:0 needs a certificate":      func(c *turnserver.Config) { c.Certificate = nil },
-		"turn server: the public address must be an IPv4 address": func(c *turnserver.Config) { c.PublicIP = netip.IPv6Loopback() },
-		"turn server: the relay address must be an IPv4 address":  func(c *turnserver.Config) { c.RelayIP = netip.IPv6Loopback() },
-		"turn server: relay ports 2 to 1 are no range":            func(c *turnserver.Config) { c.MinPort, c.MaxPort = 2, 1 },
-		"turn server: the realm must have 1 to 128 bytes":         func(c *turnserver.Config) { c.Realm = "" },
-		"turn server: the secret must have 16 bytes or more":      func(c *turnserver.Config) { c.Secret = "short" },
-		"turn server: the limits of allocations must be above 0":  func(c *turnserver.Config) { c.MaxAllocations = 0 },
+		"turn server: no address to listen on":               func(c *turnserver.Config) { c.Listen = nil },
+		"turn server: tls://127.0.0.1:0 needs a certificate": func(c *turnserver.Config) { c.Certificate = nil },
+		"turn server: no address to relay by":                func(c *turnserver.Config) { c.Relays = nil },
+		"turn server: relay: a public address is needed":     func(c *turnserver.Config) { c.Relays[0].Public = netip.IPv6Unspecified() },
+		"turn server: relay: 127.0.0.1 and ::1 are not of one family": func(c *turnserver.Config) {
+			c.Relays[0].Local = netip.IPv6Loopback()
+		},
+		"turn server: relay ports 2 to 1 are no range":           func(c *turnserver.Config) { c.MinPort, c.MaxPort = 2, 1 },
+		"turn server: the realm must have 1 to 128 bytes":        func(c *turnserver.Config) { c.Realm = "" },
+		"turn server: the secret must have 16 bytes or more":     func(c *turnserver.Config) { c.Secret = "short" },
+		"turn server: the limits of allocations must be above 0": func(c *turnserver.Config) { c.MaxAllocations = 0 },
 		`turn server: "quic://127.0.0.1:0" must begin with udp://, tcp:// or tls://`: func(c *turnserver.Config) {
 			c.Listen[0].Transport = "quic"
 		},
-		"turn server: allowed peer: relays are IPv4 only: give an IPv4 address": func(c *turnserver.Config) {
-			c.AllowedPeers = []turnserver.Peer{{Prefix: netip.MustParsePrefix("2001:db8::/32")}}
+		"turn server: allowed peer: 2002::/16 lies in 2002::/16, which no host can have": func(c *turnserver.Config) {
+			c.AllowedPeers = []turnserver.Peer{{Prefix: netip.MustParsePrefix("2002::/16")}}
 		},
 	} {
 		cfg := base(t)

@@ -70,9 +70,11 @@ func newTurnServer(h *config.HubConfig, peers []turnserver.Peer, certs *certific
 		}
 		cfg.AllowedPeers = append(cfg.AllowedPeers, p)
 	}
-	if cfg.PublicIP, err = netip.ParseAddr(t.PublicIP); err != nil {
+	public, err := netip.ParseAddr(t.PublicIP)
+	if err != nil {
 		return nil, fmt.Errorf("hub.turnserver.public_ip: %w", err)
 	}
+	cfg.Relays = []turnserver.Relay{{Public: public}}
 	if cfg.MinPort, cfg.MaxPort, err = turnserver.ParsePorts(t.RelayPorts); err != nil {
 		return nil, fmt.Errorf("hub.turnserver.relay_ports: %w", err)
 	}
