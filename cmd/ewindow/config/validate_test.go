@@ -214,7 +214,7 @@ func TestValidateErrors(t *testing.T) {
 		{config.Turn, func(c *config.Config) { c.Hub.TurnServer.RelayPorts = "9-1" },
 			`hub.turnserver.relay_ports: "9-1" is not a range of ports such as 49160-49200`},
 		{config.Turn, func(c *config.Config) { c.Hub.TurnServer.AllowedPeers = []string{"sfu.example.org"} },
-			`hub.turnserver.allowed_peers: "sfu.example.org" is not an IPv4 address`},
+			`hub.turnserver.allowed_peers: "sfu.example.org" is not an address`},
 		{config.Turn, func(c *config.Config) { c.Hub.Focus.Enabled = false },
 			`hub.turnserver.allowed_peers is empty, so nothing could be relayed: list the address of your SFU`},
 		{config.Turn, func(c *config.Config) { c.Hub.TurnServer.MaxAllocations = 0 },
