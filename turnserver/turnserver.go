@@ -60,7 +60,8 @@ type Config struct {
 	Certificate func() (*tls.Certificate, error)
 	// Relays are the addresses that relaying goes by, one or more. Allocations take those of their family in turn.
 	Relays []Relay
-	// MinPort and MaxPort are the first and last relay port; 0 and 0 let the system choose.
+	// MinPort and MaxPort are the first and last relay port; 0 and 0 let the system choose. A range of them on this server's own addresses may be
+	// relayed to, so that two clients reach each other who both have nothing but this relay.
 	MinPort, MaxPort uint16
 	// Realm is the protocol's name for this server; needed.
 	Realm string
@@ -175,9 +176,15 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("turn server: the limits of allocations must be above 0")
 	}
 	s := &Server{
-		cfg: cfg, policy: cfg.AllowedPeers, secrets: []string{cfg.Secret}, nonces: newNonces(),
+		cfg: cfg, policy: slices.Clone(cfg.AllowedPeers), secrets: []string{cfg.Secret}, nonces: newNonces(),
 		closers: make(map[closer]struct{}), accounts: make(map[string]*account), perIP: make(map[netip.Addr]int),
 		stop: make(chan struct{}), closeDone: make(chan struct{}),
+	}
+	if cfg.MinPort > 0 {
+		// Two clients that both have nothing but this relay reach each other by it.
+		for _, r := range cfg.Relays {
+			s.policy = append(s.policy, Peer{netip.PrefixFrom(r.Public, r.Public.BitLen()), cfg.MinPort, cfg.MaxPort})
+		}
 	}
 	s.meter.bits = int64(cfg.MaxBitrate)
 	if cfg.OldSecret != "" {

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/stun/v3"
 	"github.com/pion/turn/v4"
 	"github.com/rs/zerolog"
 
@@ -405,6 +406,27 @@ func TestRelayPorts(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// TestRelayToRelay lets two clients reach each other who both have nothing but the relay, with nothing else allowed.
+func TestRelayToRelay(t *testing.T) {
+	cfg := base(t)
+	cfg.AllowedPeers, cfg.MinPort, cfg.MaxPort = nil, 20000, 29999
+	s := start(t, cfg)
+	anna, ben := allocate(t, login(t, s, turnserver.UDP, "anna")), allocate(t, login(t, s, turnserver.TLS, "ben"))
+	go echo(ben)
+	// Ben's permission for anna's address comes with his first answer; until then what she sends is lost.
+	if _, err := ben.WriteTo([]byte("hello"), anna.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	roundTrips(t, anna, ben.LocalAddr(), 20)
+	w := newWire(t, s)
+	username, password := turnserver.Credentials(secret, "cleo", time.Hour)
+	w.allocate(username, password)
+	w.request(bindType, []stun.Setter{numbered(0x4000), peerAt("127.0.0.1:80")}, w.sign(username, password, realm))
+	if answer := w.receive(); code(answer) != stun.CodeForbidden {
+		t.Errorf("a port of this machine that is no relay's: %v", answer)
+	}
 }
 
 // TestClose demands that nothing is left: no goroutine, no port; and that Close may come twice, early, and at once.
