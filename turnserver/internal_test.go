@@ -24,6 +24,28 @@ func TestParseListen(t *testing.T) {
 	}
 }
 
+func TestParseRelay(t *testing.T) {
+	for text, want := range map[string]string{
+		"203.0.113.7": "203.0.113.7 0.0.0.0", "203.0.113.7/10.0.0.5": "203.0.113.7 10.0.0.5", "2001:db8::7": "2001:db8::7 ::",
+		"::ffff:203.0.113.7": "203.0.113.7 0.0.0.0",
+	} {
+		if r, err := ParseRelay(text); err != nil || r.Public.String()+" "+r.Local.String() != want {
+			t.Errorf("%s becomes %v, %v", text, r, err)
+		}
+	}
+	for text, want := range map[string]string{
+		"":                        `"" is not an address such as 203.0.113.7, or 203.0.113.7/10.0.0.5 behind a one-to-one NAT`,
+		"203.0.113.7/":            `"203.0.113.7/" is not an address such as 203.0.113.7, or 203.0.113.7/10.0.0.5 behind a one-to-one NAT`,
+		"203.0.113.7/24":          `"203.0.113.7/24" is not an address such as 203.0.113.7, or 203.0.113.7/10.0.0.5 behind a one-to-one NAT`,
+		"0.0.0.0":                 `"0.0.0.0": a public address is needed`,
+		"203.0.113.7/2001:db8::7": `"203.0.113.7/2001:db8::7": 203.0.113.7 and 2001:db8::7 are not of one family`,
+	} {
+		if r, err := ParseRelay(text); err == nil || err.Error() != want {
+			t.Errorf("%q:\n got %v %v\nwant %s", text, r, err, want)
+		}
+	}
+}
+
 func TestLimiter(t *testing.T) {
 	now := time.Unix(1000, 0)
 	l := newLimiter(now)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -121,6 +122,12 @@ func ParsePorts(text string) (first, last uint16, err error) {
 // inside tells whether all of p lies within outer.
 func inside(p, outer netip.Prefix) bool {
 	return p.Bits() >= outer.Bits() && outer.Contains(p.Addr())
+}
+
+// IsPublic tells whether an address may be that of a host on the internet.
+func IsPublic(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	return addr.IsValid() && !slices.ContainsFunc(slices.Concat(special, never), func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // policy decides what may be relayed to.

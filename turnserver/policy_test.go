@@ -50,6 +50,19 @@ func TestPolicyAbuse(t *testing.T) {
 	}
 }
 
+func TestIsPublic(t *testing.T) {
+	for _, text := range abused {
+		if IsPublic(netip.MustParseAddr(text)) {
+			t.Errorf("%s is public", text)
+		}
+	}
+	for _, text := range []string{"8.8.8.8", "::ffff:8.8.8.8", "2a00::1"} {
+		if !IsPublic(netip.MustParseAddr(text)) {
+			t.Errorf("%s is not public", text)
+		}
+	}
+}
+
 func TestPolicy(t *testing.T) {
 	for _, test := range []struct {
 		allowed []string

@@ -32,6 +32,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,6 +87,22 @@ type Relay struct {
 	// Local is the address of this machine that sockets are bound to, where it is another one, as behind a one-to-one NAT; the zero value binds
 	// them to all of the family.
 	Local netip.Addr
+}
+
+// ParseRelay reads an address to relay by as configuration files write it: 203.0.113.7, or 203.0.113.7/10.0.0.5 with the local address that it
+// is translated to.
+func ParseRelay(text string) (r Relay, err error) {
+	public, local, mapped := strings.Cut(text, "/")
+	if r.Public, err = netip.ParseAddr(public); err == nil && mapped {
+		r.Local, err = netip.ParseAddr(local)
+	}
+	if err != nil {
+		return Relay{}, fmt.Errorf("%q is not an address such as 203.0.113.7, or 203.0.113.7/10.0.0.5 behind a one-to-one NAT", text)
+	}
+	if err := r.check(); err != nil {
+		return Relay{}, fmt.Errorf("%q: %w", text, err)
+	}
+	return r, nil
 }
 
 // check refuses addresses that cannot be relayed by.

@@ -93,6 +93,9 @@ func runHub(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
 	parts := newClosers()
 	defer parts.close(log)
 	h := &cfg.Hub
+	if err := findPublicIP(&h.TurnServer); err != nil {
+		return err
+	}
 	certs := newCertificates(cfg, parts, log)
 	livekit, err := startFocus(ctx, cfg, parts, log)
 	if err != nil {
@@ -106,7 +109,7 @@ func runHub(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
 		if err := server.Start(ctx); err != nil {
 			return fmt.Errorf("hub.turnserver: %w", err)
 		}
-		parts.add("TURN server", server.Close)
+		parts.add("TURN server", func() error { return closeTurn(&h.TurnServer, server) })
 	}
 	mux := http.NewServeMux()
 	if livekit.service != nil {

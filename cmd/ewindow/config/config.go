@@ -112,18 +112,28 @@ type TurnServerConfig struct {
 	Enabled bool `yaml:"enabled"`
 	// Listen holds addresses such as udp://0.0.0.0:3478, tcp://… and tls://….
 	Listen []string `yaml:"listen"`
-	// PublicIP is the IPv4 address told to clients as the relay's.
+	// PublicIP is the IPv4 address told to clients as the relay's; "" takes the machine's own, if that is public.
 	PublicIP string `yaml:"public_ip"`
-	Realm    string `yaml:"realm"`
+	// MorePublicIPs are further addresses to relay by, as turnserver.ParseRelay reads them.
+	MorePublicIPs []string `yaml:"more_public_ips"`
+	Realm         string   `yaml:"realm"`
 	// Secret is shared with whoever hands out TURN credentials; filled from SecretFile by Load when that is set.
 	Secret     string `yaml:"secret"`
 	SecretFile string `yaml:"secret_file"`
+	// OldSecret is good as well; filled from OldSecretFile by Load when that is set.
+	OldSecret     string `yaml:"old_secret"`
+	OldSecretFile string `yaml:"old_secret_file"`
 	// RelayPorts is "first-last", or "0" for any free port.
 	RelayPorts string `yaml:"relay_ports"`
 	// AllowedPeers holds what may be relayed to, as turnserver.ParsePeer reads it.
 	AllowedPeers          []string `yaml:"allowed_peers"`
 	MaxAllocations        int      `yaml:"max_allocations"`
 	MaxAllocationsPerUser int      `yaml:"max_allocations_per_user"`
+	// MaxBitrate and MaxBitratePerUser are in bit/s; 0 for no limit.
+	MaxBitrate        int `yaml:"max_bitrate"`
+	MaxBitratePerUser int `yaml:"max_bitrate_per_user"`
+	// Drain is how long the relay, told to end, goes on for those who use it, and takes nobody new.
+	Drain time.Duration `yaml:"drain"`
 	// TLSCertificate and TLSKey serve tls:// listeners; both empty: the hub's own are used.
 	TLSCertificate string `yaml:"tls_certificate"`
 	TLSKey         string `yaml:"tls_key"`
@@ -205,6 +215,7 @@ func Default() *Config {
 				Realm:                 "ewindow",
 				RelayPorts:            "49160-49200",
 				AllowedPeers:          []string{},
+				MorePublicIPs:         []string{},
 				MaxAllocations:        40,
 				MaxAllocationsPerUser: 16,
 			},

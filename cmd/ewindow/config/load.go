@@ -43,6 +43,7 @@ func Load(path string) (*Config, error) {
 func (c *Config) resolve(folder string) error {
 	for _, p := range []*string{
 		&c.DataDir, &c.Homeserver.PasswordFile, &c.Hub.TLSCertificate, &c.Hub.TLSKey, &c.Hub.TurnServer.SecretFile,
+		&c.Hub.TurnServer.OldSecretFile,
 		&c.Hub.TurnServer.TLSCertificate, &c.Hub.TurnServer.TLSKey, &c.Hub.Focus.SecretFile, &c.Hub.Focus.LiveKitProgram,
 		&c.Hub.Homeserver.RegistrationSecretFile, &c.Hub.Homeserver.DendriteProgram,
 	} {
@@ -58,6 +59,7 @@ func (c *Config) resolve(folder string) error {
 	}{
 		{"homeserver.password", &c.Homeserver.Password, c.Homeserver.PasswordFile},
 		{"hub.turnserver.secret", &c.Hub.TurnServer.Secret, c.Hub.TurnServer.SecretFile},
+		{"hub.turnserver.old_secret", &c.Hub.TurnServer.OldSecret, c.Hub.TurnServer.OldSecretFile},
 		{"hub.focus.secret", &c.Hub.Focus.Secret, c.Hub.Focus.SecretFile},
 		{"hub.homeserver.registration_secret", &c.Hub.Homeserver.RegistrationSecret, c.Hub.Homeserver.RegistrationSecretFile},
 	} {

@@ -30,6 +30,7 @@ const (
 
 // Lengths of secrets, in bytes.
 const (
+	minTurnBitrate   = 100_000
 	minTurnSecret    = 16 // 128 bit: REST credentials can be tried offline by anyone who was given one
 	minLiveKitSecret = 32 // what livekit-server asks for
 )
@@ -198,10 +199,18 @@ func (v *checker) turnserver(h *HubConfig) {
 	}
 	v.that((t.TLSCertificate == "") == (t.TLSKey == ""),
 		"hub.turnserver.tls_certificate and hub.turnserver.tls_key belong together: set both or none")
-	v.ip("hub.turnserver.public_ip", t.PublicIP)
+	if t.PublicIP != "" {
+		v.ip("hub.turnserver.public_ip", t.PublicIP)
+	}
+	for _, text := range t.MorePublicIPs {
+		_, err := turnserver.ParseRelay(text)
+		v.that(err == nil, "hub.turnserver.more_public_ips: %v", err)
+	}
 	v.that(t.Realm != "" && len(t.Realm) <= 128, "hub.turnserver.realm must have 1 to 128 characters")
 	v.that(len(t.Secret) >= minTurnSecret,
 		"hub.turnserver.secret must have %d characters or more: make one with openssl rand -hex 32", minTurnSecret)
+	v.that(t.OldSecret == "" || len(t.OldSecret) >= minTurnSecret,
+		"hub.turnserver.old_secret must have %d characters or more, or be emptied when nobody uses it any more", minTurnSecret)
 	_, _, err := turnserver.ParsePorts(t.RelayPorts)
 	v.that(err == nil, "hub.turnserver.relay_ports: %v", err)
 	for _, text := range t.AllowedPeers {
@@ -212,6 +221,11 @@ func (v *checker) turnserver(h *HubConfig) {
 		"hub.turnserver.allowed_peers is empty, so nothing could be relayed: list the address of your SFU")
 	v.between("hub.turnserver.max_allocations", t.MaxAllocations, 1, 60000)
 	v.between("hub.turnserver.max_allocations_per_user", t.MaxAllocationsPerUser, 1, 1000)
+	for key, value := range map[string]int{"max_bitrate": t.MaxBitrate, "max_bitrate_per_user": t.MaxBitratePerUser} {
+		v.that(value == 0 || value >= minTurnBitrate, "hub.turnserver.%s: %d bit/s is too little for a picture: set %d or more, or 0 for no limit",
+			key, value, minTurnBitrate)
+	}
+	v.that(t.Drain >= 0 && t.Drain <= time.Hour, "hub.turnserver.drain: %v is not between 0s and 1h", t.Drain)
 }
 
 func (v *checker) focus(h *HubConfig) {
