@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -23,6 +24,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/ewindow/certificate"
 	"multifactorymodel.org/ewindow/cmd/ewindow/child"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
+	"multifactorymodel.org/ewindow/cmd/ewindow/inbound"
 	"multifactorymodel.org/ewindow/migrations"
 	"multifactorymodel.org/ewindow/turnserver"
 )
@@ -101,15 +103,15 @@ func runHub(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
+	var relay *turnserver.Server
 	if h.TurnServer.Enabled {
-		server, err := newTurnServer(h, livekit.peers, certs, log)
-		if err != nil {
+		if relay, err = newTurnServer(h, livekit.peers, certs, log); err != nil {
 			return err
 		}
-		if err := server.Start(ctx); err != nil {
+		if err := relay.Start(ctx); err != nil {
 			return fmt.Errorf("hub.turnserver: %w", err)
 		}
-		parts.add("TURN server", func() error { return closeTurn(&h.TurnServer, server) })
+		parts.add("TURN server", func() error { return closeTurn(&h.TurnServer, relay) })
 	}
 	mux := http.NewServeMux()
 	if livekit.service != nil {
@@ -124,7 +126,7 @@ func runHub(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
 		mux.Handle("/", front)
 	}
 	if h.Focus.Enabled || h.Homeserver.Enabled {
-		if err := serveHub(h, mux, certs, parts, log); err != nil {
+		if err := serveHub(h, mux, relay, certs, parts, log); err != nil {
 			return err
 		}
 	}
@@ -277,8 +279,8 @@ func startHomeserver(ctx context.Context, cfg *config.Config, parts *closers, lo
 	return front, nil
 }
 
-// serveHub opens the hub's HTTP side.
-func serveHub(h *config.HubConfig, handler http.Handler, certs *certificates, parts *closers, log zerolog.Logger) error {
+// serveHub opens the hub's HTTP side, and on its HTTPS port relay's, if they are to share it.
+func serveHub(h *config.HubConfig, handler http.Handler, relay *turnserver.Server, certs *certificates, parts *closers, log zerolog.Logger) error {
 	server := func() *http.Server {
 		return &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: discardLog}
 	}
@@ -287,17 +289,29 @@ func serveHub(h *config.HubConfig, handler http.Handler, certs *certificates, pa
 		if err != nil {
 			return err
 		}
-		listener, err := listen("hub.listen", h.Listen)
-		if err != nil {
-			return err
-		}
-		log.Info().Stringer("address", listener.Addr()).Bool("encrypted", true).Msg("The hub listens")
 		secure := server()
 		secure.TLSConfig = &tls.Config{GetCertificate: source, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 		if h.ACME.Enabled {
 			secure.TLSConfig.NextProtos = append(secure.TLSConfig.NextProtos, certificate.ALPN)
 		}
-		serve(secure, tls.NewListener(listener, secure.TLSConfig), parts)
+		cfg := inbound.Config{Purpose: inbound.HTTPOnly, TLS: secure.TLSConfig, Log: log}
+		share := relay != nil && h.SharedPort() != 0
+		if share {
+			cfg.Purpose = inbound.Shared
+			if cfg.TLS, cfg.TURNName, err = sharedTLS(h, secure.TLSConfig, certs); err != nil {
+				return err
+			}
+		}
+		if cfg.Listener, err = listen("hub.listen", h.Listen); err != nil {
+			return err
+		}
+		log.Info().Stringer("address", cfg.Listener.Addr()).Bool("encrypted", true).Bool("turn", share).Msg("The hub listens")
+		port := inbound.New(cfg)
+		parts.run("HTTPS port", port.Run)
+		if share {
+			serveTURN("hub.listen", relay, port.TURN(), parts)
+		}
+		serve(secure, port.HTTP(), parts)
 	}
 	if h.LocalListen != "" {
 		listener, err := listen("hub.local_listen", h.LocalListen)
@@ -308,6 +322,36 @@ func serveHub(h *config.HubConfig, handler http.Handler, certs *certificates, pa
 		serve(server(), listener, parts)
 	}
 	return nil
+}
+
+// sharedTLS is the TLS of an HTTPS port that the relay shares, and the name whose clients are the relay's alone.
+func sharedTLS(h *config.HubConfig, web *tls.Config, certs *certificates) (cfg *tls.Config, name string, err error) {
+	if name = h.TurnTLSHost(); strings.EqualFold(name, h.PublicHost()) {
+		return web, "", nil
+	}
+	if h.TurnServer.TLSCertificate == "" {
+		return web, name, nil
+	}
+	own, err := certs.turn()
+	if err != nil {
+		return nil, "", err
+	}
+	cfg = web.Clone()
+	cfg.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if strings.EqualFold(hello.ServerName, name) {
+			return own()
+		}
+		return web.GetCertificate(hello)
+	}
+	return cfg, name, nil
+}
+
+// serveTURN lets the relay serve connections of a listener that is not its own, until its turn to end comes.
+func serveTURN(key string, relay *turnserver.Server, listener net.Listener, parts *closers) {
+	parts.run("TURN on "+key, func(ctx context.Context) error {
+		defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
+		return relay.Serve(listener)
+	})
 }
 
 func startChild(ctx context.Context, cfg child.Config, parts *closers) error {
@@ -331,30 +375,47 @@ func nodeIP(h *config.HubConfig) string {
 
 // turnForLiveKit tells LiveKit of our relay, one entry a transport.
 func turnForLiveKit(h *config.HubConfig) (list []focus.Turn) {
-	if !h.TurnServer.Enabled {
-		return nil
-	}
-	for _, l := range turnListeners(h) {
-		list = append(list, focus.Turn{
-			Host: h.TurnServer.PublicIP, Port: int(l.Addr.Port()), Protocol: string(l.Transport), Secret: h.TurnServer.Secret,
-		})
+	for _, w := range turnWays(h) {
+		list = append(list, focus.Turn{Host: w.host, Port: w.port, Protocol: string(w.transport), Secret: h.TurnServer.Secret})
 	}
 	return list
 }
 
 // turnForHomeserver is what a homeserver is told of our relay, nothing where there is none.
 func turnForHomeserver(h *config.HubConfig) (uris []string, secret string) {
-	if !h.TurnServer.Enabled {
-		return nil, ""
-	}
-	for _, l := range turnListeners(h) {
-		scheme, transport := "turn", string(l.Transport)
-		if l.Transport == turnserver.TLS {
+	for _, w := range turnWays(h) {
+		scheme, transport := "turn", string(w.transport)
+		if w.transport == turnserver.TLS {
 			scheme, transport = "turns", "tcp"
 		}
-		uris = append(uris, fmt.Sprintf("%s:%s:%d?transport=%s", scheme, h.TurnServer.PublicIP, l.Addr.Port(), transport))
+		uris = append(uris, fmt.Sprintf("%s:%s:%d?transport=%s", scheme, w.host, w.port, transport))
+		secret = h.TurnServer.Secret
 	}
-	return uris, h.TurnServer.Secret
+	return uris, secret
+}
+
+// turnWay is how clients reach the relay.
+type turnWay struct {
+	transport turnserver.Transport
+	host      string
+	port      int
+}
+
+func turnWays(h *config.HubConfig) (ways []turnWay) {
+	if !h.TurnServer.Enabled {
+		return nil
+	}
+	for _, l := range turnListeners(h) {
+		w := turnWay{l.Transport, h.TurnServer.PublicIP, int(l.Addr.Port())}
+		if l.Transport == turnserver.TLS {
+			w.host = h.TurnTLSHost()
+		}
+		ways = append(ways, w)
+	}
+	if port := h.SharedPort(); port != 0 {
+		ways = append(ways, turnWay{turnserver.TLS, h.TurnTLSHost(), port})
+	}
+	return ways
 }
 
 func turnListeners(h *config.HubConfig) (list []turnserver.Listen) {

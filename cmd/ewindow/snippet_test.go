@@ -45,8 +45,14 @@ func TestSnippets(t *testing.T) {
 	}{
 		{"synapse", wholeHub, []string{
 			"livekit_service_url: https://hub.example.org:8448/livekit/jwt", "turn:192.0.2.7:3478?transport=udp",
-			"turns:192.0.2.7:5349?transport=tcp", "max_event_delay_duration:",
+			"turns:hub.example.org:5349?transport=tcp", "max_event_delay_duration:",
 		}, nil},
+		{"synapse", strings.Replace(wholeHub, "listen: [", "share_https_port: true\n    tls_host: turn.example.org\n    listen: [", 1), []string{
+			"turn:192.0.2.7:3478?transport=udp", "turns:turn.example.org:5349?transport=tcp", "turns:turn.example.org:8448?transport=tcp",
+		}, nil},
+		{"synapse", strings.Replace(focusOnly, `listen: ""`, "listen: 0.0.0.0:443", 1), []string{"turn:192.0.2.7:3478?transport=tcp"}, []string{"turns:"}},
+		{"synapse", strings.Replace(strings.Replace(focusOnly, `listen: ""`, "listen: 0.0.0.0:443", 1), "public_ip:", "share_https_port: true\n    public_ip:", 1),
+			[]string{"turns:focus.example.org:443?transport=tcp"}, nil},
 		{"nginx", wholeHub, []string{"server_name hub.example.org;", "listen 8448 ssl;", "location / {", "proxy_pass http://127.0.0.1:8008;", "proxy_set_header Host $http_host;"}, []string{"well-known"}},
 		{"nginx", focusOnly, []string{"location /livekit/ {", "/.well-known/matrix/client", "https://focus.example.org/livekit/jwt"}, []string{"8448", "listen 80"}},
 		{"nginx", strings.Replace(wholeHub, ":8448", "", 1), []string{"listen 443 ssl;", "listen 8448 ssl;"}, nil},

@@ -10,6 +10,8 @@ package config
 
 import (
 	"net/url"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -137,6 +139,10 @@ type TurnServerConfig struct {
 	// TLSCertificate and TLSKey serve tls:// listeners; both empty: the hub's own are used.
 	TLSCertificate string `yaml:"tls_certificate"`
 	TLSKey         string `yaml:"tls_key"`
+	// TLSHost is the name by which clients are told to reach the relay over TLS; "" is the host of hub.public_url.
+	TLSHost string `yaml:"tls_host"`
+	// ShareHTTPSPort lets clients reach the relay on hub.listen, too.
+	ShareHTTPSPort bool `yaml:"share_https_port"`
 }
 
 // FocusConfig is the hub's SFU with its authorisation service.
@@ -237,10 +243,47 @@ func Default() *Config {
 	}
 }
 
-// CertificateNames are the names that the hub's certificates are for, as an authority is asked for them.
+// CertificateNames are the names that the hub's certificates are for, as an authority is asked for them. The last one is the relay's.
 func (h *HubConfig) CertificateNames() (names []string) {
-	if u, err := url.Parse(h.PublicURL); err == nil && u.Hostname() != "" {
-		names = append(names, u.Hostname())
+	if host := h.PublicHost(); host != "" {
+		names = append(names, host)
+	}
+	if t := &h.TurnServer; t.Enabled && t.TLSHost != "" && t.TLSCertificate == "" && !strings.EqualFold(t.TLSHost, h.PublicHost()) {
+		names = append(names, t.TLSHost)
 	}
 	return names
+}
+
+// PublicHost is the host of PublicURL, "" if there is none.
+func (h *HubConfig) PublicHost() string {
+	u, err := url.Parse(h.PublicURL)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+// TurnTLSHost is the host that clients are told for the relay over TLS, so that its certificate fits: the configured name, else that of
+// PublicURL, else the relay's address.
+func (h *HubConfig) TurnTLSHost() string {
+	switch {
+	case h.TurnServer.TLSHost != "":
+		return h.TurnServer.TLSHost
+	case h.PublicHost() != "":
+		return h.PublicHost()
+	}
+	return h.TurnServer.PublicIP
+}
+
+// SharedPort is the port that clients are told for the relay on the HTTPS port, 0 where it is not shared. It is the one of PublicURL,
+// which leads to Listen.
+func (h *HubConfig) SharedPort() int {
+	if !h.TurnServer.Enabled || !h.TurnServer.ShareHTTPSPort || h.Listen == "" {
+		return 0
+	}
+	if u, err := url.Parse(h.PublicURL); err == nil && u.Port() != "" {
+		port, _ := strconv.Atoi(u.Port())
+		return port
+	}
+	return 443
 }

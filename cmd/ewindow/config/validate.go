@@ -118,6 +118,8 @@ func (v *checker) hub(h *HubConfig) {
 	if h.TurnServer.Enabled {
 		v.turnserver(h)
 	}
+	v.that(!h.TurnServer.Enabled || !h.TurnServer.ShareHTTPSPort || h.Listen != "" && (h.Focus.Enabled || h.Homeserver.Enabled),
+		"hub.turnserver.share_https_port needs hub.listen, and hub.focus or hub.homeserver: without them list tls://0.0.0.0:443 in hub.turnserver.listen")
 	v.acme(h, h.wantsTLS() || h.Listen != "" && (h.Focus.Enabled || h.Homeserver.Enabled))
 	if h.Focus.Enabled {
 		v.focus(h)
@@ -158,10 +160,9 @@ func (v *checker) acme(h *HubConfig, used bool) {
 	v.that(h.TLSCertificate == "" && h.TLSKey == "",
 		"hub.acme.enabled and hub.tls_certificate are both set: keep only one of these ways to a certificate")
 	v.that(used, "hub.acme.enabled is true, but nothing needs a certificate: set hub.listen or a tls:// address in hub.turnserver.listen, or set it to false")
-	names := h.CertificateNames()
-	v.that(len(names) > 0, "hub.acme needs the name that the certificate is for: set hub.public_url")
-	for _, name := range names {
-		err := certificate.CheckName(name)
+	v.that(len(h.CertificateNames()) > 0, "hub.acme needs the name that the certificate is for: set hub.public_url or hub.turnserver.tls_host")
+	if host := h.PublicHost(); host != "" {
+		err := certificate.CheckName(host)
 		v.that(err == nil, "hub.acme: %v, and an authority certifies no other: correct hub.public_url", err)
 	}
 	if a.Email != "" {
@@ -205,6 +206,10 @@ func (v *checker) turnserver(h *HubConfig) {
 	for _, text := range t.MorePublicIPs {
 		_, err := turnserver.ParseRelay(text)
 		v.that(err == nil, "hub.turnserver.more_public_ips: %v", err)
+	}
+	if t.TLSHost != "" {
+		err := certificate.CheckName(t.TLSHost)
+		v.that(err == nil, "hub.turnserver.tls_host: %v", err)
 	}
 	v.that(t.Realm != "" && len(t.Realm) <= 128, "hub.turnserver.realm must have 1 to 128 characters")
 	v.that(len(t.Secret) >= minTurnSecret,

@@ -53,6 +53,10 @@ func TestValidateGood(t *testing.T) {
 			c.Hub.ACME.Email, c.Hub.ACME.HTTPListen = "anna@example.org", ""
 			c.Hub.TurnServer.Listen = []string{"tls://0.0.0.0:5349"}
 		}),
+		"a name for the relay alone": acme(func(c *config.Config) {
+			c.Hub.TurnServer.TLSHost, c.Hub.TurnServer.ShareHTTPSPort = "turn.example.org", true
+			c.Hub.TurnServer.Listen = []string{"tls://0.0.0.0:5349"}
+		}),
 		"TLS with the hub's certificate": func(c *config.Config) { c.Hub.TurnServer.Listen = []string{"tls://0.0.0.0:5349"} },
 	} {
 		c := good()
@@ -154,7 +158,12 @@ func TestValidateErrors(t *testing.T) {
 			`hub.acme.http_listen: "80" is not an address and port such as 0.0.0.0:80`},
 		{config.Turn, acme(func(c *config.Config) {
 			c.Hub.TurnServer.Listen, c.Hub.PublicURL = []string{"tls://0.0.0.0:443"}, ""
-		}), `hub.acme needs the name that the certificate is for: set hub.public_url`},
+		}), `hub.acme needs the name that the certificate is for: set hub.public_url or hub.turnserver.tls_host`},
+
+		{config.Hub, func(c *config.Config) { c.Hub.TurnServer.ShareHTTPSPort, c.Hub.Listen = true, "" },
+			`hub.turnserver.share_https_port needs hub.listen, and hub.focus or hub.homeserver: without them list tls://0.0.0.0:443 in hub.turnserver.listen`},
+		{config.Hub, func(c *config.Config) { c.Hub.TurnServer.TLSHost = "192.0.2.7" },
+			`hub.turnserver.tls_host: "192.0.2.7" is not a name of the DNS such as hub.example.org`},
 
 		{config.Hub, func(c *config.Config) { c.Hub.Focus.LiveKitURL = "tcp://a" },
 			"hub.turnserver.allowed_peers is empty, so nothing could be relayed: list the address of your SFU\n" +
@@ -235,6 +244,34 @@ func TestValidateErrors(t *testing.T) {
 		test.change(c)
 		if err := c.Validate(test.role); err == nil || err.Error() != test.want {
 			t.Errorf("%s:\n got %v\nwant %s", test.role, err, test.want)
+		}
+	}
+}
+
+// TestPublicAddresses holds what clients are told of the relay over TLS.
+func TestPublicAddresses(t *testing.T) {
+	type change = func(*config.HubConfig)
+	for name, test := range map[string]struct {
+		change change
+		host   string
+		port   int
+		names  []string
+	}{
+		"not shared": {func(h *config.HubConfig) { h.TurnServer.ShareHTTPSPort = false }, "hub.example.org", 0, []string{"hub.example.org"}},
+		"shared":     {func(*config.HubConfig) {}, "hub.example.org", 443, []string{"hub.example.org"}},
+		"other port": {func(h *config.HubConfig) { h.PublicURL += ":8448" }, "hub.example.org", 8448, []string{"hub.example.org"}},
+		"own name": {func(h *config.HubConfig) { h.TurnServer.TLSHost = "turn.example.org" }, "turn.example.org", 443,
+			[]string{"hub.example.org", "turn.example.org"}},
+		"own certificate": {func(h *config.HubConfig) { h.TurnServer.TLSHost, h.TurnServer.TLSCertificate = "turn.example.org", "x" },
+			"turn.example.org", 443, []string{"hub.example.org"}},
+		"the same name": {func(h *config.HubConfig) { h.TurnServer.TLSHost = "Hub.example.org" }, "Hub.example.org", 443, []string{"hub.example.org"}},
+		"relay alone":   {func(h *config.HubConfig) { h.PublicURL, h.Listen = "", "" }, "192.0.2.7", 0, nil},
+	} {
+		h := good().Hub
+		h.TurnServer.ShareHTTPSPort = true
+		test.change(&h)
+		if host, port, names := h.TurnTLSHost(), h.SharedPort(), h.CertificateNames(); host != test.host || port != test.port || !slices.Equal(names, test.names) {
+			t.Errorf("%s: %s, %d, %v", name, host, port, names)
 		}
 	}
 }
