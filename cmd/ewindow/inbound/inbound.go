@@ -1,6 +1,8 @@
 // Package inbound stands between a TCP port and its servers: it decrypts, and hands each connection to HTTPS or to TURN, so that both
 // can share one port. Port 443 is the one that the strictest firewalls let out.
 //
+// Before that it takes the client's address from the PROXY protocol, if the connection comes from a configured proxy.
+//
 // [New] makes a [Port], [Port.Run] accepts until its context ends; [Port.HTTP] and [Port.TURN] are the listeners of the two servers. A
 // connection is TURN's when the client says so by ALPN (stun.turn, RFC 7443) or asks for the relay's name (SNI). It is HTTP's when the client says
 // so by ALPN, as browsers do. Who says nothing, as browsers' TURN clients do, is known by the first byte: a STUN request begins with
@@ -54,6 +56,9 @@ type Config struct {
 	// TLS decrypts; nil is for a TURNOnly port without encryption. Its NextProtos are those of HTTP, and others that need no server, such as
 	// the one of ACME's check.
 	TLS *tls.Config
+	// Proxies are the addresses whose connections begin with a header of the PROXY protocol, version 2, which says who the client is. One
+	// without it is closed. All others' connections are taken as they are, so that nobody else can say to be somebody else.
+	Proxies []netip.Prefix
 	// TURNName is a server name whose clients are TURN's, whatever else they say; "" is none. It must not be a name of the HTTPS server.
 	TURNName string
 	// Log gets what stops the port from accepting.
@@ -66,9 +71,10 @@ type Port struct {
 	http, turn *side
 	over       chan struct{} // closed when Run ends
 	all        sync.WaitGroup
+	complain   sync.Once // of a proxy
 
-	mu    sync.Mutex // guards what follows
-	open  map[net.Conn]struct{}
+	mu    sync.Mutex              // guards what follows
+	open  map[net.Conn]netip.Addr // connections that are not handed over, by whom they are counted
 	perIP map[netip.Addr]int
 }
 
@@ -80,7 +86,7 @@ func New(cfg Config) *Port {
 	}
 	return &Port{
 		cfg: cfg, http: newSide(cfg.Listener.Addr()), turn: newSide(cfg.Listener.Addr()),
-		over: make(chan struct{}), open: make(map[net.Conn]struct{}), perIP: make(map[netip.Addr]int),
+		over: make(chan struct{}), open: make(map[net.Conn]netip.Addr), perIP: make(map[netip.Addr]int),
 	}
 }
 
@@ -148,13 +154,12 @@ func (p *Port) accept(ctx context.Context) error {
 			}
 			continue
 		}
-		source := sourceOf(conn)
-		if !p.enter(conn, source) {
+		if !p.enter(conn) {
 			_ = conn.Close()
 			continue
 		}
 		p.all.Go(func() {
-			defer p.leave(conn, source)
+			defer p.leave(conn)
 			p.decide(ctx, conn)
 		})
 	}
@@ -174,22 +179,44 @@ func sourceOf(conn net.Conn) netip.Addr {
 	return addr
 }
 
-func (p *Port) enter(conn net.Conn, source netip.Addr) bool {
+// enter counts a connection, unless there are too many. A proxy's is counted as one of its client's once that is known.
+func (p *Port) enter(conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.open) >= maxUndecided || p.perIP[source] >= maxUndecidedIP {
+	if len(p.open) >= maxUndecided {
 		return false
 	}
-	p.open[conn] = struct{}{}
+	if p.fromProxy(conn) {
+		p.open[conn] = netip.Addr{}
+		return true
+	}
+	return p.countLocked(conn, sourceOf(conn))
+}
+
+// recount counts a proxy's connection as one of its client's.
+func (p *Port) recount(conn, client net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.countLocked(conn, sourceOf(client))
+}
+
+func (p *Port) countLocked(conn net.Conn, source netip.Addr) bool {
+	if p.perIP[source] >= maxUndecidedIP {
+		return false
+	}
+	p.open[conn] = source
 	p.perIP[source]++
 	return true
 }
 
-func (p *Port) leave(conn net.Conn, source netip.Addr) {
+func (p *Port) leave(conn net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	source := p.open[conn]
 	delete(p.open, conn)
-	if p.perIP[source]--; p.perIP[source] == 0 {
+	if p.perIP[source] > 1 {
+		p.perIP[source]--
+	} else {
 		delete(p.perIP, source)
 	}
 }
@@ -199,7 +226,14 @@ func (p *Port) decide(ctx context.Context, raw net.Conn) {
 	limit := time.NewTimer(undecidedTime)
 	defer limit.Stop()
 	_ = raw.SetDeadline(time.Now().Add(undecidedTime))
-	to, ready := p.sort(ctx, raw)
+	client := raw
+	if p.fromProxy(raw) {
+		if client = p.unproxied(raw); client == nil || !p.recount(raw, client) {
+			_ = raw.Close()
+			return
+		}
+	}
+	to, ready := p.sort(ctx, client)
 	if to == nil {
 		_ = raw.Close()
 		return
@@ -216,11 +250,11 @@ func (p *Port) decide(ctx context.Context, raw net.Conn) {
 }
 
 // sort finds a connection's side, nil if it has none.
-func (p *Port) sort(ctx context.Context, raw net.Conn) (*side, net.Conn) {
+func (p *Port) sort(ctx context.Context, client net.Conn) (*side, net.Conn) {
 	if p.cfg.TLS == nil {
-		return p.turn, raw
+		return p.turn, client
 	}
-	conn := tls.Server(raw, p.cfg.TLS)
+	conn := tls.Server(client, p.cfg.TLS)
 	switch p.cfg.Purpose {
 	case HTTPOnly:
 		return p.http, conn

@@ -85,14 +85,17 @@ type hub struct {
 	end   func() // ends the port, and demands that it waits for all that it began
 }
 
-func startHub(t *testing.T) *hub {
+func startHub(t *testing.T, change ...func(*inbound.Config)) *hub {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := serverTLS()
-	h := &hub{addr: l.Addr().(*net.TCPAddr), Port: inbound.New(inbound.Config{Listener: l, TLS: cfg, TURNName: turnName, Log: zerolog.Nop()})}
+	cfg := inbound.Config{Listener: l, TLS: serverTLS(), TURNName: turnName, Log: zerolog.Nop()}
+	for _, c := range change {
+		c(&cfg)
+	}
+	h := &hub{addr: l.Addr().(*net.TCPAddr), Port: inbound.New(cfg)}
 	h.end = run(t, h.Port)
 	peer, err := turnserver.ParsePeer("127.0.0.1")
 	if err != nil {
@@ -112,7 +115,7 @@ func startHub(t *testing.T) *hub {
 			t.Error(err)
 		}
 	})
-	web := &http.Server{Handler: http.HandlerFunc(answer), TLSConfig: cfg}
+	web := &http.Server{Handler: http.HandlerFunc(answer), TLSConfig: serverTLS()}
 	servers.Go(func() {
 		if err := web.Serve(h.HTTP()); !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)
