@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -105,13 +104,9 @@ func runHub(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
 	}
 	var relay *turnserver.Server
 	if h.TurnServer.Enabled {
-		if relay, err = newTurnServer(h, livekit.peers, certs, log); err != nil {
+		if relay, err = startTurnServer(ctx, h, livekit.peers, certs, parts, log); err != nil {
 			return err
 		}
-		if err := relay.Start(ctx); err != nil {
-			return fmt.Errorf("hub.turnserver: %w", err)
-		}
-		parts.add("TURN server", func() error { return closeTurn(&h.TurnServer, relay) })
 	}
 	mux := http.NewServeMux()
 	if livekit.service != nil {
@@ -295,6 +290,9 @@ func serveHub(h *config.HubConfig, handler http.Handler, relay *turnserver.Serve
 			secure.TLSConfig.NextProtos = append(secure.TLSConfig.NextProtos, certificate.ALPN)
 		}
 		cfg := inbound.Config{Purpose: inbound.HTTPOnly, TLS: secure.TLSConfig, Log: log}
+		if cfg.Proxies, err = config.Prefixes(h.ProxyProtocolFrom); err != nil {
+			return fmt.Errorf("hub.proxy_protocol_from: %w", err)
+		}
 		share := relay != nil && h.SharedPort() != 0
 		if share {
 			cfg.Purpose = inbound.Shared
@@ -309,7 +307,7 @@ func serveHub(h *config.HubConfig, handler http.Handler, relay *turnserver.Serve
 		port := inbound.New(cfg)
 		parts.run("HTTPS port", port.Run)
 		if share {
-			serveTURN("hub.listen", relay, port.TURN(), parts)
+			serveTURN(relay, port.TURN(), parts)
 		}
 		serve(secure, port.HTTP(), parts)
 	}
@@ -344,14 +342,6 @@ func sharedTLS(h *config.HubConfig, web *tls.Config, certs *certificates) (cfg *
 		return web.GetCertificate(hello)
 	}
 	return cfg, name, nil
-}
-
-// serveTURN lets the relay serve connections of a listener that is not its own, until its turn to end comes.
-func serveTURN(key string, relay *turnserver.Server, listener net.Listener, parts *closers) {
-	parts.run("TURN on "+key, func(ctx context.Context) error {
-		defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
-		return relay.Serve(listener)
-	})
 }
 
 func startChild(ctx context.Context, cfg child.Config, parts *closers) error {

@@ -112,6 +112,38 @@ func TestHubSharedPort(t *testing.T) {
 	}
 }
 
+// TestTurnBehindProxy reaches a relay that runs alone through a proxy that says who the client is, over TCP and TLS, and by UDP as ever.
+func TestTurnBehindProxy(t *testing.T) {
+	folder := t.TempDir()
+	pool := demoCertificate(t, folder)
+	plain, secure, udp := freePort(t), freePort(t), freePort(t)
+	path := write(t, fmt.Sprintf(`hub:
+  turnserver: {enabled: true, listen: ["tcp://127.0.0.1:%d", "tls://127.0.0.1:%d", "udp://127.0.0.1:%d"], proxy_protocol_from: [127.0.0.1],
+    tls_certificate: %[4]s/hub.pem, tls_key: %[4]s/hub-key.pem, public_ip: 127.0.0.1, secret: %[5]s, allowed_peers: [127.0.0.1], relay_ports: "0"}
+`, plain, secure, udp, folder, turnSecret))
+	printed, stop := background(t, "turn", "-c", path)
+	await(t, printed, fmt.Sprintf("127.0.0.1:%d", secure))
+	for _, port := range []int{plain, secure} {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte("\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x07\x7f\x00\x00\x01\x9c\x40\x01\xbb")); err != nil {
+			t.Fatal(err)
+		}
+		if port == secure {
+			conn = tls.Client(conn, &tls.Config{RootCAs: pool, ServerName: "localhost"})
+		}
+		if err := allocate(t, conn); err != nil {
+			t.Errorf("port %d: %v", port, err)
+		}
+	}
+	if code := stop(); code != 0 || strings.Contains(printed.String(), "did not end in order") {
+		t.Errorf("exit code %d:\n%s", code, printed)
+	}
+}
+
 // TestTurnWays demands that LiveKit is told the same as the homeserver.
 func TestTurnWays(t *testing.T) {
 	h := &config.Default().Hub

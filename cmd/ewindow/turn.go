@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
+	"multifactorymodel.org/ewindow/cmd/ewindow/inbound"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
@@ -36,14 +38,9 @@ func runTurn(ctx context.Context, cfg *config.Config, log zerolog.Logger) error 
 		return err
 	}
 	certs := newCertificates(cfg, parts, log)
-	server, err := newTurnServer(&cfg.Hub, nil, certs, log)
-	if err != nil {
+	if _, err := startTurnServer(ctx, &cfg.Hub, nil, certs, parts, log); err != nil {
 		return err
 	}
-	if err := server.Start(ctx); err != nil {
-		return err
-	}
-	parts.add("TURN server", func() error { return closeTurn(&cfg.Hub.TurnServer, server) })
 	if err := certs.run(); err != nil {
 		return err
 	}
@@ -79,8 +76,66 @@ func findPublicIP(t *config.TurnServerConfig) error {
 	return nil
 }
 
-// newTurnServer makes the TURN relay as configured. peers may be relayed to besides those of the configuration.
-func newTurnServer(h *config.HubConfig, peers []turnserver.Peer, certs *certificates, log zerolog.Logger) (*turnserver.Server, error) {
+// startTurnServer runs the TURN relay as configured until its turn to end comes. peers may be relayed to besides those of the configuration.
+func startTurnServer(ctx context.Context, h *config.HubConfig, peers []turnserver.Peer, certs *certificates, parts *closers, log zerolog.Logger) (*turnserver.Server, error) {
+	cfg, err := turnConfig(h, peers, certs, log)
+	if err != nil {
+		return nil, err
+	}
+	proxies, err := config.Prefixes(h.TurnServer.ProxyProtocolFrom)
+	if err != nil {
+		return nil, fmt.Errorf("hub.turnserver.proxy_protocol_from: %w", err)
+	}
+	var proxied []turnserver.Listen // listeners that a proxy is before, and so not the server's own
+	if len(proxies) > 0 {
+		var own []turnserver.Listen
+		for _, l := range cfg.Listen {
+			if l.Transport == turnserver.UDP {
+				own = append(own, l)
+			} else {
+				proxied = append(proxied, l)
+			}
+		}
+		cfg.Listen = own
+	}
+	server, err := turnserver.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := server.Start(ctx); err != nil {
+		return nil, fmt.Errorf("hub.turnserver: %w", err)
+	}
+	parts.add("TURN server", func() error { return closeTurn(&h.TurnServer, server) })
+	for _, l := range proxied {
+		listener, err := listen("hub.turnserver.listen", l.Addr.String())
+		if err != nil {
+			return nil, err
+		}
+		in := inbound.Config{Listener: listener, Purpose: inbound.TURNOnly, Proxies: proxies, Log: cfg.Log}
+		if l.Transport == turnserver.TLS {
+			in.TLS = &tls.Config{
+				MinVersion:     tls.VersionTLS12,
+				GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cfg.Certificate() },
+			}
+		}
+		port := inbound.New(in)
+		parts.run(l.String(), port.Run)
+		serveTURN(server, port.TURN(), parts)
+		cfg.Log.Info().Str("transport", string(l.Transport)).Stringer("addr", listener.Addr()).Bool("proxy_protocol", true).Msg("TURN server listens")
+	}
+	return server, nil
+}
+
+// serveTURN lets the relay serve connections of a listener that is not its own, until its turn to end comes.
+func serveTURN(relay *turnserver.Server, listener net.Listener, parts *closers) {
+	parts.run("TURN on "+listener.Addr().String(), func(ctx context.Context) error {
+		defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
+		return relay.Serve(listener)
+	})
+}
+
+// turnConfig is the relay's configuration.
+func turnConfig(h *config.HubConfig, peers []turnserver.Peer, certs *certificates, log zerolog.Logger) (turnserver.Config, error) {
 	t := &h.TurnServer
 	cfg := turnserver.Config{
 		Realm: t.Realm, Secret: t.Secret, OldSecret: t.OldSecret, AllowedPeers: peers,
@@ -92,31 +147,31 @@ func newTurnServer(h *config.HubConfig, peers []turnserver.Peer, certs *certific
 	for _, text := range t.Listen {
 		l, err := turnserver.ParseListen(text)
 		if err != nil {
-			return nil, fmt.Errorf("hub.turnserver.listen: %w", err)
+			return cfg, fmt.Errorf("hub.turnserver.listen: %w", err)
 		}
 		cfg.Listen = append(cfg.Listen, l)
 	}
 	for _, text := range t.AllowedPeers {
 		p, err := turnserver.ParsePeer(text)
 		if err != nil {
-			return nil, fmt.Errorf("hub.turnserver.allowed_peers: %w", err)
+			return cfg, fmt.Errorf("hub.turnserver.allowed_peers: %w", err)
 		}
 		cfg.AllowedPeers = append(cfg.AllowedPeers, p)
 	}
 	for _, text := range append([]string{t.PublicIP}, t.MorePublicIPs...) {
 		r, err := turnserver.ParseRelay(text)
 		if err != nil {
-			return nil, fmt.Errorf("hub.turnserver.public_ip: %w", err)
+			return cfg, fmt.Errorf("hub.turnserver.public_ip: %w", err)
 		}
 		cfg.Relays = append(cfg.Relays, r)
 	}
 	if cfg.MinPort, cfg.MaxPort, err = turnserver.ParsePorts(t.RelayPorts); err != nil {
-		return nil, fmt.Errorf("hub.turnserver.relay_ports: %w", err)
+		return cfg, fmt.Errorf("hub.turnserver.relay_ports: %w", err)
 	}
 	if slices.ContainsFunc(cfg.Listen, func(l turnserver.Listen) bool { return l.Transport == turnserver.TLS }) {
 		if cfg.Certificate, err = certs.turn(); err != nil {
-			return nil, err
+			return cfg, err
 		}
 	}
-	return turnserver.New(cfg)
+	return cfg, nil
 }

@@ -9,6 +9,8 @@
 package config
 
 import (
+	"fmt"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -92,6 +94,8 @@ type HubConfig struct {
 	TLSKey         string `yaml:"tls_key"`
 	// ACME obtains the certificate by itself, in place of the two files.
 	ACME ACMEConfig `yaml:"acme"`
+	// ProxyProtocolFrom are the proxies before Listen, as Prefixes reads them; empty: none.
+	ProxyProtocolFrom []string `yaml:"proxy_protocol_from"`
 
 	TurnServer TurnServerConfig    `yaml:"turnserver"`
 	Focus      FocusConfig         `yaml:"focus"`
@@ -143,6 +147,8 @@ type TurnServerConfig struct {
 	TLSHost string `yaml:"tls_host"`
 	// ShareHTTPSPort lets clients reach the relay on hub.listen, too.
 	ShareHTTPSPort bool `yaml:"share_https_port"`
+	// ProxyProtocolFrom are the proxies before tcp:// and tls:// listeners, as Prefixes reads them; empty: none.
+	ProxyProtocolFrom []string `yaml:"proxy_protocol_from"`
 }
 
 // FocusConfig is the hub's SFU with its authorisation service.
@@ -216,12 +222,14 @@ func Default() *Config {
 				DirectoryURL: "https://acme-v02.api.letsencrypt.org/directory",
 				HTTPListen:   "0.0.0.0:80",
 			},
+			ProxyProtocolFrom: []string{},
 			TurnServer: TurnServerConfig{
 				Listen:                []string{"udp://0.0.0.0:3478", "tcp://0.0.0.0:3478"},
 				Realm:                 "ewindow",
 				RelayPorts:            "49160-49200",
 				AllowedPeers:          []string{},
 				MorePublicIPs:         []string{},
+				ProxyProtocolFrom:     []string{},
 				MaxAllocations:        40,
 				MaxAllocationsPerUser: 16,
 			},
@@ -286,4 +294,19 @@ func (h *HubConfig) SharedPort() int {
 		return port
 	}
 	return 443
+}
+
+// Prefixes reads a list of addresses and prefixes, such as 192.0.2.7 and 10.0.0.0/8. An error names the text that is neither.
+func Prefixes(list []string) (prefixes []netip.Prefix, err error) {
+	for _, text := range list {
+		p, err := netip.ParsePrefix(text)
+		if addr, addrErr := netip.ParseAddr(text); addrErr == nil {
+			p, err = addr.Unmap().Prefix(addr.Unmap().BitLen())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%q is neither an address such as 192.0.2.7 nor a prefix such as 10.0.0.0/8", text)
+		}
+		prefixes = append(prefixes, p.Masked())
+	}
+	return prefixes, nil
 }

@@ -143,6 +143,8 @@ func (v *checker) front(h *HubConfig) {
 			v.that(err == nil, "%s: %q is not an address and port such as %s", l.key, l.value, l.example)
 		}
 	}
+	_, err := Prefixes(h.ProxyProtocolFrom)
+	v.that(err == nil, "hub.proxy_protocol_from: %v", err)
 	if h.Listen != "" {
 		v.that(h.ACME.Enabled || h.TLSCertificate != "" && h.TLSKey != "",
 			"hub.tls_certificate and hub.tls_key must both be set, or hub.acme.enabled, or hub.listen emptied to leave TLS to a reverse proxy")
@@ -207,6 +209,10 @@ func (v *checker) turnserver(h *HubConfig) {
 		_, err := turnserver.ParseRelay(text)
 		v.that(err == nil, "hub.turnserver.more_public_ips: %v", err)
 	}
+	_, err := Prefixes(t.ProxyProtocolFrom)
+	v.that(err == nil, "hub.turnserver.proxy_protocol_from: %v", err)
+	v.that(len(t.ProxyProtocolFrom) == 0 || slices.ContainsFunc(t.Listen, func(text string) bool { return strings.HasPrefix(text, "udp://") }),
+		"hub.turnserver.proxy_protocol_from: list an udp:// address in hub.turnserver.listen besides, which the proxy is not before")
 	if t.TLSHost != "" {
 		err := certificate.CheckName(t.TLSHost)
 		v.that(err == nil, "hub.turnserver.tls_host: %v", err)
@@ -216,7 +222,7 @@ func (v *checker) turnserver(h *HubConfig) {
 		"hub.turnserver.secret must have %d characters or more: make one with openssl rand -hex 32", minTurnSecret)
 	v.that(t.OldSecret == "" || len(t.OldSecret) >= minTurnSecret,
 		"hub.turnserver.old_secret must have %d characters or more, or be emptied when nobody uses it any more", minTurnSecret)
-	_, _, err := turnserver.ParsePorts(t.RelayPorts)
+	_, _, err = turnserver.ParsePorts(t.RelayPorts)
 	v.that(err == nil, "hub.turnserver.relay_ports: %v", err)
 	for _, text := range t.AllowedPeers {
 		_, err := turnserver.ParsePeer(text)

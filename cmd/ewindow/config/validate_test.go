@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -162,6 +163,13 @@ func TestValidateErrors(t *testing.T) {
 
 		{config.Hub, func(c *config.Config) { c.Hub.TurnServer.ShareHTTPSPort, c.Hub.Listen = true, "" },
 			`hub.turnserver.share_https_port needs hub.listen, and hub.focus or hub.homeserver: without them list tls://0.0.0.0:443 in hub.turnserver.listen`},
+		{config.Hub, func(c *config.Config) { c.Hub.ProxyProtocolFrom = []string{"192.0.2.7", "proxy"} },
+			`hub.proxy_protocol_from: "proxy" is neither an address such as 192.0.2.7 nor a prefix such as 10.0.0.0/8`},
+		{config.Hub, func(c *config.Config) { c.Hub.TurnServer.ProxyProtocolFrom = []string{"10.0.0.0/33"} },
+			`hub.turnserver.proxy_protocol_from: "10.0.0.0/33" is neither an address such as 192.0.2.7 nor a prefix such as 10.0.0.0/8`},
+		{config.Turn, func(c *config.Config) {
+			c.Hub.TurnServer.ProxyProtocolFrom, c.Hub.TurnServer.Listen = []string{"10.0.0.0/8"}, []string{"tcp://0.0.0.0:3478"}
+		}, `hub.turnserver.proxy_protocol_from: list an udp:// address in hub.turnserver.listen besides, which the proxy is not before`},
 		{config.Hub, func(c *config.Config) { c.Hub.TurnServer.TLSHost = "192.0.2.7" },
 			`hub.turnserver.tls_host: "192.0.2.7" is not a name of the DNS such as hub.example.org`},
 
@@ -245,6 +253,13 @@ func TestValidateErrors(t *testing.T) {
 		if err := c.Validate(test.role); err == nil || err.Error() != test.want {
 			t.Errorf("%s:\n got %v\nwant %s", test.role, err, test.want)
 		}
+	}
+}
+
+func TestPrefixes(t *testing.T) {
+	got, err := config.Prefixes([]string{"192.0.2.7", "10.1.2.3/8", "2001:db8::1", "::ffff:192.0.2.8"})
+	if want := "[192.0.2.7/32 10.0.0.0/8 2001:db8::1/128 192.0.2.8/32]"; err != nil || fmt.Sprint(got) != want {
+		t.Errorf("got %v, %v, want %s", got, err, want)
 	}
 }
 
