@@ -17,9 +17,10 @@ import (
 
 func turnCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "turn",
-		Usage: "run the TURN relay alone",
-		Flags: []cli.Flag{configFlag()},
+		Name:        "turn",
+		Usage:       "run the TURN relay alone, or look whether one works",
+		Flags:       []cli.Flag{configFlag()},
+		Subcommands: []*cli.Command{turnCheckCommand()},
 		Action: func(c *cli.Context) error {
 			cfg, log, err := load(c, config.Turn)
 			if err != nil {
