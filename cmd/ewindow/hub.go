@@ -128,6 +128,9 @@ func runHub(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
 	if err := certs.run(); err != nil {
 		return err
 	}
+	if err := startMetrics(cfg, relay, parts, log); err != nil {
+		return err
+	}
 	log.Info().Str("public_url", h.PublicURL).Bool("turnserver", h.TurnServer.Enabled).Bool("focus", h.Focus.Enabled).
 		Bool("homeserver", h.Homeserver.Enabled).Msg("The hub is up")
 	return parts.wait(ctx)

@@ -39,7 +39,11 @@ func runTurn(ctx context.Context, cfg *config.Config, log zerolog.Logger) error 
 		return err
 	}
 	certs := newCertificates(cfg, parts, log)
-	if _, err := startTurnServer(ctx, &cfg.Hub, nil, certs, parts, log); err != nil {
+	relay, err := startTurnServer(ctx, &cfg.Hub, nil, certs, parts, log)
+	if err != nil {
+		return err
+	}
+	if err := startMetrics(cfg, relay, parts, log); err != nil {
 		return err
 	}
 	if err := certs.run(); err != nil {

@@ -28,6 +28,7 @@ type Config struct {
 	Media      MediaConfig      `yaml:"media"`
 	Hub        HubConfig        `yaml:"hub"`
 	Logging    LoggingConfig    `yaml:"logging"`
+	Metrics    MetricsConfig    `yaml:"metrics"`
 }
 
 // HomeserverConfig is the kiosk's account on a Matrix homeserver.
@@ -204,6 +205,12 @@ type LoggingConfig struct {
 	Level string `yaml:"level"`
 	// Format is plain (for people) or json (one object a line).
 	Format string `yaml:"format"`
+}
+
+// MetricsConfig is where hub and relay show their figures to Prometheus.
+type MetricsConfig struct {
+	// Listen is a loopback address and port; "" is off.
+	Listen string `yaml:"listen"`
 }
 
 // Default returns a new Config with every key at the value that example-config.yaml shows.

@@ -59,6 +59,12 @@ func (c *Config) Validate(role Role) error {
 	default:
 		v.that(false, "there is no role %q", string(role))
 	}
+	if c.Metrics.Listen != "" && role != Kiosk {
+		listen, err := netip.ParseAddrPort(c.Metrics.Listen)
+		v.that(err == nil, "metrics.listen: %q is not an address and port such as 127.0.0.1:9468", c.Metrics.Listen)
+		v.that(err != nil || listen.Addr().IsLoopback(),
+			"metrics.listen: %s can be reached from outside: use 127.0.0.1, and let a reverse proxy ask for a login if Prometheus is elsewhere", c.Metrics.Listen)
+	}
 	v.oneOf("logging.level", c.Logging.Level, "trace", "debug", "info", "warn", "error")
 	v.oneOf("logging.format", c.Logging.Format, "plain", "json")
 	return errors.Join(v.errs...)

@@ -54,6 +54,7 @@ func TestValidateGood(t *testing.T) {
 			c.Hub.ACME.Email, c.Hub.ACME.HTTPListen = "anna@example.org", ""
 			c.Hub.TurnServer.Listen = []string{"tls://0.0.0.0:5349"}
 		}),
+		"metrics": func(c *config.Config) { c.Metrics.Listen = "127.0.0.1:9468" },
 		"a name for the relay alone": acme(func(c *config.Config) {
 			c.Hub.TurnServer.TLSHost, c.Hub.TurnServer.ShareHTTPSPort = "turn.example.org", true
 			c.Hub.TurnServer.Listen = []string{"tls://0.0.0.0:5349"}
@@ -246,6 +247,10 @@ func TestValidateErrors(t *testing.T) {
 			`hub.turnserver.max_allocations: 0 is not between 1 and 60000`},
 		{config.Turn, func(c *config.Config) { c.Hub.TurnServer.MaxAllocationsPerUser = 0 },
 			`hub.turnserver.max_allocations_per_user: 0 is not between 1 and 1000`},
+		{config.Turn, func(c *config.Config) { c.Metrics.Listen = "9468" },
+			`metrics.listen: "9468" is not an address and port such as 127.0.0.1:9468`},
+		{config.Hub, func(c *config.Config) { c.Metrics.Listen = "0.0.0.0:9468" },
+			`metrics.listen: 0.0.0.0:9468 can be reached from outside: use 127.0.0.1, and let a reverse proxy ask for a login if Prometheus is elsewhere`},
 		{"cook", func(*config.Config) {}, `there is no role "cook"`},
 	} {
 		c := good()
