@@ -24,7 +24,8 @@ func freePort(t *testing.T) int {
 	return port
 }
 
-// TestHubACME starts a hub that has no certificate, and reaches its HTTPS and its TURN relay with those that it gets.
+// TestHubACME starts a hub that has no certificate, and reaches its HTTPS and its TURN relay with those that it gets. The authority looks at
+// the port that both share.
 func TestHubACME(t *testing.T) {
 	https, turns, plain := freePort(t), freePort(t), freePort(t)
 	ca := acmetest.Start(t, acmetest.Options{TLSPort: https})
@@ -32,10 +33,12 @@ func TestHubACME(t *testing.T) {
 	t.Cleanup(func() { testOnlyACMEClient = nil })
 	path := write(t, strings.Replace(fmt.Sprintf(externalFocus, `""`), `listen: ""`, fmt.Sprintf(`listen: 127.0.0.1:%d
   acme: {enabled: true, email: anna@example.org, directory_url: %q, http_listen: "127.0.0.1:%d"}
-  turnserver: {enabled: true, listen: ["tls://127.0.0.1:%d"], public_ip: 127.0.0.1, secret: 0123456789abcdef, allowed_peers: [127.0.0.1]}`,
+  turnserver: {enabled: true, listen: ["tls://127.0.0.1:%d"], public_ip: 127.0.0.1, secret: 0123456789abcdef, allowed_peers: [127.0.0.1],
+    share_https_port: true, tls_host: turn.example.org}`,
 		https, ca.URL, plain, turns), 1))
 	printed, stop := background(t, "hub", "-c", path)
-	await(t, printed, "The certificate is in use")
+	await(t, printed, "The certificate is in use authority="+ca.URL+" name=hub.example.org")
+	await(t, printed, "The certificate is in use authority="+ca.URL+" name=turn.example.org")
 	trusting := &tls.Config{RootCAs: ca.Roots, ServerName: "hub.example.org"}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: trusting}, Timeout: 10 * time.Second}
 	defer client.CloseIdleConnections()
@@ -44,11 +47,17 @@ func TestHubACME(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = answer.Body.Close()
-	conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", turns), trusting)
-	if err != nil {
-		t.Fatalf("the relay's certificate: %v", err)
+	named := &tls.Config{RootCAs: ca.Roots, ServerName: "turn.example.org"}
+	for _, port := range []int{turns, https} {
+		conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), named)
+		if err != nil {
+			t.Fatalf("the relay's certificate: %v", err)
+		}
+		if err := allocate(t, conn); err != nil {
+			t.Error(err)
+		}
+		_ = conn.Close()
 	}
-	_ = conn.Close()
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	answer, err = client.Get(fmt.Sprintf("http://127.0.0.1:%d/path", plain))
 	if err != nil {
@@ -58,8 +67,8 @@ func TestHubACME(t *testing.T) {
 	if to := answer.Header.Get("Location"); to != "https://hub.example.org/path" {
 		t.Errorf("plain HTTP leads to %q", to)
 	}
-	kept, err := filepath.Glob(filepath.Join(filepath.Dir(path), "data", "acme", "hub.example.org*"))
-	if err != nil || len(kept) != 1 {
+	kept, err := filepath.Glob(filepath.Join(filepath.Dir(path), "data", "acme", "*.example.org"))
+	if err != nil || len(kept) != 2 {
 		t.Fatalf("kept in the data folder: %v, %v", kept, err)
 	}
 	if info, err := os.Stat(kept[0]); err != nil || info.Mode().Perm() != 0o600 {

@@ -23,9 +23,9 @@ import (
 const ALPN = acme.ALPNProto
 
 const (
-	firstRetry = 2 * time.Minute // autocert remembers a failure for one
-	// lastRetry keeps below what Let's Encrypt allows, five failed checks of a name in an hour, of which a try may take two.
-	lastRetry = time.Hour
+	// Let's Encrypt allows five failed checks of a name in an hour, and a try may take two.
+	firstRetry = 10 * time.Minute
+	lastRetry  = time.Hour
 	// checkEvery is how often it is looked whether a certificate was renewed in time.
 	checkEvery = 12 * time.Hour
 	// stopLimit is how long Run waits at its end for a try whose requests were ended.

@@ -110,7 +110,8 @@ func sharedTLS(cfg *tls.Config, name string) *tls.Config {
 	return shared
 }
 
-// HTTP is the listener of the HTTPS server: HTTP/1.1 and HTTP/2, decrypted. Closing it leaves the port open, and refuses HTTP.
+// HTTP is the listener of the HTTPS server: HTTP/1.1 and HTTP/2, decrypted. Its connections are *tls.Conn, as net/http wants for HTTP/2, but for
+// clients that sent no ALPN: their requests have no Request.TLS. Closing it leaves the port open, and refuses HTTP.
 func (p *Port) HTTP() net.Listener { return p.http }
 
 // TURN is the listener of the TURN server, decrypted. Closing it leaves the port open, and refuses TURN.
