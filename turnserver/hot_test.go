@@ -137,8 +137,7 @@ func TestSpoofedFlood(t *testing.T) {
 	if lost > trips/100 {
 		t.Errorf("%d packets of %d were lost", lost, trips)
 	}
-	allowed := len(sources) * (100 + 20*int(floodTime(t).Seconds()+2))
-	if answered := sent - int(c.Limited); c.Created != 1 || c.Limited == 0 || answered > allowed {
-		t.Errorf("%d were answered, %d are allowed; counted %+v", answered, allowed, c)
+	if c.Created != 1 || c.Limited == 0 { // how many are answered TestFlood says, which loses none on their way
+		t.Errorf("counted %+v", c)
 	}
 }

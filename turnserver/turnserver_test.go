@@ -413,12 +413,12 @@ func TestRelayToRelay(t *testing.T) {
 	cfg := base(t)
 	cfg.AllowedPeers, cfg.MinPort, cfg.MaxPort = nil, 20000, 29999
 	s := start(t, cfg)
-	anna, ben := allocate(t, login(t, s, turnserver.UDP, "anna")), allocate(t, login(t, s, turnserver.TLS, "ben"))
-	go echo(ben)
-	// Ben's permission for anna's address comes with his first answer; until then what she sends is lost.
-	if _, err := ben.WriteTo([]byte("hello"), anna.LocalAddr()); err != nil {
+	client := login(t, s, turnserver.TLS, "ben")
+	anna, ben := allocate(t, login(t, s, turnserver.UDP, "anna")), allocate(t, client)
+	if err := client.CreatePermission(anna.LocalAddr()); err != nil {
 		t.Fatal(err)
 	}
+	go echo(ben)
 	roundTrips(t, anna, ben.LocalAddr(), 20)
 	w := newWire(t, s)
 	username, password := turnserver.Credentials(secret, "cleo", time.Hour)

@@ -337,13 +337,16 @@ func TestCoturnClient(t *testing.T) {
 	go echo(peer)
 	username, password := turnserver.Credentials(secret, "coturn", time.Hour)
 	received := regexp.MustCompile(`tot_send_msgs=(\d+), tot_recv_msgs=(\d+)`)
-	for name, listener := range map[string]int{"udp": 0, "tcp": 1} {
+	for name, listener := range map[string]int{"udp": 0, "tcp": 1, "tls": 2} {
 		args := []string{
 			"-u", username, "-w", password, "-p", strconv.Itoa(netPort(s.Addrs()[listener])),
 			"-e", "127.0.0.1", "-r", strconv.Itoa(netPort(peer.LocalAddr())), "-n", "200", "-m", "2", "-l", "1000", "-c", "127.0.0.1",
 		}
-		if name == "tcp" {
+		switch name {
+		case "tcp":
 			args = append([]string{"-t"}, args...)
+		case "tls":
+			args = append([]string{"-t", "-S"}, args...)
 		}
 		output, err := exec.CommandContext(t.Context(), uclient, args...).CombinedOutput()
 		if err != nil {

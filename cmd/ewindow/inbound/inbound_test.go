@@ -102,11 +102,14 @@ func startHub(t *testing.T, change ...func(*inbound.Config)) *hub {
 		t.Fatal(err)
 	}
 	h.relay, err = turnserver.New(turnserver.Config{
-		Listen:   []turnserver.Listen{{Transport: turnserver.UDP, Addr: netip.MustParseAddrPort("127.0.0.1:0")}},
-		PublicIP: netip.MustParseAddr("127.0.0.1"), RelayIP: netip.MustParseAddr("127.0.0.1"), Realm: "ewindow.test", Secret: secret,
+		Listen: []turnserver.Listen{{Transport: turnserver.UDP, Addr: netip.MustParseAddrPort("127.0.0.1:0")}},
+		Relays: []turnserver.Relay{{Public: netip.MustParseAddr("127.0.0.1"), Local: netip.MustParseAddr("127.0.0.1")}}, Realm: "ewindow.test", Secret: secret,
 		AllowedPeers: []turnserver.Peer{peer}, MaxAllocations: 20, MaxAllocationsPerUser: 20, Log: zerolog.Nop(),
 	})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.relay.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var servers sync.WaitGroup

@@ -21,7 +21,7 @@ func server(t testing.TB) *turnserver.Server {
 	t.Helper()
 	loopback := netip.MustParseAddr("127.0.0.1")
 	s, err := turnserver.New(turnserver.Config{
-		Listen: []turnserver.Listen{{Transport: turnserver.UDP, Addr: netip.AddrPortFrom(loopback, 0)}}, PublicIP: loopback, RelayIP: loopback,
+		Listen: []turnserver.Listen{{Transport: turnserver.UDP, Addr: netip.AddrPortFrom(loopback, 0)}}, Relays: []turnserver.Relay{{Public: loopback, Local: loopback}},
 		Realm: "load", Secret: secret, MaxAllocations: 1000, MaxAllocationsPerUser: 1000, Log: zerolog.Nop(),
 		AllowedPeers: []turnserver.Peer{{Prefix: netip.PrefixFrom(loopback, 32)}},
 	})
