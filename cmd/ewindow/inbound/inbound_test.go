@@ -506,3 +506,56 @@ func TestSilent(t *testing.T) {
 		}
 	})
 }
+
+// TestRelayClose demands that the relay can close a client that does not read without waiting for it.
+func TestRelayClose(t *testing.T) {
+	identity() // its keys take real time
+	synctest.Test(t, func(t *testing.T) {
+		l := newPipes()
+		p := inbound.New(inbound.Config{Listener: l, TLS: serverTLS(), Log: zerolog.Nop()})
+		defer run(t, p)()
+		raw := l.dial()
+		defer raw.Close()
+		over := tls.Client(raw, clientTLS(webName, "stun.turn"))
+		if err := over.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := p.TURN().Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		_ = conn.Close()
+		if passed := time.Since(begin); passed > 0 {
+			t.Errorf("Close waited %s", passed)
+		}
+	})
+}
+
+// TestHandedOver demands that a connection's time is its server's once it is handed over, and that nothing of it is lost.
+func TestHandedOver(t *testing.T) {
+	identity() // its keys take real time
+	synctest.Test(t, func(t *testing.T) {
+		l := newPipes()
+		p := inbound.New(inbound.Config{Listener: l, TLS: serverTLS(), Log: zerolog.Nop()})
+		defer run(t, p)()
+		for first, server := range map[string]net.Listener{"\x00\x01": p.TURN(), "GET": p.HTTP()} {
+			raw := l.dial()
+			defer raw.Close()
+			go func() {
+				over := tls.Client(raw, clientTLS(webName))
+				_, _ = over.Write([]byte(first))
+				<-time.After(time.Minute)
+				_, _ = over.Write([]byte(" and late"))
+			}()
+			conn, err := server.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, len(first)+len(" and late"))
+			if n, err := io.ReadFull(conn, got); err != nil || string(got) != first+" and late" {
+				t.Errorf("%q: got %q, %v", first, got[:n], err)
+			}
+		}
+	})
+}
