@@ -120,7 +120,7 @@ func startHub(t *testing.T, change ...func(*inbound.Config)) *hub {
 	})
 	web := &http.Server{Handler: http.HandlerFunc(answer), TLSConfig: serverTLS()}
 	servers.Go(func() {
-		if err := web.Serve(h.HTTP()); !errors.Is(err, http.ErrServerClosed) {
+		if err := web.Serve(h.HTTP()); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			t.Error(err)
 		}
 	})
