@@ -89,6 +89,7 @@ type stream struct {
 	mu     sync.Mutex // guards what follows
 	ready  sync.Cond
 	queued []byte
+	ends   []int // of the messages in queued
 	closed bool
 }
 
@@ -143,13 +144,16 @@ func (st *stream) queue(p []byte) bool {
 		return false
 	}
 	st.queued = append(st.queued, p...)
+	st.ends = append(st.ends, len(st.queued))
 	st.ready.Signal()
 	return true
 }
 
-// write sends what is queued until the stream is closed. A client that does not read is cut off: after part of a message nothing could follow.
+// write sends what is queued until the stream is closed, all at once; by TLS each message in a record of its own, since some clients, coturn's
+// own among them, take one for the whole of a record. A client that does not read is cut off: after part of a message nothing could follow.
 func (st *stream) write() {
 	var sending []byte
+	var ends []int
 	for {
 		st.mu.Lock()
 		for len(st.queued) == 0 && !st.closed {
@@ -160,11 +164,20 @@ func (st *stream) write() {
 			return
 		}
 		sending, st.queued = st.queued, sending[:0]
+		ends, st.ends = st.ends, ends[:0]
 		st.mu.Unlock()
+		if st.transport != TLS {
+			ends[0] = len(sending)
+			ends = ends[:1]
+		}
 		_ = st.conn.SetWriteDeadline(time.Now().Add(writeTime))
-		if _, err := st.conn.Write(sending); err != nil {
-			_ = st.Close()
-			return
+		from := 0
+		for _, end := range ends {
+			if _, err := st.conn.Write(sending[from:end]); err != nil {
+				_ = st.Close()
+				return
+			}
+			from = end
 		}
 	}
 }

@@ -34,6 +34,8 @@ type Options struct {
 	Script string
 	// Width and Height are the window's, in pixels; 1280 and 720 when 0.
 	Width, Height int
+	// Flags are added to the browser's own.
+	Flags []string
 	// Env is added to the environment of this process.
 	Env []string
 }
@@ -116,6 +118,7 @@ func start(t testing.TB, program, url string, o Options) (*Page, error) {
 	if o.Audio != "" {
 		args = append(args, "--use-file-for-fake-audio-capture="+o.Audio)
 	}
+	args = append(args, o.Flags...)
 	p := &Page{folder: folder, exited: make(chan struct{}), waiting: make(map[int]chan reply)}
 	p.process = exec.Command(program, append(args, "about:blank")...)
 	p.process.Env = append(os.Environ(), o.Env...)
