@@ -116,17 +116,16 @@ func (l *loop) listen(ap netip.AddrPort) (netip.AddrPort, error) {
 // post has f run by the loop; false when the loop has ended, or is about to.
 func (l *loop) post(f func()) bool {
 	l.mu.Lock()
-	ok := !l.stopped
-	if ok {
-		l.posted = append(l.posted, f)
+	defer l.mu.Unlock()
+	if l.stopped {
+		return false
 	}
-	l.mu.Unlock()
-	if ok {
-		l.wake()
-	}
-	return ok
+	l.posted = append(l.posted, f)
+	l.wake()
+	return true
 }
 
+// wake is called with the mutex, so that the loop, which looks at what it guards before it closes anything, is there to be woken.
 func (l *loop) wake() {
 	one := [8]byte{7: 1}
 	if !hostIsBig {
@@ -138,8 +137,8 @@ func (l *loop) wake() {
 // stop ends run after what was posted.
 func (l *loop) stop() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.stopped = true
-	l.mu.Unlock()
 	l.wake()
 }
 

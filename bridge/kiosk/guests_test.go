@@ -15,7 +15,7 @@ func TestHeld(t *testing.T) {
 	r.open.Seen, r.open.Held, r.open.Peer = false, true, &kiosk.Person{Name: "änna", Slot: -1}
 	page := openPage(t, r, browser.Options{})
 	page.click()
-	page.until("the visit", func(s snapshot) bool { return s.Screen == "visit" && s.Own.Video == "live" && !s.Slots[0].Audible })
+	page.until("the visit", func(s snapshot) bool { return s.Screen == "visit" && s.Own.Video == "live" && !s.main().Audible })
 	page.text(`document.querySelector("#held").innerText.replace(/\s+/g, " ")`,
 		"Ä änna hat die Kamera aus Wer sieht, wird auch gesehen: Solange wir änna nicht sehen, wird von hier nichts gesendet.")
 	page.text(status, "änna hat die Kamera aus. Wer sieht, wird auch gesehen: Solange wir änna nicht sehen, wird von hier nichts gesendet.")
@@ -25,7 +25,7 @@ func TestHeld(t *testing.T) {
 	seen.Guests = []kiosk.Person{{Name: "Anna", Slot: 1}, {Name: "Ben", Slot: -1}, {Name: "Cem", Slot: -1}, {Name: "Dora", Slot: -1}, {Name: "Emil", Slot: -1}}
 	seen.Withheld = []string{"Ben"}
 	r.SetState(seen)
-	page.until("the picture", func(s snapshot) bool { return s.Screen == "visit" && s.Slots[0].Audible })
+	page.until("the picture", func(s snapshot) bool { return s.Screen == "visit" && s.main().Audible })
 	page.text(`String(document.querySelector("#held").hidden)`, "true")
 	page.text(`[...document.querySelectorAll("#cards strong")].map((e) => e.textContent).join()`, "Ben,Cem,und 2 weitere")
 	page.text(`[...document.querySelectorAll("#cards li")].map((e) => e.style.getPropertyValue("--place")).join()`, "1,2,3")

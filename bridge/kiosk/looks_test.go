@@ -178,7 +178,7 @@ func TestLooks(t *testing.T) {
 					}
 					if state.Screen == "ajar" || state.Screen == "ringing" || strings.HasPrefix(state.Screen, "visit") || state.Screen == "alone" {
 						page.until("the pictures", func(s snapshot) bool {
-							return s.Own.Video == "live" && (state.Screen != "visit" || s.Slots[0].Frames > 10)
+							return s.Own.Video == "live" && (state.Screen != "visit" || s.main().Frames > 10)
 						})
 					}
 					if i == 0 {
@@ -219,7 +219,7 @@ func TestLooksOtherwise(t *testing.T) {
 		r.SetState(state)
 		page.until(state.Screen, func(s snapshot) bool { return s.Screen == state.Screen })
 		if state.Screen == "visit" {
-			page.until("the picture", func(s snapshot) bool { return s.Slots[0].Frames > 0 })
+			page.until("the picture", func(s snapshot) bool { return s.main().Frames > 0 })
 		}
 		var moving int
 		if err := page.eval(`document.getAnimations().length`, &moving); err != nil || moving != 0 {
