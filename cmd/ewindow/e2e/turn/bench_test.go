@@ -50,8 +50,8 @@ func longPlan() plan {
 func shortPlan() plan {
 	return plan{
 		rows: []row{{1, 1200, 5000, 10}, {100, 500, 20000, 5}, {1000, 100, 20000, 2}},
-		long: 400 * time.Millisecond, direct: 150 * time.Millisecond, repeats: 3, processes: 1,
-		uclient: turn.Uclient{Clients: 8, Packets: 500, Bytes: 1000, Interval: 1},
+		long: 250 * time.Millisecond, direct: 100 * time.Millisecond, repeats: 3, processes: 1,
+		uclient: turn.Uclient{Clients: 8, Packets: 200, Bytes: 1000, Interval: 1},
 	}
 }
 
@@ -285,8 +285,10 @@ func table(names [2]string, lines []line, memory [2]float64, p plan) string {
 	_ = w.Flush()
 	fmt.Fprintf(&out, "Half of the round trips without a relay took less than %.0f µs.\n", middle(floors))
 	fmt.Fprintf(&out, "* turnutils_uclient, %d packets of each client.\n", p.uclient.Packets)
-	fmt.Fprintf(&out, "Resident memory for an idle allocation with a channel: coturn %.1f kB, ours %.1f kB%s.\n", memory[0]/1024, memory[1]/1024,
-		mark(memory[1] > memoryAim))
+	if memory[0] > 0 {
+		fmt.Fprintf(&out, "Resident memory for an idle allocation with a channel: coturn %.1f kB, ours %.1f kB%s.\n", memory[0]/1024, memory[1]/1024,
+			mark(memory[1] > memoryAim))
+	}
 	fmt.Fprintf(&out, "%d aims are missed.\n\n", missed)
 	return out.String()
 }

@@ -8,7 +8,7 @@
 //
 // Without a server the same packets go straight to the echo peer, which is what the sockets alone cost.
 //
-// The client and its peer are one thread with an epoll set, recvmmsg and sendmmsg, so that on two cores the server has one for itself, and
+// The client and its peer are one busy thread with an epoll set, recvmmsg and sendmmsg, so that on two cores the server has one for itself, and
 // nothing is allocated for a packet. Times are the kernel's: a round trip is the time from before sendmmsg to the packet's arrival at the peer's
 // socket, and the same back. What this client takes to notice and to answer a packet counts for nothing. Linux and IPv4 over UDP only.
 //
