@@ -223,10 +223,13 @@ func TestRelay(t *testing.T) {
 			go echo(peer)
 			relay := allocate(t, login(t, s, transport, "anna"))
 			roundTrips(t, relay, peer.LocalAddr(), 50)
-			c := s.Counters()
-			if c.Allocations != 1 || c.Created != 1 || c.ToPeers != 50 || c.FromPeers != 50 || c.ToPeersBytes != c.FromPeersBytes {
-				t.Errorf("counted %+v", c)
-			}
+			eventually(t, func() string { // a packet is counted when it has been sent
+				c := s.Counters()
+				if c.Allocations != 1 || c.Created != 1 || c.ToPeers != 50 || c.FromPeers != 50 || c.ToPeersBytes != c.FromPeersBytes {
+					return fmt.Sprintf("counted %+v", c)
+				}
+				return ""
+			})
 			if err := relay.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -285,9 +288,12 @@ func TestPeerPort(t *testing.T) {
 	}
 	go echo(open)
 	roundTrips(t, relay, open.LocalAddr(), 3) // nothing of shut comes between
-	if c := s.Counters(); c.DroppedPeer != 2 || c.ToPeers != 3 || c.FromPeers != 3 {
-		t.Errorf("counted %+v", c)
-	}
+	eventually(t, func() string {
+		if c := s.Counters(); c.DroppedPeer != 2 || c.ToPeers != 3 || c.FromPeers != 3 {
+			return fmt.Sprintf("counted %+v", c)
+		}
+		return ""
+	})
 }
 
 // TestExpiry demands that credentials that have run out make no allocation, and that an allocation outlives them.
