@@ -100,10 +100,10 @@ type allocation struct {
 	granted  uint32    // its lifetime in seconds, as answered
 
 	known atomic.Pointer[known]
-	// These belong to the loop: the channel by which a peer's last packet came, and what is in line to be sent.
-	last   *channel
-	line   pending
-	queued *pending
+	// These belong to the loop: the channel by which a peer's last packet came, and the datagrams of a batch that are in line to be sent, of
+	// which next of the loop is the list. first is -1 when there are none.
+	last          *channel
+	first, newest int
 
 	toPeers, fromPeers atomic.Uint64 // bytes
 }
@@ -125,55 +125,44 @@ type channel struct {
 	permitted atomic.Int64
 }
 
-func (k *known) clone() *known {
-	return &known{permissions: maps.Clone(k.permissions), byNumber: maps.Clone(k.byNumber), byPeer: maps.Clone(k.byPeer)}
-}
-
 func newKnown() *known {
 	return &known{permissions: make(map[[16]byte]*atomic.Int64), byNumber: make(map[uint16]*channel), byPeer: make(map[addr]*channel)}
 }
 
-// sweep drops what has run out.
-func (k *known) sweep(now int64) {
-	maps.DeleteFunc(k.byNumber, func(_ uint16, c *channel) bool {
-		if c.until.Load() > now {
-			return false
-		}
-		delete(k.byPeer, c.peer)
-		return true
-	})
-	maps.DeleteFunc(k.permissions, func(_ [16]byte, until *atomic.Int64) bool { return until.Load() <= now })
+// fresh is a copy, to be changed, without what has run out.
+func (k *known) fresh(now time.Time) *known {
+	next := &known{permissions: maps.Clone(k.permissions), byNumber: maps.Clone(k.byNumber), byPeer: maps.Clone(k.byPeer)}
+	over := func(until *atomic.Int64) bool { return until.Load() <= now.UnixNano() }
+	maps.DeleteFunc(next.byNumber, func(_ uint16, c *channel) bool { return over(&c.until) })
+	maps.DeleteFunc(next.byPeer, func(_ addr, c *channel) bool { return over(&c.until) })
+	maps.DeleteFunc(next.permissions, func(_ [16]byte, until *atomic.Int64) bool { return over(until) })
+	return next
 }
 
 // permit installs or refreshes permissions; false when there is no room.
 func (a *allocation) permit(now time.Time, hosts ...netip.Addr) bool {
 	until := now.Add(permissionTime).UnixNano()
-	var next *known
+	k, changed := a.known.Load(), false
 	for _, host := range hosts {
 		ip := host.As16()
-		k := a.known.Load()
-		if next != nil {
-			k = next
-		}
 		if p := k.permissions[ip]; p != nil {
 			p.Store(until)
 			continue
 		}
-		if next == nil {
-			next = k.clone()
-			next.sweep(now.UnixNano())
+		if !changed {
+			k, changed = k.fresh(now), true
 		}
-		if len(next.permissions) >= maxKnown {
+		if len(k.permissions) >= maxKnown {
 			return false
 		}
 		p := new(atomic.Int64)
 		p.Store(until)
-		next.permissions[ip] = p
+		k.permissions[ip] = p
 	}
-	if next != nil {
-		a.known.Store(next)
+	if changed {
+		a.known.Store(k)
 	}
-	for _, c := range a.known.Load().byNumber {
+	for _, c := range k.byNumber {
 		if slices.Contains(hosts, netip.AddrFrom16(c.peer.ip).Unmap()) {
 			c.permitted.Store(until)
 		}
@@ -187,7 +176,7 @@ func (k *known) permitted(now int64, ip [16]byte) bool {
 	return p != nil && p.Load() > now
 }
 
-// errors of bind.
+// What comes of bind.
 const (
 	bound = iota
 	clash
@@ -199,26 +188,15 @@ func (a *allocation) bind(now time.Time, number uint16, peer netip.AddrPort) int
 	if !a.permit(now, peer.Addr()) {
 		return full
 	}
-	key := addrOf(peer)
-	k := a.known.Load()
-	for fresh := false; ; fresh = true {
-		c, other := k.byNumber[number], k.byPeer[key]
-		if c != nil && c == other {
-			c.until.Store(now.Add(channelTime).UnixNano())
-			return bound
-		}
-		if c == nil && other == nil {
-			break
-		}
-		if fresh {
-			return clash
-		}
-		// One of both may have run out.
-		k = k.clone()
-		k.sweep(now.UnixNano())
+	key, k := addrOf(peer), a.known.Load()
+	if c := k.byNumber[number]; c != nil && c.peer == key {
+		c.until.Store(now.Add(channelTime).UnixNano())
+		return bound
 	}
-	next := k.clone()
-	next.sweep(now.UnixNano())
+	next := k.fresh(now)
+	if next.byNumber[number] != nil || next.byPeer[key] != nil {
+		return clash
+	}
 	if len(next.byNumber) >= maxKnown {
 		return full
 	}
@@ -229,4 +207,19 @@ func (a *allocation) bind(now time.Time, number uint16, peer netip.AddrPort) int
 	next.byNumber[number], next.byPeer[key] = c, c
 	a.known.Store(next)
 	return bound
+}
+
+// send relays one packet to a peer, as far as the limits and the system allow.
+func (a *allocation) send(now int64, name *sockaddr, data []byte) {
+	c := &a.client.loop.server.counters
+	switch {
+	case !a.pass(now, len(data)):
+		c.throttled.Add(1)
+	case !sendTo(a.fd, name, data):
+		c.unsent.Add(1)
+	default:
+		c.toPeers.Add(1)
+		c.toPeersBytes.Add(uint64(len(data)))
+		a.toPeers.Add(uint64(len(data)))
+	}
 }

@@ -45,7 +45,8 @@ func (c *counters) read() Counters {
 	return Counters{
 		Created: c.created.Load(), RefusedLogins: c.refusedLogins.Load(), RefusedQuota: c.refusedQuota.Load(),
 		RefusedPeers: c.refusedPeers.Load(), RefusedTransports: c.refusedTransports.Load(), RefusedStreams: c.refusedStreams.Load(),
-		Limited: c.limited.Load(), StaleNonces: c.staleNonces.Load(), Unsent: c.unsent.Load(), Throttled: c.throttled.Load(), Malformed: c.malformed.Load(), DroppedPeer: c.droppedPeer.Load(),
+		Limited: c.limited.Load(), StaleNonces: c.staleNonces.Load(), Unsent: c.unsent.Load(), Throttled: c.throttled.Load(),
+		Malformed: c.malformed.Load(), DroppedPeer: c.droppedPeer.Load(),
 		ToPeers: c.toPeers.Load(), FromPeers: c.fromPeers.Load(),
 		ToPeersBytes: c.toPeersBytes.Load(), FromPeersBytes: c.fromPeersBytes.Load(),
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/md5" //nolint:gosec // the protocol's hash
 	"encoding/binary"
 	"net/netip"
-	"slices"
 	"time"
 )
 
@@ -44,15 +43,14 @@ func (s *Server) handle(p []byte, now time.Time, c *client, m *message) []byte {
 		return a.done(nil)
 	case methodAllocate, methodRefresh, methodCreatePermission, methodChannelBind:
 	default:
-		return s.refuse(p, m, codeBadRequest, nil)
+		return m.refuse(p, codeBadRequest).done(nil)
 	}
 	key, user, code := s.authenticate(now, c, m)
 	if code != 0 {
 		return s.challenge(p, now, c, m, code)
 	}
 	if len(m.unknown) > 0 {
-		a := begin(p, m.method, classError, m.transaction)
-		a.addNumber(attrErrorCode, errorCode(codeUnknownAttribute))
+		a := m.refuse(p, codeUnknownAttribute)
 		var list []byte
 		for _, kind := range m.unknown {
 			list = binary.BigEndian.AppendUint16(list, kind)
@@ -75,7 +73,7 @@ func (s *Server) handle(p []byte, now time.Time, c *client, m *message) []byte {
 		code = s.handleBind(now, c.alloc, m)
 	}
 	if code != 0 {
-		return s.refuse(p, m, code, key)
+		return m.refuse(p, code).done(key)
 	}
 	a := begin(p, m.method, classSuccess, m.transaction)
 	if m.method == methodAllocate {
@@ -86,20 +84,17 @@ func (s *Server) handle(p []byte, now time.Time, c *client, m *message) []byte {
 	return a.done(key)
 }
 
-// errorCode is the value of ERROR-CODE without a reason phrase, which no program reads.
-func errorCode(code int) uint32 { return uint32(code/100)<<8 | uint32(code%100) }
-
-func (s *Server) refuse(p []byte, m *message, code int, key []byte) []byte {
+// refuse begins an error response with its ERROR-CODE, without a reason phrase, which no program reads.
+func (m *message) refuse(p []byte, code int) *answer {
 	a := begin(p, m.method, classError, m.transaction)
-	a.addNumber(attrErrorCode, errorCode(code))
-	return a.done(key)
+	a.addNumber(attrErrorCode, uint32(code/100)<<8|uint32(code%100))
+	return a
 }
 
 // challenge is an error that tells the client how to authenticate (RFC 8489, section 9.2.4). It is short, since anyone can have it sent to
 // anyone.
 func (s *Server) challenge(p []byte, now time.Time, c *client, m *message, code int) []byte {
-	a := begin(p, m.method, classError, m.transaction)
-	a.addNumber(attrErrorCode, errorCode(code))
+	a := m.refuse(p, code)
 	if code != codeBadRequest {
 		a.add(attrRealm, []byte(s.cfg.Realm))
 		var nonce [nonceSize]byte
@@ -164,7 +159,7 @@ func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte
 		// RFC 6062 would open connections from this machine: never.
 		s.counters.refusedTransports.Add(1)
 		return codeUnsupportedTransport
-	case !s.relaysBy(family):
+	case len(s.relays[family]) == 0:
 		return codeFamilyNotSupported
 	case m.reservation, m.reserve:
 		return codeInsufficientCapacity // nothing is ever reserved: RTP and RTCP share a port today
@@ -187,7 +182,7 @@ func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte
 	expiry, _, _ := parseUsername(string(m.username))
 	a := &allocation{
 		fd: fd, relayed: relayed, family: family, username: string(m.username), account: place, key: key, born: now,
-		expires: now.Add(lifetime), mayLast: expiry.Add(afterExpiry), made: [16]byte(m.transaction), granted: uint32(lifetime / time.Second),
+		first: -1, expires: now.Add(lifetime), mayLast: expiry.Add(afterExpiry), made: [16]byte(m.transaction), granted: uint32(lifetime / time.Second),
 	}
 	a.known.Store(newKnown())
 	s.counters.created.Add(1)
@@ -197,16 +192,9 @@ func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte
 	return 0
 }
 
-// relaysBy says whether there is an address of a family to relay by (RFC 8656, section 7.2).
-func (s *Server) relaysBy(family byte) bool {
-	return slices.ContainsFunc(s.cfg.Relays, func(r Relay) bool {
-		return family == familyIPv4 && r.Public.Is4() || family == familyIPv6 && r.Public.Is6()
-	})
-}
-
-// familyOf is the family of a peer.
-func familyOf(peer netip.AddrPort) byte {
-	if peer.Addr().Unmap().Is4() {
+// familyOf is TURN's number of an address's family.
+func familyOf(host netip.Addr) byte {
+	if host.Unmap().Is4() {
 		return familyIPv4
 	}
 	return familyIPv6
@@ -223,7 +211,7 @@ func lifetimeFor(m *message) time.Duration {
 // handleRefresh lets an allocation live on, or ends it (RFC 8656, section 8).
 func (s *Server) handleRefresh(p []byte, now time.Time, c *client, m *message, key []byte) []byte {
 	if m.family != 0 && m.family != c.alloc.family {
-		return s.refuse(p, m, codeFamilyMismatch, key)
+		return m.refuse(p, codeFamilyMismatch).done(key)
 	}
 	lifetime := time.Duration(0)
 	if m.hasLifetime && m.lifetime == 0 {
@@ -248,7 +236,7 @@ func (s *Server) handlePermission(now time.Time, a *allocation, m *message) int 
 			s.counters.refusedPeers.Add(1)
 			return codeForbidden
 		}
-		if familyOf(peer) != a.family {
+		if familyOf(peer.Addr()) != a.family {
 			return codeFamilyMismatch
 		}
 		hosts[i] = peer.Addr()
@@ -268,7 +256,7 @@ func (s *Server) handleBind(now time.Time, a *allocation, m *message) int {
 		s.counters.refusedPeers.Add(1)
 		return codeForbidden
 	}
-	if familyOf(m.peers[0]) != a.family {
+	if familyOf(m.peers[0].Addr()) != a.family {
 		return codeFamilyMismatch
 	}
 	switch a.bind(now, m.channel, m.peers[0]) {
@@ -288,21 +276,11 @@ func (s *Server) relayIndication(now time.Time, c *client, m *message) {
 		return
 	}
 	peer := m.peers[0]
-	if familyOf(peer) != a.family || !s.policy.peer(peer) || !a.known.Load().permitted(now.UnixNano(), peer.Addr().As16()) {
+	if familyOf(peer.Addr()) != a.family || !s.policy.peer(peer) || !a.known.Load().permitted(now.UnixNano(), peer.Addr().As16()) {
 		s.counters.droppedPeer.Add(1)
-		return
-	}
-	if !a.pass(now.UnixNano(), len(m.data)) {
-		s.counters.throttled.Add(1)
 		return
 	}
 	var name sockaddr
 	name.set(peer, systemFamily(a.family))
-	if sendTo(a.fd, &name, m.data) {
-		s.counters.toPeers.Add(1)
-		s.counters.toPeersBytes.Add(uint64(len(m.data)))
-		a.toPeers.Add(uint64(len(m.data)))
-	} else {
-		s.counters.unsent.Add(1)
-	}
+	a.send(now.UnixNano(), &name, m.data)
 }

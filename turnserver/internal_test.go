@@ -264,8 +264,7 @@ func FuzzMessage(f *testing.F) {
 			}
 		}
 		// What we make of it pion can read.
-		reply := begin(nil, ours.method, classError, ours.transaction)
-		reply.addNumber(attrErrorCode, errorCode(codeUnsupportedTransport))
+		reply := ours.refuse(nil, codeUnsupportedTransport)
 		reply.addXOR(attrXORMappedAddress, netip.MustParseAddrPort("192.0.2.1:1000"))
 		answer := &stun.Message{Raw: reply.done(key)}
 		var code stun.ErrorCodeAttribute

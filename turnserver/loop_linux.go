@@ -21,8 +21,6 @@ const (
 // udpSocket is a listener's socket of one loop.
 type udpSocket struct {
 	fd      int
-	family  uint16
-	local   netip.AddrPort
 	clients map[addr]*client // those with an allocation
 	last    *client          // whose packet came last
 }
@@ -46,19 +44,13 @@ type loop struct {
 	nanos    int64
 	more     bool // a socket was left before it was empty
 
-	// What came for each allocation in a batch: first and last of a list in next.
+	// What came for each allocation in a batch is a list in next, ended by -1.
 	next    [batch]int
-	touched []*pending
+	touched []*allocation
 
 	mu      sync.Mutex // guards what follows
 	posted  []func()
 	stopped bool
-}
-
-// pending is what is to be sent through one relay socket.
-type pending struct {
-	a           *allocation
-	first, last int
 }
 
 func (s *Server) newLoop() (l *loop, err error) {
@@ -105,10 +97,7 @@ func (l *loop) listen(ap netip.AddrPort) (netip.AddrPort, error) {
 		closeSocket(fd)
 		return netip.AddrPort{}, err
 	}
-	u := &udpSocket{fd: fd, family: unix.AF_INET6, local: local, clients: make(map[addr]*client)}
-	if ap.Addr().Unmap().Is4() {
-		u.family = unix.AF_INET
-	}
+	u := &udpSocket{fd: fd, clients: make(map[addr]*client)}
 	l.sockets, l.listener[fd] = append(l.sockets, u), u
 	return local, nil
 }
@@ -127,10 +116,8 @@ func (l *loop) post(f func()) bool {
 
 // wake is called with the mutex, so that the loop, which looks at what it guards before it closes anything, is there to be woken.
 func (l *loop) wake() {
-	one := [8]byte{7: 1}
-	if !hostIsBig {
-		one = [8]byte{1}
-	}
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
 	_, _ = unix.Write(l.wakeup, one[:])
 }
 
@@ -240,14 +227,15 @@ func (l *loop) close() {
 func (l *loop) fromClients(u *udpSocket) {
 	c := &l.server.counters
 	for range maxReads {
-		n := l.reader.read(u.fd, batch)
+		n := l.reader.read(u.fd)
 		for i := range n {
 			data, ok := l.reader.datagram(i)
 			if !ok || len(data) < channelHead {
 				c.malformed.Add(1)
 				continue
 			}
-			source := l.reader.names[i].addr()
+			name := l.reader.name(i)
+			source := name.addr()
 			from := u.last
 			if from == nil || from.source != source {
 				from = u.clients[source]
@@ -258,11 +246,11 @@ func (l *loop) fromClients(u *udpSocket) {
 					continue
 				}
 				u.last = from
-				l.queue(from.alloc, i, data)
+				l.queue(from.alloc, i)
 				continue
 			}
 			l.relay() // before the message ends the allocation of what is in line
-			l.control(u, from, source, &l.reader.names[i], data)
+			l.control(u, from, source, name, data)
 		}
 		l.relay()
 		if n < batch {
@@ -273,32 +261,24 @@ func (l *loop) fromClients(u *udpSocket) {
 }
 
 // queue puts channel data, the i-th datagram of the batch, in line for its relay socket.
-func (l *loop) queue(a *allocation, i int, data []byte) {
+func (l *loop) queue(a *allocation, i int) {
 	l.next[i] = -1
-	if k := len(l.touched); k > 0 && l.touched[k-1].a == a {
-		p := l.touched[k-1]
-		l.next[p.last], p.last = i, i
-		return
+	if a.first < 0 {
+		a.first = i
+		l.touched = append(l.touched, a)
+	} else {
+		l.next[a.newest] = i
 	}
-	if p := a.queued; p != nil {
-		l.next[p.last], p.last = i, i
-		return
-	}
-	p := &a.line
-	*p = pending{a, i, i}
-	a.queued = p
-	l.touched = append(l.touched, p)
+	a.newest = i
 }
 
 // relay sends what queue has put in line, socket by socket.
 func (l *loop) relay() {
 	c := &l.server.counters
-	for _, p := range l.touched {
-		a := p.a
-		a.queued = nil
+	for _, a := range l.touched {
 		known := a.known.Load()
 		var bytes uint64
-		for i := p.first; i >= 0; i = l.next[i] {
+		for i := a.first; i >= 0; i = l.next[i] {
 			data, _ := l.reader.datagram(i)
 			ch := known.byNumber[binary.BigEndian.Uint16(data)]
 			size := int(binary.BigEndian.Uint16(data[2:]))
@@ -313,6 +293,7 @@ func (l *loop) relay() {
 			l.writer.add(a.fd, &ch.name, data[channelHead:channelHead+size])
 			bytes += uint64(size)
 		}
+		a.first = -1
 		l.writer.flush()
 		sent, lost := l.writer.take()
 		c.toPeers.Add(sent)
@@ -334,10 +315,6 @@ func (l *loop) control(u *udpSocket, from *client, source addr, name *sockaddr, 
 		}
 		from = &l.stranger
 		*from = client{source: source, loop: l, socket: u, name: *name}
-		from.name.size = unix.SizeofSockaddrInet6
-		if u.family == unix.AF_INET {
-			from.name.size = unix.SizeofSockaddrInet4
-		}
 	}
 	if !l.message.parse(data) {
 		s.counters.malformed.Add(1)
@@ -354,11 +331,11 @@ func (l *loop) fromPeers(a *allocation) {
 	s := l.server
 	k := a.known.Load()
 	for range maxReads {
-		n := l.reader.read(a.fd, batch)
+		n := l.reader.read(a.fd)
 		var packets, bytes, dropped uint64
 		for i := range n {
 			data, whole := l.reader.datagram(i)
-			source := l.reader.names[i].addr()
+			source := l.reader.name(i).addr()
 			ch := a.last
 			if ch == nil || ch.peer != source || ch.until.Load() <= l.nanos {
 				ch = k.byPeer[source]

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
-	"slices"
 	"syscall"
 	"unsafe"
 
@@ -28,10 +27,7 @@ type sockaddr struct {
 
 // set writes an address for a socket of a family; an IPv6 socket takes IPv4 as IPv4-mapped.
 func (n *sockaddr) set(ap netip.AddrPort, family uint16) {
-	port := ap.Port()<<8 | ap.Port()>>8
-	if hostIsBig {
-		port = ap.Port()
-	}
+	port := networkOrder(ap.Port())
 	if family == unix.AF_INET {
 		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(&n.raw))
 		*v4 = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: port, Addr: ap.Addr().Unmap().As4()}
@@ -44,11 +40,7 @@ func (n *sockaddr) set(ap netip.AddrPort, family uint16) {
 
 // addr reads what the system wrote.
 func (n *sockaddr) addr() (a addr) {
-	port := n.raw.Port<<8 | n.raw.Port>>8
-	if hostIsBig {
-		port = n.raw.Port
-	}
-	a.port = port
+	a.port = networkOrder(n.raw.Port)
 	if n.raw.Family == unix.AF_INET {
 		a.ip[10], a.ip[11] = 0xff, 0xff
 		copy(a.ip[12:], (*unix.RawSockaddrInet4)(unsafe.Pointer(&n.raw)).Addr[:])
@@ -58,10 +50,12 @@ func (n *sockaddr) addr() (a addr) {
 	return a
 }
 
-var hostIsBig = func() bool {
-	one := uint16(1)
-	return *(*byte)(unsafe.Pointer(&one)) == 0
-}()
+// networkOrder turns a port from this machine's byte order into the network's, or back.
+func networkOrder(port uint16) uint16 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], port)
+	return binary.NativeEndian.Uint16(b[:])
+}
 
 // socketUse is what a UDP socket is for.
 type socketUse int
@@ -140,7 +134,7 @@ func boundTo(fd int) (netip.AddrPort, error) {
 // relaySocket opens a relay socket of a family. It tries the ports of the range from a random one on: which port comes next cannot be guessed,
 // and the last free one is found.
 func (s *Server) relaySocket(family byte, even bool) (fd int, relayed netip.AddrPort, err error) {
-	relays := slices.DeleteFunc(slices.Clone(s.cfg.Relays), func(r Relay) bool { return r.Public.Is4() != (family == familyIPv4) })
+	relays := s.relays[family]
 	turn := int(s.lastRelay.Add(1) % uint64(len(relays)))
 	for i := range relays { // where one has no port left another one may
 		r := relays[(turn+i)%len(relays)]
@@ -236,17 +230,23 @@ func newReader() *reader {
 	return r
 }
 
-// read returns how many datagrams have come; not more than max.
-func (r *reader) read(fd, max int) int {
-	for i := range max {
+// read returns how many datagrams have come.
+func (r *reader) read(fd int) int {
+	for i := range batch {
 		r.headers[i].Namelen = unix.SizeofSockaddrInet6
 	}
-	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&r.headers[0])), uintptr(max),
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&r.headers[0])), batch,
 		unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0 // none has come, or an error of an earlier one is told, which is nobody's business
 	}
 	return int(n)
+}
+
+// name is where a datagram that read returned came from.
+func (r *reader) name(i int) *sockaddr {
+	r.names[i].size = r.headers[i].Namelen
+	return &r.names[i]
 }
 
 // datagram is one of those that read returned. ok is false for one that was longer than the buffer.

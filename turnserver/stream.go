@@ -40,15 +40,10 @@ func (s *Server) accept(listener net.Listener, transport Transport, decrypt func
 	}
 }
 
-// addrPort is a client's address.
+// addrPort is the address of a stream's client.
 func addrPort(addr net.Addr) netip.AddrPort {
-	var ap netip.AddrPort
-	switch a := addr.(type) {
-	case *net.UDPAddr:
-		ap = a.AddrPort()
-	case *net.TCPAddr:
-		ap = a.AddrPort()
-	}
+	a, _ := addr.(*net.TCPAddr) // none gives no address
+	ap := a.AddrPort()
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
@@ -236,17 +231,7 @@ func (st *stream) relay(now time.Time, p []byte) {
 		return
 	}
 	data := p[channelHead : channelHead+int(binary.BigEndian.Uint16(p[2:]))]
-	if !a.pass(now.UnixNano(), len(data)) {
-		c.throttled.Add(1)
-		return
-	}
-	if !sendTo(a.fd, &ch.name, data) {
-		c.unsent.Add(1)
-		return
-	}
-	c.toPeers.Add(1)
-	c.toPeersBytes.Add(uint64(len(data)))
-	a.toPeers.Add(uint64(len(data)))
+	a.send(now.UnixNano(), &ch.name, data)
 }
 
 var errFraming = errors.New("the stream holds neither STUN nor channel data")

@@ -76,7 +76,7 @@ type Config struct {
 	MaxAllocations, MaxAllocationsPerUser int
 	// MaxBitrate and MaxBitratePerUser limit what is relayed, both directions together, in bit/s; 0 for no limit. What is above is dropped.
 	MaxBitrate, MaxBitratePerUser int
-	// Log gets births, deaths and addresses at info, and what pion has to say at debug.
+	// Log gets births and deaths of allocations, and addresses.
 	Log zerolog.Logger
 }
 
@@ -125,6 +125,7 @@ func (r *Relay) check() error {
 type Server struct {
 	cfg      Config
 	policy   policy
+	relays   map[byte][]Relay // by family
 	secrets  []string
 	nonces   *nonces
 	limiters struct{ datagrams, streams *limiter } // apart, since only a stream's source cannot be forged
@@ -194,12 +195,14 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, policy: slices.Clone(cfg.AllowedPeers), secrets: []string{cfg.Secret}, nonces: newNonces(),
-		closers: make(map[closer]struct{}), accounts: make(map[string]*account), perIP: make(map[netip.Addr]int),
+		relays: make(map[byte][]Relay), closers: make(map[closer]struct{}), accounts: make(map[string]*account), perIP: make(map[netip.Addr]int),
 		stop: make(chan struct{}), closeDone: make(chan struct{}),
 	}
-	if cfg.MinPort > 0 {
-		// Two clients that both have nothing but this relay reach each other by it.
-		for _, r := range cfg.Relays {
+	for _, r := range cfg.Relays {
+		family := familyOf(r.Public)
+		s.relays[family] = append(s.relays[family], r)
+		if cfg.MinPort > 0 {
+			// Two clients that both have nothing but this relay reach each other by it.
 			s.policy = append(s.policy, Peer{netip.PrefixFrom(r.Public, r.Public.BitLen()), cfg.MinPort, cfg.MaxPort})
 		}
 	}
@@ -362,7 +365,7 @@ func (s *Server) Close() error {
 		l.stop()
 	}
 	s.looping.Wait()
-	if len(open) > 0 || len(s.loops) > 0 {
+	if len(s.loops) > 0 {
 		s.cfg.Log.Info().Msg("TURN server closed")
 	}
 	close(s.closeDone)
