@@ -133,6 +133,7 @@ type Server struct {
 
 	meter      meter
 	draining   atomic.Bool
+	starting   sync.Mutex // held while Start opens and Close ends the loops
 	loops      []*loop
 	looping    sync.WaitGroup
 	lastStream atomic.Uint64
@@ -224,11 +225,13 @@ func (s *Server) Start(ctx context.Context) error {
 	if again {
 		return errors.New("start turn server: it was started or closed before")
 	}
+	s.starting.Lock()
 	err := s.open(ctx)
 	for _, l := range s.loops { // also to be ended
 		s.looping.Go(l.run)
 	}
 	s.looping.Go(s.sweep)
+	s.starting.Unlock()
 	if err != nil {
 		_ = s.Close()
 		return fmt.Errorf("start turn server: %w", err)
@@ -361,6 +364,8 @@ func (s *Server) Close() error {
 		}
 	}
 	s.done.Wait()
+	s.starting.Lock()
+	defer s.starting.Unlock()
 	for _, l := range s.loops {
 		l.stop()
 	}

@@ -502,6 +502,35 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// TestCloseWhileStarting demands that a server that is closed while it starts leaves nothing open, however far it came.
+func TestCloseWhileStarting(t *testing.T) {
+	for range 20 {
+		s, err := turnserver.New(base(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		started := make(chan error, 1)
+		go func() { started <- s.Start(t.Context()) }()
+		for len(s.Addrs()) == 0 { // in the midst of it
+			runtime.Gosched()
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		<-started // with or without an error
+		for _, addr := range s.Addrs() {
+			if addr.Network() != "udp" {
+				continue
+			}
+			again, err := net.ListenPacket("udp4", addr.String())
+			if err != nil {
+				t.Fatalf("a listener is left: %v", err)
+			}
+			_ = again.Close()
+		}
+	}
+}
+
 // TestStartFails demands that a start that fails leaves nothing open.
 func TestStartFails(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
