@@ -422,23 +422,13 @@ func turnListeners(h *config.HubConfig) (list []turnserver.Listen) {
 
 // networks says which addresses a hub may connect to on behalf of others: those allowed and not denied.
 func networks(allow, deny []string) (func(netip.Addr) bool, error) {
-	parse := func(key string, list []string) (prefixes []netip.Prefix, err error) {
-		for _, text := range list {
-			p, err := netip.ParsePrefix(text)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", key, err)
-			}
-			prefixes = append(prefixes, p.Masked())
-		}
-		return prefixes, nil
-	}
-	allowed, err := parse("hub.homeserver.allow_networks", allow)
+	allowed, err := config.Prefixes(allow)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("hub.homeserver.allow_networks: %w", err)
 	}
-	denied, err := parse("hub.homeserver.deny_networks", deny)
+	denied, err := config.Prefixes(deny)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("hub.homeserver.deny_networks: %w", err)
 	}
 	within := func(list []netip.Prefix, a netip.Addr) bool {
 		for _, p := range list {
