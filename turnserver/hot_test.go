@@ -17,17 +17,8 @@ import (
 // is lost. Neither client nor echo allocates memory.
 func channelTo(t testing.TB, s *turnserver.Server, size int) (roundTrip func() bool) {
 	t.Helper()
-	peer := socket(t).(*net.UDPConn)
-	go func() {
-		buffer := make([]byte, 2000)
-		for {
-			n, from, err := peer.ReadFromUDPAddrPort(buffer)
-			if err != nil {
-				return
-			}
-			_, _ = peer.WriteToUDPAddrPort(buffer[:n], from)
-		}
-	}()
+	peer := socket(t)
+	go echo(peer)
 	username, password := turnserver.Credentials(secret, "anna", time.Hour)
 	w := newWire(t, s)
 	w.allocate(username, password)

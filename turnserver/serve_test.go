@@ -91,15 +91,5 @@ func foreign(t *testing.T, address string) *turn.Client {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	username, password := turnserver.Credentials(secret, "anna", time.Hour)
-	c, err := turn.NewClient(&turn.ClientConfig{
-		STUNServerAddr: address, TURNServerAddr: address, Conn: turn.NewSTUNConn(conn), Username: username, Password: password, RTO: time.Second,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Listen(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	return c
+	return clientOn(t, turn.NewSTUNConn(conn), address, username, password)
 }

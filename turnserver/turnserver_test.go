@@ -125,9 +125,14 @@ func connect(t testing.TB, s *turnserver.Server, transport turnserver.Transport)
 func client(t testing.TB, s *turnserver.Server, transport turnserver.Transport, username, password string) *turn.Client {
 	t.Helper()
 	address := s.Addrs()[map[turnserver.Transport]int{turnserver.UDP: 0, turnserver.TCP: 1, turnserver.TLS: 2}[transport]].String()
+	return clientOn(t, connect(t, s, transport), address, username, password)
+}
+
+// clientOn makes pion's client on what connects it with a server's address.
+func clientOn(t testing.TB, conn net.PacketConn, address, username, password string) *turn.Client {
+	t.Helper()
 	c, err := turn.NewClient(&turn.ClientConfig{
-		STUNServerAddr: address, TURNServerAddr: address, Conn: connect(t, s, transport), Username: username, Password: password,
-		RTO: time.Second,
+		STUNServerAddr: address, TURNServerAddr: address, Conn: conn, Username: username, Password: password, RTO: time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -168,9 +173,18 @@ func socket(t testing.TB) net.PacketConn {
 	return p
 }
 
-// echo answers everything that comes.
+// echo answers everything that comes. On a plain socket it allocates no memory.
 func echo(p net.PacketConn) {
 	buffer := make([]byte, 2000)
+	if plain, ok := p.(*net.UDPConn); ok {
+		for {
+			n, from, err := plain.ReadFromUDPAddrPort(buffer)
+			if err != nil {
+				return
+			}
+			_, _ = plain.WriteToUDPAddrPort(buffer[:n], from)
+		}
+	}
 	for {
 		n, from, err := p.ReadFrom(buffer)
 		if err != nil {

@@ -65,6 +65,17 @@ func (w *wire) receive() *stun.Message {
 	return m
 }
 
+// comesBack sends channel data to an echo, and demands the same.
+func (w *wire) comesBack(want []byte) {
+	w.t.Helper()
+	w.raw(want)
+	buffer := make([]byte, 2000)
+	_ = w.SetReadDeadline(time.Now().Add(patient))
+	if n, from, err := w.ReadFrom(buffer); err != nil || !bytes.Equal(buffer[:n], want) {
+		w.t.Errorf("%q came back from %v, %v", buffer[:n], from, err)
+	}
+}
+
 // code is an answer's error code, 0 for success.
 func code(m *stun.Message) stun.ErrorCode {
 	var e stun.ErrorCodeAttribute
