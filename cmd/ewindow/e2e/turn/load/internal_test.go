@@ -267,13 +267,13 @@ func TestRetransmission(t *testing.T) {
 	}
 }
 
-// TestDropped demands that what a socket has no room for is counted.
-func TestDropped(t *testing.T) {
-	fd, err := socket(netip.MustParseAddr("127.0.0.1"), 1)
+// toPeer makes a client with nothing but its peer's socket, and a connection to that.
+func toPeer(t *testing.T, buffer int) (*Client, *net.UDPConn) {
+	t.Helper()
+	fd, err := socket(netip.MustParseAddr("127.0.0.1"), buffer)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Client{peer: fd, timer: -1, poll: -1}
 	to, err := localAddr(fd)
 	if err != nil {
 		t.Fatal(err)
@@ -282,7 +282,14 @@ func TestDropped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { _ = conn.Close() })
+	return &Client{peer: fd, timer: -1, poll: -1}, conn
+}
+
+// TestDropped demands that what a socket has no room for is counted.
+func TestDropped(t *testing.T) {
+	c, conn := toPeer(t, 1)
+	fd := c.peer
 	const sent = 100
 	for range sent {
 		if _, err := conn.Write(make([]byte, 1000)); err != nil {
@@ -314,20 +321,8 @@ func TestDropped(t *testing.T) {
 
 // TestTimes demands that packets are stamped by the kernel, when they come and not when they are read.
 func TestTimes(t *testing.T) {
-	fd, err := socket(netip.MustParseAddr("127.0.0.1"), clientBuffer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &Client{peer: fd, timer: -1, poll: -1}
-	to, err := localAddr(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	c, conn := toPeer(t, clientBuffer)
+	fd := c.peer
 	before := time.Now()
 	if _, err := conn.Write([]byte("x")); err != nil {
 		t.Fatal(err)
