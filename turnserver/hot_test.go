@@ -2,6 +2,7 @@ package turnserver_test
 
 import (
 	"cmp"
+	"fmt"
 	"net"
 	"os"
 	"runtime"
@@ -71,7 +72,7 @@ func floodTime(t *testing.T) time.Duration {
 	return d
 }
 
-// TestSpoofedFlood sends 40,000 Allocate requests a second from hundreds of addresses, beside a client whose packets come back in time meanwhile,
+// TestSpoofedFlood sends up to 40,000 Allocate requests a second from hundreds of addresses, beside a client whose packets come back in time meanwhile,
 // and demands that nothing is kept of them. EWINDOW_FLOOD=1m makes it last a minute.
 func TestSpoofedFlood(t *testing.T) {
 	s := start(t, base(t))
@@ -97,13 +98,13 @@ func TestSpoofedFlood(t *testing.T) {
 	flooding := make(chan int)
 	go func() {
 		sent := 0
-		for at := time.Now(); at.Before(end); at = at.Add(10 * time.Millisecond) {
-			<-time.After(time.Until(at))
+		for begun := time.Now(); begun.Before(end); begun = time.Now() {
 			for _, conn := range sources {
 				if _, err := conn.WriteToUDPAddrPort(request, server); err == nil {
 					sent++
 				}
 			}
+			<-time.After(time.Until(begun.Add(10 * time.Millisecond)))
 		}
 		flooding <- sent
 	}()
@@ -118,13 +119,16 @@ func TestSpoofedFlood(t *testing.T) {
 		<-time.After(time.Until(begun.Add(10 * time.Millisecond)))
 	}
 	sent := <-flooding
-	after := heap()
+	var after uint64
+	eventually(t, func() string { // answers that are still made meanwhile count as used
+		if after = heap(); after > before+256<<10 {
+			return fmt.Sprintf("%d kB are kept of the flood", (after-before)>>10)
+		}
+		return ""
+	})
 	c := s.Counters()
 	t.Logf("%d requests from %d addresses: %d got no answer; %d of %d packets beside them were lost, the slowest took %v; heap %d kB, then %d kB",
 		sent, len(sources), c.Limited, lost, trips, slowest, before>>10, after>>10)
-	if after > before+256<<10 {
-		t.Errorf("%d kB are kept of the flood", (after-before)>>10)
-	}
 	if lost > trips/100 {
 		t.Errorf("%d packets of %d were lost", lost, trips)
 	}
