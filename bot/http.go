@@ -30,7 +30,7 @@ func newHTTPClient() *http.Client {
 			IdleConnTimeout:     90 * time.Second,
 			ForceAttemptHTTP2:   true,
 			// A link that has died is noticed within a long poll, and not at its end.
-			HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+			HTTP2: &http.HTTP2Config{SendPingTimeout: 3 * time.Second, PingTimeout: 3 * time.Second},
 		},
 	}
 }

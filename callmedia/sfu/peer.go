@@ -67,6 +67,11 @@ func newPeer(opts Options, servers []webrtc.ICEServer, estimate func(cc.Bandwidt
 	settings.SetSrflxAcceptanceMinWait(200 * time.Millisecond)
 	settings.SetPrflxAcceptanceMinWait(200 * time.Millisecond)
 	settings.SetRelayAcceptanceMinWait(500 * time.Millisecond)
+	network, err := newNetwork()
+	if err != nil {
+		return nil, fmt.Errorf("look at the network: %w", err)
+	}
+	settings.SetNet(network)
 	policy := webrtc.ICETransportPolicyAll
 	if opts.ForceRelay {
 		policy = webrtc.ICETransportPolicyRelay

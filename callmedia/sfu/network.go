@@ -1,0 +1,34 @@
+package sfu
+
+import (
+	"net"
+	"time"
+
+	"github.com/pion/transport/v5"
+	"github.com/pion/transport/v5/stdnet"
+)
+
+// dialLimit is how long a TURN server may take to accept a connection over TCP.
+const dialLimit = 3 * time.Second
+
+// network is the machine's, with a limit for connections over TCP. pion sets none, and closing a peer connection waits for those that are
+// being made: two minutes where a firewall drops them without a word.
+type network struct{ transport.Net }
+
+func newNetwork() (transport.Net, error) {
+	std, err := stdnet.NewNet()
+	return network{std}, err
+}
+
+// DialTCP implements transport.Net.
+func (n network) DialTCP(name string, laddr, raddr *net.TCPAddr) (transport.TCPConn, error) {
+	dialer := net.Dialer{Timeout: dialLimit}
+	if laddr != nil {
+		dialer.LocalAddr = laddr
+	}
+	conn, err := dialer.Dial(name, raddr.String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
+}
