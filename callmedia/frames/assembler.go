@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	// defaultVideoWait is time for the receiver to notice a gap and send a NACK (30 ms in package sfu) and for a round trip of up to
-	// 100 ms, or for a second try on a shorter way. A later repair is worth less than the key frame asked for instead.
-	defaultVideoWait = 150 * time.Millisecond
+	// defaultVideoWait is time for the receiver to notice a gap and send a NACK (30 ms in package sfu), and for two tries on a round trip of
+	// 200 ms. Where so much is lost that a repair is lost as well, a key frame asked for instead, which is many packets, hardly ever comes whole:
+	// with 150 ms no picture moved at 5 % of loss and 160 ms there and back.
+	defaultVideoWait = 500 * time.Millisecond
 	// defaultAudioWait is three Opus frames: enough for packets that overtook each other and for one NACK on a way of 30 ms. What is
 	// later than that has been concealed by the listener already, and each wait makes the listener's own jitter buffer longer.
 	defaultAudioWait = 60 * time.Millisecond
@@ -46,7 +47,7 @@ type Frame struct {
 
 // AssemblerOptions tune an [Assembler]. The zero value means the defaults.
 type AssemblerOptions struct {
-	// MaxWait is how long to wait for a missing packet after a later one came. 0 means 150 ms for video, 60 ms for audio.
+	// MaxWait is how long to wait for a missing packet after a later one came. 0 means 500 ms for video, 60 ms for audio.
 	MaxWait time.Duration
 	// MaxPackets is the most packets kept, rounded up to a power of two between 16 and 8192. 0 means 1024 for video (five seconds
 	// of 1.7 Mbit/s), 128 for audio.

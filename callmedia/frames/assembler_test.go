@@ -2,6 +2,7 @@ package frames
 
 import (
 	"bytes"
+	"cmp"
 	"testing"
 	"time"
 
@@ -24,7 +25,11 @@ type track struct {
 	number int
 }
 
+// newTrack has an assembler for video wait 150 ms if opts say nothing else.
 func newTrack(t *testing.T, codec e2ee.Codec, opts AssemblerOptions) *track {
+	if codec == e2ee.VP8 {
+		opts.MaxWait = cmp.Or(opts.MaxWait, 150*time.Millisecond)
+	}
 	return &track{t: t, a: NewAssembler(codec, opts), p: NewPacketizer(codec, 500, 1, 96, Seed{Sequence: 65500})}
 }
 

@@ -58,7 +58,8 @@ func TestSimulation(t *testing.T) {
 		{"perfect", 0, 0, 0, count},
 		{"disorder", 0, 30 * time.Millisecond, 0, count - 30},
 		{"repaired", 0.05, 10 * time.Millisecond, 90 * time.Millisecond, count * 7 / 10},
-		{"repaired too late", 0.001, 0, 250 * time.Millisecond, count / 3},
+		{"repaired from afar", 0.05, 10 * time.Millisecond, 350 * time.Millisecond, count * 6 / 10},
+		{"repaired too late", 0.001, 0, 700 * time.Millisecond, count / 3},
 		{"terrible", 0.2, 20 * time.Millisecond, 100 * time.Millisecond, 20},
 	}
 	for _, tt := range tests {
