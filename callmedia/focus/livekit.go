@@ -178,6 +178,8 @@ func (l *LiveKit) settings() map[string]any {
 		"udp_port": c.UDPPort, "node_ip": c.NodeIP, "use_external_ip": false, "enable_loopback_candidate": c.AllowLoopback,
 		"pli_throttle": map[string]any{"low_quality": pliThrottle, "mid_quality": pliThrottle, "high_quality": pliThrottle},
 		"tcp_port":     c.TCPPort,
+		// Clients alone choose the way. LiveKit, which is at an address that they can reach, would wait two seconds before it takes a relay.
+		"use_ice_lite": true,
 	}
 	if ip, err := netip.ParseAddr(c.NodeIP); err == nil && ip.IsLoopback() {
 		rtc["interfaces"] = map[string]any{"includes": []string{"lo"}}
