@@ -165,12 +165,12 @@ func (b *Bridge) handleSession(visit uint64, e callmedia.SessionEvent) {
 	now := b.now()
 	switch e.Kind {
 	case callmedia.Connected:
-		v.hubLost, v.connected = time.Time{}, true
+		v.hubUp(now)
 	case callmedia.Lost:
 		if v.hubLost.IsZero() {
-			v.hubLost = now
 			c.log.Warn().Err(e.Err).Msg("Connection to the focus lost, trying again")
 		}
+		v.hubDown(now)
 	case callmedia.RemoteUp, callmedia.RemoteMuted:
 		v.remoteUp(now, e.Identity, e.Slot, true, e.Muted)
 	case callmedia.RemoteGone:

@@ -79,11 +79,11 @@ func FuzzMachine(f *testing.F) {
 				m.setHomeserver(down)
 			case 13:
 				if c := m.call; c != nil {
-					c.hubLost = time.Time{}
 					if arg%2 == 0 {
-						c.hubLost = now
+						c.hubDown(now)
+					} else {
+						c.hubUp(now)
 					}
-					c.connected = c.connected || arg&2 == 2
 					if arg&4 == 4 {
 						m.withhold(now, c, guest)
 					}

@@ -148,7 +148,7 @@ func TestHubLost(t *testing.T) {
 	b := newBench(t, windowOf(munich, network.Open, epoch.Add(-time.Hour)))
 	b.arrive(munich, kioskIn(munich))
 	b.step(testCountdown)
-	b.m.call.hubLost = b.now
+	b.m.call.hubDown(b.now)
 	b.step(0)
 	b.want(munich, munich, "lost")
 	if b.last.screen.fault != "hub" {
@@ -156,7 +156,7 @@ func TestHubLost(t *testing.T) {
 	}
 	b.step(time.Hour)
 	b.want(munich, munich, "lost") // it tries for ever
-	b.m.call.hubLost = time.Time{}
+	b.m.call.hubUp(b.now)
 	b.picture(kioskIn(munich), true)
 	b.want(munich, munich, "visit")
 }

@@ -181,6 +181,20 @@ func (c *visit) try(now time.Time) {
 	c.nextTrial = now.Add(trialEvery)
 }
 
+// hubDown and hubUp take that the connection to the own focus was lost, and that it stands.
+func (c *visit) hubDown(now time.Time) {
+	if c.hubLost.IsZero() {
+		c.hubLost = now
+	}
+}
+
+func (c *visit) hubUp(now time.Time) {
+	if !c.hubLost.IsZero() && c.seenOnce {
+		c.begin(now) // the others have not seen us either: else both would wait for a trial
+	}
+	c.hubLost, c.connected = time.Time{}, true
+}
+
 // remoteUp takes what the media side says about one participant's picture track.
 func (c *visit) remoteUp(now time.Time, identity string, slot int, up, muted bool) {
 	r := c.remote(identity)
