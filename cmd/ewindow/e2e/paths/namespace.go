@@ -1,0 +1,206 @@
+package paths
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// prefix begins the name of each namespace of ours; the process that made it and the moment of its start follow.
+	prefix = "ewindow-paths-"
+	// netnsFolder is where ip keeps the namespaces that have a name.
+	netnsFolder = "/run/netns"
+	tunDevice   = "/dev/net/tun"
+)
+
+// Need skips the test where namespaces, nftables or TUN devices can't be had. With EWINDOW_E2E=require that is a failure.
+func Need(t testing.TB) {
+	t.Helper()
+	err := available()
+	if err != nil && os.Getenv("EWINDOW_E2E") == "require" {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Skip(err)
+	}
+}
+
+func available() error {
+	if os.Geteuid() != 0 {
+		return errors.New("networks of the test's own take root")
+	}
+	for program, debian := range map[string]string{"ip": "iproute2", "nft": "nftables"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("%s was not found: install it, as with apt-get install %s", program, debian)
+		}
+	}
+	if _, err := os.Stat(tunDevice); err != nil {
+		return fmt.Errorf("lines with loss and delay take a TUN device: %w", err)
+	}
+	return nil
+}
+
+// Namespace is a network namespace with a name that ip knows.
+type Namespace struct {
+	// Name is what "ip netns" calls it.
+	Name string
+}
+
+// newNamespace makes one that ends with the test. Its name says whose it is, for [Sweep].
+func newNamespace(t testing.TB, name string) *Namespace {
+	t.Helper()
+	begun, err := processBegun(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &Namespace{Name: fmt.Sprintf("%s%d-%s-%s", prefix, os.Getpid(), begun, name)}
+	if err := run(nil, "ip", "netns", "add", n.Name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := run(nil, "ip", "netns", "del", n.Name); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := n.Do(func() error { return set("ipv6/conf/all/disable_ipv6", "1") }); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err) // link-local addresses come late and would only be noise
+	}
+	n.ip(t, "link set lo up")
+	return n
+}
+
+// Sweep removes the namespaces of test processes that were killed. Their programs have ended with them. Names without a living process
+// are told by its number and its start, since numbers come again.
+func Sweep() error {
+	entries, err := os.ReadDir(netnsFolder)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for left-over namespaces: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		rest, ours := strings.CutPrefix(e.Name(), prefix)
+		if !ours {
+			continue
+		}
+		parts := strings.SplitN(rest, "-", 3)
+		pid, err := strconv.Atoi(parts[0])
+		if err != nil || len(parts) < 3 {
+			continue
+		}
+		if begun, err := processBegun(pid); err == nil && begun == parts[1] {
+			continue
+		}
+		errs = append(errs, run(nil, "ip", "netns", "del", e.Name()))
+	}
+	return errors.Join(errs...)
+}
+
+// processBegun is when a process was started, in ticks since the machine was (proc_pid_stat(5), field 22).
+func processBegun(pid int) (string, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "", err
+	}
+	// The second field is a name in brackets, which may hold anything.
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	const begun = 22 - 3
+	if len(fields) <= begun {
+		return "", fmt.Errorf("process %d: its state is not understood", pid)
+	}
+	return fields[begun], nil
+}
+
+// Do calls f with the namespace's network: sockets that f opens, on the thread that it is called on, are there, and stay there. f must not
+// start goroutines that open others.
+func (n *Namespace) Do(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		// Never unlocked: the thread ends with the goroutine, so that nothing else ever runs in the namespace.
+		runtime.LockOSThread()
+		done <- n.enter(f)
+	}()
+	return <-done
+}
+
+func (n *Namespace) enter(f func() error) error {
+	file, err := os.Open(filepath.Join(netnsFolder, n.Name))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter %s: %w", n.Name, err)
+	}
+	return f()
+}
+
+// DialContext connects to an address, no name, from within the namespace. It fits into an http.Transport.
+func (n *Namespace) DialContext(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	var dialer net.Dialer
+	err = n.Do(func() error {
+		conn, err = dialer.DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
+}
+
+// ListenPacket opens a UDP socket in the namespace.
+func (n *Namespace) ListenPacket(address string) (conn *net.UDPConn, err error) {
+	err = n.Do(func() error {
+		at, err := net.ResolveUDPAddr("udp4", address)
+		if err != nil {
+			return err
+		}
+		conn, err = net.ListenUDP("udp4", at)
+		return err
+	})
+	return conn, err
+}
+
+// Command is a program, not yet started, that runs in the namespace. The process is the program itself: ip becomes it.
+func (n *Namespace) Command(program string, args ...string) *exec.Cmd {
+	return exec.Command("ip", append([]string{"netns", "exec", n.Name, program}, args...)...)
+}
+
+// ip runs commands of ip in the namespace, one a line.
+func (n *Namespace) ip(t testing.TB, lines ...string) {
+	t.Helper()
+	if err := run([]byte(strings.Join(lines, "\n")+"\n"), "ip", "-n", n.Name, "-batch", "-"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// nft gives the namespace a set of rules, all at once, in place of the one that it had.
+func (n *Namespace) nft(rules string) error {
+	return run([]byte("flush ruleset\n"+rules), "ip", "netns", "exec", n.Name, "nft", "-f", "-")
+}
+
+// set writes a setting of the network, in the namespace of the thread.
+func set(name, value string) error {
+	return os.WriteFile("/proc/sys/net/"+name, []byte(value), 0o644)
+}
+
+// run runs a program to its end.
+func run(input []byte, program string, args ...string) error {
+	cmd := exec.Command(program, args...)
+	cmd.Stdin = bytes.NewReader(input)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w\n%s", program, strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	return nil
+}

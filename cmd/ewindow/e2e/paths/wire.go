@@ -1,0 +1,168 @@
+package paths
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// wireMTU is the longest packet on a wire, in bytes.
+	wireMTU = 1500
+	// wireQueue is how many packets may be under way in one direction: more than 80 ms of a picture's largest burst. Those above it are
+	// lost, as in a router.
+	wireQueue = 2048
+
+	protocolUDP = 17
+)
+
+// Wire is a line between two namespaces whose packets go through this process: a TUN device at each end. What is UDP is delayed and lost
+// as [Wire.Set] says; everything else passes undisturbed.
+type Wire struct {
+	quality atomic.Pointer[quality]
+	tasks   sync.WaitGroup
+	ends    [2]*os.File
+	stop    chan struct{}
+
+	// Lost counts the UDP packets that were lost, both ways, Passed the others.
+	Lost, Passed atomic.Uint64
+}
+
+type quality struct {
+	loss  float64
+	delay time.Duration
+}
+
+// packet is one under way.
+type packet struct {
+	data []byte
+	due  time.Time
+}
+
+// newWire lays a line between two namespaces, where the devices get these names. It ends with the test.
+func newWire(t testing.TB, a *Namespace, nameA string, b *Namespace, nameB string) *Wire {
+	t.Helper()
+	w := &Wire{stop: make(chan struct{})}
+	w.quality.Store(&quality{})
+	for i, end := range []struct {
+		n    *Namespace
+		name string
+	}{{a, nameA}, {b, nameB}} {
+		err := end.n.Do(func() (err error) {
+			w.ends[i], err = openTUN(end.name)
+			return err
+		})
+		if err != nil {
+			if i == 1 {
+				_ = w.ends[0].Close()
+			}
+			t.Fatal(err)
+		}
+		end.n.ip(t, fmt.Sprintf("link set %s up mtu %d", end.name, wireMTU))
+	}
+	for i := range w.ends {
+		w.tasks.Go(func() { w.carry(w.ends[i], w.ends[1-i], uint64(i)) })
+	}
+	t.Cleanup(func() {
+		close(w.stop)
+		for _, end := range w.ends {
+			_ = end.Close()
+		}
+		w.tasks.Wait()
+	})
+	return w
+}
+
+// openTUN makes a TUN device in the namespace of the thread. It vanishes with the file.
+func openTUN(name string) (*os.File, error) {
+	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", tunDevice, err)
+	}
+	request, err := unix.NewIfreq(name)
+	if err == nil {
+		request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("make the device %s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// Set changes the line for UDP: the part of the packets that is lost, 0 to 1, and how long each of the others takes, one way. It
+// holds for both ways.
+func (w *Wire) Set(loss float64, delay time.Duration) { w.quality.Store(&quality{loss, delay}) }
+
+// carry takes packets from one end to the other.
+func (w *Wire) carry(from, to *os.File, seed uint64) {
+	// What is lost is the same in each run, as far as the packets are.
+	chance := rand.New(rand.NewPCG(seed, 80))
+	late := make(chan packet, wireQueue)
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	tasks.Go(func() { w.deliver(late, to) })
+	defer close(late)
+	buffer := make([]byte, wireMTU+100)
+	for {
+		n, err := from.Read(buffer)
+		if errors.Is(err, os.ErrClosed) {
+			return
+		}
+		if err != nil { // the device is down for a moment
+			select {
+			case <-w.stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+			continue
+		}
+		q := w.quality.Load()
+		if !isUDP(buffer[:n]) {
+			_, _ = to.Write(buffer[:n])
+			continue
+		}
+		if chance.Float64() < q.loss {
+			w.Lost.Add(1)
+			continue
+		}
+		w.Passed.Add(1)
+		if q.delay == 0 {
+			_, _ = to.Write(buffer[:n])
+			continue
+		}
+		select {
+		case late <- packet{append([]byte(nil), buffer[:n]...), time.Now().Add(q.delay)}:
+		default:
+			w.Lost.Add(1)
+		}
+	}
+}
+
+// deliver hands packets over when they are due, in order.
+func (w *Wire) deliver(late <-chan packet, to *os.File) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for p := range late {
+		timer.Reset(time.Until(p.due))
+		select {
+		case <-timer.C:
+		case <-w.stop:
+			return
+		}
+		_, _ = to.Write(p.data)
+	}
+}
+
+// isUDP says whether a packet is IPv4 with UDP in it, fragments included (RFC 791).
+func isUDP(data []byte) bool {
+	return len(data) >= 20 && data[0]>>4 == 4 && data[9] == protocolUDP
+}
