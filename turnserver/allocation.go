@@ -209,13 +209,13 @@ func (a *allocation) bind(now time.Time, number uint16, peer netip.AddrPort) int
 	return bound
 }
 
-// send relays one packet to a peer, as far as the limits and the system allow.
-func (a *allocation) send(now int64, name *sockaddr, data []byte) {
+// send relays one packet to a peer, whole or else in fragments, as far as the limits and the system allow. Only the owner of the client may call it.
+func (a *allocation) send(now int64, name *sockaddr, data []byte, whole bool) {
 	c := &a.client.loop.server.counters
 	switch {
 	case !a.pass(now, len(data)):
 		c.throttled.Add(1)
-	case !sendTo(a.fd, name, data):
+	case whole && !sendWhole(a.fd, name, data), !whole && !sendTo(a.fd, name, data):
 		c.unsent.Add(1)
 	default:
 		c.toPeers.Add(1)

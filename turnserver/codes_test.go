@@ -58,7 +58,7 @@ func TestErrorCodes(t *testing.T) {
 		"a reservation":                {false, allocateType, []stun.Setter{udp, raw(stun.AttrEvenPort, 0x80)}, 508},
 		"a token":                      {false, allocateType, []stun.Setter{udp, raw(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)}, 508},
 		"an unknown attribute":         {false, allocateType, []stun.Setter{udp, raw(0x7fff, 1)}, 420},
-		"fragments":                    {false, allocateType, []stun.Setter{udp, raw(stun.AttrDontFragment)}, 420},
+		"fragments":                    {false, allocateType, []stun.Setter{udp, raw(stun.AttrDontFragment)}, 0},
 		"an Allocate":                  {false, allocateType, []stun.Setter{udp, raw(0x8fff, 1)}, 0},
 		"an even port":                 {false, allocateType, []stun.Setter{udp, raw(stun.AttrEvenPort, 0)}, 0},
 		"a second Allocate":            {true, allocateType, []stun.Setter{udp}, 437},

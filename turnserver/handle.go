@@ -282,5 +282,5 @@ func (s *Server) relayIndication(now time.Time, c *client, m *message) {
 	}
 	var name sockaddr
 	name.set(peer, systemFamily(a.family))
-	a.send(now.UnixNano(), &name, m.data)
+	a.send(now.UnixNano(), &name, m.data, m.dontFragment)
 }

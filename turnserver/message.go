@@ -73,6 +73,7 @@ type message struct {
 	hasLifetime       bool
 	evenPort, reserve bool // EVEN-PORT, and its R bit
 	reservation       bool // RESERVATION-TOKEN
+	dontFragment      bool // DONT-FRAGMENT
 	channel           uint16
 	data              []byte
 	hasData           bool
@@ -156,6 +157,8 @@ func (m *message) take(kind uint16, value []byte) {
 		if sized(1) {
 			m.evenPort, m.reserve = true, value[0]&0x80 != 0
 		}
+	case attrDontFragment:
+		m.dontFragment = true
 	case attrReservationToken:
 		m.reservation = true
 	case attrChannelNumber:

@@ -198,6 +198,23 @@ func sendTo(fd int, name *sockaddr, p []byte) bool {
 	return errno == 0
 }
 
+// sendWhole is sendTo for a datagram that must not be fragmented on its way (DF in IPv4, no fragment header in IPv6); false as well when it is
+// larger than the path's packets, as far as the system knows them. The system can't be told for one datagram, so the socket is set and set back:
+// nobody else may send by it meanwhile.
+func sendWhole(fd int, name *sockaddr, p []byte) bool {
+	level, option, whole := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO
+	if name.raw.Family == unix.AF_INET6 {
+		level, option, whole = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO
+	}
+	before, err := unix.GetsockoptInt(fd, level, option)
+	if err != nil || unix.SetsockoptInt(fd, level, option, whole) != nil {
+		return false
+	}
+	sent := sendTo(fd, name, p)
+	_ = unix.SetsockoptInt(fd, level, option, before) // it was taken a moment ago
+	return sent
+}
+
 // header is the system's struct mmsghdr.
 type header struct {
 	unix.Msghdr

@@ -231,7 +231,7 @@ func (st *stream) relay(now time.Time, p []byte) {
 		return
 	}
 	data := p[channelHead : channelHead+int(binary.BigEndian.Uint16(p[2:]))]
-	a.send(now.UnixNano(), &ch.name, data)
+	a.send(now.UnixNano(), &ch.name, data, false)
 }
 
 var errFraming = errors.New("the stream holds neither STUN nor channel data")
