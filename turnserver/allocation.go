@@ -77,7 +77,7 @@ func (c *client) end(reason string) {
 		l.remove(a)
 	}
 	s := l.server
-	s.releasePlace(a.account)
+	s.releasePlaces(a.account, 1)
 	s.cfg.Log.Info().Str("user", a.account.user).Stringer("client", c.source.addrPort()).Str("transport", c.transport()).
 		Stringer("relayed", a.relayed).Str("reason", reason).Dur("lasted", time.Since(a.born)).
 		Uint64("to_peers", a.toPeers.Load()).Uint64("from_peers", a.fromPeers.Load()).Msg("Allocation ended")
@@ -98,6 +98,7 @@ type allocation struct {
 	mayLast  time.Time // however often it is refreshed
 	made     [16]byte  // transaction of the Allocate, with the cookie
 	granted  uint32    // its lifetime in seconds, as answered
+	token    []byte    // of the port after its own, if that was reserved
 
 	known atomic.Pointer[known]
 	// These belong to the loop: the channel by which a peer's last packet came, and the datagrams of a batch that are in line to be sent, of

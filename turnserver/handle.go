@@ -78,6 +78,9 @@ func (s *Server) handle(p []byte, now time.Time, c *client, m *message) []byte {
 	a := begin(p, m.method, classSuccess, m.transaction)
 	if m.method == methodAllocate {
 		a.addXOR(attrRelayedAddress, c.alloc.relayed)
+		if c.alloc.token != nil {
+			a.add(attrReservationToken, c.alloc.token)
+		}
 		a.addNumber(attrLifetime, c.alloc.granted)
 		a.addXOR(attrXORMappedAddress, c.source.addrPort())
 	}
@@ -153,42 +156,33 @@ func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte
 	}
 	family := cmp.Or(m.family, familyIPv4)
 	switch {
-	case m.transport == 0 || m.malformed || m.reservation && (m.evenPort || m.family != 0):
+	case m.transport == 0 || m.malformed || m.token != nil && (m.evenPort || m.family != 0):
 		return codeBadRequest
 	case m.transport != protocolUDP:
 		// RFC 6062 would open connections from this machine: never.
 		s.counters.refusedTransports.Add(1)
 		return codeUnsupportedTransport
-	case len(s.relays[family]) == 0:
+	case m.token == nil && len(s.relays[family]) == 0:
 		return codeFamilyNotSupported
-	case m.reservation, m.reserve:
-		return codeInsufficientCapacity // nothing is ever reserved: RTP and RTCP share a port today
-	}
-	if s.draining.Load() {
+	case s.draining.Load():
 		return codeInsufficientCapacity
 	}
-	place := s.takePlace(user)
-	if place == nil {
-		s.counters.refusedQuota.Add(1)
-		return codeQuotaReached
-	}
-	fd, relayed, err := s.relaySocket(family, m.evenPort)
-	if err != nil {
-		s.releasePlace(place)
-		s.cfg.Log.Warn().Err(err).Msg("No relay socket for an allocation")
-		return codeInsufficientCapacity
+	r, token, code := s.socketFor(now, m, family, user)
+	if code != 0 {
+		return code
 	}
 	lifetime := lifetimeFor(m)
 	expiry, _, _ := parseUsername(string(m.username))
 	a := &allocation{
-		fd: fd, relayed: relayed, family: family, username: string(m.username), account: place, key: key, born: now,
+		fd: r.fd, relayed: r.relayed, family: familyOf(r.relayed.Addr()), username: string(m.username), account: r.place, key: key, born: now,
 		first: -1, expires: now.Add(lifetime), mayLast: expiry.Add(afterExpiry), made: [16]byte(m.transaction), granted: uint32(lifetime / time.Second),
+		token: token,
 	}
 	a.known.Store(newKnown())
 	s.counters.created.Add(1)
 	c.adopt(a)
 	s.cfg.Log.Info().Str("user", user).Stringer("client", c.source.addrPort()).Str("transport", c.transport()).
-		Stringer("relayed", relayed).Msg("Allocation made")
+		Stringer("relayed", r.relayed).Msg("Allocation made")
 	return 0
 }
 

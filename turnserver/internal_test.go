@@ -202,6 +202,49 @@ func TestStreamNotReading(t *testing.T) {
 	})
 }
 
+// TestReservationTime demands that a reserved port is kept for 30 seconds, and then is free again with its place.
+func TestReservationTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := bubble(t)
+		s.cfg.MaxAllocations, s.cfg.MaxAllocationsPerUser = 4, 4
+		go s.sweep()
+		reserve := func() (own *reservation, token [tokenSize]byte) {
+			own, text, code := s.socketFor(time.Now(), &message{evenPort: true, reserve: true}, familyIPv4, "anna")
+			if code != 0 {
+				t.Fatal(code)
+			}
+			return own, [tokenSize]byte(text)
+		}
+		own, token := reserve()
+		<-time.After(reservationTime - time.Second)
+		if r := s.redeem(time.Now(), token, "anna"); r == nil {
+			t.Error("it is gone before its time")
+		} else {
+			closeSocket(r.fd)
+		}
+		closeSocket(own.fd)
+		s.releasePlaces(own.place, 2)
+		own, token = reserve()
+		if r := s.redeem(time.Now().Add(reservationTime), token, "anna"); r != nil {
+			t.Error("it is handed out after its time")
+		}
+		<-time.After(reservationTime + time.Second)
+		fd, err := newSocket(netip.AddrPortFrom(netip.IPv4Unspecified(), own.relayed.Port()+1), forRelay)
+		if err != nil {
+			t.Errorf("its port is taken for ever: %v", err)
+		}
+		closeSocket(fd)
+		closeSocket(own.fd)
+		s.releasePlaces(own.place, 1)
+		if len(s.accounts) != 0 || s.total != 0 {
+			t.Errorf("%d places are left", s.total)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // FuzzMessage compares our reading of a message with pion's.
 func FuzzMessage(f *testing.F) {
 	f.Add([]byte{})

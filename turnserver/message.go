@@ -13,6 +13,7 @@ const (
 	magicCookie = 0x2112A442
 	channelHead = 4
 	maxPeers    = 16 // in one CreatePermission
+	tokenSize   = 8
 
 	methodBinding          = 0x001
 	methodAllocate         = 0x003
@@ -71,9 +72,9 @@ type message struct {
 	family            byte // of REQUESTED-ADDRESS-FAMILY, 0 if there is none
 	lifetime          uint32
 	hasLifetime       bool
-	evenPort, reserve bool // EVEN-PORT, and its R bit
-	reservation       bool // RESERVATION-TOKEN
-	dontFragment      bool // DONT-FRAGMENT
+	evenPort, reserve bool   // EVEN-PORT, and its R bit
+	token             []byte // RESERVATION-TOKEN, nil if there is none
+	dontFragment      bool   // DONT-FRAGMENT
 	channel           uint16
 	data              []byte
 	hasData           bool
@@ -160,7 +161,9 @@ func (m *message) take(kind uint16, value []byte) {
 	case attrDontFragment:
 		m.dontFragment = true
 	case attrReservationToken:
-		m.reservation = true
+		if sized(tokenSize) {
+			first(&m.token)
+		}
 	case attrChannelNumber:
 		if sized(4) && m.channel == 0 {
 			m.channel = binary.BigEndian.Uint16(value)

@@ -132,22 +132,22 @@ func boundTo(fd int) (netip.AddrPort, error) {
 }
 
 // relaySocket opens a relay socket of a family. It tries the ports of the range from a random one on: which port comes next cannot be guessed,
-// and the last free one is found.
-func (s *Server) relaySocket(family byte, even bool) (fd int, relayed netip.AddrPort, err error) {
+// and the last free one is found. With pair it opens another one on the port after an even one; else next is -1.
+func (s *Server) relaySocket(family byte, even, pair bool) (fd, next int, relayed netip.AddrPort, err error) {
 	relays := s.relays[family]
 	turn := int(s.lastRelay.Add(1) % uint64(len(relays)))
 	for i := range relays { // where one has no port left another one may
 		r := relays[(turn+i)%len(relays)]
 		var port uint16
-		if fd, port, err = s.socketOn(r.Local, even); err == nil {
-			return fd, netip.AddrPortFrom(r.Public, port), nil
+		if fd, next, port, err = s.socketsOn(r.Local, even, pair); err == nil {
+			return fd, next, netip.AddrPortFrom(r.Public, port), nil
 		}
 	}
-	return -1, netip.AddrPort{}, err
+	return -1, -1, netip.AddrPort{}, err
 }
 
-// socketOn opens a relay socket on one address.
-func (s *Server) socketOn(local netip.Addr, even bool) (fd int, port uint16, err error) {
+// socketsOn opens a relay socket, or a pair of them, on one address.
+func (s *Server) socketsOn(local netip.Addr, even, pair bool) (fd, next int, port uint16, err error) {
 	first, count, start := int(s.cfg.MinPort), int(s.cfg.MaxPort-s.cfg.MinPort)+1, 0
 	if first == 0 { // any port that the system chooses; an even one comes soon
 		count = 1
@@ -161,7 +161,7 @@ func (s *Server) socketOn(local netip.Addr, even bool) (fd int, port uint16, err
 		want := uint16(0)
 		if first != 0 {
 			want = uint16(first + (start+i)%count)
-			if even && want%2 != 0 {
+			if even && want%2 != 0 || pair && want == s.cfg.MaxPort {
 				continue
 			}
 		}
@@ -170,11 +170,16 @@ func (s *Server) socketOn(local netip.Addr, even bool) (fd int, port uint16, err
 		}
 		var ap netip.AddrPort
 		if ap, err = boundTo(fd); err == nil && (!even || ap.Port()%2 == 0) {
-			return fd, ap.Port(), nil
+			if next = -1; !pair {
+				return fd, next, ap.Port(), nil
+			}
+			if next, err = newSocket(netip.AddrPortFrom(local, ap.Port()+1), forRelay); err == nil {
+				return fd, next, ap.Port(), nil
+			}
 		}
 		closeSocket(fd)
 	}
-	return -1, 0, fmt.Errorf("open relay socket on %s, ports %d to %d: %w", local, s.cfg.MinPort, s.cfg.MaxPort, errors.Join(err, errNoPort))
+	return -1, -1, 0, fmt.Errorf("open relay socket on %s, ports %d to %d: %w", local, s.cfg.MinPort, s.cfg.MaxPort, errors.Join(err, errNoPort))
 }
 
 var errNoPort = errors.New("no port is free")

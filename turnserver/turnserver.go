@@ -71,7 +71,7 @@ type Config struct {
 	Secret, OldSecret string
 	// AllowedPeers is what may be relayed to; empty: nothing.
 	AllowedPeers []Peer
-	// MaxAllocations and MaxAllocationsPerUser limit allocations; both must be above 0. A user is the part of the user name
+	// MaxAllocations and MaxAllocationsPerUser limit allocations, and ports reserved for them; both must be above 0. A user is the part of the user name
 	// after the time, so fresh credentials do not bring a fresh quota.
 	MaxAllocations, MaxAllocationsPerUser int
 	// MaxBitrate and MaxBitratePerUser limit what is relayed, both directions together, in bit/s; 0 for no limit. What is above is dropped.
@@ -146,7 +146,8 @@ type Server struct {
 	closers   map[closer]struct{} // listeners and streams that are open
 	accounts  map[string]*account // by user; the sum of their allocations is total
 	total     int
-	perIP     map[netip.Addr]int // streams by address; their sum is streams
+	reserved  map[[tokenSize]byte]*reservation // by token; each counts as an allocation of its account
+	perIP     map[netip.Addr]int               // streams by address; their sum is streams
 	streams   int
 	done      sync.WaitGroup // one for each of closers
 	stop      chan struct{}  // closed when Close begins
@@ -196,7 +197,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, policy: slices.Clone(cfg.AllowedPeers), secrets: []string{cfg.Secret}, nonces: newNonces(),
-		relays: make(map[byte][]Relay), closers: make(map[closer]struct{}), accounts: make(map[string]*account), perIP: make(map[netip.Addr]int),
+		relays: make(map[byte][]Relay), closers: make(map[closer]struct{}), accounts: make(map[string]*account),
+		reserved: make(map[[tokenSize]byte]*reservation), perIP: make(map[netip.Addr]int),
 		stop: make(chan struct{}), closeDone: make(chan struct{}),
 	}
 	for _, r := range cfg.Relays {
@@ -239,7 +241,7 @@ func (s *Server) Start(ctx context.Context) error {
 	return nil
 }
 
-// sweep has the loops end allocations whose time is over.
+// sweep ends reservations whose time is over, and has the loops do so with allocations.
 func (s *Server) sweep() {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -247,7 +249,8 @@ func (s *Server) sweep() {
 		select {
 		case <-s.stop:
 			return
-		case <-tick.C:
+		case now := <-tick.C:
+			s.endReservations(func(r *reservation) bool { return !now.Before(r.until) })
 		}
 		for _, l := range s.loops {
 			l.post(l.sweep)
@@ -338,7 +341,7 @@ func (s *Server) Counters() Counters {
 	c := s.counters.read()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.Allocations, c.Streams = s.total, s.streams
+	c.Allocations, c.Streams = s.total-len(s.reserved), s.streams
 	return c
 }
 
@@ -370,6 +373,7 @@ func (s *Server) Close() error {
 		l.stop()
 	}
 	s.looping.Wait()
+	s.endReservations(func(*reservation) bool { return true }) // nobody is left who could add one
 	if len(s.loops) > 0 {
 		s.cfg.Log.Info().Msg("TURN server closed")
 	}
@@ -396,29 +400,34 @@ func (s *Server) untrack(c closer) {
 	s.done.Done()
 }
 
-// takePlace takes a place for an allocation of a user; nil when there is none.
-func (s *Server) takePlace(user string) *account {
+// takePlaces takes n places for allocations of a user; nil when there are not as many.
+func (s *Server) takePlaces(user string, n int) *account {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.accounts[user]
-	if s.closed || s.total >= s.cfg.MaxAllocations || a != nil && a.allocations >= s.cfg.MaxAllocationsPerUser {
-		return nil
-	}
 	if a == nil {
 		a = &account{user: user, meter: meter{bits: int64(s.cfg.MaxBitratePerUser)}}
-		s.accounts[user] = a
 	}
-	s.total++
-	a.allocations++
+	if s.closed || s.total+n > s.cfg.MaxAllocations || a.allocations+n > s.cfg.MaxAllocationsPerUser {
+		return nil
+	}
+	s.accounts[user] = a
+	s.total += n
+	a.allocations += n
 	return a
 }
 
-// releasePlace gives a place back.
-func (s *Server) releasePlace(a *account) {
+// releasePlaces gives n places back.
+func (s *Server) releasePlaces(a *account, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.total--
-	if a.allocations--; a.allocations == 0 {
+	s.release(a, n)
+}
+
+// release is releasePlaces for those who hold the mutex.
+func (s *Server) release(a *account, n int) {
+	s.total -= n
+	if a.allocations -= n; a.allocations == 0 {
 		delete(s.accounts, a.user)
 	}
 }

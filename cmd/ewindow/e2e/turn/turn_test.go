@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { os.Exit(turn.Main(m)) }
 // client sends fit into any socket's buffer: on a busy machine they may all come at once.
 func TestUclient(t *testing.T) {
 	turn.Need(t, "turnutils_uclient")
-	peer := turn.Echo(t)
+	peer, peers := turn.Echo(t), turn.CoturnPeer(t)
 	var all sync.WaitGroup // they sleep most of the time
 	defer all.Wait()
 	for name, test := range map[string]turn.Uclient{
@@ -39,6 +39,8 @@ func TestUclient(t *testing.T) {
 		"udp, whole":          {Flags: []string{"-g"}},
 		"udp, whole, ind.":    {Flags: []string{"-g", "-s"}},
 		"udp, relay to relay": {Flags: []string{"-y"}},
+		"udp, pairs":          {Pairs: true},
+		"udp, pairs, ind.":    {Pairs: true, Flags: []string{"-s"}},
 		"udp, extra requests": {Flags: []string{"-G"}},
 		"udp, padded":         {Flags: []string{"-D"}},
 		"udp, IPv4 by name":   {Flags: []string{"-X"}},
@@ -53,8 +55,10 @@ func TestUclient(t *testing.T) {
 		"tcp, odd sizes":      {Flags: []string{"-t"}, Bytes: 333},
 		"tcp, relay to relay": {Flags: []string{"-t", "-y"}},
 		"tcp, extra requests": {Flags: []string{"-t", "-G"}},
+		"tcp, pairs":          {Pairs: true, Flags: []string{"-t"}},
 		"tcp6":                {Address: "::1", Flags: []string{"-t"}},
 		"tls":                 {Flags: []string{"-S", "-t"}},
+		"tls, pairs":          {Pairs: true, Flags: []string{"-S", "-t"}},
 		"tls, indications":    {Flags: []string{"-S", "-t", "-s"}},
 		"tls, relay to relay": {Flags: []string{"-S", "-t", "-y"}},
 	} {
@@ -67,6 +71,10 @@ func TestUclient(t *testing.T) {
 		}
 		s := turn.StartOurs(t) // one each, so that they don't share what one address may ask
 		all.Go(func() {
+			peer := peer
+			if test.Pairs {
+				peer = peers
+			}
 			if sent, lost, err := test.Run(t.Context(), s, peer); err != nil || lost != 0 {
 				t.Errorf("%s: of %d packets %d were lost; %v", name, sent, lost, err)
 			}

@@ -20,6 +20,8 @@ type Uclient struct {
 	Clients, Packets, Bytes, Interval int
 	// Flags are put before everything else, such as -t for TCP; with -S the server's TLS port is taken.
 	Flags []string
+	// Pairs has every other client take the port that was reserved for it, as for RTCP, and send to the peer's next port; Clients must be even.
+	Pairs bool
 	// Address of the server; "" is 127.0.0.1.
 	Address string
 }
@@ -38,8 +40,11 @@ func (u Uclient) Run(ctx context.Context, s *Server, peer netip.AddrPort) (sent,
 	if address == "" {
 		address = "127.0.0.1"
 	}
+	if !u.Pairs {
+		args = append(args, "-c")
+	}
 	args = append(args, "-u", username, "-w", password, "-p", strconv.Itoa(port), "-e", peer.Addr().String(), "-r", strconv.Itoa(int(peer.Port())),
-		"-m", strconv.Itoa(u.Clients), "-n", strconv.Itoa(u.Packets), "-l", strconv.Itoa(u.Bytes), "-z", strconv.Itoa(u.Interval), "-c", address)
+		"-m", strconv.Itoa(u.Clients), "-n", strconv.Itoa(u.Packets), "-l", strconv.Itoa(u.Bytes), "-z", strconv.Itoa(u.Interval), address)
 	output, err := exec.CommandContext(ctx, "turnutils_uclient", args...).CombinedOutput()
 	if err != nil {
 		return 0, 0, fmt.Errorf("turnutils_uclient %v: %w\n%s", u.Flags, err, output)
@@ -95,7 +100,7 @@ func Echo(t testing.TB) netip.AddrPort {
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-// CoturnPeer runs turnutils_peer, coturn's echo peer, until the end of the test.
+// CoturnPeer runs turnutils_peer, coturn's echo peer, until the end of the test. It answers on the next port, too.
 func CoturnPeer(t testing.TB) netip.AddrPort {
 	t.Helper()
 	program := Need(t, "turnutils_peer")
