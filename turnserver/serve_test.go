@@ -1,12 +1,15 @@
 package turnserver_test
 
 import (
+	"bytes"
 	"errors"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/pion/turn/v4"
+	"github.com/rs/zerolog"
 
 	"multifactorymodel.org/ewindow/turnserver"
 )
@@ -14,13 +17,15 @@ import (
 // TestServe lets clients in whom another listener has accepted, until that listener is closed, and demands that they stay until the
 // server is.
 func TestServe(t *testing.T) {
-	s := start(t, base(t))
+	cfg, log := base(t), new(bytes.Buffer)
+	cfg.Log = zerolog.New(zerolog.SyncWriter(log)).Level(zerolog.InfoLevel)
+	s := start(t, cfg)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
+	go func() { served <- s.Serve(l, turnserver.TCP) }()
 	peer := socket(t)
 	go echo(peer)
 	relay := allocate(t, foreign(t, l.Addr().String()))
@@ -33,6 +38,12 @@ func TestServe(t *testing.T) {
 	}
 	ended(t, served, "after its listener was closed")
 	roundTrips(t, relay, peer.LocalAddr(), 20)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(log.String(), `"transport":"tcp","relayed"`); n != 2 { // its birth and its death
+		t.Errorf("the log does not say how the client came:\n%s", log)
+	}
 }
 
 // TestServeClose demands that a server that is closed ends Serve and its listener, and takes no other.
@@ -49,7 +60,7 @@ func TestServeClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
+	go func() { served <- s.Serve(l, turnserver.TCP) }()
 	allocate(t, foreign(t, l.Addr().String()))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -62,7 +73,7 @@ func TestServeClose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Serve(other); !errors.Is(err, net.ErrClosed) {
+	if err := s.Serve(other, turnserver.TCP); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a closed server serves: %v", err)
 	}
 	if _, err := other.Accept(); !errors.Is(err, net.ErrClosed) {

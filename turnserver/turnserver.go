@@ -321,12 +321,13 @@ func (s *Server) listen(ctx context.Context, l Listen) (net.Addr, error) {
 }
 
 // Serve speaks TURN on connections that a listener hands out ready to be read: the TLS of those from a port that is shared with something else
-// has ended before. It returns when the listener or the server is closed, and closes the listener of a server that does not run.
-func (s *Server) Serve(l net.Listener) error {
+// has ended before. transport is how their clients came, TCP or TLS: the log names it, and by TLS each message is written by itself. Serve returns
+// when the listener or the server is closed, and closes the listener of a server that does not run.
+func (s *Server) Serve(l net.Listener, transport Transport) error {
 	if len(s.loops) == 0 || !s.track(l) {
 		return errors.Join(net.ErrClosed, l.Close())
 	}
-	return s.accept(l, TLS, func(conn net.Conn) net.Conn { return conn })
+	return s.accept(l, transport, func(conn net.Conn) net.Conn { return conn })
 }
 
 // Addrs returns the addresses of the listeners in the order of Config.Listen, with the ports that the system chose.

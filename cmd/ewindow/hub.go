@@ -310,7 +310,7 @@ func serveHub(h *config.HubConfig, handler http.Handler, relay *turnserver.Serve
 		port := inbound.New(cfg)
 		parts.run("HTTPS port", port.Run)
 		if share {
-			serveTURN(relay, port.TURN(), parts)
+			serveTURN(relay, port.TURN(), turnserver.TLS, parts)
 		}
 		serve(secure, port.HTTP(), parts)
 	}

@@ -125,17 +125,17 @@ func startTurnServer(ctx context.Context, h *config.HubConfig, peers []turnserve
 		}
 		port := inbound.New(in)
 		parts.run(l.String(), port.Run)
-		serveTURN(server, port.TURN(), parts)
+		serveTURN(server, port.TURN(), l.Transport, parts)
 		cfg.Log.Info().Str("transport", string(l.Transport)).Stringer("addr", listener.Addr()).Bool("proxy_protocol", true).Msg("TURN server listens")
 	}
 	return server, nil
 }
 
 // serveTURN lets the relay serve connections of a listener that is not its own, until its turn to end comes.
-func serveTURN(relay *turnserver.Server, listener net.Listener, parts *closers) {
+func serveTURN(relay *turnserver.Server, listener net.Listener, transport turnserver.Transport, parts *closers) {
 	parts.run("TURN on "+listener.Addr().String(), func(ctx context.Context) error {
 		defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
-		return relay.Serve(listener)
+		return relay.Serve(listener, transport)
 	})
 }
 

@@ -114,7 +114,7 @@ func startHub(t *testing.T, change ...func(*inbound.Config)) *hub {
 	}
 	var servers sync.WaitGroup
 	servers.Go(func() {
-		if err := h.relay.Serve(h.TURN()); err != nil {
+		if err := h.relay.Serve(h.TURN(), turnserver.TLS); err != nil {
 			t.Error(err)
 		}
 	})
