@@ -360,7 +360,8 @@ func TestIPv6Relay(t *testing.T) {
 					t.Errorf("%v is answered %v, want %d", step.kind, answer, step.want)
 				}
 			}
-			// By an indication first, then by a channel.
+			// By an indication first, of which one with an attribute that must be understood and is not is dropped, then by a channel.
+			w.send(stun.NewType(stun.MethodSend, stun.ClassIndication), toward(at), raw(stun.AttrData, []byte("lost")...), raw(0x7fff, 1))
 			w.send(stun.NewType(stun.MethodSend, stun.ClassIndication), toward(at), raw(stun.AttrData, []byte("hello")...))
 			indication := w.receive()
 			data, _ := indication.Get(stun.AttrData)

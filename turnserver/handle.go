@@ -265,7 +265,7 @@ func (s *Server) handleBind(now time.Time, a *allocation, m *message) int {
 // relayIndication sends the data of a Send indication to its peer (RFC 8656, section 11). What is wrong with it is answered by silence.
 func (s *Server) relayIndication(now time.Time, c *client, m *message) {
 	a := c.alloc
-	if a == nil || m.peerCount == 0 || !m.hasData || m.malformed {
+	if a == nil || m.peerCount == 0 || !m.hasData || m.malformed || len(m.unknown) > 0 { // RFC 8489, section 6.3.2, on the last
 		s.counters.malformed.Add(1)
 		return
 	}
