@@ -90,6 +90,8 @@ func (s *Side) lan() string { return fmt.Sprintf("%s%d/24", lanPrefix, s.host) }
 const (
 	// NoUDP lets no UDP through.
 	NoUDP = "meta l4proto udp drop"
+	// NoSFU lets nothing through to LiveKit.
+	NoSFU = "udp dport 7882 drop; tcp dport 7881 drop"
 	// Only443 lets nothing through but TCP to port 443.
 	Only443 = `iifname "lan" tcp dport 443 accept; iifname "wan" tcp sport 443 accept; drop`
 )

@@ -1,9 +1,13 @@
 package paths_test
 
 import (
+	"fmt"
+	"net"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/pion/stun/v3"
 
 	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/paths"
 )
@@ -38,6 +42,8 @@ func TestPaths(t *testing.T) {
 			routes: []paths.Route{paths.TurnTCP, paths.TurnTLS, paths.ICETCP}},
 		{name: "TCP 443 alone", stay: stay, hinder: func(t testing.TB) { near.Block(t, paths.Only443) },
 			routes: []paths.Route{paths.TurnTLS}, again: true},
+		{name: "the relay alone, flooded", stay: 2 * stay, hinder: func(t testing.TB) { near.Block(t, paths.NoSFU); v.flood(t) },
+			routes: []paths.Route{paths.TurnUDP}},
 		{name: "1 % loss, 80 ms there and back", stay: 2 * stay, hinder: lossy(0.01, 40*time.Millisecond)},
 		{name: "5 % loss, 80 ms there and back", stay: 2 * stay, hinder: lossy(0.05, 40*time.Millisecond)},
 		{name: "5 % loss, 80 ms each way", stay: 2 * stay, hinder: lossy(0.05, 80*time.Millisecond)},
@@ -68,6 +74,61 @@ func TestPaths(t *testing.T) {
 			}
 		})
 	}
+}
+
+// flood sends spoofed Allocate requests to the relay, 10,000 a second from 400 addresses, until the test ends.
+func (v *visit) flood(t testing.TB) {
+	t.Helper()
+	var sources []*net.UDPConn
+	for i := range 400 {
+		conn, err := v.Hub.ListenPacket(fmt.Sprintf("127.1.%d.%d:0", i>>8, i&255))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources = append(sources, conn)
+	}
+	relay := &net.UDPAddr{IP: net.ParseIP(paths.HubIP), Port: paths.TurnPort}
+	allocate := stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodAllocate, stun.ClassRequest), stun.RawAttribute{
+		Type: stun.AttrRequestedTransport, Value: []byte{17, 0, 0, 0},
+	}).Raw
+	_ = sources[0].SetReadDeadline(time.Now().Add(patience))
+	if _, err := sources[0].WriteToUDP(allocate, relay); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sources[0].Read(make([]byte, 1500)); err != nil { // it gets there
+		t.Fatal(err)
+	}
+	sent, failed := 0, 0
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(40 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			for _, conn := range sources {
+				if _, err := conn.WriteToUDP(allocate, relay); err != nil {
+					failed++
+				} else {
+					sent++
+				}
+			}
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		close(end)
+		<-ended
+		for _, conn := range sources {
+			_ = conn.Close()
+		}
+		if t.Logf("%d Allocate requests beside it, %d not sent", sent, failed); sent == 0 {
+			t.Error("there was no flood")
+		}
+	})
 }
 
 // heal takes away what makes it hard.
