@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -32,6 +33,9 @@ const (
 	// emptyTimeout and departureTimeout are how long a room without participants stays, in seconds: before the first one came, and
 	// after the last one went.
 	emptyTimeout, departureTimeout = 300, 20
+
+	// discard is a port that is never sent to.
+	discard = 9
 
 	configName = "livekit.yaml"
 )
@@ -171,6 +175,17 @@ func (l *LiveKit) write() (path string, err error) {
 	return path, os.Rename(file.Name(), path)
 }
 
+// ownAddress is the machine's address on the way to node: node itself, if that is one of the machine's own, else what a NAT at node most likely
+// forwards to. It is the zero Addr where there is no way. Nothing is sent.
+func ownAddress(node netip.Addr) netip.Addr {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(node, discard)))
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer conn.Close()
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+}
+
 // settings is LiveKit's configuration as its sample describes it.
 func (l *LiveKit) settings() map[string]any {
 	c := l.cfg
@@ -181,13 +196,24 @@ func (l *LiveKit) settings() map[string]any {
 		// Clients alone choose the way. LiveKit, which is at an address that they can reach, would wait two seconds before it takes a relay.
 		"use_ice_lite": true,
 	}
-	if ip, err := netip.ParseAddr(c.NodeIP); err == nil && ip.IsLoopback() {
+	node := netip.MustParseAddr(c.NodeIP)
+	if own := ownAddress(node); node.IsLoopback() {
 		rtc["interfaces"] = map[string]any{"includes": []string{"lo"}}
+	} else if own.IsValid() {
+		// LiveKit tells clients NodeIP for each address that the machine has, and then listens to them at one of these.
+		taken := []string{netip.PrefixFrom(own, own.BitLen()).String(), "::/0"}
+		if node.Is6() {
+			taken[1] = "0.0.0.0/0"
+		}
+		if c.AllowLoopback {
+			taken = append(taken, "127.0.0.0/8", "::1/128")
+		}
+		rtc["ips"] = map[string]any{"includes": taken}
 	}
 	if len(c.Turn) == 0 {
 		// An empty list would make LiveKit hand out the STUN servers of large companies. Its own media port stands in: clients send
 		// there anyway, and it does not answer such requests.
-		rtc["stun_servers"] = []string{netip.AddrPortFrom(netip.MustParseAddr(c.NodeIP), uint16(c.UDPPort)).String()}
+		rtc["stun_servers"] = []string{netip.AddrPortFrom(node, uint16(c.UDPPort)).String()}
 	} else {
 		var list []map[string]any
 		for _, t := range c.Turn {

@@ -18,8 +18,8 @@ const (
 	SFUTCP   = 7881
 )
 
-// otherIP is an address that the hub has beside, as machines do in data centres; nobody is told of it.
-const otherIP = "198.51.100.2"
+// OtherIP is an address that the hub has beside, as machines do in data centres; nobody is told of it.
+const OtherIP = "198.51.100.2"
 
 // Kiosks' side of a router: both have the same, as behind routers from a shop.
 const (
@@ -56,7 +56,7 @@ func NewNetwork(t testing.TB) *Network {
 	}
 	n := &Network{Hub: newNamespace(t, "hub")}
 	n.Hub.ip(t, "link add public type bridge", "link set public up", // without ports: it only holds addresses
-		"addr add "+HubIP+"/32 dev public", "addr add "+otherIP+"/32 dev public")
+		"addr add "+HubIP+"/32 dev public", "addr add "+OtherIP+"/32 dev public")
 	for i := range n.Sides {
 		n.Sides[i] = n.newSide(t, i)
 	}
