@@ -3,18 +3,10 @@ package paths_test
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -66,15 +58,15 @@ var windows = [2]string{"Munich", "Dresden"}
 // visit is a network with its hub and two kiosks running, whose windows know each other.
 type visit struct {
 	*paths.Network
-	pages   [2]*page
-	folder  string
-	program string
+	pages           [2]*page
+	folder, program string
+	authority       string // file of the certificate that all trust
 }
 
 // startVisit brings it all up.
 func startVisit(t *testing.T) *visit {
 	t.Helper()
-	v := &visit{Network: paths.NewNetwork(t), folder: t.TempDir()}
+	v := &visit{Network: paths.NewNetwork(t), folder: t.TempDir(), authority: rig.CAFile(t)}
 	child.Need(t, child.Dendrite)
 	child.Need(t, child.LiveKit)
 	v.program = filepath.Join(v.folder, "ewindow")
@@ -83,12 +75,12 @@ func startVisit(t *testing.T) *visit {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build ewindow: %v\n%s", err, out)
 	}
-	v.certificates(t)
 	t.Cleanup(func() { v.keepLogs(t) })
 
 	local := &http.Client{Transport: &http.Transport{DialContext: v.Hub.DialContext}, Timeout: 20 * time.Second}
-	v.start(t, "hub", v.Hub, fmt.Sprintf(hubConfig, paths.HubIP, filepath.Join(v.folder, "hub.pem"),
-		filepath.Join(v.folder, "hub-key.pem"), turnSecret, serverName, registration), answers(local, localHub+"/_matrix/client/versions"))
+	certificate, key := rig.CertificateFiles(t, paths.HubIP)
+	v.start(t, "hub", v.Hub, fmt.Sprintf(hubConfig, paths.HubIP, certificate, key, turnSecret, serverName, registration),
+		answers(local, localHub+"/_matrix/client/versions"))
 	passwords := make(map[string]string)
 	for _, name := range []string{"anna", "munich", "dresden"} {
 		passwords[name] = rand.Text()
@@ -189,7 +181,7 @@ func (v *visit) start(t *testing.T, name string, n *paths.Namespace, config stri
 		Name: name, Ready: ready, Output: filepath.Join(folder, name+".log"), Log: zerolog.Nop(),
 		Command: func() (*exec.Cmd, error) {
 			cmd := n.Command(v.program, command, "-c", file)
-			cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+filepath.Join(v.folder, "ca.pem"), "SSL_CERT_DIR="+os.DevNull)
+			cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+v.authority, "SSL_CERT_DIR="+os.DevNull)
 			return cmd, nil
 		},
 	})
@@ -242,51 +234,6 @@ func (v *visit) keepLogs(t *testing.T) {
 			lines := strings.Split(strings.TrimSpace(string(data)), "\n")
 			t.Logf("the last of %s:\n%s", name, strings.Join(lines[max(0, len(lines)-40):], "\n"))
 		}
-	}
-}
-
-// certificates makes a certificate authority, and one certificate for the hub.
-func (v *visit) certificates(t *testing.T) {
-	t.Helper()
-	now := time.Now()
-	root := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ewindow paths"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(48 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "hub"}, NotBefore: root.NotBefore, NotAfter: root.NotAfter,
-		IPAddresses: []net.IP{net.ParseIP(paths.HubIP)},
-		KeyUsage:    x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	rootKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, &rootKey.PublicKey, rootKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, root, &key.PublicKey, rootKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, block := range map[string]*pem.Block{
-		"ca.pem": {Type: "CERTIFICATE", Bytes: rootDER}, "hub.pem": {Type: "CERTIFICATE", Bytes: der}, "hub-key.pem": {Type: "PRIVATE KEY", Bytes: keyDER},
-	} {
-		if err := os.WriteFile(filepath.Join(v.folder, name), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := tls.LoadX509KeyPair(filepath.Join(v.folder, "hub.pem"), filepath.Join(v.folder, "hub-key.pem")); err != nil {
-		t.Fatal(err)
 	}
 }
 

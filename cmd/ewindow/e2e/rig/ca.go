@@ -20,6 +20,8 @@ import (
 
 // authority is the throw-away certificate authority of this process, and a certificate of its for localhost.
 type authority struct {
+	root *x509.Certificate
+	key  *ecdsa.PrivateKey
 	pem  []byte
 	pool *x509.CertPool
 	leaf tls.Certificate
@@ -28,41 +30,39 @@ type authority struct {
 var theAuthority = sync.OnceValues(newAuthority)
 
 func newAuthority() (*authority, error) {
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
 	now := time.Now()
-	root := &x509.Certificate{
+	a := &authority{pool: x509.NewCertPool(), root: &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ewindow test authority"},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(48 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}}
+	var err error
+	if a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return nil, err
 	}
-	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, &caKey.PublicKey, caKey)
+	der, err := x509.CreateCertificate(rand.Reader, a.root, a.root, &a.key.PublicKey, a.key)
 	if err != nil {
 		return nil, err
 	}
+	a.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	a.pool.AppendCertsFromPEM(a.pem)
+	a.leaf, err = a.issue([]string{"localhost"}, net.IPv4(127, 0, 0, 1))
+	return a, err
+}
+
+// issue makes a certificate for names and an address, with a key of its own.
+func (a *authority) issue(names []string, address net.IP) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, err
+		return tls.Certificate{}, err
 	}
 	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"},
-		NotBefore: root.NotBefore, NotAfter: root.NotAfter,
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "ewindow test server"},
+		NotBefore: a.root.NotBefore, NotAfter: a.root.NotAfter, DNSNames: names, IPAddresses: []net.IP{address},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, root, &key.PublicKey, caKey)
-	if err != nil {
-		return nil, err
-	}
-	a := &authority{
-		pem:  pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rootDER}),
-		pool: x509.NewCertPool(),
-		leaf: tls.Certificate{Certificate: [][]byte{leafDER}, PrivateKey: key},
-	}
-	a.pool.AppendCertsFromPEM(a.pem)
-	return a, nil
+	der, err := x509.CreateCertificate(rand.Reader, leaf, a.root, &key.PublicKey, a.key)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
 func needAuthority(t testing.TB) *authority {
@@ -88,6 +88,30 @@ func CAFile(t testing.TB) string {
 func Certificate(t testing.TB) tls.Certificate {
 	t.Helper()
 	return needAuthority(t).leaf
+}
+
+// CertificateFiles writes a certificate of the rig's authority for an IP address, and its key (PEM), into the test's temporary folder, and
+// returns their paths.
+func CertificateFiles(t testing.TB, address string) (certificate, key string) {
+	t.Helper()
+	pair, err := needAuthority(t).issue(nil, net.ParseIP(address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	certificate, key = filepath.Join(folder, "certificate.pem"), filepath.Join(folder, "key.pem")
+	for path, block := range map[string]*pem.Block{
+		certificate: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, key: {Type: "PRIVATE KEY", Bytes: der},
+	} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certificate, key
 }
 
 // HTTPClient returns a client that trusts the rig's authority and nobody else.
