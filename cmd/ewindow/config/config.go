@@ -233,11 +233,11 @@ func Default() *Config {
 			TurnServer: TurnServerConfig{
 				Listen:                []string{"udp://0.0.0.0:3478", "tcp://0.0.0.0:3478"},
 				Realm:                 "ewindow",
-				RelayPorts:            "49160-49200",
+				RelayPorts:            "49160-49459",
 				AllowedPeers:          []string{},
 				MorePublicIPs:         []string{},
 				ProxyProtocolFrom:     []string{},
-				MaxAllocations:        40,
+				MaxAllocations:        300,
 				MaxAllocationsPerUser: 16,
 			},
 			Focus: FocusConfig{
