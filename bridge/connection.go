@@ -176,7 +176,7 @@ func (b *Bridge) handleSession(visit uint64, e callmedia.SessionEvent) {
 	case callmedia.RemoteGone:
 		v.remoteUp(now, e.Identity, e.Slot, false, false)
 	case callmedia.RemoteAway:
-		v.away[e.Identity] = now
+		b.machine.gone(now, v, e.Identity)
 	case callmedia.RemoteBack:
 		b.machine.back(v, e.Identity)
 	case callmedia.PictureOn:

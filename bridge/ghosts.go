@@ -20,24 +20,44 @@ type ghost struct {
 	identity string
 }
 
+// absence is since when somebody has been away, and with which membership: it says nothing of the next one.
+type absence struct{ since, created time.Time }
+
 // followAway finds those who have been away for too long, beside what follow does.
 func (m *machine) followAway(now time.Time, c *visit) {
-	for identity, since := range c.away {
-		if now.Sub(since) < awayLimit {
+	for identity, a := range c.away {
+		i := slices.IndexFunc(m.listed[c.room], func(r rtc.Member) bool { return r.Identity == identity })
+		if i < 0 { // whoever goes leaves the SFU, too, and often first; of who comes again the media side tells anew
+			delete(c.away, identity)
 			continue
 		}
-		delete(c.away, identity)
-		for _, member := range m.listed[c.room] {
-			// A window comes back to a call that it is in, however long that takes.
-			if member.Identity == identity && !m.kiosks[member.User] {
-				m.ghosts[ghost{c.room, identity}] = member.Created
-				if c.room == m.own {
-					m.errand(errand{ghost: &member}) // for everybody else, too
-				}
+		member := m.listed[c.room][i]
+		switch {
+		case !member.Created.Equal(a.created):
+			c.away[identity] = absence{now, member.Created}
+		case now.Sub(a.since) >= awayLimit:
+			delete(c.away, identity)
+			if m.kiosks[member.User] {
+				continue // a window comes back to a call that it is in, however long that takes
 			}
+			m.ghosts[ghost{c.room, identity}] = member.Created
+			if c.room == m.own {
+				m.errand(errand{ghost: &member}) // for everybody else, too
+			}
+			m.layGhosts(c.room)
 		}
-		m.layGhosts(c.room)
 	}
+}
+
+// gone takes it that somebody is away.
+func (m *machine) gone(now time.Time, c *visit, identity string) {
+	a := absence{since: now}
+	for _, member := range m.listed[c.room] {
+		if member.Identity == identity {
+			a.created = member.Created
+		}
+	}
+	c.away[identity] = a
 }
 
 // back takes it that somebody is there after all, or that nobody can tell.

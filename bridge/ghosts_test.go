@@ -30,7 +30,7 @@ func TestGhost(t *testing.T) {
 	b.m.setMembers(dresden, []rtc.Member{member})
 	b.step(0)
 	b.want(dresden, "", "opening")
-	b.m.call.away[member.Identity] = b.now
+	b.m.gone(b.now, b.m.call, member.Identity)
 	b.step(awayLimit - time.Millisecond)
 	if got := b.names(); !slices.Equal(got, []string{string(guest)}) {
 		t.Errorf("%q are named while they may still come", got)
@@ -69,7 +69,7 @@ func TestGhostComesBack(t *testing.T) {
 	b.picture(other, true)
 	call := b.m.call
 	for _, m := range []rtc.Member{member, other} {
-		call.away[m.Identity] = b.now
+		b.m.gone(b.now, call, m.Identity)
 	}
 	b.step(awayLimit)
 	b.want(dresden, munich, "visit")
@@ -82,12 +82,36 @@ func TestGhostComesBack(t *testing.T) {
 		t.Errorf("%q are named after the ghost came back", got)
 	}
 	// An outage of the SFU tells nothing of anybody.
-	call.away[member.Identity] = b.now
+	b.m.gone(b.now, call, member.Identity)
 	b.step(awayLimit - time.Second)
 	b.m.back(call, member.Identity)
 	b.step(awayLimit)
 	if got := b.names(); !slices.Equal(got, []string{string(munich), string(guest)}) {
 		t.Errorf("%q are named after the outage", got)
+	}
+}
+
+// TestGhostComesAgain: whoever leaves the SFU a moment before the call, as Element does, and is back within the time is there, with all the time
+// that a newcomer has.
+func TestGhostComesAgain(t *testing.T) {
+	for _, noticed := range []bool{true, false} { // that the membership was gone meanwhile
+		b := newBench(t, windowOf(munich, network.Open, epoch.Add(time.Hour)))
+		other, member := kioskIn(munich), memberOf(guest)
+		member.Created = b.now
+		b.arrive(dresden, other, member)
+		b.picture(other, true)
+		b.m.gone(b.now, b.m.call, member.Identity)
+		b.step(awayLimit / 4)
+		if noticed {
+			b.m.setMembers(dresden, []rtc.Member{other})
+			b.step(awayLimit / 4)
+		}
+		member.Created = b.now
+		b.m.setMembers(dresden, []rtc.Member{other, member})
+		b.step(awayLimit - time.Second)
+		if got := b.names(); !slices.Equal(got, []string{string(munich), string(guest)}) {
+			t.Errorf("%q are named after somebody came again, noticed %t", got, noticed)
+		}
 	}
 }
 

@@ -515,8 +515,8 @@ func (m *machine) nextWake(now time.Time) time.Time {
 		at(c.counted)
 		at(c.counted.Add(connectLimit))
 		at(c.trialUntil)
-		for _, since := range c.away {
-			at(since.Add(awayLimit))
+		for _, a := range c.away {
+			at(a.since.Add(awayLimit))
 		}
 		if c.waiting() && !c.picture() {
 			at(c.nextTrial)

@@ -38,7 +38,7 @@ type visit struct {
 
 	hubLost    time.Time // when the connection to the own focus was lost, zero while it stands
 	remotes    map[string]*remote
-	away       map[string]time.Time // since when whose participant has been missing from its SFU
+	away       map[string]absence // whose participant is missing from its SFU
 	seenOnce   bool
 	seeing     bool // somebody was seen the last time it was looked at
 	metOnce    bool // somebody came
@@ -64,7 +64,7 @@ type remote struct {
 func newVisit(number uint64, room, peer id.RoomID, now time.Time, countdown time.Duration) *visit {
 	return &visit{
 		id: number, room: room, peer: peer, started: now, counted: now.Add(countdown), emptyAt: now, alone: true,
-		remotes: make(map[string]*remote), away: make(map[string]time.Time),
+		remotes: make(map[string]*remote), away: make(map[string]absence),
 	}
 }
 
