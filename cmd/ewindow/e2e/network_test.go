@@ -19,6 +19,7 @@ import (
 
 	"multifactorymodel.org/ewindow/cmd/ewindow/child"
 	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/browser"
+	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
 )
 
 // program is ewindow, lastKeys the same with media keys whose numbers soon end and begin anew, which otherwise takes 256 comings and goings.
@@ -94,6 +95,7 @@ func startDemoOf(t testing.TB, program func() (string, error), folder string, ar
 	}
 	child.Need(t, child.Dendrite) // so that a first build counts for nothing below
 	child.Need(t, child.LiveKit)
+	rig.Alone(t)
 	n := &demoNetwork{t: t, folder: folder, begun: time.Now(), ended: make(chan struct{})}
 	n.process = exec.Command(path, append([]string{"demo", "--data", folder}, args...)...)
 	out, err := n.process.StdoutPipe()

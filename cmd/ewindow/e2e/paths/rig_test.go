@@ -66,6 +66,7 @@ type visit struct {
 // startVisit brings it all up.
 func startVisit(t *testing.T) *visit {
 	t.Helper()
+	rig.Alone(t)
 	v := &visit{Network: paths.NewNetwork(t), folder: t.TempDir(), authority: rig.CAFile(t)}
 	child.Need(t, child.Dendrite)
 	child.Need(t, child.LiveKit)
