@@ -167,10 +167,9 @@ func (b *Bridge) handleSession(visit uint64, e callmedia.SessionEvent) {
 	case callmedia.Connected:
 		v.hubUp(now)
 	case callmedia.Lost:
-		if v.hubLost.IsZero() {
+		if v.hubDown(now) {
 			c.log.Warn().Err(e.Err).Msg("Connection to the focus lost, trying again")
 		}
-		v.hubDown(now)
 	case callmedia.RemoteUp, callmedia.RemoteMuted:
 		v.remoteUp(now, e.Identity, e.Slot, true, e.Muted)
 	case callmedia.RemoteGone:

@@ -26,12 +26,11 @@ type absence struct{ since, created time.Time }
 // followAway finds those who have been away for too long, beside what follow does.
 func (m *machine) followAway(now time.Time, c *visit) {
 	for identity, a := range c.away {
-		i := slices.IndexFunc(m.listed[c.room], func(r rtc.Member) bool { return r.Identity == identity })
-		if i < 0 { // whoever goes leaves the SFU, too, and often first; of who comes again the media side tells anew
+		member, ok := m.member(c.room, identity)
+		if !ok { // whoever goes leaves the SFU, too, and often first; of who comes again the media side tells anew
 			delete(c.away, identity)
 			continue
 		}
-		member := m.listed[c.room][i]
 		switch {
 		case !member.Created.Equal(a.created):
 			c.away[identity] = absence{now, member.Created}
@@ -51,13 +50,18 @@ func (m *machine) followAway(now time.Time, c *visit) {
 
 // gone takes it that somebody is away.
 func (m *machine) gone(now time.Time, c *visit, identity string) {
-	a := absence{since: now}
-	for _, member := range m.listed[c.room] {
+	member, _ := m.member(c.room, identity)
+	c.away[identity] = absence{now, member.Created}
+}
+
+// member finds somebody in a room's call, ghosts included.
+func (m *machine) member(room id.RoomID, identity string) (member rtc.Member, ok bool) {
+	for _, member := range m.listed[room] {
 		if member.Identity == identity {
-			a.created = member.Created
+			return member, true
 		}
 	}
-	c.away[identity] = a
+	return member, false
 }
 
 // back takes it that somebody is there after all, or that nobody can tell.

@@ -181,11 +181,12 @@ func (c *visit) try(now time.Time) {
 	c.nextTrial = now.Add(trialEvery)
 }
 
-// hubDown and hubUp take that the connection to the own focus was lost, and that it stands.
-func (c *visit) hubDown(now time.Time) {
-	if c.hubLost.IsZero() {
+// hubDown and hubUp take that the connection to the own focus was lost, which is news the first time, and that it stands.
+func (c *visit) hubDown(now time.Time) (news bool) {
+	if news = c.hubLost.IsZero(); news {
 		c.hubLost = now
 	}
+	return news
 }
 
 func (c *visit) hubUp(now time.Time) {
