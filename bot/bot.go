@@ -120,7 +120,7 @@ func New(cfg Config) (*Bot, error) {
 		cfg.OnHomeserver = func(bool, time.Time) {}
 	}
 	if cfg.HTTPClient == nil {
-		cfg.HTTPClient = newHTTPClient()
+		cfg.HTTPClient = NewHTTPClient()
 	}
 	client, err := mautrix.NewClient(cfg.HomeserverURL, "", "")
 	if err != nil {

@@ -17,7 +17,9 @@ const (
 	maxResponse   = 64 << 20 // bytes; the first sync of an account with large rooms
 )
 
-func newHTTPClient() *http.Client {
+// NewHTTPClient returns the client that a bot speaks to its homeserver with, for what else a call depends on as well: a connection that has died, as
+// after a change of our address, is noticed within seconds, and nothing waits for it.
+func NewHTTPClient() *http.Client {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
 	return &http.Client{
 		// Joining a room of another homeserver takes long. What should be answered sooner has a context that says so.
@@ -29,8 +31,7 @@ func newHTTPClient() *http.Client {
 			MaxIdleConnsPerHost: 8,
 			IdleConnTimeout:     90 * time.Second,
 			ForceAttemptHTTP2:   true,
-			// A link that has died is noticed within a long poll, and not at its end.
-			HTTP2: &http.HTTP2Config{SendPingTimeout: 3 * time.Second, PingTimeout: 3 * time.Second},
+			HTTP2:               &http.HTTP2Config{SendPingTimeout: 3 * time.Second, PingTimeout: 3 * time.Second},
 		},
 	}
 }

@@ -31,7 +31,7 @@ const (
 type Config struct {
 	// Bot is the Matrix user. It must not have been started.
 	Bot Bot
-	// HTTPClient is for authorisation services and .well-known files; nil means http.DefaultClient.
+	// HTTPClient is for authorisation services and .well-known files; nil means one of our own.
 	HTTPClient *http.Client
 	// FallbackService is the livekit_service_url for a homeserver that names none; it may be empty.
 	FallbackService string

@@ -15,6 +15,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
@@ -121,7 +122,7 @@ type web struct {
 // newWeb derives two clients: tokens follow no redirect, files a few that stay secure.
 func newWeb(client *http.Client) *web {
 	if client == nil {
-		client = http.DefaultClient
+		client = bot.NewHTTPClient()
 	}
 	tokens, files := *client, *client
 	tokens.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

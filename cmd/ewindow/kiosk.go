@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net/http"
 	"path/filepath"
 	"time"
 
@@ -57,7 +56,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		return err
 	}
 	calls, err := rtc.NewManager(rtc.Config{
-		Bot: matrix, FallbackService: cfg.Media.LiveKitServiceURL, HTTPClient: webClient(), Log: log.With().Str("part", "rtc").Logger(),
+		Bot: matrix, FallbackService: cfg.Media.LiveKitServiceURL, Log: log.With().Str("part", "rtc").Logger(),
 		OnMembers:    func(room id.RoomID, members []rtc.Member) { window.HandleMembers(room, members) },
 		OnDecline:    func(d rtc.Decline) { window.HandleDecline(d.Room, d.Sender, d.Event) },
 		OnLegacyCall: func(room id.RoomID, sender id.UserID) { window.HandleLegacyCall(room, sender) },
@@ -141,12 +140,4 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	parts.run("network", directory.Run)
 	parts.run("calls", calls.Run)
 	return parts.wait(ctx)
-}
-
-// webClient is for authorisation services. A connection that has died, as after a change of our address, is noticed within seconds: a
-// token must not wait for it.
-func webClient() *http.Client {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: 3 * time.Second, PingTimeout: 3 * time.Second}
-	return &http.Client{Transport: transport}
 }
