@@ -58,10 +58,10 @@ type page struct {
 	media   *callmedia.Synthetic
 	out     io.Writer
 
-	sending atomic.Bool
-	link    atomic.Pointer[link] // the peer connection, nil while there is none
+	link atomic.Pointer[link] // the peer connection, nil while there is none
 
 	mu      sync.Mutex // guards what follows
+	sending bool       // our own pictures and sound
 	report  Report
 	written string
 	socket  *websocket.Conn
@@ -102,7 +102,7 @@ func (p *page) obey(ctx context.Context, command string) {
 		if command == "open" {
 			p.report.Pressed = time.Now()
 		} else {
-			p.sending.Store(false) // before the kiosk knows
+			p.sending = false // before the kiosk knows
 		}
 		p.sendLocked(ctx, map[string]any{"type": "shutter", "to": command})
 	case "gap":
@@ -222,11 +222,11 @@ func (p *page) show(ctx context.Context, m message) {
 		p.sendLocked(ctx, map[string]any{"type": "camera", "state": state})
 	}
 	send := m.Send && p.camera
-	if send && !p.sending.Load() {
+	if send && !p.sending {
 		p.media.RequestKeyFrame(callmedia.Video) // an encoder that starts begins with one
 		p.media.RequestKeyFrame(callmedia.SmallVideo)
 	}
-	p.sending.Store(send)
+	p.sending = send
 }
 
 // tell writes reports, and tells the kiosk which pictures move.
@@ -270,18 +270,21 @@ func (p *page) tell(ctx context.Context) {
 // HandleFrame implements [callmedia.Uplink]: it is a frame of our own picture or sound.
 func (p *page) HandleFrame(kind callmedia.Kind, _ callmedia.Source, f frames.Frame) {
 	l := p.link.Load()
-	if l == nil || !p.sending.Load() || l.pc.ConnectionState() != webrtc.PeerConnectionStateConnected {
+	if l == nil || l.pc.ConnectionState() != webrtc.PeerConnectionStateConnected || !p.count(kind) {
 		return
 	}
 	track := l.own[kind]
-	if err := track.packets.Packetize(f.Data, f.Timestamp, func(packet *rtp.Packet) error { return track.out.WriteRTP(packet) }); err != nil {
-		return
-	}
-	if kind == callmedia.Video {
-		p.mu.Lock()
+	_ = track.packets.Packetize(f.Data, f.Timestamp, func(packet *rtp.Packet) error { return track.out.WriteRTP(packet) })
+}
+
+// count says whether a frame of our own may leave, and counts it if it is a picture: none is counted after the window was shut.
+func (p *page) count(kind callmedia.Kind) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sending && kind == callmedia.Video {
 		p.report.Sent++
-		p.mu.Unlock()
 	}
+	return p.sending
 }
 
 // HandleClock implements [callmedia.Uplink]. Sender reports are pion's here.
