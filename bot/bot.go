@@ -78,11 +78,13 @@ type Bot struct {
 	ready     atomic.Bool
 	crypto    *crypto.SQLCryptoStore
 	mach      *crypto.OlmMachine
-	knownRuns []string // numbers in the account data that are no copy's, see clone.go
+	fetcher   *crypto.OlmMachine // asks for keys, see openCrypto
+	knownRuns []string           // numbers in the account data that are no copy's, see clone.go
 
 	background sync.WaitGroup // requests that nobody waits for; Run waits for them at its end
-	fetches    fetchLimit
-	waiting    waiting // events whose keys have not come yet
+	fetches    userLimit
+	requests   userLimit // of keys
+	waiting    waiting   // events whose keys have not come yet
 
 	// These belong to the goroutine of Start and Run.
 	link         link

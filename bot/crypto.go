@@ -31,6 +31,9 @@ func (b *Bot) openCrypto(ctx context.Context, a *account) error {
 		return fmt.Errorf("load the encryption keys: %w", err)
 	}
 	b.mach = mach
+	// mautrix keeps the own identity's public keys in a field without a lock, and clears it whenever the own user's keys are fetched: while
+	// others read it, or find nothing and send messages without our signature. In a machine of its own nobody else reads it.
+	b.fetcher = crypto.NewOlmMachine(b.client, &log, b.crypto, b.state)
 	b.state.rotate = b.crypto.RemoveOutboundGroupSession
 	return b.shareKeys(ctx)
 }

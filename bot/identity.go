@@ -43,8 +43,12 @@ func (b *Bot) openIdentity(ctx context.Context) error {
 		return err
 	}
 	// The store then knows our own keys and devices as it knows other people's.
-	if _, err := b.mach.FetchKeys(ctx, []id.UserID{self.User}, true); err != nil {
+	if _, err := b.fetcher.FetchKeys(ctx, []id.UserID{self.User}, true); err != nil {
 		return fmt.Errorf("ask for the own keys: %w", err)
+	}
+	// From here on mautrix only reads them, see openCrypto.
+	if _, err := b.mach.GetOwnCrossSigningPublicKeys(ctx); err != nil {
+		return fmt.Errorf("look up the own identity: %w", err)
 	}
 	return nil
 }

@@ -68,8 +68,8 @@ func TestPauseAfter(t *testing.T) {
 	}
 }
 
-func TestFetchLimit(t *testing.T) {
-	var l fetchLimit
+func TestUserLimit(t *testing.T) {
+	var l userLimit
 	now := time.Now()
 	count := func(user func(n int) id.UserID) (n int) {
 		for i := range 1000 {
@@ -79,16 +79,16 @@ func TestFetchLimit(t *testing.T) {
 		}
 		return n
 	}
-	if n := count(func(int) id.UserID { return "@a:x" }); n != fetchPerUser {
+	if n := count(func(int) id.UserID { return "@a:x" }); n != perUser {
 		t.Errorf("one user: %d", n)
 	}
-	if n := count(func(n int) id.UserID { return id.UserID(fmt.Sprintf("@%d:x", n)) }); n != fetchPerServer-fetchPerUser {
+	if n := count(func(n int) id.UserID { return id.UserID(fmt.Sprintf("@%d:x", n)) }); n != perServer-perUser {
 		t.Errorf("one server: %d", n)
 	}
-	if n := count(func(n int) id.UserID { return id.UserID(fmt.Sprintf("@a:%d", n)) }); n != fetchInAll-fetchPerServer {
+	if n := count(func(n int) id.UserID { return id.UserID(fmt.Sprintf("@a:%d", n)) }); n != inAll-perServer {
 		t.Errorf("all servers: %d", n)
 	}
-	now = now.Add(fetchWindow)
+	now = now.Add(limitWindow)
 	if !l.allow("@a:x", now) {
 		t.Error("the limit has no end")
 	}

@@ -19,6 +19,8 @@ const (
 	DropMalformed = "malformed"
 	// DropUnhandled was encrypted, but nobody has registered for its type.
 	DropUnhandled = "unhandled"
+	// DropTooMany is a request for a key from a user, or a homeserver, that sent too many of them.
+	DropTooMany = "too_many"
 )
 
 // Stats counts since the bot was made.

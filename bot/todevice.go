@@ -110,7 +110,7 @@ func without[T any](users []id.UserID, got map[id.UserID]T) (missed []id.UserID)
 func (b *Bot) fetchKeys(ctx context.Context, users []id.UserID) (map[id.UserID]map[id.DeviceID]*id.Device, error) {
 	ctx, cancel := context.WithTimeout(quietly(ctx), fetchTime)
 	defer cancel()
-	return b.mach.FetchKeys(mautrix.WithMaxRetries(ctx, 0), users, true)
+	return b.fetcher.FetchKeys(mautrix.WithMaxRetries(ctx, 0), users, true)
 }
 
 // oneTimeKeys uploads new one-time keys when few are left.
@@ -137,7 +137,7 @@ func (b *Bot) handleToDevice(ctx context.Context, e *event.Event) {
 			b.stats.drop(DropCleartext, 1)
 			return
 		}
-		b.guard(e.Type.Type, func() { b.mach.HandleToDeviceEvent(quietly(ctx), e) })
+		b.handlePlain(ctx, e)
 		return
 	}
 	// mautrix handles room keys and the like itself, hands over the rest, and says in its log alone that it could not decrypt.
@@ -155,6 +155,50 @@ func (b *Bot) handleToDevice(ctx context.Context, e *event.Event) {
 	default:
 		b.checkToDevice(ctx, plain)
 	}
+}
+
+// handlePlain has mautrix handle a message of a kind that is never encrypted. Requests for keys and secrets are answered in the background.
+func (b *Bot) handlePlain(ctx context.Context, e *event.Event) {
+	var from id.DeviceID
+	answer := func(ctx context.Context) { b.mach.HandleToDeviceEvent(ctx, e) }
+	switch content := e.Content.Parsed.(type) {
+	case *event.RoomKeyRequestEventContent:
+		if content.Action != event.KeyRequestActionRequest {
+			return
+		}
+		// Not by HandleToDeviceEvent, which begins a goroutine that nobody waits for.
+		from, answer = content.RequestingDeviceID, func(ctx context.Context) { b.mach.HandleRoomKeyRequest(ctx, e.Sender, content) }
+	case *event.SecretRequestEventContent:
+		from = content.RequestingDeviceID
+	default:
+		b.guard(e.Type.Type, func() { answer(quietly(ctx)) })
+		return
+	}
+	if e.Sender != b.UserID() && !b.requests.allow(e.Sender, time.Now()) {
+		b.stats.drop(DropTooMany, 1)
+		return
+	}
+	b.background.Go(func() {
+		// mautrix itself would ask for each unknown device, as often as somebody wants.
+		if !b.known(ctx, Device{e.Sender, from}) {
+			b.stats.drop(DropUnknownDevice, 1)
+			return
+		}
+		ctx, cancel := context.WithTimeout(quietly(ctx), sendTime)
+		defer cancel()
+		b.guard(e.Type.Type, func() { answer(ctx) })
+	})
+}
+
+// known says whether there is a device, and asks for its user's devices if it is new.
+func (b *Bot) known(ctx context.Context, d Device) bool {
+	device, err := b.crypto.GetDevice(ctx, d.User, d.ID)
+	if err == nil && device == nil && b.fetches.allow(d.User, time.Now()) {
+		if _, err = b.fetchKeys(ctx, []id.UserID{d.User}); err == nil {
+			device, err = b.crypto.GetDevice(ctx, d.User, d.ID)
+		}
+	}
+	return err == nil && device != nil
 }
 
 // checkToDevice dispatches a decrypted to-device event, if it comes from a device that is known and trusted.
@@ -216,30 +260,30 @@ func objectContent(raw json.RawMessage) (json.RawMessage, bool) {
 	return bytes.Clone(raw), true
 }
 
-// fetchLimit keeps strangers from making us ask for their keys over and over: every message from an unknown device would.
-type fetchLimit struct {
+// userLimit keeps strangers from making us ask for their keys, or send them some, over and over: every message from an unknown device would.
+type userLimit struct {
 	mu     sync.Mutex // guards what follows
 	window time.Time  // when the counts began
 	counts map[string]int
 }
 
-// How often keys may be asked for in one window, beyond what changed device lists call for.
+// How often keys may be asked for in one window, beyond what changed device lists call for, and how often others may ask for ours.
 const (
-	fetchWindow    = time.Minute
-	fetchPerUser   = 6
-	fetchPerServer = 60
-	fetchInAll     = 200
+	limitWindow = time.Minute
+	perUser     = 6
+	perServer   = 60
+	inAll       = 200
 )
 
-// allow says whether a user's keys may be asked for now, and counts that.
-func (l *fetchLimit) allow(user id.UserID, now time.Time) bool {
+// allow says whether a user may cause that now, and counts it.
+func (l *userLimit) allow(user id.UserID, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.counts == nil || now.Sub(l.window) >= fetchWindow {
+	if l.counts == nil || now.Sub(l.window) >= limitWindow {
 		l.window, l.counts = now, make(map[string]int)
 	}
 	name, server := user.String(), ":"+user.Homeserver()
-	if l.counts[name] >= fetchPerUser || l.counts[server] >= fetchPerServer || l.counts[""] >= fetchInAll {
+	if l.counts[name] >= perUser || l.counts[server] >= perServer || l.counts[""] >= inAll {
 		return false
 	}
 	l.counts[name]++

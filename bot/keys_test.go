@@ -1,0 +1,105 @@
+package bot_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+)
+
+// TestOwnKeys sends messages while the own user's keys are fetched, which mautrix alone does not stand: the race detector has its say.
+func TestOwnKeys(t *testing.T) {
+	hs := rig.StartHomeserver(t)
+	b, other := rig.NewBot(t, hs, "munich"), rig.NewBot(t, hs, "dresden")
+	in := listen(other)
+	rig.RunBot(t, b)
+	rig.RunBot(t, other)
+	deliver(t, b, other, in, "before")
+
+	var sending sync.WaitGroup
+	fetched := make(chan struct{})
+	sending.Go(func() {
+		for {
+			select {
+			case <-fetched:
+				return
+			default:
+			}
+			if err := b.SendToDevice(t.Context(), testType, map[bot.Device]any{device(other): message{"meanwhile"}})[device(other)]; err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 40 {
+		if err := b.FetchKeys(t.Context(), b.UserID()); err != nil {
+			t.Error(err)
+		}
+	}
+	close(fetched)
+	sending.Wait()
+	deliver(t, b, other, in, "after")
+}
+
+// TestKeyRequest lets a device ask for the key of a session that it was given before, and demands that requests of unheard devices come
+// to nothing, and that there is a limit.
+func TestKeyRequest(t *testing.T) {
+	hs := rig.StartHomeserver(t)
+	cfg := rig.NewBotAccount(t, hs, "dresden").Config(t)
+	cfg.AcceptUnsignedDevices = true
+	b := newBot(t, cfg)
+	rig.RunBot(t, b)
+	user, _ := hs.Register(t, "anna")
+	raw := rawDevice(t, hs, user)
+	room := makeRoom(t, b, raw.Client)
+	waitMembers(t, b, room, 2)
+	sent, err := b.Send(t.Context(), room, event.EventMessage, map[string]any{"msgtype": "m.text", "body": "hello"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := func(n int) {
+		t.Helper()
+		rig.Eventually(t, limit, func() error {
+			if now := toDevices(t, raw); now != n {
+				return fmt.Errorf("anna was sent %d messages instead of %d", now, n)
+			}
+			return nil
+		})
+	}
+	got(1)
+	encrypted, err := raw.Client.GetEvent(t.Context(), room, sent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := encrypted.Content.ParseRaw(event.EventEncrypted); err != nil {
+		t.Fatal(err)
+	}
+	content := encrypted.Content.AsEncrypted()
+	ask := func(device id.DeviceID) {
+		t.Helper()
+		request := &event.RoomKeyRequestEventContent{
+			Action: event.KeyRequestActionRequest, RequestID: string(device), RequestingDeviceID: device,
+			Body: event.RequestedKeyInfo{Algorithm: content.Algorithm, RoomID: room, SessionID: content.SessionID},
+		}
+		_, err := raw.Client.SendToDevice(t.Context(), event.ToDeviceRoomKeyRequest, &mautrix.ReqSendToDevice{
+			Messages: map[id.UserID]map[id.DeviceID]*event.Content{b.UserID(): {b.DeviceID(): {Parsed: request}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask(raw.Client.DeviceID)
+	got(2)
+	for n := range 6 {
+		ask(id.DeviceID(fmt.Sprintf("UNHEARD%d", n)))
+	}
+	dropped(t, b, bot.DropUnknownDevice, 5)
+	dropped(t, b, bot.DropTooMany, 1)
+	got(2)
+}
