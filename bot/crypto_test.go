@@ -92,9 +92,7 @@ func TestToDevice(t *testing.T) {
 func TestUnsignedDevice(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	strict := rig.NewBot(t, hs, "dresden")
-	cfg := rig.NewBotAccount(t, hs, "munich").Config(t)
-	cfg.AcceptUnsignedDevices = true
-	lax := newBot(t, cfg)
+	lax := newLaxBot(t, hs, "munich")
 	atStrict, atLax := listen(strict), listen(lax)
 	rig.RunBot(t, strict)
 	rig.RunBot(t, lax)
@@ -175,12 +173,7 @@ func TestCleartextAndNonsense(t *testing.T) {
 	client := hs.Client(t, user)
 	send := func(kind string, content any) {
 		t.Helper()
-		_, err := client.SendToDevice(t.Context(), event.Type{Type: kind, Class: event.ToDeviceEventType}, &mautrix.ReqSendToDevice{
-			Messages: map[id.UserID]map[id.DeviceID]*event.Content{b.UserID(): {b.DeviceID(): {Parsed: content}}},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		sendPlain(t, client, device(b), kind, content)
 	}
 	send(testType.Type, message{"in the clear"})
 	dropped(t, b, bot.DropCleartext, 1)
@@ -208,9 +201,7 @@ func TestCleartextAndNonsense(t *testing.T) {
 // TestLateKey: the message comes first, the key of its session later.
 func TestLateKey(t *testing.T) {
 	hs := rig.StartHomeserver(t)
-	cfg := rig.NewBotAccount(t, hs, "dresden").Config(t)
-	cfg.AcceptUnsignedDevices = true
-	b := newBot(t, cfg)
+	b := newLaxBot(t, hs, "dresden")
 	in := listen(b)
 	seen := make(chan id.EventID, 100)
 	b.On(event.EventMessage, func(_ context.Context, e *event.Event) { seen <- e.ID })

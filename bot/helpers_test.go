@@ -128,6 +128,14 @@ func dropped(t *testing.T, b *bot.Bot, reason string, n uint64) {
 	})
 }
 
+// newLaxBot makes a bot that takes devices which nobody has signed, as rawDevice's are.
+func newLaxBot(t *testing.T, hs *rig.Homeserver, name string) *bot.Bot {
+	t.Helper()
+	cfg := rig.NewBotAccount(t, hs, name).Config(t)
+	cfg.AcceptUnsignedDevices = true
+	return newBot(t, cfg)
+}
+
 // rawDevice is a device of a user that does not know of cross-signing.
 func rawDevice(t *testing.T, hs *rig.Homeserver, user id.UserID) *crypto.OlmMachine {
 	t.Helper()
@@ -144,6 +152,17 @@ func rawDevice(t *testing.T, hs *rig.Homeserver, user id.UserID) *crypto.OlmMach
 	}
 	t.Cleanup(mach.Destroy)
 	return mach
+}
+
+// sendPlain sends a to-device message in the clear.
+func sendPlain(t *testing.T, from *mautrix.Client, to bot.Device, kind string, content any) {
+	t.Helper()
+	_, err := from.SendToDevice(t.Context(), event.Type{Type: kind, Class: event.ToDeviceEventType}, &mautrix.ReqSendToDevice{
+		Messages: map[id.UserID]map[id.DeviceID]*event.Content{to.User: {to.ID: {Parsed: content}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // sendRaw sends an Olm message from a raw device.

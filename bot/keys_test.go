@@ -5,7 +5,6 @@ import (
 	"sync"
 	"testing"
 
-	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
@@ -48,12 +47,10 @@ func TestOwnKeys(t *testing.T) {
 }
 
 // TestKeyRequest lets a device ask for the key of a session that it was given before, and demands that requests of unheard devices come
-// to nothing, and that there is a limit.
+// to nothing, that there is a limit, and that secrets are no other user's to ask for.
 func TestKeyRequest(t *testing.T) {
 	hs := rig.StartHomeserver(t)
-	cfg := rig.NewBotAccount(t, hs, "dresden").Config(t)
-	cfg.AcceptUnsignedDevices = true
-	b := newBot(t, cfg)
+	b := newLaxBot(t, hs, "dresden")
 	rig.RunBot(t, b)
 	user, _ := hs.Register(t, "anna")
 	raw := rawDevice(t, hs, user)
@@ -81,18 +78,12 @@ func TestKeyRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	content := encrypted.Content.AsEncrypted()
-	ask := func(device id.DeviceID) {
+	ask := func(from id.DeviceID) {
 		t.Helper()
-		request := &event.RoomKeyRequestEventContent{
-			Action: event.KeyRequestActionRequest, RequestID: string(device), RequestingDeviceID: device,
+		sendPlain(t, raw.Client, device(b), event.ToDeviceRoomKeyRequest.Type, &event.RoomKeyRequestEventContent{
+			Action: event.KeyRequestActionRequest, RequestID: string(from), RequestingDeviceID: from,
 			Body: event.RequestedKeyInfo{Algorithm: content.Algorithm, RoomID: room, SessionID: content.SessionID},
-		}
-		_, err := raw.Client.SendToDevice(t.Context(), event.ToDeviceRoomKeyRequest, &mautrix.ReqSendToDevice{
-			Messages: map[id.UserID]map[id.DeviceID]*event.Content{b.UserID(): {b.DeviceID(): {Parsed: request}}},
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 	}
 	ask(raw.Client.DeviceID)
 	got(2)
@@ -101,5 +92,10 @@ func TestKeyRequest(t *testing.T) {
 	}
 	dropped(t, b, bot.DropUnknownDevice, 5)
 	dropped(t, b, bot.DropTooMany, 1)
+	sendPlain(t, raw.Client, device(b), event.ToDeviceSecretRequest.Type, &event.SecretRequestEventContent{
+		Name: id.SecretXSMaster, Action: event.SecretRequestRequest, RequestID: "secret", RequestingDeviceID: "UNHEARD",
+	})
+	dropped(t, b, bot.DropUnhandled, 1)
+	dropped(t, b, bot.DropUnknownDevice, 5)
 	got(2)
 }

@@ -198,12 +198,10 @@ func (r *syncResponse) roomEvents() (all []*event.Event) {
 // decrypt dispatches what an encrypted event holds. When the key has not come yet, the event waits.
 func (b *Bot) decrypt(ctx context.Context, e *event.Event, first bool) {
 	plain, err := b.mach.DecryptMegolmEvent(quietly(ctx), e)
-	if err == nil && unproven(plain.Mautrix.TrustState) && b.fetches.allow(e.Sender, time.Now()) {
-		// We may never have asked for the sender's devices, or the device was signed a moment ago.
-		if _, err := b.fetchKeys(ctx, []id.UserID{e.Sender}); err == nil {
-			if again, err := b.mach.DecryptMegolmEvent(quietly(ctx), e); err == nil {
-				plain = again
-			}
+	// We may never have asked for the sender's devices, or the device was signed a moment ago.
+	if err == nil && unproven(plain.Mautrix.TrustState) && b.refetch(ctx, e.Sender) {
+		if again, err := b.mach.DecryptMegolmEvent(quietly(ctx), e); err == nil {
+			plain = again
 		}
 	}
 	switch {

@@ -17,7 +17,7 @@ const (
 	DropUntrusted = "untrusted"
 	// DropMalformed makes no sense or is too large.
 	DropMalformed = "malformed"
-	// DropUnhandled was encrypted, but nobody has registered for its type.
+	// DropUnhandled was encrypted, but nobody has registered for its type; or another user's request for a secret of ours.
 	DropUnhandled = "unhandled"
 	// DropTooMany is a request for a key from a user, or a homeserver, that sent too many of them.
 	DropTooMany = "too_many"

@@ -113,6 +113,15 @@ func (b *Bot) fetchKeys(ctx context.Context, users []id.UserID) (map[id.UserID]m
 	return b.fetcher.FetchKeys(mautrix.WithMaxRetries(ctx, 0), users, true)
 }
 
+// refetch asks for a user's devices once more, unless that user has caused it too often. It says whether an answer came.
+func (b *Bot) refetch(ctx context.Context, user id.UserID) bool {
+	if !b.fetches.allow(user, time.Now()) {
+		return false
+	}
+	_, err := b.fetchKeys(ctx, []id.UserID{user})
+	return err == nil
+}
+
 // oneTimeKeys uploads new one-time keys when few are left.
 func (b *Bot) oneTimeKeys(ctx context.Context, count *mautrix.OTKCount) {
 	if count == nil || count.SignedCurve25519 >= int(b.mach.GetAccount().Internal.MaxNumberOfOneTimeKeys()/2) {
@@ -169,6 +178,13 @@ func (b *Bot) handlePlain(ctx context.Context, e *event.Event) {
 		// Not by HandleToDeviceEvent, which begins a goroutine that nobody waits for.
 		from, answer = content.RequestingDeviceID, func(ctx context.Context) { b.mach.HandleRoomKeyRequest(ctx, e.Sender, content) }
 	case *event.SecretRequestEventContent:
+		if content.Action != event.SecretRequestRequest {
+			return
+		}
+		if e.Sender != b.UserID() {
+			b.stats.drop(DropUnhandled, 1)
+			return
+		}
 		from = content.RequestingDeviceID
 	default:
 		b.guard(e.Type.Type, func() { answer(quietly(ctx)) })
@@ -193,10 +209,8 @@ func (b *Bot) handlePlain(ctx context.Context, e *event.Event) {
 // known says whether there is a device, and asks for its user's devices if it is new.
 func (b *Bot) known(ctx context.Context, d Device) bool {
 	device, err := b.crypto.GetDevice(ctx, d.User, d.ID)
-	if err == nil && device == nil && b.fetches.allow(d.User, time.Now()) {
-		if _, err = b.fetchKeys(ctx, []id.UserID{d.User}); err == nil {
-			device, err = b.crypto.GetDevice(ctx, d.User, d.ID)
-		}
+	if err == nil && device == nil && b.refetch(ctx, d.User) {
+		device, err = b.crypto.GetDevice(ctx, d.User, d.ID)
 	}
 	return err == nil && device != nil
 }
@@ -209,11 +223,9 @@ func (b *Bot) checkToDevice(ctx context.Context, e *crypto.DecryptedOlmEvent) {
 		return
 	}
 	device, trusted := b.senderDevice(ctx, e)
-	if !trusted && b.fetches.allow(e.Sender, time.Now()) {
-		// The owner may have signed the device a moment ago, or we have never asked for the owner's identity.
-		if _, err := b.fetchKeys(ctx, []id.UserID{e.Sender}); err == nil {
-			device, trusted = b.senderDevice(ctx, e)
-		}
+	// The owner may have signed the device a moment ago, or we have never asked for the owner's identity.
+	if !trusted && b.refetch(ctx, e.Sender) {
+		device, trusted = b.senderDevice(ctx, e)
 	}
 	switch {
 	case device == nil:
