@@ -1,6 +1,7 @@
 package kiosk_test
 
 import (
+	"fmt"
 	"testing"
 
 	"multifactorymodel.org/ewindow/bridge/kiosk"
@@ -29,6 +30,18 @@ func TestHeld(t *testing.T) {
 	page.text(`String(document.querySelector("#held").hidden)`, "true")
 	page.text(`[...document.querySelectorAll("#cards strong")].map((e) => e.textContent).join()`, "Ben,Cem,und 2 weitere")
 	page.text(`[...document.querySelectorAll("#cards li")].map((e) => e.style.getPropertyValue("--place")).join()`, "1,2,3")
-	page.text(status, "Verbunden mit Rosenwerk. Ende-zu-Ende verschlüsselt. "+
-		"Ben sieht und hört uns nicht: Das Gerät ist nicht bestätigt. In Element: Einstellungen → Sitzungen.")
+	const unconfirmed = "Ben sieht und hört uns nicht: Das Gerät ist nicht bestätigt. In Element: Einstellungen → Sitzungen."
+	page.text(status, "Verbunden mit Rosenwerk. Ende-zu-Ende verschlüsselt. "+unconfirmed)
+
+	// Who has no key gives none, so that somebody who comes alone is never seen: the reason is all that people get.
+	only := aloneState()
+	only.Peer, only.Withheld = &kiosk.Person{Name: "Ben", Slot: -1}, []string{"Ben"}
+	for screen, says := range map[string]string{
+		"opening": "Gleich seht ihr Ben. ", "lost": "Verbindung mit Ben verloren. Von hier wird gerade nichts gesendet. ",
+	} {
+		only.Screen = screen
+		r.SetState(only)
+		page.text(status, says+unconfirmed)
+		page.text(fmt.Sprintf(`document.querySelector("#%s .withheld").innerText`, screen), unconfirmed)
+	}
 }

@@ -67,7 +67,8 @@ const tooBig = `(() => {
 		}
 	}
 	if (document.scrollingElement.scrollHeight > innerHeight || document.scrollingElement.scrollWidth > innerWidth) out.push("it scrolls");
-	const boxes = ["#title", "#signs", "#hint", "#language", "#lean", "#call", "#ringing .card", "#held", "#withheld", "#cards .guest", "#knocked .card", "#own", "#missed", "#sign", "#others", "#push", "#trouble", "#alone .say", "#sill ul",
+	const boxes = ["#title", "#signs", "#hint", "#language", "#lean", "#call", "#ringing .card", "#held", "#opening .withheld", "#visit .withheld", "#lost .withheld",
+		"#cards .guest", "#knocked .card", "#own", "#missed", "#sign", "#others", "#push", "#trouble", "#alone .say", "#sill ul",
 		"#count", "#opening h2", "#fault h2", "#fault .do", "#fault .code", "#lost h2", "#lost .since", ".picture[data-role=guest]"]
 		.map((s) => [s, document.querySelector(s)])
 		.filter(([, e]) => e && e.getClientRects().length && e.dataset.show !== "no" && e.getBoundingClientRect().width > 0)
@@ -123,6 +124,10 @@ func TestLooks(t *testing.T) {
 	shared.Peer, shared.Shared = &kiosk.Person{Name: "Rosenwerk", Slot: 3}, &kiosk.Person{Name: "Anna Rossi", Slot: 0}
 	lost := aloneState()
 	lost.Screen, lost.Since, lost.Peer = "lost", time.Now(), &kiosk.Person{Name: "Rosenwerk", Slot: -1}
+	unconfirmed, unconfirmedLost := connecting, lost
+	for _, s := range []*kiosk.State{&opening, &unconfirmed, &unconfirmedLost} {
+		s.Peer, s.Withheld = &kiosk.Person{Name: "Annegret von der Heydt-Rosenberg", Slot: -1}, []string{"Annegret von der Heydt-Rosenberg"}
+	}
 	fault := func(code, detail string) kiosk.State {
 		s := aloneState()
 		s.Screen, s.Camera = "fault", false
@@ -136,6 +141,7 @@ func TestLooks(t *testing.T) {
 		{"shut", shutState()}, {"shut-long", long}, {"shut-empty", empty},
 		{"shut-missed", missed}, {"ajar", ajarState()}, {"ringing", ringing}, {"alone-unanswered", unanswered},
 		{"knocked", knocked}, {"knocked-crowd", crowd}, {"alone", aloneState()}, {"alone-long", aloneLong}, {"opening", opening}, {"connecting", connecting},
+		{"connecting-unconfirmed", unconfirmed}, {"lost-unconfirmed", unconfirmedLost},
 		{"visit", visitState()}, {"visit-guests", guests}, {"visit-shared", shared},
 		{"visit-held", held}, {"visit-held-alone", heldAlone}, {"visit-crowded", crowded}, {"lost", lost},
 		{"fault-camera", fault("no_camera", "")}, {"fault-network", fault("network_not_joined", "@window-leipzig:example.org")},
@@ -165,8 +171,9 @@ func TestLooks(t *testing.T) {
 						var shown bool
 						err := page.eval(fmt.Sprintf(`document.documentElement.lang === %q && ewindow.snapshot().screen === %q && ewindow.snapshot().state.name === %q
 							&& ewindow.snapshot().state.windows.length === %d && ewindow.snapshot().state.guests.length === %d && ewindow.snapshot().state.held === %v
+							&& ewindow.snapshot().state.withheld.length === %d
 							&& (ewindow.snapshot().state.fault?.code ?? "") === %q`,
-							language, state.Screen, state.Name, len(state.Windows), len(state.Guests), state.Held, code(state.Fault)), &shown)
+							language, state.Screen, state.Name, len(state.Windows), len(state.Guests), state.Held, len(state.Withheld), code(state.Fault)), &shown)
 						return err == nil && shown, err
 					})
 					if s.name == "opening" {

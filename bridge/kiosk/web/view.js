@@ -121,6 +121,10 @@ export class View {
     put($("#from"), seen ? m.state.name : "");
     document.title = m.state.name || "e-window";
     this.#signs(m, t);
+    for (const p of document.querySelectorAll(".withheld")) {
+      p.hidden = !m.state.withheld.length;
+      put(p, p.hidden ? "" : t("withheld", { names: m.state.withheld.join(", ") }));
+    }
     this[`_${m.screen}`]?.(m, t);
     this.#place(m);
     this.#own(m, t);
@@ -246,8 +250,6 @@ export class View {
     put($("#held .initial"), initial(name));
     put($("#held h2"), t("held", { name }));
     put($("#held .why"), t("held_why", { name }));
-    put($("#withheld"), m.state.withheld.length ? t("withheld", { names: m.state.withheld.join(", ") }) : "");
-    $("#withheld").hidden = !m.state.withheld.length;
   }
 
   // #cards stands for the guests without a picture, in the strip after those with one.
@@ -375,6 +377,7 @@ export class View {
 
   #announcement(m, t) {
     const name = this.#mainName(m);
+    const withheld = $(".withheld").textContent;
     switch (m.screen) {
       case "shut":
         return `${m.state.name}: ${t("shut")}. ${t("camera_off")}.`;
@@ -387,12 +390,12 @@ export class View {
       case "knocked":
         return `${this.#knock(m, t)}. ${$("#knocked .others").textContent} ${t("knock_which")}`;
       case "opening":
-        return name ? t("opening", { name }) : t("opening_guest");
+        return `${name ? t("opening", { name }) : t("opening_guest")}. ${withheld}`.trim();
       case "visit":
-        if (m.state.held) return `${$("#held h2").textContent}. ${$("#held .why").textContent} ${$("#withheld").textContent}`.trim();
-        return `${t(m.state.shared ? "shares" : "visit", { name: name || t("guest") })}. ${t("encrypted")}. ${$("#withheld").textContent}`.trim();
+        if (m.state.held) return `${$("#held h2").textContent}. ${$("#held .why").textContent} ${withheld}`.trim();
+        return `${t(m.state.shared ? "shares" : "visit", { name: name || t("guest") })}. ${t("encrypted")}. ${withheld}`.trim();
       case "lost":
-        return `${$("#lost h2").textContent}. ${t("lost_note")}`;
+        return `${$("#lost h2").textContent}. ${t("lost_note")} ${withheld}`.trim();
       default:
         return `${$("#fault h2").textContent} ${$("#fault .do").textContent} ${$("#fault .detail").textContent}`;
     }

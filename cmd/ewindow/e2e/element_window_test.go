@@ -290,7 +290,7 @@ func (v visitor) vanishes() {
 	v.awaitAlone(20 * time.Second)
 }
 
-// getsNoKey is a guest whose owner has not confirmed the device: it gets the window's frames like everybody, and can't read one.
+// getsNoKey is a guest whose owner has not confirmed the device: it gets the window's frames like everybody, and can't read one. The page says why.
 func (v visitor) getsNoKey() {
 	v.Call(v.w.room, element.Start)
 	var traffic element.Traffic
@@ -307,6 +307,11 @@ func (v visitor) getsNoKey() {
 		v.t.Errorf("a guest without the window's key has decoded %+v, %v", traffic, err)
 	}
 	v.t.Logf("%+v", traffic)
+	waitFor(v.t, 10*time.Second, "the reason on the page", func() (bool, any) {
+		var said string
+		err := v.w.eval(`document.querySelector("section.screen:not([hidden]) .withheld").innerText`, &said)
+		return err == nil && strings.Contains(said, v.name+" sieht und hört uns nicht: Das Gerät ist nicht bestätigt."), fmt.Sprint(said, err, v.w.state())
+	})
 	v.shot("no key")
 	v.w.shot("guest without key")
 	v.HangUp()
