@@ -15,7 +15,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // fallbackProxy stands before a homeserver that knows nothing of fallback keys, which Dendrite doesn't, and does what is missing: it

@@ -9,7 +9,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // TestOwnKeys sends messages while the own user's keys are fetched, which mautrix alone does not stand: the race detector has its say.

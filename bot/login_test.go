@@ -12,7 +12,7 @@ import (
 	"maunium.net/go/mautrix/event"
 
 	"multifactorymodel.org/ewindow/bot"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 func TestRestart(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 
 	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/sfu"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // party is one side of a call on a real SFU, with a test card for a camera.

@@ -19,7 +19,7 @@ import (
 
 	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/frames"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // A picture as an encoder makes it of 720p30 at 1.7 Mbit/s, and sound as Element Call sends it.

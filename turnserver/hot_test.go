@@ -53,7 +53,7 @@ func TestNoAllocation(t *testing.T) {
 	}
 }
 
-// BenchmarkRoundTrip sends one packet through the relay to an echo and back. cmd/ewindow/e2e/turn compares the relay with coturn.
+// BenchmarkRoundTrip sends one packet through the relay to an echo and back. cmd/e2e/turn compares the relay with coturn.
 func BenchmarkRoundTrip(b *testing.B) {
 	s := start(b, base(b))
 	roundTrip := channelTo(b, s, 1000)

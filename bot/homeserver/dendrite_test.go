@@ -12,7 +12,7 @@ import (
 	"maunium.net/go/mautrix"
 
 	"multifactorymodel.org/ewindow/bot/homeserver"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 func TestDendriteConfig(t *testing.T) {

@@ -22,7 +22,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/homeserver"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 	"multifactorymodel.org/ewindow/migrations"
 )
 

@@ -19,7 +19,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/rtc"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // wordy is the length of a message of the room's past.

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"multifactorymodel.org/ewindow/bridge/kiosk"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/browser"
+	"multifactorymodel.org/ewindow/cmd/e2e/browser"
 )
 
 // TestHeld shows a guest without a picture: a card, the reason, and no sound; then one with a picture beside others without.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"multifactorymodel.org/ewindow/bridge/kiosk"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/browser"
+	"multifactorymodel.org/ewindow/cmd/e2e/browser"
 )
 
 // text waits until an expression has a value.

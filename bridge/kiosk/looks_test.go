@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"multifactorymodel.org/ewindow/bridge/kiosk"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/browser"
+	"multifactorymodel.org/ewindow/cmd/e2e/browser"
 )
 
 // shoot takes a picture of the page when EWINDOW_SHOTS names a folder.

@@ -18,7 +18,7 @@ import (
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/frames"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/browser"
+	"multifactorymodel.org/ewindow/cmd/e2e/browser"
 )
 
 // rig is a window with a real page's media: what the bridge does, without its policy. Each press is granted.

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"multifactorymodel.org/ewindow/callmedia/focus"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 func TestLiveKitConfig(t *testing.T) {

@@ -27,7 +27,7 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/focus"
 	"multifactorymodel.org/ewindow/callmedia/frames"
 	"multifactorymodel.org/ewindow/callmedia/sfu"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 func loopbackOnly(a netip.Addr) bool { return a.IsLoopback() }

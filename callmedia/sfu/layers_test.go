@@ -10,7 +10,7 @@ import (
 	"github.com/pion/rtp"
 
 	"multifactorymodel.org/ewindow/callmedia/sfu"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // playLayers writes a picture of each layer every 20 ms, all its bytes the layer's number, until the test ends. Layers that are off rest.

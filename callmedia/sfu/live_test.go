@@ -16,7 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"multifactorymodel.org/ewindow/callmedia/sfu"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // patience bounds every wait in these tests. LiveKit itself waits for up to ten seconds before it acts on some news: it counts half seconds in which

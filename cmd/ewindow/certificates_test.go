@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"multifactorymodel.org/ewindow/cmd/ewindow/certificate/acmetest"
-	"multifactorymodel.org/ewindow/cmd/ewindow/child"
+	"multifactorymodel.org/ewindow/bridge/child"
+	"multifactorymodel.org/ewindow/cmd/e2e/acmetest"
 )
 
 // freePort is a port that a program of the test may take.

@@ -20,7 +20,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/homeserver"
 	"multifactorymodel.org/ewindow/bot/network"
-	"multifactorymodel.org/ewindow/cmd/ewindow/child"
+	"multifactorymodel.org/ewindow/bridge/child"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 )
 

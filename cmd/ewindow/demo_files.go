@@ -16,7 +16,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"multifactorymodel.org/ewindow/cmd/ewindow/child"
+	"multifactorymodel.org/ewindow/bridge/child"
 )
 
 // demoState is what a demonstration remembers in its data folder, in demo.json: a second start uses the same addresses and accounts.

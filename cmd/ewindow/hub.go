@@ -19,9 +19,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"multifactorymodel.org/ewindow/bot/homeserver"
+	"multifactorymodel.org/ewindow/bridge/child"
 	"multifactorymodel.org/ewindow/callmedia/focus"
 	"multifactorymodel.org/ewindow/cmd/ewindow/certificate"
-	"multifactorymodel.org/ewindow/cmd/ewindow/child"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 	"multifactorymodel.org/ewindow/cmd/ewindow/inbound"
 	"multifactorymodel.org/ewindow/migrations"

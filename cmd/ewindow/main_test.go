@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/rig"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // output collects what a command prints, from several goroutines.

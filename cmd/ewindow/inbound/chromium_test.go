@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/browser"
-	"multifactorymodel.org/ewindow/cmd/ewindow/e2e/turn"
+	"multifactorymodel.org/ewindow/cmd/e2e/browser"
+	"multifactorymodel.org/ewindow/cmd/e2e/turn"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 

@@ -27,7 +27,7 @@ import (
 	"github.com/pion/stun/v3"
 	"github.com/rs/zerolog"
 
-	"multifactorymodel.org/ewindow/cmd/ewindow/child"
+	"multifactorymodel.org/ewindow/bridge/child"
 	"multifactorymodel.org/ewindow/cmd/ewindow/turncheck"
 	"multifactorymodel.org/ewindow/turnserver"
 )

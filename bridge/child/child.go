@@ -1,0 +1,252 @@
+// Package child runs other programs as parts of ours: it finds or builds them, starts them, restarts them when they end, and sees to it
+// that they die with us, also when we are killed.
+//
+// [Find] gets a program's path, [New] and [Child.Start] run one, [Child.Close] ends it. Linux only: the death of
+// the parent is noticed by PR_SET_PDEATHSIG.
+package child
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+const (
+	firstBackoff = 500 * time.Millisecond
+	lastBackoff  = 30 * time.Second
+	steadyAfter  = time.Minute // a run as long begins with firstBackoff again
+	stopGrace    = 10 * time.Second
+	readyLimit   = 60 * time.Second
+	readyPoll    = 20 * time.Millisecond
+)
+
+// Config is what a Child is made of. Name and Command are required.
+type Config struct {
+	// Name is how the log calls it.
+	Name string
+	// Command makes a new, unstarted command. It is called for each start. The command's SysProcAttr is ours.
+	Command func() (*exec.Cmd, error)
+	// Ready returns nil once the program does its work; it is asked again and again after each start. nil: ready at once.
+	Ready func(ctx context.Context) error
+	// Output is a file for what the program prints. It is kept small: beyond 8 MiB it is renamed to end in ".old" and begun
+	// anew. "": what the command itself says.
+	Output string
+	Log    zerolog.Logger
+}
+
+// Child is one program that is kept running. Its methods may be called from any goroutine.
+type Child struct {
+	cfg    Config
+	cancel context.CancelFunc
+	done   chan struct{}
+	once   sync.Once
+
+	mu      sync.Mutex // guards what follows
+	process *exec.Cmd
+}
+
+// New checks a configuration. It starts nothing.
+func New(cfg Config) (*Child, error) {
+	if cfg.Name == "" || cfg.Command == nil {
+		return nil, errors.New("child: name and command are needed")
+	}
+	if cfg.Ready == nil {
+		cfg.Ready = func(context.Context) error { return nil }
+	}
+	return &Child{cfg: cfg, done: make(chan struct{})}, nil
+}
+
+// Start starts the program and waits until it is ready. When that fails nothing is left running. Once it has returned nil the program
+// is restarted whenever it ends, until Close; ctx bounds Start alone.
+func (c *Child) Start(ctx context.Context) error {
+	if c.cancel != nil {
+		return fmt.Errorf("start %s: started twice", c.cfg.Name)
+	}
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	c.cancel = cancel
+	first := make(chan error, 1)
+	go c.keep(life, first)
+	var err error
+	select {
+	case err = <-first:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
+		_ = c.Close()
+		return fmt.Errorf("start %s: %w", c.cfg.Name, err)
+	}
+	return nil
+}
+
+// Close ends the program: politely first, after ten seconds by force. It may be called twice, and waits.
+func (c *Child) Close() error {
+	c.once.Do(func() {
+		if c.cancel == nil {
+			close(c.done)
+			return
+		}
+		c.cancel()
+	})
+	<-c.done
+	return nil
+}
+
+// Pid is the running program's process id, 0 while there is none.
+func (c *Child) Pid() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process == nil || c.process.Process == nil {
+		return 0
+	}
+	return c.process.Process.Pid
+}
+
+// keep runs the program again and again. It holds its thread, because the kernel takes the end of the thread that forked a process
+// for the parent's death.
+func (c *Child) keep(ctx context.Context, first chan<- error) {
+	defer close(c.done)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	output := newLogFile(c.cfg.Output)
+	defer output.Close()
+	backoff := firstBackoff
+	for ctx.Err() == nil {
+		begun := time.Now()
+		ready, err := c.run(ctx, output, first)
+		if ready {
+			first = nil
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if first != nil {
+			first <- err
+			return
+		}
+		if time.Since(begun) > steadyAfter {
+			backoff = firstBackoff
+		}
+		c.cfg.Log.Error().Err(err).Str("program", c.cfg.Name).Dur("again_in_ms", backoff).Msg("A program has ended and is started again")
+		select {
+		case <-time.After(backoff):
+		case <-ctx.Done():
+		}
+		backoff = min(2*backoff, lastBackoff)
+	}
+}
+
+// run runs the program once. It tells first when it is ready, and returns whether it ever was and why it ended.
+func (c *Child) run(ctx context.Context, output *logFile, first chan<- error) (ready bool, err error) {
+	cmd, err := c.cfg.Command()
+	if err != nil {
+		return false, err
+	}
+	if c.cfg.Output != "" {
+		cmd.Stdout, cmd.Stderr = output, output
+	}
+	// A group of its own: Ctrl-C in a terminal is for us, who then end it in order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return false, err
+	}
+	c.setProcess(cmd)
+	defer c.setProcess(nil)
+	c.cfg.Log.Info().Str("program", c.cfg.Name).Int("pid", cmd.Process.Pid).Msg("Program started")
+
+	ended, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		if err := c.awaitReady(ctx, ended); err == nil {
+			ready = true
+			if first != nil {
+				first <- nil
+			}
+		} else if ctx.Err() == nil {
+			select {
+			case <-ended:
+			default: // it runs but does not work
+				c.cfg.Log.Error().Err(err).Str("program", c.cfg.Name).Msg("The program does not get ready")
+				_ = cmd.Process.Kill()
+			}
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			select {
+			case <-ended:
+			case <-time.After(stopGrace):
+				_ = cmd.Process.Kill()
+			}
+		}
+	}()
+	err = cmd.Wait()
+	close(ended)
+	<-watched
+	if err == nil {
+		err = errors.New("it ended by itself")
+	}
+	if c.cfg.Output != "" && !ready {
+		err = fmt.Errorf("%w; what it printed is in %s", err, c.cfg.Output)
+	}
+	return ready, err
+}
+
+func (c *Child) awaitReady(ctx context.Context, ended <-chan struct{}) error {
+	ctx, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
+	tick := time.NewTicker(readyPoll)
+	defer tick.Stop()
+	for {
+		err := c.cfg.Ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ended:
+			return errors.New("it ended")
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (c *Child) setProcess(cmd *exec.Cmd) {
+	c.mu.Lock()
+	c.process = cmd
+	c.mu.Unlock()
+}
+
+// Ports that FreePort takes lie below the range from which systems take the near ends of connections.
+const firstPort, lastPort = 20000, 29999
+
+// FreePort returns a port of 127.0.0.1 that is free for TCP and UDP just now, for programs that can't choose one by themselves and for
+// addresses that must stay. Two calls may return the same one.
+func FreePort() (int, error) {
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", firstPort+rand.N(lastPort-firstPort+1))
+		tcp, err := net.Listen("tcp", address)
+		if err != nil {
+			continue
+		}
+		udp, err := net.ListenPacket("udp", address)
+		port := tcp.Addr().(*net.TCPAddr).Port
+		_ = tcp.Close()
+		if err == nil {
+			_ = udp.Close()
+			return port, nil
+		}
+	}
+	return 0, errors.New("find a free port: none is free for both TCP and UDP")
+}

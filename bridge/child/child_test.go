@@ -1,0 +1,169 @@
+package child_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/bridge/child"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
+)
+
+// TestMain plays the parent that is killed, when the environment says so.
+func TestMain(m *testing.M) {
+	if os.Getenv("EWINDOW_TEST_PARENT") != "" {
+		c, err := child.New(child.Config{Name: "sleeper", Command: sleeper, Log: zerolog.Nop()})
+		if err == nil {
+			err = c.Start(context.Background())
+		}
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println(c.Pid())
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+func sleeper() (*exec.Cmd, error) { return exec.Command("sleep", "1000"), nil }
+
+// waitFor polls until ok, and fails with the last reason when that takes too long.
+func waitFor(t *testing.T, what string, ok func() (bool, any)) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		done, state := ok()
+		if done {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%s did not happen; last: %v", what, state)
+		}
+	}
+}
+
+func alive(pid int) bool {
+	state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(state), ") Z ")
+}
+
+func TestRestart(t *testing.T) {
+	output := filepath.Join(t.TempDir(), "log")
+	c, err := child.New(child.Config{
+		Name: "sleeper", Output: output, Log: zerolog.Nop(),
+		Command: func() (*exec.Cmd, error) { return exec.Command("sh", "-c", "echo started; exec sleep 1000"), nil },
+		Ready: func(context.Context) error {
+			if text, err := os.ReadFile(output); err != nil || len(text) == 0 {
+				return errors.New("not yet")
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first := c.Pid()
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "a second start", func() (bool, any) {
+		text, err := os.ReadFile(output)
+		return string(text) == "started\nstarted\n", fmt.Sprintf("%q, %v", text, err)
+	})
+	second := c.Pid()
+	if second == 0 || second == first {
+		t.Errorf("the second process is %d, the first was %d", second, first)
+	}
+	_ = c.Close()
+	_ = c.Close()
+	if alive(second) {
+		t.Error("the program runs after Close")
+	}
+}
+
+func TestStartFails(t *testing.T) {
+	output := filepath.Join(t.TempDir(), "log")
+	for _, command := range []string{"exit 3", "exec /nothing/here"} {
+		c, err := child.New(child.Config{
+			Name: "broken", Output: output, Log: zerolog.Nop(),
+			Command: func() (*exec.Cmd, error) { return exec.Command("sh", "-c", command), nil },
+			Ready:   func(context.Context) error { return errors.New("never") },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(t.Context()); err == nil || !strings.Contains(err.Error(), output) {
+			t.Errorf("%q: error %v does not name the log", command, err)
+		}
+		_ = c.Close()
+	}
+}
+
+// TestParentKilled kills a parent hard and sees its child die.
+func TestParentKilled(t *testing.T) {
+	own, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := exec.Command(own)
+	parent.Env = append(os.Environ(), "EWINDOW_TEST_PARENT=1")
+	out, err := parent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Sscan(line, &pid); err != nil || !alive(pid) {
+		t.Fatalf("the parent said %q: %v", line, err)
+	}
+	_ = parent.Process.Kill()
+	_ = parent.Wait()
+	waitFor(t, "the child's death", func() (bool, any) { return !alive(pid), pid })
+}
+
+func TestFind(t *testing.T) {
+	if _, err := child.Find(t.Context(), child.Dendrite, "/nothing/here", nil); err == nil || !strings.Contains(err.Error(), "/nothing/here") {
+		t.Errorf("a configured program that is not there: %v", err)
+	}
+	folder := t.TempDir()
+	path := filepath.Join(folder, child.Dendrite.Name)
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", folder)
+	if found, err := child.Find(t.Context(), child.Dendrite, "", nil); err != nil || found != path {
+		t.Errorf("found %q, %v", found, err)
+	}
+}
+
+func TestPrograms(t *testing.T) {
+	for _, p := range []child.Program{child.Dendrite, child.LiveKit} {
+		if out, err := exec.Command(rig.Program(t, p), "--version").CombinedOutput(); err != nil {
+			t.Errorf("%s --version: %v\n%s", p.Name, err, out)
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package child
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// Program is one of the upstream servers that ewindow runs unmodified.
+type Program struct {
+	// Name is that of its file.
+	Name string
+	// Package is the Go package that it is built from, a tool of the nested module cmd/ewindow/servers.
+	Package string
+}
+
+// The programs that the hub runs.
+var (
+	Dendrite = Program{"dendrite", "github.com/element-hq/dendrite/cmd/dendrite"}
+	LiveKit  = Program{"livekit-server", "github.com/livekit/livekit-server/cmd/server"}
+)
+
+// progressEvery is how often a build that goes on says so.
+const progressEvery = 15 * time.Second
+
+// Find returns the path of a program: the configured one, else one beside our own binary, in PATH, or in the user's cache folder. If
+// there is none but the source and a Go toolchain are at hand, it builds one into the cache, which takes a minute or two the
+// first time and is told to progress, a sentence at a time; progress may be nil.
+func Find(ctx context.Context, p Program, configured string, progress func(string)) (string, error) {
+	if configured != "" {
+		path, err := exec.LookPath(configured)
+		if err != nil {
+			return "", fmt.Errorf("the configured program %s can't be run: %w", configured, err)
+		}
+		return path, nil
+	}
+	if own, err := os.Executable(); err == nil {
+		if path, err := exec.LookPath(filepath.Join(filepath.Dir(own), p.Name)); err == nil {
+			return path, nil
+		}
+	}
+	if path, err := exec.LookPath(p.Name); err == nil {
+		return path, nil
+	}
+	return build(ctx, p, progress)
+}
+
+// build makes a program in the cache, unless it is there. Two processes that want the same one build it once.
+func build(ctx context.Context, p Program, progress func(string)) (string, error) {
+	source, ok := serversModule()
+	if !ok {
+		return "", fmt.Errorf("%s was not found: put it beside ewindow or into PATH, or name its path in the configuration", p.Name)
+	}
+	folder, err := cacheFolder(source)
+	if err != nil {
+		return "", fmt.Errorf("build %s: %w", p.Name, err)
+	}
+	path := filepath.Join(folder, p.Name)
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	goProgram, err := exec.LookPath("go")
+	if err != nil {
+		return "", fmt.Errorf("%s was not found, and there is no Go toolchain to build it: install Go, or put %s beside ewindow", p.Name, p.Name)
+	}
+	unlock, err := Lock(ctx, path+".lock")
+	if err != nil {
+		return "", fmt.Errorf("build %s: %w", p.Name, err)
+	}
+	defer unlock()
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	if progress != nil {
+		begun := time.Now()
+		progress(fmt.Sprintf("Building %s, once: this takes a minute or two", p.Name))
+		tick := time.NewTicker(progressEvery)
+		defer tick.Stop()
+		done := make(chan struct{})
+		ended := make(chan struct{})
+		defer func() { close(done); <-ended }()
+		go func() {
+			defer close(ended)
+			for {
+				select {
+				case <-tick.C:
+					progress(fmt.Sprintf("Building %s, %d s so far", p.Name, int(time.Since(begun).Seconds())))
+				case <-done:
+					return
+				}
+			}
+		}()
+	}
+	half := path + ".new"
+	cmd := exec.CommandContext(ctx, goProgram, "build", "-C", source, "-trimpath", "-ldflags=-s -w", "-o", half, p.Package)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOOS=", "GOARCH=", "GOARM=")
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("build %s: %w\n%s", p.Name, err, bytes.TrimSpace(output.Bytes()))
+	}
+	if err := os.Rename(half, path); err != nil {
+		return "", fmt.Errorf("build %s: %w", p.Name, err)
+	}
+	return path, nil
+}
+
+// serversModule finds the nested module: where this file was compiled from, or in the checkout around the working folder.
+func serversModule() (string, bool) {
+	if _, file, _, ok := runtime.Caller(0); ok && filepath.IsAbs(file) {
+		if folder := filepath.Join(filepath.Dir(file), "..", "..", "cmd", "ewindow", "servers"); isModule(folder) {
+			return folder, true
+		}
+	}
+	folder, err := os.Getwd()
+	for err == nil {
+		if inner := filepath.Join(folder, "cmd", "ewindow", "servers"); isModule(inner) {
+			return inner, true
+		}
+		parent := filepath.Dir(folder)
+		if parent == folder {
+			break
+		}
+		folder = parent
+	}
+	return "", false
+}
+
+func isModule(folder string) bool {
+	_, err := os.Stat(filepath.Join(folder, "go.mod"))
+	return err == nil
+}
+
+// cacheFolder is named after what the programs are built from, so that another version is another folder.
+func cacheFolder(source string) (string, error) {
+	hash := sha256.New()
+	for _, name := range []string{"go.mod", "go.sum"} {
+		text, err := os.ReadFile(filepath.Join(source, name))
+		if err != nil {
+			return "", err
+		}
+		hash.Write(text)
+	}
+	fmt.Fprint(hash, runtime.GOOS, runtime.GOARCH)
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	folder := filepath.Join(cache, "ewindow", "servers-"+hex.EncodeToString(hash.Sum(nil))[:12])
+	return folder, os.MkdirAll(folder, 0o755)
+}
+
+// Lock waits for an exclusive lock on a file, which it makes if need be, or for the end of ctx. It is between processes (flock); unlock lets
+// the next one have it.
+func Lock(ctx context.Context, path string) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = file.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			_ = file.Close()
+			return nil, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			_ = file.Close()
+			return nil, ctx.Err()
+		}
+	}
+}

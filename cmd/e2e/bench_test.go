@@ -1,0 +1,193 @@
+package e2e_test
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"multifactorymodel.org/ewindow/cmd/e2e/element"
+)
+
+// measured is how long the programs of a running visit are watched.
+const measured = 20 * time.Second
+
+// BenchmarkDemo starts a demonstration on data that is there, with both pages opened as soon as they are served, and takes the time from
+// the command to both pictures.
+func BenchmarkDemo(b *testing.B) {
+	folder := b.TempDir()
+	n := startDemo(b, folder)
+	n.await("know each other", 60*time.Second)
+	n.stop()
+	var took []float64
+	for b.Loop() {
+		n := startDemo(b, folder, "--open")
+		munich, dresden := n.look(0, munichSource, 640, 360), n.look(1, dresdenSource, 640, 360)
+		waitFor(b, time.Minute, "both pictures", func() (bool, any) {
+			m, d := munich.decoded(), dresden.decoded()
+			return m > 0 && d > 0, fmt.Sprint(m, d)
+		})
+		took = append(took, time.Since(n.begun).Seconds())
+		b.Logf("%.1f s to both pictures; the demo, begun at %s, printed:\n%s", took[len(took)-1], n.begun.Format("15:04:05.0"), strings.Join(n.printed(), "\n"))
+		munich.Close()
+		dresden.Close()
+		n.stop()
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(took), "s-to-pictures")
+}
+
+// BenchmarkFirstPicture opens and shuts a window against one that stays open, five times, at the size of Element Call's own figures, and
+// takes the time from the press to the first decoded picture on each side.
+func BenchmarkFirstPicture(b *testing.B) {
+	munich, dresden, _ := openedMunich(b, 640, 360)
+	var opener, waiter []float64
+	for b.Loop() {
+		for range 5 {
+			before := [2]float64{dresden.decoded(), munich.decoded()}
+			var first [2]time.Duration
+			begun := time.Now()
+			dresden.button()
+			waitFor(b, 30*time.Second, "both pictures", func() (bool, any) {
+				for i, v := range []*viewer{dresden, munich} {
+					if first[i] == 0 && v.decoded() > before[i] {
+						first[i] = time.Since(begun)
+					}
+				}
+				return first[0] != 0 && first[1] != 0, fmt.Sprint(first, dresden.state(), munich.state())
+			})
+			opener, waiter = append(opener, first[0].Seconds()), append(waiter, first[1].Seconds())
+			dresden.button()
+			waitFor(b, 30*time.Second, "both apart", func() (bool, any) { return munich.screen() == "alone", munich.screen() })
+		}
+	}
+	b.Logf("opener %.2f s, waiter %.2f s", opener, waiter)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(opener), "s-first-picture-opener")
+	b.ReportMetric(median(waiter), "s-first-picture-waiter")
+}
+
+// openedMunich starts a demonstration with two pages, of which Munich's is open.
+func openedMunich(b *testing.B, width, height int) (munich, dresden *viewer, n *demoNetwork) {
+	b.Helper()
+	n = startDemo(b, b.TempDir())
+	n.await("know each other", 60*time.Second)
+	munich, dresden = n.look(0, munichSource, width, height), n.look(1, dresdenSource, width, height)
+	munich.button()
+	waitFor(b, 20*time.Second, "Munich's camera", func() (bool, any) { return munich.live() == 2, munich.live() })
+	n.await("Munich is open", 10*time.Second)
+	return munich, dresden, n
+}
+
+// BenchmarkVisit watches the programs during a visit with two 720p30 cameras.
+func BenchmarkVisit(b *testing.B) {
+	munich, dresden, n := openedMunich(b, 1280, 720)
+	dresden.button()
+	waitFor(b, 60*time.Second, "the visit", func() (bool, any) { return munich.decoded() > 60, munich.decoded() })
+	pid := find(n.kiosk(0)...)
+	if len(pid) != 1 {
+		b.Fatalf("%d kiosks are Munich's", len(pid))
+	}
+	for b.Loop() {
+		frames, cpu, begun := munich.decoded(), cpuTime(b, pid[0]), time.Now()
+		<-time.After(measured)
+		seconds := time.Since(begun).Seconds()
+		b.ReportMetric((munich.decoded()-frames)/seconds, "frames/s")
+		b.ReportMetric(100*(cpuTime(b, pid[0])-cpu).Seconds()/seconds, "%-of-a-core")
+	}
+	b.ReportMetric(0, "ns/op")
+	late := glassToGlass(b, dresden, munich, 10*time.Second)
+	b.ReportMetric(late[len(late)/2], "ms-glass-to-glass")
+	b.ReportMetric(late[len(late)*99/100], "ms-glass-to-glass-p99")
+	b.ReportMetric(munich.number("height()"), "lines")
+	b.ReportMetric(resident(b, pid[0]), "MB-resident")
+	for name, words := range map[string][]string{"livekit": n.livekit(), "dendrite": n.dendrite(0)} {
+		if pids := find(words...); len(pids) == 1 {
+			b.ReportMetric(resident(b, pids[0]), "MB-"+name)
+		}
+	}
+}
+
+// spied is a page with a spy in it.
+type spied interface {
+	eval(expression string, into any) error
+}
+
+// eval asks the spy in Element Call's frame.
+func (p *person) eval(expression string, into any) error {
+	return p.Ask(element.Frame+"."+expression, into)
+}
+
+// glassToGlass is how many milliseconds each picture took from one camera to another's screen, in order of size. The bar of the camera's
+// film is its time code: it is back where it was after a second.
+func glassToGlass(b testing.TB, from, to spied, long time.Duration) (late []float64) {
+	b.Helper()
+	var taken, shown [][2]float64
+	var all sync.WaitGroup
+	var errs [2]error
+	all.Go(func() { errs[0] = from.eval(fmt.Sprintf("spy.taken(%d)", long.Milliseconds()), &taken) })
+	all.Go(func() { errs[1] = to.eval(fmt.Sprintf("spy.shown(%d)", long.Milliseconds()), &shown) })
+	all.Wait()
+	if err := errors.Join(errs[:]...); err != nil {
+		b.Fatal(err)
+	}
+	for _, picture := range shown {
+		best, off := -1.0, 0.02 // a picture's bar is 0.029 further than the one's before it
+		for _, original := range taken {
+			age := picture[0] - original[0]
+			if d := math.Abs(picture[1] - original[1]); age >= 0 && age < 900 && d < off {
+				best, off = age, d
+			}
+		}
+		if best >= 0 {
+			late = append(late, best)
+		}
+	}
+	if len(late) < 30 {
+		b.Fatalf("only %d of %d pictures shown could be found among %d taken", len(late), len(shown), len(taken))
+	}
+	slices.Sort(late)
+	return late
+}
+
+func median(list []float64) float64 {
+	slices.Sort(list)
+	return list[len(list)/2]
+}
+
+// cpuTime is what a process has used so far, in user and kernel mode; nothing when pid is 0.
+func cpuTime(b testing.TB, pid int) time.Duration {
+	b.Helper()
+	if pid == 0 {
+		return 0
+	}
+	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	// The name in parentheses may hold blanks; utime and stime are fields 14 and 15, in hundredths of a second.
+	_, rest, _ := strings.Cut(string(data), ") ")
+	fields := strings.Fields(rest)
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// resident is a process's memory in MB.
+func resident(b *testing.B, pid int) float64 {
+	b.Helper()
+	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), "VmRSS:")
+	kb, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+	return kb / 1024
+}

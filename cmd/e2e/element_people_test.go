@@ -1,0 +1,242 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.mau.fi/util/ptr"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/homeserver"
+	"multifactorymodel.org/ewindow/bot/unstable"
+	"multifactorymodel.org/ewindow/cmd/e2e/element"
+)
+
+// person is somebody with Element and an account on one of a demonstration's homeservers.
+type person struct {
+	*element.Guest
+	t       testing.TB
+	name    string
+	account element.Account
+	source  source
+	home    int // which window's homeserver
+}
+
+// account registers somebody on a window's homeserver.
+func (n *demoNetwork) account(i int, name string) element.Account {
+	n.t.Helper()
+	data, err := os.ReadFile(filepath.Join(n.folder, "demo.json"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var demo struct {
+		Windows []struct {
+			Matrix int    `json:"homeserver_port"`
+			Secret string `json:"registration_secret"`
+		}
+	}
+	if err := json.Unmarshal(data, &demo); err != nil {
+		n.t.Fatal(err)
+	}
+	base, password := fmt.Sprintf("http://127.0.0.1:%d", demo.Windows[i].Matrix), "password of "+name
+	user, err := homeserver.Register(n.t.Context(), nil, base, demo.Windows[i].Secret, name, password, false)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return element.Account{Homeserver: fmt.Sprintf("http://127.0.0.1:%d", n.Windows[i].Local), User: user.String(), Password: password}
+}
+
+// person opens Element for a new account on a window's homeserver.
+func (n *demoNetwork) person(i int, name string, s source, width, height int) *person {
+	n.t.Helper()
+	p := &person{t: n.t, name: name, account: n.account(i, name), source: s, home: i}
+	p.open(width, height, element.Options{Script: spy})
+	return p
+}
+
+// open opens Element anew, with another device.
+func (p *person) open(width, height int, o element.Options) {
+	p.t.Helper()
+	o.Video, o.Audio = p.source.write(p.t, p.name, width, height)
+	p.Guest = element.Open(p.t, p.account, o)
+	p.account.Recovery = p.Recovery
+}
+
+// admin logs the network's admin in.
+func (n *demoNetwork) admin() *mautrix.Client {
+	n.t.Helper()
+	return n.login(0, n.Admin, n.Password)
+}
+
+// login logs somebody in on a window's homeserver.
+func (n *demoNetwork) login(i int, user, password string) *mautrix.Client {
+	n.t.Helper()
+	client, err := mautrix.NewClient(fmt.Sprintf("http://127.0.0.1:%d", n.Windows[i].Local), "", "")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if _, err := client.Login(n.t.Context(), &mautrix.ReqLogin{
+		Type:       mautrix.AuthTypePassword,
+		Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: user},
+		Password:   password, StoreCredentials: true,
+	}); err != nil {
+		n.t.Fatal(err)
+	}
+	return client
+}
+
+// admit brings people into the network's Space, and so into the window's rooms: an admin invites them, they accept.
+func (n *demoNetwork) admit(admin *mautrix.Client, people ...*person) {
+	n.t.Helper()
+	for _, p := range people {
+		if _, err := admin.InviteUser(n.t.Context(), id.RoomID(n.Space), &mautrix.ReqInviteUser{UserID: id.UserID(p.User)}); err != nil {
+			n.t.Fatal(err)
+		}
+		p.JoinRoom(n.Space, id.UserID(n.adminID()).Homeserver())
+	}
+}
+
+func (n *demoNetwork) adminID() string {
+	return fmt.Sprintf("@%s:localhost:%d", n.Admin, n.Windows[0].Public)
+}
+
+// callRoom makes an encrypted room of their own for some people, in which everybody may call.
+func (n *demoNetwork) callRoom(admin *mautrix.Client, people ...*person) string {
+	n.t.Helper()
+	room, err := admin.CreateRoom(n.t.Context(), &mautrix.ReqCreateRoom{
+		Preset: "private_chat",
+		InitialState: []*event.Event{{
+			Type: event.StateEncryption, StateKey: ptr.Ptr(""),
+			Content: event.Content{Parsed: &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}},
+		}},
+		PowerLevelOverride: &event.PowerLevelsEventContent{Events: map[string]int{unstable.CallMember: 0}},
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, p := range people {
+		if _, err := admin.InviteUser(n.t.Context(), room.RoomID, &mautrix.ReqInviteUser{UserID: id.UserID(p.User)}); err != nil {
+			n.t.Fatal(err)
+		}
+		p.JoinRoom(room.RoomID.String(), id.UserID(n.adminID()).Homeserver())
+	}
+	return room.RoomID.String()
+}
+
+// awaitPicture waits until Element Call shows a colour in a picture of somebody else that goes on: frames are decoded, and more of them later.
+func (p *person) awaitPicture(colour string, limit time.Duration) (tile element.Tile) {
+	p.t.Helper()
+	first := make(map[string]float64) // decoded frames by participant, when the colour was seen first
+	waitFor(p.t, limit, p.name+" seeing "+colour, func() (bool, any) {
+		tiles, err := p.Remotes()
+		for _, tile = range tiles {
+			if !tile.Video || tile.Decoded == 0 || !tile.Shown {
+				continue
+			}
+			if picture, err := p.Picture(tile); err != nil || classify(picture).colour != colour {
+				continue
+			}
+			if before, ok := first[tile.Participant]; !ok {
+				first[tile.Participant] = tile.Decoded
+			} else if tile.Decoded > before+20 {
+				return true, nil
+			}
+		}
+		return false, fmt.Sprintf("%+v %v\n%s", tiles, err, p.Trace())
+	})
+	return tile
+}
+
+// awaitTone waits until a tone comes from somebody else, loud enough to be heard.
+func (p *person) awaitTone(hz float64, limit time.Duration) {
+	p.t.Helper()
+	waitFor(p.t, limit, fmt.Sprintf("%s hearing %.0f Hz", p.name, hz), func() (bool, any) {
+		tones, err := p.Listen()
+		return slices.ContainsFunc(tones, func(t element.Tone) bool { return math.Abs(t.Hz-hz) < 15 && t.DB > -70 }), fmt.Sprint(tones, err)
+	})
+}
+
+// awaitSilence waits until a tone is not heard any more: twice in a row, since sound comes in pieces.
+func (v *viewer) awaitSilence(hz float64, limit time.Duration) {
+	v.t.Helper()
+	quiet := 0
+	waitFor(v.t, limit, fmt.Sprintf("%s not hearing %.0f Hz", v.name, hz), func() (bool, any) {
+		var h heard
+		err := v.eval("spy.listen()", &h)
+		if quiet++; err != nil || math.Abs(h.Hz-hz) < 15 && h.DB > -70 {
+			quiet = 0
+		}
+		return quiet >= 2, fmt.Sprint(h, err)
+	})
+}
+
+// awaitMembers waits until a room's call has a number of members, as the person's homeserver knows it.
+func (p *person) awaitMembers(room string, number int, limit time.Duration) {
+	p.t.Helper()
+	waitFor(p.t, limit, fmt.Sprintf("%s seeing %d members in the call", p.name, number), func() (bool, any) {
+		members, err := p.Members(room)
+		return err == nil && len(members) == number, fmt.Sprint(members, err)
+	})
+}
+
+// first waits for the first decoded frame of somebody else, and returns how long after the click it came.
+func (p *person) first(limit time.Duration) (times element.Times, after time.Duration) {
+	p.t.Helper()
+	waitFor(p.t, limit, p.name+"'s first frame", func() (bool, any) {
+		var err error
+		times, err = p.Times()
+		return !times.FirstFrame.IsZero(), fmt.Sprintf("%+v %v %s", times, err, p.Trace())
+	})
+	return times, times.FirstFrame.Sub(times.Clicked)
+}
+
+// TestElementCallsElement shows that the real Element Call works in this rig, and what is to be compared with.
+func TestElementCallsElement(t *testing.T) {
+	element.Need(t)
+	n := startDemo(t, t.TempDir())
+	admin := n.admin()
+	anna, ben := n.person(0, "anna", munichSource, 640, 360), n.person(0, "ben", dresdenSource, 640, 360)
+	room := n.callRoom(admin, anna, ben)
+	anna.Call(room, element.Start)
+	ben.Call(room, element.Join)
+	click, err := ben.Times()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, joiner := ben.first(slowly)
+	waiter, _ := anna.first(slowly)
+	anna.awaitPicture("blue", slowly)
+	ben.awaitPicture("red", slowly)
+	anna.awaitTone(dresdenSource.tone, slowly)
+	ben.awaitTone(munichSource.tone, slowly)
+	t.Logf("after the second one's click, that one sees the first after %.1f s, the first sees them after %.1f s",
+		joiner.Seconds(), waiter.FirstFrame.Sub(click.Clicked).Seconds())
+	ben.ShareScreen()
+	anna.awaitPicture("red", slowly)
+	ben.ShareScreen()
+	if refused, err := anna.Refused(); err != nil || len(refused) > 0 {
+		t.Errorf("Element Call was refused %q, %v", refused, err)
+	}
+	anna.HangUp()
+	ben.awaitMembers(room, 1, 10*time.Second)
+	ben.HangUp()
+	anna.awaitMembers(room, 0, 10*time.Second)
+}
+
+// shotTo takes a screenshot, where EWINDOW_SHOTS names a folder for them.
+func (p *person) shotTo(t testing.TB, name string) {
+	if folder := os.Getenv("EWINDOW_SHOTS"); folder != "" {
+		if err := p.Screenshot(t.Context(), filepath.Join(folder, strings.NewReplacer("/", "-", " ", "-").Replace(t.Name()+"-"+p.name+"-"+name)+".png")); err != nil {
+			t.Log(err)
+		}
+	}
+}

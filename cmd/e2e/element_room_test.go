@@ -1,0 +1,129 @@
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/unstable"
+	"multifactorymodel.org/ewindow/cmd/e2e/element"
+)
+
+// owner logs in as a window's own account, as whoever keeps the window does in Element, and out at the end of the test.
+func (n *demoNetwork) owner(i int) *mautrix.Client {
+	n.t.Helper()
+	data, err := os.ReadFile(filepath.Join(n.folder, "demo.json"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var demo struct{ Windows []struct{ Password string } }
+	if err := json.Unmarshal(data, &demo); err != nil {
+		n.t.Fatal(err)
+	}
+	client := n.login(i, n.Windows[i].Username, demo.Windows[i].Password)
+	n.t.Cleanup(func() {
+		if _, err := client.Logout(context.WithoutCancel(n.t.Context())); err != nil {
+			n.t.Log(err)
+		}
+	})
+	return client
+}
+
+// thrownOut: the guest is removed from the room in the middle of the call. The window shows them no more and gives them no key. Let in again,
+// they call as before.
+func (v visitor) thrownOut(owner *mautrix.Client) {
+	ctx, room, user := v.t.Context(), id.RoomID(v.w.room), id.UserID(v.User)
+	v.visit()
+	if _, err := owner.KickUser(ctx, room, &mautrix.ReqKickUser{UserID: user}); err != nil {
+		v.t.Fatal(err)
+	}
+	v.awaitNobody(20 * time.Second)
+	waitFor(v.t, 30*time.Second, "the window waiting", func() (bool, any) { return v.w.screen() == "alone", v.w.state() })
+	waitFor(v.t, 30*time.Second, "Element saying so", func() (bool, any) {
+		var calling bool
+		err := v.Ask(fmt.Sprintf(`[...%s.document.querySelectorAll("button")].find((b) => b.innerText.trim() === "Close").click()`, element.Frame), nil)
+		if err == nil {
+			calling, err = v.Calling()
+		}
+		return err == nil && !calling, fmt.Sprint(err, v.Trace())
+	})
+	if _, err := owner.InviteUser(ctx, room, &mautrix.ReqInviteUser{UserID: user}); err != nil {
+		v.t.Fatal(err)
+	}
+	// What is left of the call before counts for nothing: the window stays alone until the guest calls.
+	v.JoinRoom(v.w.room)
+	before, began := v.w.decoded(), time.Now()
+	waitFor(v.t, 10*time.Second, "some time", func() (bool, any) { return time.Since(began) > 4*time.Second, nil })
+	if screen, now := v.w.screen(), v.w.decoded(); screen != "alone" || now != before {
+		v.t.Errorf("the window shows %q and has decoded %.0f frames of somebody who is not in the call", screen, now-before)
+	}
+	v.visit()
+	v.HangUp()
+	v.awaitAlone(20 * time.Second)
+}
+
+// upgraded: the room is upgraded in the middle of the call. The call there ends in order, and the guest calls the window in its new room.
+func (v visitor) upgraded(owner *mautrix.Client) {
+	ctx, old := v.t.Context(), id.RoomID(v.w.room)
+	v.visit()
+	var answer struct {
+		Room id.RoomID `json:"replacement_room"`
+	}
+	if _, err := owner.MakeRequest(ctx, http.MethodPost, owner.BuildClientURL("v3", "rooms", old, "upgrade"), map[string]any{"new_version": id.RoomV12}, &answer); err != nil {
+		v.t.Fatal(err)
+	}
+	v.awaitNobody(30 * time.Second)
+	waitFor(v.t, 30*time.Second, "Element showing no window", func() (bool, any) {
+		tiles, err := v.Remotes()
+		return err == nil && len(tiles) == 0, fmt.Sprint(tiles, err)
+	})
+	v.HangUp()
+	var tombstone event.TombstoneEventContent
+	if err := owner.StateEvent(ctx, old, event.StateTombstone, "", &tombstone); err != nil || tombstone.ReplacementRoom != answer.Room {
+		v.t.Errorf("the old room leads to %q, not to %q, %v", tombstone.ReplacementRoom, answer.Room, err)
+	}
+	waitFor(v.t, 30*time.Second, "the other window knowing the new room", func() (bool, any) {
+		room := v.w.n.windowRooms()[1]
+		return room == answer.Room.String(), room
+	})
+	v.w.room = answer.Room.String()
+	v.JoinRoom(v.w.room)
+	v.visit()
+	v.HangUp()
+	v.awaitAlone(20 * time.Second)
+}
+
+// forbidden: whoever may change the room forbids calls in it, as Element's settings offer. The window allows them again by itself, the visit goes on,
+// and the next guest comes in as before.
+func (v visitor) forbidden(owner *mautrix.Client) {
+	ctx, room := v.t.Context(), id.RoomID(v.w.room)
+	callMember := event.Type{Type: unstable.CallMember, Class: event.StateEventType}
+	v.visit()
+	var power event.PowerLevelsEventContent
+	if err := owner.StateEvent(ctx, room, event.StatePowerLevels, "", &power); err != nil {
+		v.t.Fatal(err)
+	}
+	power.SetEventLevel(callMember, 50)
+	if _, err := owner.SendStateEvent(ctx, room, event.StatePowerLevels, "", &power); err != nil {
+		v.t.Fatal(err)
+	}
+	waitFor(v.t, 10*time.Second, "calls being allowed", func() (bool, any) {
+		var power event.PowerLevelsEventContent
+		err := owner.StateEvent(ctx, room, event.StatePowerLevels, "", &power)
+		return err == nil && power.GetEventLevel(callMember) == 0, err
+	})
+	v.seen("calls were forbidden")
+	v.HangUp()
+	v.awaitAlone(20 * time.Second)
+	v.visit()
+	v.HangUp()
+	v.awaitAlone(20 * time.Second)
+}

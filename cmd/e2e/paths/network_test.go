@@ -1,0 +1,318 @@
+package paths_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"multifactorymodel.org/ewindow/cmd/e2e/paths"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
+)
+
+// echo answers each datagram to an address of the hub with the address that it came from.
+func echo(t *testing.T, n *paths.Network, address string) {
+	t.Helper()
+	conn, err := n.Hub.ListenPacket(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() { _ = conn.Close(); <-done })
+	go func() {
+		defer close(done)
+		buffer := make([]byte, 2000)
+		for {
+			_, from, err := conn.ReadFromUDP(buffer)
+			if err != nil {
+				return
+			}
+			_, _ = conn.WriteToUDP([]byte(from.String()), from)
+		}
+	}()
+}
+
+// socket opens a UDP socket at a kiosk.
+func socket(t *testing.T, s *paths.Side) *net.UDPConn {
+	t.Helper()
+	conn, err := s.Kiosk.ListenPacket("0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// ask sends a datagram and returns the answer, or nothing when none comes within limit.
+func ask(t *testing.T, conn *net.UDPConn, address string, limit time.Duration) string {
+	t.Helper()
+	to, err := net.ResolveUDPAddr("udp4", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.WriteToUDP([]byte("where am I?"), to); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(limit))
+	buffer := make([]byte, 2000)
+	n, _, err := conn.ReadFromUDP(buffer)
+	if err != nil {
+		return ""
+	}
+	return string(buffer[:n])
+}
+
+const (
+	patience = 10 * time.Second       // for what should come
+	silence  = 300 * time.Millisecond // for what should not
+)
+
+var (
+	sfuAddress  = fmt.Sprintf("%s:%d", paths.HubIP, paths.SFUUDP)
+	turnAddress = fmt.Sprintf("%s:%d", paths.HubIP, paths.TurnPort)
+	hubAddress  = fmt.Sprintf("%s:%d", paths.HubIP, paths.TLSPort)
+)
+
+// TestNAT looks at the routers from outside: their NAT is symmetric, and what they count and drop is what they should.
+func TestNAT(t *testing.T) {
+	n := paths.NewNetwork(t)
+	echo(t, n, sfuAddress)
+	echo(t, n, turnAddress)
+	for _, s := range n.Sides {
+		conn := socket(t, s)
+		one, other := ask(t, conn, sfuAddress, patience), ask(t, conn, turnAddress, patience)
+		if !strings.HasPrefix(one, "203.0.113.") || !strings.HasPrefix(other, "203.0.113.") {
+			t.Fatalf("the hub is asked from %q and %q, not by the router", one, other)
+		}
+		if one == other {
+			t.Errorf("both destinations see %s: that NAT is not symmetric", one)
+		}
+		traffic := s.Traffic(t)
+		for _, route := range []paths.Route{paths.Direct, paths.TurnUDP} {
+			if traffic.Up[route] == 0 || traffic.Down[route] == 0 {
+				t.Errorf("%s has %d bytes up and %d down after it was used", route, traffic.Up[route], traffic.Down[route])
+			}
+		}
+		if n := traffic.Up[paths.TurnTLS]; n != 0 {
+			t.Errorf("%s has %d bytes though nobody used it", paths.TurnTLS, n)
+		}
+	}
+
+	s, conn := n.Sides[0], socket(t, n.Sides[0])
+	if ask(t, conn, sfuAddress, patience) == "" {
+		t.Fatal("no answer before the firewall is there")
+	}
+	for _, rules := range []string{paths.NoUDP, paths.Only443} {
+		s.Block(t, rules)
+		if from := ask(t, conn, sfuAddress, silence); from != "" {
+			t.Errorf("UDP gets through %q, from %s", rules, from)
+		}
+	}
+	s.Block(t, "")
+	if ask(t, conn, sfuAddress, patience) == "" {
+		t.Error("no answer after the firewall is gone")
+	}
+	before := ask(t, conn, sfuAddress, patience)
+	s.ChangeUplink(t)
+	after := ask(t, conn, sfuAddress, patience)
+	if host := func(a string) string { h, _, _ := net.SplitHostPort(a); return h }; after == "" || host(before) == host(after) {
+		t.Errorf("the router is %s before and %s after its address has changed", before, after)
+	}
+	s.ChangeAddress(t)
+	if ask(t, socket(t, s), sfuAddress, patience) == "" {
+		t.Error("no answer after the kiosk's address has changed")
+	}
+}
+
+// dial connects to the hub and sends a megabyte, which is taken when there is no error.
+func dial(t *testing.T, s *paths.Side, address string, limit time.Duration) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	conn, err := s.Kiosk.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(limit))
+	if _, err := conn.Write(make([]byte, 1<<20)); err != nil {
+		return err
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) { // the other end has read all before it closes
+		return err
+	}
+	return nil
+}
+
+// TestTCP sees TCP through where it may, also on a line that loses every datagram, and nowhere else.
+func TestTCP(t *testing.T) {
+	n := paths.NewNetwork(t)
+	s := n.Sides[1]
+	for _, address := range []string{hubAddress, turnAddress} {
+		swallow(t, n, address)
+	}
+	s.Wire.Set(1, time.Second)
+	s.SetMTU(t, 1280)
+	for _, address := range []string{hubAddress, turnAddress} {
+		if err := dial(t, s, address, patience); err != nil {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	s.Block(t, paths.NoUDP)
+	if err := dial(t, s, turnAddress, patience); err != nil {
+		t.Errorf("without UDP: %v", err)
+	}
+	s.Block(t, paths.Only443)
+	if err := dial(t, s, hubAddress, patience); err != nil {
+		t.Errorf("port 443 where it alone is open: %v", err)
+	}
+	if err := dial(t, s, turnAddress, silence); err == nil {
+		t.Error("port 3478 is reached where 443 alone is open")
+	}
+}
+
+// swallow takes TCP connections at an address of the hub, and all that comes over them.
+func swallow(t *testing.T, n *paths.Network, address string) {
+	t.Helper()
+	var l net.Listener
+	err := n.Hub.Do(func() (err error) {
+		l, err = net.Listen("tcp4", address)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	t.Cleanup(func() { _ = l.Close(); serving.Wait() })
+	serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.SetDeadline(time.Now().Add(patience))
+			_, _ = io.Copy(io.Discard, conn)
+			_ = conn.Close()
+		}
+	})
+}
+
+// TestWire measures a line: each way takes as long as was said, and loses as much.
+func TestWire(t *testing.T) {
+	n := paths.NewNetwork(t)
+	echo(t, n, sfuAddress)
+	s := n.Sides[0]
+	conn := socket(t, s)
+	const delay = 80 * time.Millisecond
+	s.Wire.Set(0, delay)
+	begun := time.Now()
+	if ask(t, conn, sfuAddress, patience) == "" {
+		t.Fatal("no answer")
+	}
+	if took := time.Since(begun); took < 2*delay {
+		t.Errorf("there and back takes %v on a line with %v each way", took, delay)
+	}
+
+	s.Wire.Set(0.5, 0)
+	lost, passed := s.Wire.Lost.Load(), s.Wire.Passed.Load()
+	to, err := net.ResolveUDPAddr("udp4", sfuAddress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const datagrams = 1000
+	for range datagrams {
+		if _, err := conn.WriteToUDP([]byte{1}, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Half of them, and half of the answers to the others.
+	rig.Eventually(t, patience, func() error {
+		lost, passed := s.Wire.Lost.Load()-lost, s.Wire.Passed.Load()-passed
+		if part := float64(lost) / float64(lost+passed); lost+passed < datagrams*5/4 || part < 0.4 || part > 0.6 {
+			return fmt.Errorf("%d lost and %d passed of %d", lost, passed, datagrams)
+		}
+		return nil
+	})
+	s.Wire.Set(1, 0)
+	if from := ask(t, socket(t, s), sfuAddress, silence); from != "" {
+		t.Error("a line that loses all lets a datagram through")
+	}
+	s.Wire.Set(0, 0)
+	if ask(t, socket(t, s), sfuAddress, patience) == "" {
+		t.Error("a line that was repaired lets none through")
+	}
+}
+
+// TestMTU sees that packets above the size of the kiosk's link do not leave it whole.
+func TestMTU(t *testing.T) {
+	n := paths.NewNetwork(t)
+	s := n.Sides[0]
+	conn := socket(t, s)
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused error
+	if err := raw.Control(func(fd uintptr) {
+		refused = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+	}); err != nil || refused != nil {
+		t.Fatal(err, refused)
+	}
+	to, err := net.ResolveUDPAddr("udp4", sfuAddress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const large = 1300
+	if _, err := conn.WriteToUDP(make([]byte, large), to); err != nil {
+		t.Fatal(err)
+	}
+	s.SetMTU(t, 1280)
+	if _, err := conn.WriteToUDP(make([]byte, large), to); !errors.Is(err, syscall.EMSGSIZE) {
+		t.Errorf("a datagram of %d bytes leaves a link for 1280: %v", large, err)
+	}
+	s.SetMTU(t, 1500)
+	if _, err := conn.WriteToUDP(make([]byte, large), to); err != nil {
+		t.Errorf("the link is not as before: %v", err)
+	}
+}
+
+// TestSweep removes what a process has left that is gone, and nothing of one that runs.
+func TestSweep(t *testing.T) {
+	n := paths.NewNetwork(t)
+	gone := exec.Command("true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	// A process number that was given out again is another process.
+	names := []string{fmt.Sprintf("ewindow-paths-%d-1-hub", gone.Process.Pid), fmt.Sprintf("ewindow-paths-%d-1-hub", os.Getpid())}
+	for _, name := range names {
+		if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	if err := paths.Sweep(); err != nil {
+		t.Error(err)
+	}
+	for _, name := range names {
+		if _, err := os.Stat("/run/netns/" + name); err == nil {
+			t.Errorf("%s is still there", name)
+			_ = exec.Command("ip", "netns", "del", name).Run()
+		}
+	}
+	if _, err := os.Stat("/run/netns/" + n.Hub.Name); err != nil {
+		t.Errorf("our own is gone: %v", err)
+	}
+}

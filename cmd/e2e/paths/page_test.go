@@ -1,0 +1,144 @@
+package paths_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/callmedia"
+	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/cmd/e2e/paths"
+)
+
+// TestPage lets the page without a browser talk to the real server of pages: it sends while it is to, shows what it is sent, and answers
+// each new offer.
+func TestPage(t *testing.T) {
+	var server *kiosk.Server
+	var media *callmedia.Page
+	var tasks sync.WaitGroup
+	t.Cleanup(tasks.Wait)
+	offer := func(id uint64) {
+		tasks.Go(func() {
+			sdp, err := media.Connect(context.Background())
+			if err != nil {
+				t.Errorf("offer: %v", err)
+			}
+			server.SendOffer(id, sdp)
+		})
+	}
+	ids := make(chan uint64, 8)
+	camera := make(chan string, 8)
+	state := kiosk.State{Screen: "shut", Shutter: "shut", Windows: []kiosk.Window{{Room: "!a:x", Name: "Rosenwerk", Shutter: "open", Joined: true}}}
+	server, err := kiosk.New(kiosk.Config{Listen: "127.0.0.1:0", Log: zerolog.Nop(), HandleMessage: func(m kiosk.Message) {
+		switch m := m.(type) {
+		case kiosk.PageUp:
+			ids <- m.ID
+			offer(m.ID)
+		case kiosk.Answer:
+			if err := media.Answer(m.SDP); err != nil {
+				t.Errorf("answer: %v", err)
+			}
+		case kiosk.Camera:
+			camera <- m.State
+		case kiosk.Shutter:
+			s := state
+			if m.To == "open" {
+				s.Screen, s.Shutter, s.Camera, s.Send = "visit", "open", true, true
+			}
+			server.SetState(s)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if media, err = callmedia.NewPage(callmedia.PageConfig{Log: zerolog.Nop(), OnEvent: func(e callmedia.PageEvent) {
+		if e.Kind == callmedia.PageBitrate {
+			server.SendBitrate(e.BPS, e.Small)
+		}
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = media.Close() })
+	server.SetState(state)
+	if err := server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	media.SetUplink(mirror{media})
+
+	commands, press := io.Pipe()
+	read, write := io.Pipe()
+	p := &page{name: "the test", stdin: press}
+	tasks.Go(func() {
+		if err := paths.RunPage(server.Addr().String(), commands, write); err != nil {
+			t.Error(err)
+		}
+		_ = write.Close()
+	})
+	tasks.Go(func() {
+		lines := bufio.NewScanner(read)
+		for lines.Scan() {
+			var r paths.Report
+			if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+				t.Errorf("%v: %s", err, lines.Text())
+			}
+			p.mu.Lock()
+			p.last = r
+			p.mu.Unlock()
+		}
+	})
+	t.Cleanup(func() { _ = press.Close() })
+
+	p.await(t, patience, "the shut window", func(r paths.Report) bool {
+		return r.Screen == "shut" && r.Media && len(r.Joined) == 1 && len(r.Open) == 1
+	})
+	if n := p.report().Sent; n != 0 {
+		t.Errorf("%d pictures have left a shut window", n)
+	}
+	p.command(t, "open")
+	r := p.await(t, patience, "the mirrored picture", func(r paths.Report) bool {
+		return r.Screen == "visit" && r.Sent > 30 && r.Pictures > 30 && r.Sounds > 30
+	})
+	if r.Broken != 0 || r.First.Before(r.Pressed) || r.Last.Before(r.First) {
+		t.Errorf("%+v", r)
+	}
+	if said := <-camera; said != "on" {
+		t.Errorf("the camera is %s in an open window", said)
+	}
+	offer(<-ids)
+	p.await(t, patience, "pictures over another connection", func(now paths.Report) bool {
+		return now.Pictures > r.Pictures+60 && now.Sounds > r.Sounds+60
+	})
+	p.command(t, "shut")
+	if said := <-camera; said != "off" {
+		t.Errorf("the camera is %s in a shut window", said)
+	}
+	r = p.await(t, patience, "the shut window", func(r paths.Report) bool { return r.Screen == "shut" })
+	p.await(t, patience, "the new gap", func(r paths.Report) bool {
+		p.command(t, "gap") // again and again: a picture that was on its way makes a gap too
+		return r.Gap == 0
+	})
+	if now := p.report(); now.Sent != r.Sent {
+		t.Errorf("%d pictures have left a window that was shut", now.Sent-r.Sent)
+	}
+}
+
+// mirror shows the page what it sends.
+type mirror struct{ *callmedia.Page }
+
+func (m mirror) HandleFrame(kind callmedia.Kind, source callmedia.Source, f frames.Frame) {
+	if kind != callmedia.SmallVideo {
+		m.WriteFrame(0, kind, source, f.Timestamp, f.Data)
+	}
+}
+
+func (m mirror) HandleClock(callmedia.Kind, callmedia.Source, time.Time, uint32) {}
+
+func (m mirror) HandleKeyFrameRequest(int) { m.RequestKeyFrame(callmedia.Video) }

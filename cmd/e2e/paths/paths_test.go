@@ -1,0 +1,248 @@
+package paths_test
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pion/stun/v3"
+
+	"multifactorymodel.org/ewindow/cmd/e2e/paths"
+)
+
+const (
+	openLimit = 45 * time.Second // from opening to both pictures, on a machine that is busy with other tests
+	backLimit = 60 * time.Second // from a change of address to both pictures
+	stay      = 4 * time.Second  // that both must go on seeing each other
+	longGap   = 2 * time.Second  // after which a page takes a picture for standing still
+	gap       = time.Second      // between two pictures that tells of a change of address
+	settle    = 5 * time.Second  // without such a gap, after which the change is over
+)
+
+// TestPaths opens a window between two kiosks over networks where that is hard. Each scenario says which way media took, and how long it took
+// from opening to the first picture.
+func TestPaths(t *testing.T) {
+	v := startVisit(t)
+	near := v.Sides[0]
+	// At which of two LiveKit would answer is chance.
+	if conn, err := v.Hub.ListenPacket(fmt.Sprintf("%s:%d", paths.OtherIP, paths.SFUUDP)); err != nil {
+		t.Errorf("media is awaited at an address that nobody is told: %v", err)
+	} else {
+		_ = conn.Close()
+	}
+	lossy := func(loss float64, delay time.Duration) func(testing.TB) {
+		return func(testing.TB) { near.Wire.Set(loss, delay) }
+	}
+	for _, s := range []struct {
+		name   string
+		hinder func(testing.TB) // makes it hard
+		routes []paths.Route    // that are left for the first kiosk's media; nil: any
+		stay   time.Duration
+		change func(testing.TB) // what happens in mid-visit
+		again  bool             // another visit follows at once
+	}{
+		{name: "symmetric NATs", stay: stay},
+		{name: "no UDP", stay: stay, hinder: func(t testing.TB) { near.Block(t, paths.NoUDP) },
+			routes: []paths.Route{paths.TurnTCP, paths.TurnTLS, paths.ICETCP}},
+		{name: "TCP 443 alone", stay: stay, hinder: func(t testing.TB) { near.Block(t, paths.Only443) },
+			routes: []paths.Route{paths.TurnTLS}, again: true},
+		{name: "the relay alone, flooded", stay: 2 * stay, hinder: func(t testing.TB) { near.Block(t, paths.NoSFU); v.flood(t) },
+			routes: []paths.Route{paths.TurnUDP}},
+		{name: "1 % loss, 80 ms there and back", stay: 2 * stay, hinder: lossy(0.01, 40*time.Millisecond)},
+		{name: "5 % loss, 80 ms there and back", stay: 2 * stay, hinder: lossy(0.05, 40*time.Millisecond)},
+		{name: "5 % loss, 80 ms each way", stay: 2 * stay, hinder: lossy(0.05, 80*time.Millisecond)},
+		{name: "MTU 1280", stay: stay, hinder: func(t testing.TB) { near.SetMTU(t, 1280) }},
+		{name: "another address", stay: stay / 2, change: near.ChangeAddress},
+		{name: "another uplink", stay: stay / 2, change: near.ChangeUplink},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			defer v.heal(t)
+			if s.hinder != nil {
+				s.hinder(t)
+			}
+			defer v.shut(t)
+			lost, passed := near.Wire.Lost.Load(), near.Wire.Passed.Load()
+			v.open(t)
+			v.stays(t, s.stay, s.routes)
+			if lost, passed := near.Wire.Lost.Load()-lost, near.Wire.Passed.Load()-passed; lost > 0 {
+				t.Logf("the line lost %d of %d datagrams", lost, lost+passed)
+			}
+			if s.change != nil {
+				v.comesBack(t, s.change)
+				v.stays(t, stay, s.routes)
+			}
+			if s.again { // nothing that the first visit began, and that the firewall has swallowed, holds the second one up
+				v.shut(t)
+				v.open(t)
+				v.stays(t, stay/2, s.routes)
+			}
+		})
+	}
+}
+
+// flood sends spoofed Allocate requests to the relay, 10,000 a second from 400 addresses, until the test ends.
+func (v *visit) flood(t testing.TB) {
+	t.Helper()
+	var sources []*net.UDPConn
+	for i := range 400 {
+		conn, err := v.Hub.ListenPacket(fmt.Sprintf("127.1.%d.%d:0", i>>8, i&255))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources = append(sources, conn)
+	}
+	relay := &net.UDPAddr{IP: net.ParseIP(paths.HubIP), Port: paths.TurnPort}
+	allocate := stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodAllocate, stun.ClassRequest), stun.RawAttribute{
+		Type: stun.AttrRequestedTransport, Value: []byte{17, 0, 0, 0},
+	}).Raw
+	_ = sources[0].SetReadDeadline(time.Now().Add(patience))
+	if _, err := sources[0].WriteToUDP(allocate, relay); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sources[0].Read(make([]byte, 1500)); err != nil { // it gets there
+		t.Fatal(err)
+	}
+	sent, failed := 0, 0
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(40 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			for _, conn := range sources {
+				if _, err := conn.WriteToUDP(allocate, relay); err != nil {
+					failed++
+				} else {
+					sent++
+				}
+			}
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		close(end)
+		<-ended
+		for _, conn := range sources {
+			_ = conn.Close()
+		}
+		if t.Logf("%d Allocate requests beside it, %d not sent", sent, failed); sent == 0 {
+			t.Error("there was no flood")
+		}
+	})
+}
+
+// heal takes away what makes it hard.
+func (v *visit) heal(t *testing.T) {
+	t.Helper()
+	s := v.Sides[0]
+	s.Block(t, "")
+	s.SetMTU(t, 1500)
+	s.Wire.Set(0, 0)
+}
+
+// open opens both windows, one after the other, until both see each other.
+func (v *visit) open(t *testing.T) {
+	t.Helper()
+	host, guest := v.pages[1], v.pages[0]
+	host.command(t, "open")
+	host.await(t, openLimit, "the open window", func(r paths.Report) bool { return r.Screen == "alone" })
+	guest.await(t, openLimit, "the open window of the other", func(r paths.Report) bool { return len(r.Open) == 1 })
+	guest.command(t, "open")
+	var reports [2]paths.Report
+	for i, p := range v.pages {
+		reports[i] = p.await(t, openLimit, "the visit", func(r paths.Report) bool { return r.Screen == "visit" && !r.First.IsZero() })
+	}
+	opened := reports[0].Pressed
+	t.Logf("first picture after opening: %s after %.2f s, %s after %.2f s", windows[0], reports[0].First.Sub(opened).Seconds(),
+		windows[1], reports[1].First.Sub(opened).Seconds())
+}
+
+// shut shuts both windows, until each knows that of the other.
+func (v *visit) shut(t *testing.T) {
+	t.Helper()
+	for _, p := range v.pages {
+		p.command(t, "shut")
+	}
+	for _, p := range v.pages {
+		p.await(t, openLimit, "the shut window", func(r paths.Report) bool { return r.Screen == "shut" && r.Shutter == "shut" && len(r.Open) == 0 })
+	}
+}
+
+// stays sees that both see each other for a while, and says which way media takes. It must be one of allowed at the first kiosk; nil allows all.
+func (v *visit) stays(t *testing.T, limit time.Duration, allowed []paths.Route) {
+	t.Helper()
+	var before [2]paths.Traffic
+	var begun [2]paths.Report
+	for i, p := range v.pages {
+		p.command(t, "gap")
+		before[i], begun[i] = v.Sides[i].Traffic(t), p.report()
+	}
+	at := time.Now()
+	end := time.NewTimer(limit)
+	defer end.Stop()
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	for over := false; !over; {
+		select {
+		case <-end.C:
+			over = true
+		case <-look.C:
+		}
+		for _, p := range v.pages {
+			if r := p.report(); r.Screen != "visit" || time.Since(r.Last) > longGap {
+				t.Fatalf("%s does not see the other any more, %.1f s after it did: %+v", p.name, time.Since(at).Seconds(), r)
+			}
+		}
+	}
+	for i, p := range v.pages {
+		r, traffic := p.report(), v.Sides[i].Traffic(t).Since(before[i])
+		seconds := time.Since(at).Seconds()
+		pictures, sounds := float64(r.Pictures-begun[i].Pictures)/seconds, float64(r.Sounds-begun[i].Sounds)/seconds
+		t.Logf("%s: %s; %.0f pictures and %.0f sounds a second, longest gap %.2f s", p.name, traffic, pictures, sounds, r.Gap.Seconds())
+		if r.Broken != begun[i].Broken {
+			t.Errorf("%s was shown %d pictures that nobody sent", p.name, r.Broken-begun[i].Broken)
+		}
+		if i > 0 || len(allowed) == 0 {
+			continue
+		}
+		up, down := traffic.Media()
+		for _, route := range []paths.Route{up, down} {
+			if !slices.Contains(allowed, route) {
+				t.Errorf("%s's media goes by %q, which the firewall does not let through", p.name, route)
+			}
+		}
+	}
+}
+
+// comesBack changes something in mid-visit and waits until both see each other again, or still do. It says how long the pictures stood.
+func (v *visit) comesBack(t *testing.T, change func(testing.TB)) {
+	t.Helper()
+	for _, p := range v.pages {
+		p.command(t, "gap")
+	}
+	change(t)
+	changed := time.Now()
+	settled := changed
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for time.Since(settled) < settle {
+		<-look.C
+		for _, p := range v.pages {
+			if r := p.report(); r.Screen != "visit" || time.Since(r.Last) > gap {
+				settled = time.Now()
+			}
+		}
+		if time.Since(changed) > backLimit {
+			t.Fatalf("the visit is not back %v after the change: %+v, %+v", backLimit, v.pages[0].report(), v.pages[1].report())
+		}
+	}
+	for _, p := range v.pages {
+		t.Logf("%s: the picture stood for %.2f s", p.name, p.report().Gap.Seconds())
+	}
+}

@@ -1,0 +1,321 @@
+package paths_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/homeserver"
+	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bridge/child"
+	"multifactorymodel.org/ewindow/cmd/e2e/paths"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
+)
+
+// pageVariable makes this test's program a kiosk's page, of the kiosk at its value.
+const pageVariable = "EWINDOW_PATHS_PAGE"
+
+func TestMain(m *testing.M) {
+	if address := os.Getenv(pageVariable); address != "" {
+		if err := paths.RunPage(address, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+const (
+	serverName   = paths.HubIP + ":443"
+	publicURL    = "https://" + paths.HubIP
+	localHub     = "http://127.0.0.1:8008" // in the hub's namespace, as the next
+	dendrite     = "http://127.0.0.1:8009"
+	registration = "registration-of-the-test"
+	turnSecret   = "turn-secret-of-the-test"
+	pageAddress  = "127.0.0.1:8470" // in each kiosk's namespace
+)
+
+// windows are the names of both windows, and of their accounts in small letters.
+var windows = [2]string{"Munich", "Dresden"}
+
+// visit is a network with its hub and two kiosks running, whose windows know each other.
+type visit struct {
+	*paths.Network
+	pages           [2]*page
+	folder, program string
+	authority       string // file of the certificate that all trust
+}
+
+// startVisit brings it all up.
+func startVisit(t *testing.T) *visit {
+	t.Helper()
+	rig.Alone(t)
+	v := &visit{Network: paths.NewNetwork(t), folder: t.TempDir(), authority: rig.CAFile(t)}
+	rig.Program(t, child.Dendrite)
+	rig.Program(t, child.LiveKit)
+	v.program = filepath.Join(v.folder, "ewindow")
+	build := exec.Command("go", "build", "-tags", "goolm", "-o", v.program, "multifactorymodel.org/ewindow/cmd/ewindow")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build ewindow: %v\n%s", err, out)
+	}
+	t.Cleanup(func() { v.keepLogs(t) })
+
+	local := &http.Client{Transport: &http.Transport{DialContext: v.Hub.DialContext}, Timeout: 20 * time.Second}
+	certificate, key := rig.CertificateFiles(t, paths.HubIP)
+	v.start(t, "hub", v.Hub, fmt.Sprintf(hubConfig, paths.HubIP, certificate, key, turnSecret, serverName, registration),
+		answers(local, localHub+"/_matrix/client/versions"))
+	passwords := make(map[string]string)
+	for _, name := range []string{"anna", "munich", "dresden"} {
+		passwords[name] = rand.Text()
+		if _, err := homeserver.Register(t.Context(), local, dendrite, registration, name, passwords[name], name == "anna"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	anna, err := mautrix.NewClient(localHub, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	anna.Client = local
+	if _, err := anna.Login(t.Context(), &mautrix.ReqLogin{
+		Type: mautrix.AuthTypePassword, Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: "anna"},
+		Password: passwords["anna"], StoreCredentials: true,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	space, err := network.Create(t.Context(), anna, network.CreateOptions{Name: "Behind walls"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range v.Sides {
+		account := strings.ToLower(windows[i])
+		page := &http.Client{Transport: &http.Transport{DialContext: s.Kiosk.DialContext}, Timeout: 5 * time.Second}
+		v.start(t, account, s.Kiosk, fmt.Sprintf(kioskConfig, publicURL, account, passwords[account], serverName, windows[i], pageAddress),
+			answers(page, "http://"+pageAddress+"/"))
+		v.pages[i] = startPage(t, s.Kiosk, windows[i])
+	}
+	for i := range v.Sides {
+		user := id.NewUserID(strings.ToLower(windows[i]), serverName)
+		if _, err := anna.InviteUser(t.Context(), space, &mautrix.ReqInviteUser{UserID: user}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range v.pages {
+		p.await(t, time.Minute, "the other window", func(r paths.Report) bool { return r.Media && len(r.Joined) == 1 })
+	}
+	return v
+}
+
+const hubConfig = `
+data_dir: data
+hub:
+  listen: %[1]s:443
+  local_listen: 127.0.0.1:8008
+  public_url: https://%[1]s
+  tls_certificate: %[2]q
+  tls_key: %[3]q
+  turnserver:
+    enabled: true
+    share_https_port: true
+    listen: ["udp://%[1]s:3478", "tcp://%[1]s:3478"]
+    public_ip: %[1]s
+    secret: %[4]s
+  focus:
+    enabled: true
+    node_ip: %[1]s
+  homeserver:
+    enabled: true
+    server_name: %[5]s
+    registration_secret: %[6]s
+    bcrypt_cost: 4
+`
+
+const kioskConfig = `
+data_dir: data
+homeserver:
+  url: %[1]s
+  username: %[2]s
+  password: %[3]s
+network:
+  admins: ["@anna:%[4]s"]
+window:
+  name: %[5]s
+kiosk:
+  listen: %[6]s
+logging:
+  level: debug
+`
+
+// start runs ewindow in a namespace, with a folder of its own, until the test ends.
+func (v *visit) start(t *testing.T, name string, n *paths.Namespace, config string, ready func(context.Context) error) {
+	t.Helper()
+	folder := filepath.Join(v.folder, name)
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(folder, "config.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command := "kiosk"
+	if name == "hub" {
+		command = name
+	}
+	c, err := child.New(child.Config{
+		Name: name, Ready: ready, Output: filepath.Join(folder, name+".log"), Log: zerolog.Nop(),
+		Command: func() (*exec.Cmd, error) {
+			cmd := n.Command(v.program, command, "-c", file)
+			cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+v.authority, "SSL_CERT_DIR="+os.DevNull)
+			return cmd, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// answers is ready when an address answers.
+func answers(client *http.Client, address string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+		if err != nil {
+			return err
+		}
+		answer, err := client.Do(request)
+		if err != nil {
+			return err
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			return fmt.Errorf("it answers %s", answer.Status)
+		}
+		return nil
+	}
+}
+
+// keepLogs shows the end of each program's log when the test has failed, and keeps them whole in the folder that EWINDOW_SHOTS names.
+func (v *visit) keepLogs(t *testing.T) {
+	files, _ := filepath.Glob(filepath.Join(v.folder, "*", "*.log"))
+	more, _ := filepath.Glob(filepath.Join(v.folder, "*", "data", "*.log"))
+	for _, file := range append(files, more...) {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		name := strings.ReplaceAll(strings.TrimPrefix(file, v.folder+"/"), "/", "-")
+		if to := os.Getenv("EWINDOW_SHOTS"); to != "" {
+			_ = os.WriteFile(filepath.Join(to, t.Name()+"-"+name), data, 0o600)
+		}
+		if t.Failed() {
+			lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+			t.Logf("the last of %s:\n%s", name, strings.Join(lines[max(0, len(lines)-40):], "\n"))
+		}
+	}
+}
+
+// page is a page without a browser, in a process of its own.
+type page struct {
+	name  string
+	stdin io.WriteCloser
+
+	mu   sync.Mutex // guards last
+	last paths.Report
+}
+
+// startPage runs one in a namespace until the test ends.
+func startPage(t *testing.T, n *paths.Namespace, name string) *page {
+	t.Helper()
+	own, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := n.Command(own)
+	cmd.Env = append(os.Environ(), pageVariable+"="+pageAddress)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it ends when its input does, also when we are killed
+	cmd.Stderr = os.Stderr
+	p := &page{name: name}
+	if p.stdin, err = cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			var r paths.Report
+			if json.Unmarshal(lines.Bytes(), &r) == nil {
+				p.mu.Lock()
+				p.last = r
+				p.mu.Unlock()
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = p.stdin.Close()
+		impatient := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+		defer impatient.Stop()
+		<-ended
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s's page: %v", name, err)
+		}
+	})
+	return p
+}
+
+// command has the page do something, see [paths.RunPage].
+func (p *page) command(t *testing.T, command string) {
+	t.Helper()
+	if _, err := fmt.Fprintln(p.stdin, command); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *page) report() paths.Report {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
+}
+
+// await waits for a report that pleases.
+func (p *page) await(t *testing.T, limit time.Duration, what string, ok func(paths.Report) bool) (r paths.Report) {
+	t.Helper()
+	rig.Eventually(t, limit, func() error {
+		if r = p.report(); !ok(r) {
+			return fmt.Errorf("%s at %s: %+v", what, p.name, r)
+		}
+		return nil
+	})
+	return r
+}

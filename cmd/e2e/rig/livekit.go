@@ -1,0 +1,125 @@
+package rig
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/livekit/protocol/auth"
+	"github.com/livekit/protocol/livekit"
+	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/bridge/child"
+	"multifactorymodel.org/ewindow/callmedia/focus"
+)
+
+// LiveKit is one LiveKit server on 127.0.0.1, with its media there too.
+type LiveKit struct {
+	process
+
+	// URL is for signalling (ws://127.0.0.1:PORT), HTTPURL for the API.
+	URL, HTTPURL string
+	// Key and Secret sign tokens.
+	Key, Secret string
+	// UDPPort is that of media.
+	UDPPort int
+
+	server *focus.LiveKit
+}
+
+// LiveKitOptions change what StartLiveKitWith starts.
+type LiveKitOptions struct {
+	// NoAutoCreate makes the server refuse tokens for rooms that nobody has made, as the hub's does.
+	NoAutoCreate bool
+	// Turn is handed out to clients.
+	Turn []focus.Turn
+}
+
+// StartLiveKit starts a LiveKit server that ends with the test and makes any room that somebody has a token for.
+func StartLiveKit(t testing.TB) *LiveKit {
+	t.Helper()
+	return StartLiveKitWith(t, LiveKitOptions{})
+}
+
+// StartLiveKitWith starts a LiveKit server with options.
+func StartLiveKitWith(t testing.TB, o LiveKitOptions) *LiveKit {
+	t.Helper()
+	dir := t.TempDir()
+	program := Program(t, child.LiveKit)
+	l := &LiveKit{Key: "rig", Secret: rand.Text() + rand.Text()}
+	l.name, l.output = "LiveKit", filepath.Join(dir, "livekit.log")
+	l.command = func() (*exec.Cmd, error) { return l.server.Command(program) }
+	l.ready = func(ctx context.Context) error { return l.server.Ready(ctx) }
+	l.endWith(t)
+	for attempt := 1; ; attempt++ {
+		var ports [3]int
+		for i := range ports {
+			port, err := child.FreePort()
+			if err != nil {
+				t.Fatal(err)
+			}
+			ports[i] = port
+		}
+		var err error
+		l.server, err = focus.NewLiveKit(focus.LiveKitConfig{
+			Dir: filepath.Join(dir, "livekit"), Key: l.Key, Secret: l.Secret, Port: ports[0], UDPPort: ports[1], TCPPort: ports[2],
+			NodeIP: "127.0.0.1", AllowLoopback: true, AutoCreate: !o.NoAutoCreate, Turn: o.Turn, Log: zerolog.Nop(),
+		})
+		if err == nil {
+			l.UDPPort = ports[1]
+			err = l.start(t.Context())
+		}
+		if err == nil {
+			break
+		}
+		l.logTail(t)
+		if attempt == startAttempts {
+			t.Fatal(err)
+		}
+	}
+	l.HTTPURL = l.server.URL()
+	l.URL = strings.Replace(l.HTTPURL, "http", "ws", 1)
+	return l
+}
+
+// Token lets identity into a room, to publish and subscribe, for an hour.
+func (l *LiveKit) Token(t testing.TB, identity, room string) string {
+	t.Helper()
+	return l.token(t, identity, &auth.VideoGrant{RoomJoin: true, Room: room})
+}
+
+// Participants asks the server who is in a room and with which tracks.
+func (l *LiveKit) Participants(t testing.TB, room string) []*livekit.ParticipantInfo {
+	t.Helper()
+	token := l.token(t, "", &auth.VideoGrant{RoomAdmin: true, Room: room})
+	client := livekit.NewRoomServiceProtobufClient(l.HTTPURL, &http.Client{Timeout: 10 * time.Second, Transport: bearer(token)})
+	answer, err := client.ListParticipants(t.Context(), &livekit.ListParticipantsRequest{Room: room})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.GetParticipants()
+}
+
+func (l *LiveKit) token(t testing.TB, identity string, grant *auth.VideoGrant) string {
+	t.Helper()
+	jwt, err := auth.NewAccessToken(l.Key, l.Secret).SetIdentity(identity).SetValidFor(time.Hour).SetVideoGrant(grant).ToJWT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return jwt
+}
+
+// bearer sends a token with each request.
+type bearer string
+
+// RoundTrip implements http.RoundTripper.
+func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+string(b))
+	return http.DefaultTransport.RoundTrip(r)
+}

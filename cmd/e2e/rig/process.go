@@ -1,0 +1,114 @@
+package rig
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/bridge/child"
+)
+
+const (
+	// startLimit is how long a server may take to get ready, on a machine that is busy with other tests.
+	startLimit = time.Minute
+	// startAttempts is how often a start is tried: another program may take a port before the server does.
+	startAttempts = 3
+)
+
+// process is a server's program, which a test kills and starts again.
+type process struct {
+	name    string
+	output  string
+	command func() (*exec.Cmd, error)
+	ready   func(context.Context) error
+
+	mu      sync.Mutex // guards running
+	running *child.Child
+}
+
+// Kill ends the program as a power cut would; it stays down until Restart.
+func (p *process) Kill(t testing.TB) {
+	t.Helper()
+	if err := p.stop(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Restart starts the program again on the same ports, after Kill or after ending it in order, and waits until it is ready.
+func (p *process) Restart(t testing.TB) {
+	t.Helper()
+	if err := p.stop(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.start(t.Context()); err != nil {
+		p.logTail(t)
+		t.Fatal(err)
+	}
+}
+
+// Pid is the program's process id, 0 while it is down.
+func (p *process) Pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == nil {
+		return 0
+	}
+	return p.running.Pid()
+}
+
+// endWith ends the program with the test, and shows the end of its log when that has failed. Nobody looks at its data any more.
+func (p *process) endWith(t testing.TB) {
+	t.Cleanup(func() {
+		_ = p.stop(syscall.SIGKILL)
+		if t.Failed() {
+			p.logTail(t)
+		}
+	})
+}
+
+func (p *process) start(ctx context.Context) error {
+	running, err := child.New(child.Config{Name: p.name, Command: p.command, Ready: p.ready, Output: p.output, Log: zerolog.Nop()})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	if err := running.Start(ctx); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.running = running
+	p.mu.Unlock()
+	return nil
+}
+
+func (p *process) stop(signal syscall.Signal) error {
+	p.mu.Lock()
+	running := p.running
+	p.running = nil
+	p.mu.Unlock()
+	if running == nil {
+		return nil
+	}
+	if pid := running.Pid(); pid != 0 {
+		_ = syscall.Kill(pid, signal)
+	}
+	return running.Close()
+}
+
+func (p *process) logTail(t testing.TB) {
+	t.Helper()
+	text, err := os.ReadFile(p.output)
+	if err != nil {
+		return
+	}
+	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+	t.Logf("the last of what %s printed:\n%s", p.name, bytes.Join(lines[max(0, len(lines)-15):], []byte("\n")))
+}

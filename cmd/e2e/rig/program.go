@@ -1,0 +1,17 @@
+package rig
+
+import (
+	"testing"
+
+	"multifactorymodel.org/ewindow/bridge/child"
+)
+
+// Program returns the path of an upstream server's program. It builds the program if need be, which takes a minute or two.
+func Program(t testing.TB, p child.Program) string {
+	t.Helper()
+	path, err := child.Find(t.Context(), p, "", func(line string) { t.Log(line) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -1,0 +1,254 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/livekit/protocol/livekit"
+	"github.com/rs/zerolog"
+	"golang.org/x/image/vp8"
+	"maunium.net/go/mautrix"
+
+	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/callmedia/sfu"
+	"multifactorymodel.org/ewindow/cmd/e2e/browser"
+)
+
+// stranger is a participant with a valid token that nobody gave keys to.
+type stranger struct {
+	room *sfu.Room
+	read sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	tracks map[string]livekit.Encryption_Type
+	keys   [][]byte // key frames as they came
+	audio  [][]byte
+}
+
+// intrude lets the admin, who is in no window's room, into the call of a room, by the front door: an OpenID token of the homeserver, and
+// the authorisation service, which does not look at rooms.
+func (n *demoNetwork) intrude(room string) *stranger {
+	t := n.t
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	base := fmt.Sprintf("http://127.0.0.1:%d", n.Windows[0].Local)
+	client, err := mautrix.NewClient(base, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Login(ctx, &mautrix.ReqLogin{
+		Type:       mautrix.AuthTypePassword,
+		Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: n.Admin},
+		Password:   n.Password, StoreCredentials: true,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	openID, err := client.RequestOpenIDToken(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(map[string]any{"room": room, "openid_token": openID, "device_id": client.DeviceID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/livekit/jwt/sfu/get", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var token struct{ URL, JWT string }
+	if err := json.NewDecoder(answer.Body).Decode(&token); err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("the authorisation service answers %s, %v", answer.Status, err)
+	}
+	s := &stranger{tracks: make(map[string]livekit.Encryption_Type)}
+	if s.room, err = sfu.Connect(ctx, sfu.Options{URL: token.URL, Token: token.JWT, AllowLoopback: true, Log: zerolog.Nop()}); err != nil {
+		t.Fatal(err)
+	}
+	s.read.Go(s.listen)
+	t.Cleanup(func() {
+		_ = s.room.Close()
+		s.read.Wait()
+	})
+	return s
+}
+
+func (s *stranger) listen() {
+	for e := range s.room.Events() {
+		switch e := e.(type) {
+		case sfu.TrackPublished:
+			s.mu.Lock()
+			s.tracks[e.Identity+" "+e.Source.String()] = e.Encryption
+			s.mu.Unlock()
+		case sfu.TrackSubscribed:
+			s.read.Go(func() { s.record(e) })
+			s.room.RequestKeyFrame(e.TrackSID)
+		}
+	}
+}
+
+// record keeps a track's frames as they come.
+func (s *stranger) record(e sfu.TrackSubscribed) {
+	codec := e2ee.Opus
+	if e.Kind == livekit.TrackType_VIDEO {
+		codec = e2ee.VP8
+	}
+	assembler := frames.NewAssembler(codec, frames.AssemblerOptions{})
+	for {
+		packet, _, err := e.Remote.ReadRTP()
+		if err != nil {
+			return
+		}
+		assembler.Push(time.Now(), packet)
+		for f, ok := assembler.Pop(time.Now()); ok; f, ok = assembler.Pop(time.Now()) {
+			if bytes.HasSuffix(f.Data, s.room.SIFTrailer()) {
+				continue // silence that LiveKit made up, where it had nothing of a window's to pass on
+			}
+			s.mu.Lock()
+			switch {
+			case codec == e2ee.Opus && len(s.audio) < 500:
+				s.audio = append(s.audio, bytes.Clone(f.Data))
+			case codec == e2ee.VP8 && len(f.Data) > 0 && f.Data[0]&1 == 0 && len(s.keys) < 20:
+				s.keys = append(s.keys, bytes.Clone(f.Data))
+			}
+			s.mu.Unlock()
+		}
+	}
+}
+
+func (s *stranger) count() (keys, audio, tracks int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.keys), len(s.audio), len(s.tracks)
+}
+
+// windowRooms returns the two windows' rooms, each as the other's kiosk names it.
+func (n *demoNetwork) windowRooms() (rooms []string) {
+	n.t.Helper()
+	for _, p := range n.Windows {
+		o, err := kiosk.Dial(n.t.Context(), fmt.Sprintf("127.0.0.1:%d", p.Page))
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		state, err := o.Next(n.t.Context())
+		_ = o.Close()
+		if err != nil || len(state.Windows) != 1 {
+			n.t.Fatalf("%s knows %d windows, %v", p.Name, len(state.Windows), err)
+		}
+		rooms = append(rooms, state.Windows[0].Room)
+	}
+	return rooms
+}
+
+// plainColour decodes a key frame as VP8 and says which of the sources it shows, "" for none or when it is not VP8.
+func plainColour(frame []byte) string {
+	d := vp8.NewDecoder()
+	d.Init(bytes.NewReader(frame), len(frame))
+	if _, err := d.DecodeFrameHeader(); err != nil {
+		return ""
+	}
+	picture, err := d.DecodeFrame()
+	if err != nil {
+		return ""
+	}
+	return classify(picture).colour
+}
+
+// checkStranger lets somebody with a token but without keys listen to the visit, who must get nothing but noise.
+func (n *demoNetwork) checkStranger() {
+	t := n.t
+	t.Helper()
+	var found *stranger
+	for _, room := range n.windowRooms() {
+		s := n.intrude(room)
+		limit := time.After(10 * time.Second)
+		tick := time.NewTicker(50 * time.Millisecond)
+		for waiting := true; waiting; {
+			if keys, audio, tracks := s.count(); keys >= 2 && audio >= 100 && tracks == 4 {
+				found, waiting = s, false
+				break
+			}
+			select {
+			case <-tick.C:
+			case <-limit:
+				waiting = false
+			}
+		}
+		tick.Stop()
+		if found != nil {
+			break
+		}
+	}
+	if found == nil {
+		t.Fatal("the stranger found no call with four tracks in either room")
+	}
+	found.mu.Lock()
+	defer found.mu.Unlock()
+	for track, encryption := range found.tracks {
+		if encryption != livekit.Encryption_GCM {
+			t.Errorf("%s is announced with encryption %v", track, encryption)
+		}
+	}
+	for _, frame := range append(append([][]byte(nil), found.keys...), found.audio...) {
+		if n := len(frame); n < 31 || frame[n-2] != 12 {
+			t.Errorf("a frame of %d bytes does not end as an encrypted one", n)
+		}
+	}
+	for _, frame := range found.keys {
+		if colour := plainColour(frame); colour != "" {
+			t.Errorf("a key frame shows %s to somebody without keys", colour)
+		}
+	}
+	// Nor does any decryptor without keys open them.
+	decryptor := e2ee.NewDecryptor(e2ee.Opus, e2ee.NewKeyRing(), nil)
+	for _, frame := range found.audio {
+		if _, err := decryptor.Decrypt(nil, frame); err == nil {
+			t.Error("sound is decrypted without a key")
+		}
+	}
+	t.Logf("the stranger got %d key frames and %d frames of sound, all encrypted", len(found.keys), len(found.audio))
+}
+
+// encodePlain makes a VP8 key frame of Dresden's blue in the browser.
+const encodePlain = `(async () => {
+	const canvas = new OffscreenCanvas(320, 240), draw = canvas.getContext("2d");
+	draw.fillStyle = "rgb(61, 95, 228)";
+	draw.fillRect(0, 0, 320, 240);
+	let bytes;
+	const encoder = new VideoEncoder({
+		output: (chunk) => { bytes = new Uint8Array(chunk.byteLength); chunk.copyTo(bytes); },
+		error: (e) => { throw e; },
+	});
+	encoder.configure({ codec: "vp8", width: 320, height: 240 });
+	encoder.encode(new VideoFrame(canvas, { timestamp: 0 }), { keyFrame: true });
+	await encoder.flush();
+	return btoa(String.fromCharCode(...bytes));
+})()`
+
+// TestPlainColour shows that the stranger would see a picture that is not encrypted.
+func TestPlainColour(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<title>plain</title>") }))
+	defer server.Close()
+	page := browser.Start(t, server.URL, browser.Options{})
+	var frame []byte // base64 in JSON
+	if err := page.Eval(t.Context(), encodePlain, &frame); err != nil {
+		t.Fatal(err)
+	}
+	if got := plainColour(frame); got != "blue" {
+		t.Errorf("a plain key frame of a blue picture is taken for %q", got)
+	}
+}

@@ -1,2 +1,0 @@
-// Package house holds no code: its test keeps the rules of the repository's structure, which are written down there.
-package house

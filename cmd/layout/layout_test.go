@@ -1,0 +1,203 @@
+package layout_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "multifactorymodel.org/ewindow/"
+
+// topLevel is everything that may stand at the top of the repository, besides dotfiles.
+var topLevel = []string{
+	"bridge", "bot", "callmedia", "turnserver", "migrations", "cmd", "docs", "go.mod", "go.sum", "example-config.yaml",
+	"README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md",
+}
+
+// mayImport holds, for each top folder, the other top folders that its packages may import. Imports run one way.
+var mayImport = map[string][]string{
+	"bot":        {},
+	"callmedia":  {},
+	"turnserver": {},
+	"migrations": {},
+	"bridge":     {"bot", "callmedia"},
+	"cmd":        {"bridge", "bot", "callmedia", "turnserver", "migrations"},
+}
+
+// testHelpers are imported by tests of every folder.
+var testHelpers = []string{"cmd/e2e", "bridge/child", "migrations"}
+
+// testsOnly are imported by tests and by one another, never by the program.
+var testsOnly = []string{"cmd/e2e", "cmd/layout"}
+
+// maxLines is the length at which a file should be cut in two.
+const maxLines = 700
+
+// source is one Go file.
+type source struct {
+	path string // from the top, with slashes
+	text string
+	file *ast.File
+	set  *token.FileSet
+}
+
+func (s source) isTest() bool { return strings.HasSuffix(s.path, "_test.go") }
+
+func sources(t *testing.T) (list []source) {
+	t.Helper()
+	top := filepath.Join("..", "..")
+	err := filepath.WalkDir(top, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(top, name)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && relative != "." && strings.HasPrefix(d.Name(), ".") {
+			return fs.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, name, text, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		list = append(list, source{filepath.ToSlash(relative), string(text), file, set})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) < 20 {
+		t.Fatalf("only %d Go files were found: the test looks in the wrong place", len(list))
+	}
+	return list
+}
+
+// within says whether a path is one of the folders or lies in one.
+func within(path string, folders []string) bool {
+	return slices.ContainsFunc(folders, func(f string) bool { return strings.HasPrefix(path+"/", f+"/") })
+}
+
+func TestTopLevel(t *testing.T) {
+	entries, err := os.ReadDir(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") && !slices.Contains(topLevel, e.Name()) && e.Name() != "ewindow" && e.Name() != "data" {
+			t.Errorf("%s does not belong at the top of the repository", e.Name())
+		}
+	}
+}
+
+func TestImports(t *testing.T) {
+	for _, s := range sources(t) {
+		own, _, _ := strings.Cut(s.path, "/")
+		for _, spec := range s.file.Imports {
+			target, ours := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), module)
+			if !ours {
+				continue
+			}
+			folder, _, _ := strings.Cut(target, "/")
+			switch {
+			case within(target, testsOnly) && !s.isTest() && !within(s.path, testsOnly):
+				t.Errorf("%s imports %s, which is for tests only", s.path, target)
+			case folder == own, slices.Contains(mayImport[own], folder):
+			case s.isTest() && within(target, testHelpers):
+			default:
+				t.Errorf("%s imports %s: imports run cmd → bridge → bot, callmedia", s.path, target)
+			}
+			if strings.HasPrefix(target, "bot/rtc") && strings.HasPrefix(s.path, "bot/") && !strings.HasPrefix(s.path, "bot/rtc/") && !s.isTest() {
+				t.Errorf("%s imports %s: bot/rtc stands on bot", s.path, target)
+			}
+		}
+	}
+}
+
+// TestComments demands a package comment for every package and a doc comment for everything exported.
+func TestComments(t *testing.T) {
+	documented := make(map[string]bool)
+	for _, s := range sources(t) {
+		folder := path.Dir(s.path)
+		if s.isTest() {
+			continue
+		}
+		documented[folder] = documented[folder] || s.file.Doc != nil
+		for _, d := range s.file.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				if d.Name.IsExported() && receiverExported(d) && d.Doc == nil {
+					t.Errorf("%s: %s has no doc comment", s.set.Position(d.Pos()), d.Name.Name)
+				}
+			case *ast.GenDecl:
+				for _, spec := range d.Specs {
+					checkSpec(t, s, d, spec)
+				}
+			}
+		}
+	}
+	for folder, ok := range documented {
+		if !ok {
+			t.Errorf("%s has no package comment", folder)
+		}
+	}
+}
+
+func receiverExported(d *ast.FuncDecl) bool {
+	if d.Recv == nil {
+		return true
+	}
+	kind := d.Recv.List[0].Type
+	if star, ok := kind.(*ast.StarExpr); ok {
+		kind = star.X
+	}
+	name, ok := kind.(*ast.Ident)
+	return ok && name.IsExported()
+}
+
+func checkSpec(t *testing.T, s source, d *ast.GenDecl, spec ast.Spec) {
+	switch spec := spec.(type) {
+	case *ast.TypeSpec:
+		if spec.Name.IsExported() && d.Doc == nil && spec.Doc == nil {
+			t.Errorf("%s: %s has no doc comment", s.set.Position(spec.Pos()), spec.Name.Name)
+		}
+	case *ast.ValueSpec:
+		for _, name := range spec.Names {
+			if name.IsExported() && d.Doc == nil && spec.Doc == nil && spec.Comment == nil {
+				t.Errorf("%s: %s has no doc comment", s.set.Position(spec.Pos()), name.Name)
+			}
+		}
+	}
+}
+
+func TestFiles(t *testing.T) {
+	for _, s := range sources(t) {
+		if n := strings.Count(s.text, "\n"); n > maxLines {
+			t.Errorf("%s has %d lines: cut it where its subject changes", s.path, n)
+		}
+		if !s.isTest() || strings.HasPrefix(s.path, "cmd/layout/") {
+			continue
+		}
+		if strings.Contains(s.text, "time.Sleep(") {
+			t.Errorf("%s sleeps: wait for what should happen, or use testing/synctest", s.path)
+		}
+		if strings.Contains(s.text, `t.Skip("`) {
+			t.Errorf("%s has a test that is never run, or does not say why it is skipped", s.path)
+		}
+	}
+}
