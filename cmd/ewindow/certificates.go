@@ -13,7 +13,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"multifactorymodel.org/ewindow/cmd/ewindow/certificate"
+	"multifactorymodel.org/ewindow/bridge/hub/certificate"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 )
 

@@ -20,10 +20,10 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/homeserver"
 	"multifactorymodel.org/ewindow/bridge/child"
+	"multifactorymodel.org/ewindow/bridge/hub/certificate"
+	"multifactorymodel.org/ewindow/bridge/hub/inbound"
 	"multifactorymodel.org/ewindow/callmedia/focus"
-	"multifactorymodel.org/ewindow/cmd/ewindow/certificate"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
-	"multifactorymodel.org/ewindow/cmd/ewindow/inbound"
 	"multifactorymodel.org/ewindow/migrations"
 	"multifactorymodel.org/ewindow/turnserver"
 )

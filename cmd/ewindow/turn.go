@@ -10,8 +10,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
+	"multifactorymodel.org/ewindow/bridge/hub/inbound"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
-	"multifactorymodel.org/ewindow/cmd/ewindow/inbound"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 

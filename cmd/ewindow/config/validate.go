@@ -14,7 +14,7 @@ import (
 	_ "time/tzdata" // a kiosk's system may lack the time zone files, and the page and the messages need them
 	"unicode/utf8"
 
-	"multifactorymodel.org/ewindow/cmd/ewindow/certificate"
+	"multifactorymodel.org/ewindow/bridge/hub/certificate"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 

@@ -30,7 +30,7 @@ import (
 	"github.com/pion/turn/v4"
 	"github.com/rs/zerolog"
 
-	"multifactorymodel.org/ewindow/cmd/ewindow/inbound"
+	"multifactorymodel.org/ewindow/bridge/hub/inbound"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 

@@ -19,7 +19,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"multifactorymodel.org/ewindow/cmd/ewindow/certificate"
+	"multifactorymodel.org/ewindow/bridge/hub/certificate"
 )
 
 // pair makes a self-signed certificate and its key, as PEM.

@@ -18,7 +18,7 @@ import (
 	"github.com/pion/stun/v3"
 	"github.com/rs/zerolog"
 
-	"multifactorymodel.org/ewindow/cmd/ewindow/inbound"
+	"multifactorymodel.org/ewindow/bridge/hub/inbound"
 )
 
 // fromClient is what a proxy sends for a client at 203.0.113.7, port 40000.

@@ -16,8 +16,8 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"multifactorymodel.org/ewindow/bridge/hub/certificate"
 	"multifactorymodel.org/ewindow/cmd/e2e/acmetest"
-	"multifactorymodel.org/ewindow/cmd/ewindow/certificate"
 )
 
 const (
