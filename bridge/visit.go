@@ -9,6 +9,9 @@ import (
 	"multifactorymodel.org/ewindow/bot/rtc"
 )
 
+// PictureLimit is how long a picture of others may stand still before it counts as stopped: the session of a call has to be told.
+const PictureLimit = pictureGrace
+
 const (
 	// pictureGrace is how long anything may leave the camera while the other side is not seen yet.
 	pictureGrace = 5 * time.Second

@@ -142,7 +142,7 @@ func idle(t *testing.T) (*Session, *Synthetic) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewSession(SessionConfig{Local: local, Service: "s", Log: zerolog.Nop(), Token: func(ctx context.Context, _ string) (string, string, error) {
+	s, err := NewSession(SessionConfig{Local: local, Service: "s", PictureLimit: 5 * time.Second, Log: zerolog.Nop(), Token: func(ctx context.Context, _ string) (string, string, error) {
 		<-ctx.Done()
 		return "", "", ctx.Err()
 	}})

@@ -279,7 +279,7 @@ func (s *Session) pictureSeen(r *receiver, t *target) {
 func (s *Session) checkPictures(now time.Time) {
 	for _, p := range s.peers {
 		s.miss(now, p)
-		if !p.picture || p.video == nil || now.Sub(time.Unix(0, p.video.seenAt.Load())) < pictureLimit {
+		if !p.picture || p.video == nil || now.Sub(time.Unix(0, p.video.seenAt.Load())) < s.cfg.PictureLimit {
 			continue
 		}
 		p.picture = false
@@ -298,7 +298,7 @@ func (s *Session) miss(now time.Time, p *peer) {
 		p.missed, p.missLog = time.Time{}, false
 	case p.missed.IsZero():
 		p.missed = now
-	case !p.missLog && now.Sub(p.missed) >= pictureLimit:
+	case !p.missLog && now.Sub(p.missed) >= s.cfg.PictureLimit:
 		p.missLog = true
 		c := &s.stats
 		e := s.cfg.Log.Info().Str("identity", p.identity).Bool("track", p.video != nil)

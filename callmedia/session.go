@@ -28,8 +28,6 @@ const (
 	audioBitrate = 48_000
 	// minBitrate is the least that is asked of the page's encoder, in bit/s.
 	minBitrate = 100_000
-	// pictureLimit is how long a picture may stand still before it counts as gone.
-	pictureLimit = 5 * time.Second
 	// maxPeers limits whom keys are kept for.
 	maxPeers = 64
 )
@@ -64,7 +62,7 @@ const (
 	RemoteBack
 	// PictureOn: the first decrypted picture was handed to the page after none.
 	PictureOn
-	// PictureOff: no picture came for five seconds, or the participant is gone.
+	// PictureOff: no picture came for [SessionConfig.PictureLimit], or the participant is gone.
 	PictureOff
 	// ScreenOn: the first picture of a participant's shared screen was handed to the page. Slot is the screen's, which is another one
 	// than the participant's. At most one screen is shown at a time.
@@ -82,7 +80,7 @@ type SessionEvent struct {
 	Err      error
 }
 
-// SessionConfig is what a Session is made of. Local, Service and Token are required.
+// SessionConfig is what a Session is made of. Local, Service, Token and PictureLimit are required.
 type SessionConfig struct {
 	Local Local
 	// Service is the own livekit_service_url: where we publish.
@@ -92,6 +90,9 @@ type SessionConfig struct {
 	Log        zerolog.Logger
 	// AllowLoopback also offers loopback candidates, ForceRelay only relayed ones.
 	AllowLoopback, ForceRelay bool
+	// PictureLimit is how long a picture may stand still before it counts as stopped, see [PictureOff]. It is required: how long that may
+	// be is a rule of the window and not of its media.
+	PictureLimit time.Duration
 	// MaxBitrate limits the picture that we send, in bit/s; 0 means 1.7 Mbit/s.
 	MaxBitrate int
 	// OnEvent is called from one goroutine, in order, and must not block. It may be nil.
@@ -140,6 +141,8 @@ func NewSession(cfg SessionConfig) (*Session, error) {
 		return nil, errors.New("call media: a part is missing")
 	case cfg.Service == "":
 		return nil, errors.New("call media: no livekit_service_url to publish at")
+	case cfg.PictureLimit <= 0:
+		return nil, errors.New("call media: no limit for a picture that stands still")
 	case cfg.MaxBitrate < 0:
 		return nil, errors.New("call media: the limit of the bitrate is negative")
 	case cfg.Local.Slots() > 16:

@@ -38,7 +38,7 @@ func newParty(t *testing.T, sfu *rig.LiveKit, identity string) *party {
 	p := &party{local: local, identity: identity}
 	token := sfu.Token(t, identity, "room")
 	p.Session, err = callmedia.NewSession(callmedia.SessionConfig{
-		Local: local, Service: service, AllowLoopback: true, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel),
+		Local: local, Service: service, PictureLimit: 5 * time.Second, AllowLoopback: true, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel),
 		Token: func(context.Context, string) (string, string, error) { return sfu.URL, token, nil },
 		OnEvent: func(e callmedia.SessionEvent) {
 			p.mu.Lock()
@@ -290,7 +290,7 @@ func TestSessionLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, err := callmedia.NewSession(callmedia.SessionConfig{
-		Local: local, Service: service, Log: zerolog.Nop(),
+		Local: local, Service: service, PictureLimit: 5 * time.Second, Log: zerolog.Nop(),
 		Token: func(ctx context.Context, _ string) (string, string, error) {
 			<-ctx.Done()
 			return "", "", ctx.Err()

@@ -205,7 +205,7 @@ func startVisit(tb testing.TB) (cameras [2]*camera, sessions [2]*callmedia.Sessi
 		c := &camera{clocks: make(map[callmedia.Kind]clock), skew: make(map[callmedia.Kind]time.Duration)}
 		token := lk.Token(tb, names[i], "room")
 		s, err := callmedia.NewSession(callmedia.SessionConfig{
-			Local: c, Service: service, AllowLoopback: true, Log: zerolog.Nop(),
+			Local: c, Service: service, PictureLimit: 5 * time.Second, AllowLoopback: true, Log: zerolog.Nop(),
 			Token: func(context.Context, string) (string, string, error) { return lk.URL, token, nil },
 		})
 		if err != nil {

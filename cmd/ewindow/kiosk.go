@@ -108,7 +108,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		Join: func(room id.RoomID, opts rtc.JoinOptions) (bridge.Call, error) { return calls.Join(room, opts) },
 		NewSession: func(service string, token bridge.TokenFunc, onEvent func(callmedia.SessionEvent)) (bridge.Session, error) {
 			return callmedia.NewSession(callmedia.SessionConfig{
-				Local: page, Service: service, Token: token, OnEvent: onEvent,
+				Local: page, Service: service, Token: token, OnEvent: onEvent, PictureLimit: bridge.PictureLimit,
 				AllowLoopback: cfg.Media.AllowLoopback, ForceRelay: cfg.Media.ForceRelay,
 				MaxBitrate: cfg.Media.MaxVideoBitrateKbit * 1000, Log: log.With().Str("part", "callmedia").Logger(),
 			})
