@@ -4,39 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
+
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 // Peer is what clients may be relayed to: the addresses of Prefix, on ports MinPort to MaxPort (0 and 0: any port).
 type Peer struct {
 	Prefix           netip.Prefix
 	MinPort, MaxPort uint16
-}
-
-// special are the ranges that never belong to a public host (IANA special-purpose registries, RFC 6890). A peer in one of them is admitted only
-// by an entry that lies wholly inside the range: 0.0.0.0/0 does not open a private network, 10.1.2.3/32 does.
-var special = prefixes(
-	"10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
-	"192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-	"::1/128", "100::/64", "2001:2::/48", "2001:db8::/32", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10",
-)
-
-// never are the ranges that cannot be a peer at all: "this host", multicast, reserved and broadcast, and the ways to dress an IPv4 address in an
-// IPv6 one but for the mapped form: IPv4-compatible, NAT64, Teredo, 6to4.
-var never = prefixes("0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4",
-	"::/128", "::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10", "ff00::/8")
-
-// loopback6 lies among the IPv4-compatible addresses, and is none.
-var loopback6 = netip.MustParsePrefix("::1/128")
-
-func prefixes(texts ...string) []netip.Prefix {
-	list := make([]netip.Prefix, len(texts))
-	for i, text := range texts {
-		list[i] = netip.MustParsePrefix(text)
-	}
-	return list
 }
 
 // ParsePeer reads an allowed peer: an address or prefix, and if wanted a port or a range of ports after a colon: 203.0.113.7,
@@ -86,7 +63,7 @@ func ParsePeer(text string) (Peer, error) {
 	return p, nil
 }
 
-// check refuses a peer that cannot be one.
+// check refuses an entry that could not open anything.
 func (p Peer) check() error {
 	switch addr := p.Prefix.Addr(); {
 	case !p.Prefix.IsValid():
@@ -94,10 +71,8 @@ func (p Peer) check() error {
 	case addr.Is4In6():
 		return fmt.Errorf("%s is an address in disguise: write it plainly", p.Prefix)
 	}
-	for _, n := range never {
-		if inside(p.Prefix, n) && p.Prefix != loopback6 {
-			return fmt.Errorf("%s lies in %s, which no host can have", p.Prefix, n)
-		}
+	if r, special := addrpolicy.FindPrefix(p.Prefix); special && neverPeer(r) {
+		return fmt.Errorf("%s lies in %s, which no host can have", p.Prefix, r.Prefix)
 	}
 	if p.MinPort > p.MaxPort {
 		return fmt.Errorf("the first port %d is above the last, %d", p.MinPort, p.MaxPort)
@@ -124,20 +99,19 @@ func inside(p, outer netip.Prefix) bool {
 	return p.Bits() >= outer.Bits() && outer.Contains(p.Addr())
 }
 
-// IsPublic tells whether an address may be that of a host on the internet.
-func IsPublic(addr netip.Addr) bool {
-	addr = addr.Unmap()
-	return addr.IsValid() && !slices.ContainsFunc(slices.Concat(special, never), func(p netip.Prefix) bool { return p.Contains(addr) })
-}
+// neverPeer says that no entry can open a range: no host can have its addresses, or they stand for IPv4 addresses, which clients
+// have to name plainly.
+func neverPeer(r addrpolicy.Range) bool { return r.Reach == addrpolicy.Reserved || r.Embeds }
 
-// policy decides what may be relayed to.
+// policy decides what may be relayed to. A peer in a special range (see package addrpolicy) is admitted only by an entry that lies
+// wholly inside the range: 0.0.0.0/0 does not open a private network, 10.1.2.3/32 does.
 type policy []Peer
 
-// address tells whether some port of an address may be a peer. An IPv4-mapped IPv6 address is judged as the IPv4 address
-// that it stands for; all other ways to dress an IPv4 address in an IPv6 one are refused.
+// address tells whether some port of an address may be a peer's. An IPv4-mapped IPv6 address is judged as the IPv4 address that it
+// stands for. All other IPv6 addresses that hold an IPv4 address are refused.
 func (p policy) address(addr netip.Addr) bool { return p.allows(addr, 0) }
 
-// peer tells whether a transport address may be a peer.
+// peer tells whether a transport address may be a peer's.
 func (p policy) peer(ap netip.AddrPort) bool { return ap.Port() != 0 && p.allows(ap.Addr(), ap.Port()) }
 
 // allows judges an address with a port; port 0 asks for any.
@@ -146,20 +120,12 @@ func (p policy) allows(addr netip.Addr, port uint16) bool {
 	if !addr.IsValid() || addr.Zone() != "" {
 		return false
 	}
-	for _, n := range never {
-		if n.Contains(addr) && addr != loopback6.Addr() {
-			return false
-		}
-	}
-	var within netip.Prefix
-	for _, s := range special {
-		if s.Contains(addr) {
-			within = s
-			break
-		}
+	within, special := addrpolicy.Find(addr)
+	if special && neverPeer(within) {
+		return false
 	}
 	for _, entry := range p {
-		if !entry.Prefix.Contains(addr) || (within.IsValid() && !inside(entry.Prefix, within)) {
+		if !entry.Prefix.Contains(addr) || special && !inside(entry.Prefix, within.Prefix) {
 			continue
 		}
 		if port == 0 || entry.MaxPort == 0 || (entry.MinPort <= port && port <= entry.MaxPort) {

@@ -3,6 +3,8 @@ package turnserver
 import (
 	"net/netip"
 	"testing"
+
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 // everything allows what a careless operator might: all there is.
@@ -52,12 +54,12 @@ func TestPolicyAbuse(t *testing.T) {
 
 func TestIsPublic(t *testing.T) {
 	for _, text := range abused {
-		if IsPublic(netip.MustParseAddr(text)) {
+		if addrpolicy.Public(netip.MustParseAddr(text)) {
 			t.Errorf("%s is public", text)
 		}
 	}
 	for _, text := range []string{"8.8.8.8", "::ffff:8.8.8.8", "2a00::1"} {
-		if !IsPublic(netip.MustParseAddr(text)) {
+		if !addrpolicy.Public(netip.MustParseAddr(text)) {
 			t.Errorf("%s is not public", text)
 		}
 	}

@@ -18,6 +18,8 @@ import (
 
 	"maunium.net/go/mautrix/federation"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 // Bounds of a look-up.
@@ -38,65 +40,6 @@ var (
 	errRedirect = errors.New("too many redirects, or one to a page without encryption")
 )
 
-// special are the ranges that never belong to a public host (IANA special-purpose registries, RFC 6890).
-var special = prefixes(
-	"10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24",
-	"192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-	"::1/128", "100::/64", "2001:db8::/32", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10",
-)
-
-// never are the ranges that no policy opens: "this host" (which Linux takes for itself), multicast, reserved, and Teredo, whose
-// addresses hide others.
-var never = prefixes("0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/128", "ff00::/8", "2001::/32")
-
-func prefixes(texts ...string) []netip.Prefix {
-	list := make([]netip.Prefix, len(texts))
-	for i, text := range texts {
-		list[i] = netip.MustParsePrefix(text)
-	}
-	return list
-}
-
-func within(list []netip.Prefix, a netip.Addr) bool {
-	for _, p := range list {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
-}
-
-// public is the policy when none is given.
-func public(a netip.Addr) bool { return !within(special, a) }
-
-// reachable asks the policy about an address, and about the IPv4 address in it if it holds one: a gateway or the kernel may
-// connect to that instead.
-func reachable(allowed func(netip.Addr) bool, a netip.Addr) bool {
-	a = a.Unmap().WithZone("")
-	if !a.IsValid() || within(never, a) || !allowed(a) {
-		return false
-	}
-	if !a.Is6() {
-		return true
-	}
-	b := a.As16()
-	var inner netip.Addr
-	switch {
-	case within(embedding[:2], a): // NAT64 (RFC 6052), IPv4-compatible (RFC 4291)
-		inner = netip.AddrFrom4([4]byte(b[12:]))
-	case embedding[2].Contains(a): // 6to4 (RFC 3056)
-		inner = netip.AddrFrom4([4]byte(b[2:6]))
-	default:
-		return true
-	}
-	if a == netip.IPv6Loopback() {
-		return true // looks IPv4-compatible, and the policy has allowed it
-	}
-	return !within(never, inner) && allowed(inner)
-}
-
-var embedding = prefixes("64:ff9b::/96", "::/96", "2002::/16")
-
 // directory finds out whose an OpenID token is.
 type directory struct {
 	resolve *federation.ResolveServerNameOpts
@@ -112,7 +55,7 @@ func newDirectory(allowed func(netip.Addr) bool, roots *x509.CertPool) *director
 		// Asked with the very address that is about to be connected to, so that a name can't change its meaning after the check.
 		Control: func(_, address string, _ syscall.RawConn) error {
 			to, err := netip.ParseAddrPort(address)
-			if err != nil || !reachable(allowed, to.Addr()) {
+			if err != nil || !addrpolicy.Reachable(to.Addr(), allowed) {
 				return errAddress
 			}
 			return nil

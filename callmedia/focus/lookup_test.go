@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 const secretToken = "very-secret-openid-token"
@@ -102,7 +104,7 @@ func TestLookupRefusesAddresses(t *testing.T) {
 		fmt.Fprintf(w, `{"sub":"@anna:%s"}`, r.Host)
 	})
 	_, port, _ := net.SplitHostPort(server)
-	d := newDirectory(public, roots)
+	d := newDirectory(addrpolicy.Public, roots)
 	for _, name := range []string{server, "127.0.0.1:" + port, "[::1]:" + port, "[::ffff:127.0.0.1]:" + port, "0.0.0.0:" + port, "localhost:" + port, "169.254.169.254:80"} {
 		_, err := d.user(t.Context(), name, secretToken)
 		if !errors.Is(err, errAddress) {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 func TestHashVectors(t *testing.T) {
@@ -62,14 +64,14 @@ func TestReachable(t *testing.T) {
 		{"64:ff9b::", false, false}, {"2002:e000:1::1", false, false},
 	} {
 		a := netip.MustParseAddr(c.address)
-		if got := reachable(public, a); got != c.public {
+		if got := addrpolicy.Public(a); got != c.public {
 			t.Errorf("%s is reachable by default: %t", c.address, got)
 		}
-		if got := reachable(private, a); got != c.opened {
+		if got := addrpolicy.Reachable(a, private); got != c.opened {
 			t.Errorf("%s is reachable where all are allowed: %t", c.address, got)
 		}
 	}
-	if reachable(private, netip.Addr{}) {
+	if addrpolicy.Reachable(netip.Addr{}, private) {
 		t.Error("no address is reachable")
 	}
 }

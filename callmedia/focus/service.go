@@ -18,6 +18,8 @@ import (
 	"github.com/livekit/protocol/auth"
 	"github.com/livekit/protocol/livekit"
 	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 const (
@@ -108,7 +110,7 @@ func NewService(cfg ServiceConfig) (*Service, error) {
 		s.full[name] = !s.all
 	}
 	if cfg.Allowed == nil {
-		cfg.Allowed = public
+		cfg.Allowed = addrpolicy.Public
 	}
 	s.directory = newDirectory(cfg.Allowed, cfg.RootCAs)
 	client := http.Client{Timeout: liveKitLimit, Transport: &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}}

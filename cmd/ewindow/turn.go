@@ -13,6 +13,7 @@ import (
 	"multifactorymodel.org/ewindow/bridge/hub/inbound"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 	"multifactorymodel.org/ewindow/turnserver"
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 func turnCommand() *cli.Command {
@@ -74,7 +75,7 @@ func findPublicIP(t *config.TurnServerConfig) error {
 	}
 	defer conn.Close()
 	own := conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
-	if !turnserver.IsPublic(own) {
+	if !addrpolicy.Public(own) {
 		return fmt.Errorf("hub.turnserver.public_ip is empty, and %s, the machine's own, is not public: set the one under which clients on the internet reach it", own)
 	}
 	t.PublicIP = own.String()

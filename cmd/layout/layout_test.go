@@ -37,6 +37,9 @@ var testHelpers = []string{"cmd/e2e", "bridge/child", "migrations"}
 // testsOnly are imported by tests and by one another, never by the program.
 var testsOnly = []string{"cmd/e2e", "cmd/layout"}
 
+// leaves import nothing of ours, so that the packages of every folder may import them.
+var leaves = []string{"turnserver/addrpolicy"}
+
 // maxLines is the length at which a file should be cut in two.
 const maxLines = 700
 
@@ -117,6 +120,9 @@ func TestImports(t *testing.T) {
 			switch {
 			case within(target, testsOnly) && !s.isTest() && !within(s.path, testsOnly):
 				t.Errorf("%s imports %s, which is for tests only", s.path, target)
+			case within(s.path, leaves) && !s.isTest():
+				t.Errorf("%s imports %s: a leaf imports nothing of ours", s.path, target)
+			case slices.Contains(leaves, target):
 			case folder == own, slices.Contains(mayImport[own], folder):
 			case s.isTest() && within(target, testHelpers):
 			default:
@@ -125,6 +131,16 @@ func TestImports(t *testing.T) {
 			if strings.HasPrefix(target, "bot/rtc") && strings.HasPrefix(s.path, "bot/") && !strings.HasPrefix(s.path, "bot/rtc/") && !s.isTest() {
 				t.Errorf("%s imports %s: bot/rtc stands on bot", s.path, target)
 			}
+		}
+	}
+}
+
+// TestLeaves finds a leaf that was renamed or removed: nobody would check its imports then.
+func TestLeaves(t *testing.T) {
+	all := sources(t)
+	for _, leaf := range leaves {
+		if !slices.ContainsFunc(all, func(s source) bool { return path.Dir(s.path) == leaf && !s.isTest() }) {
+			t.Errorf("there is no package %s", leaf)
 		}
 	}
 }
