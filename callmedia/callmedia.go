@@ -15,7 +15,7 @@ package callmedia
 import (
 	"time"
 
-	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/frames"
 )
 
@@ -36,27 +36,11 @@ const (
 func (k Kind) String() string { return [...]string{"audio", "video", "small video"}[k] }
 
 // codec is the one that is used for a kind in all of a call: VP8 (RFC 7741) and Opus (RFC 7587).
-func (k Kind) codec() e2ee.Codec {
+func (k Kind) codec() codec.Codec {
 	if k == Audio {
-		return e2ee.Opus
+		return codec.Opus
 	}
-	return e2ee.VP8
-}
-
-// mimeType is the codec's name in WebRTC.
-func (k Kind) mimeType() string {
-	if k == Audio {
-		return "audio/" + k.codec().String()
-	}
-	return "video/" + k.codec().String()
-}
-
-// clockRate is the RTP clock of a kind's codec in Hz.
-func (k Kind) clockRate() uint32 {
-	if k == Audio {
-		return 48000
-	}
-	return 90000
+	return codec.VP8
 }
 
 // Source numbers the places frames come from. RTP timestamps of one Source are one clock; a new Source begins a new one.

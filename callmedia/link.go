@@ -300,7 +300,7 @@ func playable(source livekit.TrackSource, encryption livekit.Encryption_Type, mi
 	default:
 		return false
 	}
-	return encryption == livekit.Encryption_GCM && strings.EqualFold(mimeType, kind.mimeType())
+	return encryption == livekit.Encryption_GCM && strings.EqualFold(mimeType, kind.codec().Parameters().MIMEType)
 }
 
 func kindOf(t livekit.TrackType) Kind {

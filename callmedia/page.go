@@ -13,7 +13,8 @@ import (
 	"github.com/pion/webrtc/v4"
 	"github.com/rs/zerolog"
 
-	"multifactorymodel.org/ewindow/callmedia/sfu"
+	"multifactorymodel.org/ewindow/callmedia/codec"
+	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
 // defaultSlots is how many remote participants the page can show at once.
@@ -190,25 +191,8 @@ func (p *Page) SetBitrate(video, small int) {
 // browser's bandwidth estimation. Sender reports are our own, see slot.
 func pageAPI(log zerolog.Logger) (*webrtc.API, error) {
 	var media webrtc.MediaEngine
-	for _, c := range []struct {
-		kind  webrtc.RTPCodecType
-		codec webrtc.RTPCodecParameters
-	}{
-		{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecParameters{
-			RTPCodecCapability: webrtc.RTPCodecCapability{
-				MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1",
-			}, PayloadType: 111,
-		}},
-		{webrtc.RTPCodecTypeVideo, webrtc.RTPCodecParameters{
-			RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000},
-			PayloadType:        96,
-		}},
-		{webrtc.RTPCodecTypeVideo, webrtc.RTPCodecParameters{
-			RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: "apt=96"},
-			PayloadType:        97,
-		}},
-	} {
-		if err := media.RegisterCodec(c.codec, c.kind); err != nil {
+	for _, c := range []codec.Codec{codec.Opus, codec.VP8} {
+		if err := peerconnection.RegisterCodec(&media, c, true); err != nil {
 			return nil, fmt.Errorf("register codec: %w", err)
 		}
 	}
@@ -224,7 +208,7 @@ func pageAPI(log zerolog.Logger) (*webrtc.API, error) {
 	if err := webrtc.ConfigureTWCCSender(&media, &interceptors); err != nil {
 		return nil, fmt.Errorf("configure TWCC: %w", err)
 	}
-	settings := webrtc.SettingEngine{LoggerFactory: sfu.PionLogger(log)}
+	settings := webrtc.SettingEngine{LoggerFactory: peerconnection.Logger(log)}
 	settings.SetIncludeLoopbackCandidate(true)
 	settings.SetICETimeouts(pageDisconnected, pageFailed, pageKeepAlive)
 	return webrtc.NewAPI(

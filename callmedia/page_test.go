@@ -15,7 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"multifactorymodel.org/ewindow/callmedia"
-	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/frames"
 )
 
@@ -114,8 +114,8 @@ func newBrowser(t testing.TB, offer string) (*browser, string) {
 	}
 	b.mic, _ = webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, "m", "own")
 	b.camera, _ = webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000}, "c", "own")
-	b.video = frames.NewPacketizer(e2ee.VP8, 0, 0, 0, frames.Seed{Sequence: 65530})
-	b.audio = frames.NewPacketizer(e2ee.Opus, 0, 0, 0, frames.Seed{})
+	b.video = frames.NewPacketizer(codec.VP8, 0, 0, 0, frames.Seed{Sequence: 65530})
+	b.audio = frames.NewPacketizer(codec.Opus, 0, 0, 0, frames.Seed{})
 	for _, track := range []*webrtc.TrackLocalStaticRTP{b.mic, b.camera} {
 		sender, err := pc.AddTrack(track)
 		if err != nil {
@@ -167,11 +167,11 @@ func (b *browser) show(track *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) 
 	b.mu.Lock()
 	b.remoteSSRC[name] = track.SSRC()
 	b.mu.Unlock()
-	codec := e2ee.Opus
+	coding := codec.Opus
 	if track.Kind() == webrtc.RTPCodecTypeVideo {
-		codec = e2ee.VP8
+		coding = codec.VP8
 	}
-	assembler := frames.NewAssembler(codec, frames.AssemblerOptions{})
+	assembler := frames.NewAssembler(coding, frames.AssemblerOptions{})
 	for {
 		p, _, err := track.ReadRTP()
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/pion/webrtc/v4"
 
 	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
 // The page is on the same machine: silence means that it is gone.
@@ -225,7 +226,7 @@ func (l *pageLink) readReports(kind Kind, source Source, r *webrtc.RTPReceiver) 
 		}
 		for _, packet := range packets {
 			if report, ok := packet.(*rtcp.SenderReport); ok {
-				l.page.withUplink(func(u Uplink) { u.HandleClock(kind, source, fromNTP(report.NTPTime), report.RTPTime) })
+				l.page.withUplink(func(u Uplink) { u.HandleClock(kind, source, peerconnection.FromNTP(report.NTPTime), report.RTPTime) })
 			}
 		}
 	}

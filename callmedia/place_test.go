@@ -9,6 +9,7 @@ import (
 
 	"github.com/livekit/protocol/livekit"
 
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 	"multifactorymodel.org/ewindow/callmedia/frames"
 )
@@ -32,7 +33,7 @@ func newStage(t *testing.T) *stage {
 		st.events = append(st.events, fmt.Sprintf("%s %s %d", e.Identity, names[e.Kind], e.Slot))
 	}
 	key := []byte("fedcba9876543210")
-	encryptor, err := e2ee.NewEncryptor(e2ee.VP8)
+	encryptor, err := e2ee.NewEncryptor(codec.VP8)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,7 +62,7 @@ func newSender(s *Session, kind Kind) (*sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sender{session: s, kind: kind, encryptor: encryptor, line: timeline{rate: kind.clockRate()}}, nil
+	return &sender{session: s, kind: kind, encryptor: encryptor, line: timeline{rate: kind.codec().Parameters().ClockRate}}, nil
 }
 
 // publish makes the following frames go to track, or nowhere when it is nil.

@@ -10,6 +10,7 @@ import (
 	"github.com/pion/webrtc/v4"
 
 	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
 // clockAge is how old a sender's clock may be to be passed on: senders report every few seconds.
@@ -34,16 +35,12 @@ type slotTrack struct {
 }
 
 func newSlotTrack(slot int, kind Kind) (*slotTrack, error) {
-	capability := webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}
-	if kind == Video {
-		capability = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000}
-	}
-	track, err := webrtc.NewTrackLocalStaticRTP(capability, fmt.Sprintf("%s-%d", kind, slot), fmt.Sprintf("slot-%d", slot))
+	track, err := webrtc.NewTrackLocalStaticRTP(peerconnection.Capability(kind.codec()), fmt.Sprintf("%s-%d", kind, slot), fmt.Sprintf("slot-%d", slot))
 	if err != nil {
 		return nil, err
 	}
 	t := &slotTrack{
-		track: track, line: timeline{rate: kind.clockRate()},
+		track: track, line: timeline{rate: kind.codec().Parameters().ClockRate},
 		// SSRC and payload type are filled in by the track.
 		packetizer: frames.NewPacketizer(kind.codec(), 0, 0, 0, frames.RandomSeed()),
 	}
@@ -84,19 +81,6 @@ func (t *slotTrack) report(now time.Time) *rtcp.SenderReport {
 	}
 	t.active = false
 	return &rtcp.SenderReport{
-		SSRC: t.ssrc, NTPTime: toNTP(t.clock), RTPTime: t.clockTime, PacketCount: t.packets, OctetCount: t.octets,
+		SSRC: t.ssrc, NTPTime: peerconnection.NTP(t.clock), RTPTime: t.clockTime, PacketCount: t.packets, OctetCount: t.octets,
 	}
-}
-
-// ntpEpoch is the NTP era's start, before the Unix epoch (RFC 5905), in seconds.
-const ntpEpoch = 2208988800
-
-// toNTP returns t as a 64-bit NTP timestamp.
-func toNTP(t time.Time) uint64 {
-	return uint64(t.Unix()+ntpEpoch)<<32 | uint64(t.Nanosecond())<<32/uint64(time.Second)
-}
-
-// fromNTP is the inverse of toNTP for the present era.
-func fromNTP(v uint64) time.Time {
-	return time.Unix(int64(v>>32)-ntpEpoch, int64((v&0xffffffff)*uint64(time.Second)>>32))
 }

@@ -99,7 +99,7 @@ func (s *Synthetic) Run(ctx context.Context) {
 
 func (s *Synthetic) play(ctx context.Context, kind Kind, recording [][]byte, interval time.Duration) {
 	source := Source(s.sources.Add(1))
-	step := uint32(interval * time.Duration(kind.clockRate()) / time.Second)
+	step := uint32(interval * time.Duration(kind.codec().Parameters().ClockRate) / time.Second)
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for i, timestamp := 0, uint32(0); ; i, timestamp = i+1, timestamp+step {

@@ -4,15 +4,17 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"multifactorymodel.org/ewindow/callmedia/codec"
 )
 
 // sizes are an Opus packet, a small and an ordinary delta frame, and a key frame of 720p.
 var sizes = []struct {
 	name  string
-	codec Codec
+	codec codec.Codec
 	bytes int
 }{
-	{"audio", Opus, 120}, {"small", VP8, 1200}, {"delta", VP8, 12000}, {"key", VP8, 60000},
+	{"audio", codec.Opus, 120}, {"small", codec.VP8, 1200}, {"delta", codec.VP8, 12000}, {"key", codec.VP8, 60000},
 }
 
 // BenchmarkEncrypt compares with bare AES-GCM on the same bytes.
@@ -135,7 +137,8 @@ func BenchmarkRatio(b *testing.B) {
 				b.Fatal(err)
 			}
 			iv := make([]byte, ivSize)
-			n, _ := clearHeader(s.codec, frame)
+			p := s.codec.Parameters()
+			n, _ := clearHeader(&p, frame)
 			head, body := frame[:n], frame[n:]
 			sealed := aead.Seal(nil, iv, body, head)
 			dst := make([]byte, 0, s.bytes+Overhead)

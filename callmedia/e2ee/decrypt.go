@@ -5,6 +5,8 @@ import (
 	"crypto/cipher"
 	"slices"
 	"sync/atomic"
+
+	"multifactorymodel.org/ewindow/callmedia/codec"
 )
 
 const (
@@ -50,16 +52,9 @@ func (r *KeyRing) Set(index uint8, material []byte) error {
 	return nil
 }
 
-// Clear removes all keys.
-func (r *KeyRing) Clear() {
-	for i := range r.keys {
-		r.keys[i].Store(nil)
-	}
-}
-
 // Decryptor decrypts the frames of one received track. It belongs to one goroutine; its key ring may be changed by others.
 type Decryptor struct {
-	codec   Codec
+	codec   codec.Parameters
 	ring    *KeyRing
 	trailer []byte
 	scratch []byte
@@ -67,8 +62,8 @@ type Decryptor struct {
 
 // NewDecryptor returns a decryptor for a track of the participant whose keys are in r. sifTrailer is what the SFU appends to frames
 // it makes itself (sif_trailer in LiveKit's JoinResponse); nil when there is none.
-func NewDecryptor(c Codec, r *KeyRing, sifTrailer []byte) *Decryptor {
-	return &Decryptor{codec: c, ring: r, trailer: bytes.Clone(sifTrailer)}
+func NewDecryptor(c codec.Codec, r *KeyRing, sifTrailer []byte) *Decryptor {
+	return &Decryptor{codec: c.Parameters(), ring: r, trailer: bytes.Clone(sifTrailer)}
 }
 
 // Decrypt appends the decrypted frame to dst, which must not overlap frame, and returns the longer slice. It allocates only if dst
@@ -81,12 +76,12 @@ func (d *Decryptor) Decrypt(dst, frame []byte) ([]byte, error) {
 	if len(d.trailer) > 0 && bytes.HasSuffix(frame, d.trailer) {
 		return dst, ErrInjected
 	}
-	n, ok := clearHeader(d.codec, frame)
+	n, ok := clearHeader(&d.codec, frame)
 	if !ok {
 		return dst, ErrShort
 	}
 	header, body := frame[:n], frame[n:]
-	if (d.codec == H264 || d.codec == H265) && escaped(body) {
+	if d.codec.AnnexB && escaped(body) {
 		d.scratch = appendUnescaped(d.scratch[:0], body)
 		body = d.scratch
 	}

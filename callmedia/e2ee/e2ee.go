@@ -7,8 +7,8 @@
 //	| clear header | ciphertext | tag 16 | IV 12 | 0x0C | key index |
 //
 // with AES-128-GCM, the clear header as additional data and the key derived from the 16 bytes of the Matrix key event by
-// HKDF-SHA256. The clear header is one byte for Opus, ten or three for VP8, nothing for VP9, and for H.264 and H.265 everything up
-// to the second byte of the first slice, behind which emulation prevention applies.
+// HKDF-SHA256. The clear header is one byte for Opus, ten or three for VP8, nothing for VP9, and for H.264 everything up to the
+// second byte of the first slice, behind which emulation prevention applies. Package codec has these lengths.
 //
 // Frames are never sent in clear: without a key there is an error. The package does not know RTP; package frames does. It is
 // tested with the output of livekit-client 2.23.0.
@@ -23,41 +23,12 @@ import (
 	"fmt"
 )
 
-// Codec says how much of a frame stays in clear.
-type Codec uint8
-
-// The codecs that LiveKit's frame encryption knows. AV1 is not among them.
-const (
-	Opus Codec = iota
-	VP8
-	VP9
-	H264
-	H265
-)
-
-// String returns the codec's name as in SDP (RFC 6838 subtype).
-func (c Codec) String() string {
-	switch c {
-	case Opus:
-		return "opus"
-	case VP8:
-		return "VP8"
-	case VP9:
-		return "VP9"
-	case H264:
-		return "H264"
-	case H265:
-		return "H265"
-	}
-	return fmt.Sprintf("codec(%d)", uint8(c))
-}
-
 const (
 	tagSize   = 16
 	ivSize    = 12
 	trailSize = ivSize + 2
 
-	// Overhead is how many bytes longer a frame gets by encryption. H.264 and H.265 frames may grow by emulation prevention too.
+	// Overhead is how many bytes longer a frame gets by encryption. H.264 frames may grow by emulation prevention too.
 	Overhead = tagSize + trailSize
 )
 

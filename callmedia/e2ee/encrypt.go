@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+
+	"multifactorymodel.org/ewindow/callmedia/codec"
 )
 
 // Encryptor encrypts the frames of one sent track. All methods may be called from any goroutine.
 type Encryptor struct {
-	codec   Codec
+	codec   codec.Parameters
 	prefix  uint32
 	counter atomic.Uint64
 	key     atomic.Pointer[sendKey]
@@ -24,13 +26,13 @@ type sendKey struct {
 
 // NewEncryptor returns an encryptor without a key. Its IVs are four random bytes and an eight-byte counter with a random start, so
 // that no two tracks that share a key use an IV twice. It fails only for an unknown codec.
-func NewEncryptor(c Codec) (*Encryptor, error) {
-	if c > H265 {
+func NewEncryptor(c codec.Codec) (*Encryptor, error) {
+	if !c.Known() {
 		return nil, fmt.Errorf("make frame encryptor: unknown %s", c)
 	}
 	var start [ivSize]byte
 	rand.Read(start[:]) // never fails (Go 1.24)
-	e := &Encryptor{codec: c, prefix: binary.BigEndian.Uint32(start[:])}
+	e := &Encryptor{codec: c.Parameters(), prefix: binary.BigEndian.Uint32(start[:])}
 	e.counter.Store(binary.BigEndian.Uint64(start[4:]))
 	return e, nil
 }
@@ -62,15 +64,14 @@ func (e *Encryptor) Encrypt(dst, frame []byte) ([]byte, error) {
 
 // seal encrypts with a given IV.
 func (e *Encryptor) seal(dst, frame []byte, key *sendKey, prefix uint32, counter uint64) ([]byte, error) {
-	n, ok := clearHeader(e.codec, frame)
+	n, ok := clearHeader(&e.codec, frame)
 	if !ok {
 		return dst, ErrShort
 	}
 	plain := frame[n:]
 	start := len(dst)
 	out := slices.Grow(dst, len(frame)+Overhead)
-	annexB := e.codec == H264 || e.codec == H265
-	if annexB {
+	if e.codec.AnnexB {
 		out = appendLongStartCodes(out, frame[:n])
 	} else {
 		out = append(out, frame[:n]...)
@@ -85,7 +86,7 @@ func (e *Encryptor) seal(dst, frame []byte, key *sendKey, prefix uint32, counter
 	out[end+ivSize] = ivSize
 	out[end+ivSize+1] = key.index
 	key.aead.Seal(out[:body:end], iv, plain, out[start:body])
-	if annexB {
+	if e.codec.AnnexB {
 		out = escape(out, body)
 	}
 	return out, nil

@@ -1,42 +1,36 @@
 package e2ee
 
-import "slices"
+import (
+	"slices"
 
-const (
-	vp8KeyHeader   = 10
-	vp8DeltaHeader = 3
-	// emulationByte keeps start codes out of a NAL unit's bytes (ITU-T H.264, 7.4.1).
-	emulationByte = 3
+	"multifactorymodel.org/ewindow/callmedia/codec"
 )
 
-// clearHeader returns how many bytes at the start of frame stay in clear; false when the frame is too short for it.
-func clearHeader(c Codec, frame []byte) (int, bool) {
-	if len(frame) == 0 {
+// emulationByte keeps start codes out of a NAL unit's bytes (ITU-T H.264, 7.4.1).
+const emulationByte = 3
+
+// clearHeader returns how many bytes at the start of frame stay in clear. It is false when the frame is too short for its codec, or
+// the codec is not known.
+func clearHeader(p *codec.Parameters, frame []byte) (int, bool) {
+	switch {
+	case len(frame) == 0 || p.Name == "":
 		return 0, false
+	case p.AnnexB:
+		return sliceHeader(frame)
 	}
-	n := 0
-	switch c {
-	case Opus:
-		n = 1 // the TOC byte (RFC 6716, 3.1)
-	case VP8:
-		// A zero in the frame tag's first bit means key frame (RFC 6386, 9.1).
-		if n = vp8KeyHeader; frame[0]&1 != 0 {
-			n = vp8DeltaHeader
-		}
-	case VP9:
-	case H264, H265:
-		return sliceHeader(c, frame)
-	default:
-		return 0, false
+	n := p.ClearKey
+	if frame[0]&1 != 0 && p.ClearDelta != p.ClearKey {
+		// Only VP8: a one in the frame tag's first bit means that this is no key frame (RFC 6386, section 9.1).
+		n = p.ClearDelta
 	}
 	return n, len(frame) >= n
 }
 
-// sliceHeader returns the length up to and with the second byte of the first slice in an Annex B frame.
-func sliceHeader(c Codec, frame []byte) (int, bool) {
+// sliceHeader returns the length of an Annex B frame up to and with the second byte of its first slice.
+func sliceHeader(frame []byte) (int, bool) {
 	zeros := 0
 	for i, b := range frame {
-		if b == 1 && zeros >= 2 && i+2 < len(frame) && isSlice(c, frame[i+1]) {
+		if b == 1 && zeros >= 2 && i+2 < len(frame) && isSlice(frame[i+1]) {
 			return i + 3, true
 		}
 		if b == 0 {
@@ -48,14 +42,10 @@ func sliceHeader(c Codec, frame []byte) (int, bool) {
 	return 0, false
 }
 
-// isSlice tells whether the NAL unit header's first byte belongs to a slice of a picture.
-func isSlice(c Codec, header byte) bool {
-	if c == H264 {
-		t := header & 0x1f
-		return t == 1 || t == 5
-	}
-	t := header >> 1 & 0x3f
-	return t <= 9 || t >= 16 && t <= 21
+// isSlice tells whether the first byte of a NAL unit's header belongs to a slice of a picture.
+func isSlice(header byte) bool {
+	t := header & 0x1f
+	return t == 1 || t == 5
 }
 
 // appendLongStartCodes appends header to dst with every three-byte start code made four bytes long. Receivers rebuild NAL units

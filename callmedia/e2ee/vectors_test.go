@@ -7,7 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"slices"
 	"testing"
+
+	"multifactorymodel.org/ewindow/callmedia/codec"
 )
 
 // hexBytes is bytes written in hexadecimal.
@@ -32,13 +35,13 @@ type vector struct {
 	Decrypted hexBytes `json:"decrypted_frame_hex"`
 }
 
-func (v vector) codec(t testing.TB) Codec {
+func (v vector) codec(t testing.TB) codec.Codec {
 	t.Helper()
-	codec, ok := map[string]Codec{"opus": Opus, "vp8": VP8, "vp9": VP9, "h264": H264, "h265": H265}[v.Codec]
+	c, ok := map[string]codec.Codec{"opus": codec.Opus, "vp8": codec.VP8, "vp9": codec.VP9, "h264": codec.H264}[v.Codec]
 	if !ok {
 		t.Fatalf("vector %s has the unknown codec %q", v.Name, v.Codec)
 	}
-	return codec
+	return c
 }
 
 type vectorFile struct {
@@ -58,7 +61,7 @@ type vectorFile struct {
 	} `json:"behaviours"`
 }
 
-// loadVectors reads what livekit-client's own code made.
+// loadVectors reads what livekit-client's own code made. H.265's is left out: no part of the program knows that codec.
 func loadVectors(t testing.TB) vectorFile {
 	t.Helper()
 	data, err := os.ReadFile("testdata/e2ee-vectors.json")
@@ -72,6 +75,7 @@ func loadVectors(t testing.TB) vectorFile {
 	if len(file.Vectors) != 7 {
 		t.Fatalf("there are %d vectors, want 7", len(file.Vectors))
 	}
+	file.Vectors = slices.DeleteFunc(file.Vectors, func(v vector) bool { return v.Codec == "h265" })
 	return file
 }
 
@@ -147,7 +151,7 @@ func TestVectorRatchet(t *testing.T) {
 	if err := ring.Set(r.Index, r.Start); err != nil {
 		t.Fatal(err)
 	}
-	d := NewDecryptor(Opus, ring, nil)
+	d := NewDecryptor(codec.Opus, ring, nil)
 	for range 2 {
 		got, err := d.Decrypt(nil, r.Encrypted)
 		if err != nil {
@@ -178,7 +182,7 @@ func TestRatchetWindow(t *testing.T) {
 		if err := ring.Set(v.Index, v.Key); err != nil {
 			t.Fatal(err)
 		}
-		_, err = NewDecryptor(Opus, ring, nil).Decrypt(nil, frame)
+		_, err = NewDecryptor(codec.Opus, ring, nil).Decrypt(nil, frame)
 		if want := step <= ratchetWindow; (err == nil) != want {
 			t.Errorf("%d steps ahead: error %v, want success %t", step, err, want)
 		}
@@ -192,7 +196,7 @@ func TestServerInjectedFrames(t *testing.T) {
 	if err := ring.Set(v.Index, v.Key); err != nil {
 		t.Fatal(err)
 	}
-	d := NewDecryptor(Opus, ring, file.Behaviours.SIF.Trailer)
+	d := NewDecryptor(codec.Opus, ring, file.Behaviours.SIF.Trailer)
 	for name, frame := range map[string][]byte{
 		"silence": file.Behaviours.SIF.Silence,
 		"other":   append([]byte{1, 2, 3}, file.Behaviours.SIF.Trailer...),
@@ -211,7 +215,7 @@ func TestServerInjectedFrames(t *testing.T) {
 func TestIV(t *testing.T) {
 	seen := map[[ivSize]byte]bool{}
 	for range 3 {
-		e, err := NewEncryptor(Opus)
+		e, err := NewEncryptor(codec.Opus)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 	"multifactorymodel.org/ewindow/callmedia/focus"
 	"multifactorymodel.org/ewindow/callmedia/frames"
@@ -415,10 +416,10 @@ func send(t *testing.T, room *sfu.Room) {
 		defer close(done)
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
-		opus, _ := e2ee.NewEncryptor(e2ee.Opus)
-		vp8, _ := e2ee.NewEncryptor(e2ee.VP8)
+		opus, _ := e2ee.NewEncryptor(codec.Opus)
+		vp8, _ := e2ee.NewEncryptor(codec.VP8)
 		_, _ = opus.SetKey(0, ownKey), vp8.SetKey(0, ownKey)
-		sound, picture := frames.NewPacketizer(e2ee.Opus, 0, 0, 0, frames.RandomSeed()), frames.NewPacketizer(e2ee.VP8, 0, 0, 0, frames.RandomSeed())
+		sound, picture := frames.NewPacketizer(codec.Opus, 0, 0, 0, frames.RandomSeed()), frames.NewPacketizer(codec.VP8, 0, 0, 0, frames.RandomSeed())
 		for n := uint32(1); ; n++ {
 			select {
 			case <-ctx.Done():
@@ -460,11 +461,11 @@ func listen(t *testing.T, answer map[string]any, from string) {
 			if e.Encryption != livekit.Encryption_GCM {
 				t.Errorf("%s is announced as %s", e.Source, e.Encryption)
 			}
-			codec, plain := e2ee.Opus, []byte("sound!")
+			coding, plain := codec.Opus, []byte("sound!")
 			if e.Kind == livekit.TrackType_VIDEO {
-				codec, plain = e2ee.VP8, []byte("picture!")
+				coding, plain = codec.VP8, []byte("picture!")
 			}
-			assembler := frames.NewAssembler(codec, frames.AssemblerOptions{})
+			assembler := frames.NewAssembler(coding, frames.AssemblerOptions{})
 			right := e2ee.NewKeyRing()
 			if err := right.Set(0, ownKey); err != nil {
 				t.Fatal(err)
@@ -480,11 +481,11 @@ func listen(t *testing.T, answer map[string]any, from string) {
 					if bytes.Contains(f.Data, plain) {
 						t.Errorf("%s can be read without a key", e.Source)
 					}
-					if out, err := e2ee.NewDecryptor(codec, e2ee.NewKeyRing(), nil).Decrypt(nil, f.Data); err == nil || len(out) != 0 {
+					if out, err := e2ee.NewDecryptor(coding, e2ee.NewKeyRing(), nil).Decrypt(nil, f.Data); err == nil || len(out) != 0 {
 						t.Errorf("%s decrypts without a key", e.Source)
 					}
 					// It is the right frame all the same.
-					if out, err := e2ee.NewDecryptor(codec, right, nil).Decrypt(nil, f.Data); err != nil || !bytes.Contains(out, plain) {
+					if out, err := e2ee.NewDecryptor(coding, right, nil).Decrypt(nil, f.Data); err != nil || !bytes.Contains(out, plain) {
 						t.Errorf("%s does not decrypt with the key: %v", e.Source, err)
 					}
 				}

@@ -5,7 +5,7 @@ import (
 
 	"github.com/pion/rtp"
 
-	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/codec"
 )
 
 const (
@@ -103,7 +103,7 @@ type slot struct {
 // an argument. A user pushes each packet, then pops until there is no frame, asks for a key frame when NeedKey says so, and pops
 // again at the time that Next tells.
 type Assembler struct {
-	codec e2ee.Codec
+	codec codec.Codec
 	video bool
 	wait  time.Duration
 
@@ -125,8 +125,8 @@ type Assembler struct {
 }
 
 // NewAssembler returns an assembler for one track. For a codec that is not supported all packets are counted and dropped.
-func NewAssembler(codec e2ee.Codec, opts AssemblerOptions) *Assembler {
-	video := codec != e2ee.Opus
+func NewAssembler(c codec.Codec, opts AssemblerOptions) *Assembler {
+	video := !c.Parameters().Audio
 	wait, size := opts.MaxWait, opts.MaxPackets
 	if wait <= 0 {
 		if wait = defaultAudioWait; video {
@@ -143,7 +143,7 @@ func NewAssembler(codec e2ee.Codec, opts AssemblerOptions) *Assembler {
 		power *= 2
 	}
 	return &Assembler{
-		codec: codec, video: video, wait: wait, needKey: video,
+		codec: c, video: video, wait: wait, needKey: video,
 		slots: make([]slot, power), mask: int64(power - 1),
 	}
 }
@@ -174,7 +174,7 @@ func (a *Assembler) Push(now time.Time, p *rtp.Packet) {
 	case len(p.Payload) > maxPayload:
 		a.counters.Malformed++
 		return
-	case a.codec == e2ee.VP8:
+	case a.codec == codec.VP8:
 		d, ok := parseVP8Descriptor(p.Payload)
 		if !ok {
 			a.counters.Malformed++

@@ -7,15 +7,15 @@ import (
 
 	"github.com/pion/rtp"
 
-	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/codec"
 )
 
 var benchFrames = []struct {
 	name  string
-	codec e2ee.Codec
+	codec codec.Codec
 	bytes int
 }{
-	{"audio", e2ee.Opus, 120}, {"delta", e2ee.VP8, 7000}, {"key", e2ee.VP8, 60000},
+	{"audio", codec.Opus, 120}, {"delta", codec.VP8, 7000}, {"key", codec.VP8, 60000},
 }
 
 // BenchmarkRelay packetises frames and puts them together again. impl=copy is the floor: the bytes copied once on each side.
@@ -52,9 +52,9 @@ type relay struct {
 	emit func(*rtp.Packet) error
 }
 
-func newRelay(codec e2ee.Codec) *relay {
+func newRelay(c codec.Codec) *relay {
 	r := &relay{
-		p: NewPacketizer(codec, 0, 1, 96, Seed{}), a: NewAssembler(codec, AssemblerOptions{MaxPackets: 256}), now: epoch,
+		p: NewPacketizer(c, 0, 1, 96, Seed{}), a: NewAssembler(c, AssemblerOptions{MaxPackets: 256}), now: epoch,
 	}
 	r.emit = func(p *rtp.Packet) error {
 		r.a.Push(r.now, p)
@@ -76,7 +76,7 @@ func (r *relay) pass(frame []byte) bool {
 // BenchmarkPopEachPacket pops after each packet of a key frame, as a relay does.
 func BenchmarkPopEachPacket(b *testing.B) {
 	frame := vp8Frame(true, 60000, 1)
-	r := newRelay(e2ee.VP8)
+	r := newRelay(codec.VP8)
 	got := 0
 	r.emit = func(p *rtp.Packet) error {
 		r.a.Push(r.now, p)

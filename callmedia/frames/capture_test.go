@@ -9,6 +9,7 @@ import (
 
 	"github.com/pion/rtp"
 
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 )
 
@@ -59,7 +60,7 @@ func TestCapture(t *testing.T) {
 		t.Fatalf("the capture has %d frames and %d packets", len(want), len(packets))
 	}
 	material := bytes.Repeat([]byte{7}, 16)
-	encryptor, err := e2ee.NewEncryptor(e2ee.VP8)
+	encryptor, err := e2ee.NewEncryptor(codec.VP8)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,9 +71,9 @@ func TestCapture(t *testing.T) {
 	if err := ring.Set(0, material); err != nil {
 		t.Fatal(err)
 	}
-	decryptor := e2ee.NewDecryptor(e2ee.VP8, ring, nil)
-	up, down := NewAssembler(e2ee.VP8, AssemblerOptions{}), NewAssembler(e2ee.VP8, AssemblerOptions{})
-	packetizer := NewPacketizer(e2ee.VP8, 0, 1, 96, Seed{})
+	decryptor := e2ee.NewDecryptor(codec.VP8, ring, nil)
+	up, down := NewAssembler(codec.VP8, AssemblerOptions{}), NewAssembler(codec.VP8, AssemblerOptions{})
+	packetizer := NewPacketizer(codec.VP8, 0, 1, 96, Seed{})
 
 	var got [][]byte
 	now := epoch

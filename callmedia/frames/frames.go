@@ -12,14 +12,14 @@ package frames
 import (
 	"errors"
 
-	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/codec"
 )
 
 // ErrUnsupported means that the codec can't be packetised here; see [Supported].
 var ErrUnsupported = errors.New("codec is not supported")
 
 // Supported tells whether assemblers and packetizers know the codec.
-func Supported(c e2ee.Codec) bool { return c == e2ee.Opus || c == e2ee.VP8 }
+func Supported(c codec.Codec) bool { return c == codec.Opus || c == codec.VP8 }
 
 // vp8Descriptor is what the payload descriptor of RFC 7741, section 4.2, tells us.
 type vp8Descriptor struct {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/pion/rtp"
 
-	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/codec"
 )
 
 const (
@@ -34,7 +34,7 @@ func RandomSeed() Seed {
 
 // Packetizer cuts frames into RTP packets, with its own sequence numbers and picture ids. It belongs to one goroutine.
 type Packetizer struct {
-	codec     e2ee.Codec
+	codec     codec.Codec
 	room      int // payload bytes of one packet
 	sequence  uint16
 	pictureID uint16
@@ -46,12 +46,12 @@ type Packetizer struct {
 
 // NewPacketizer returns a packetizer. mtu is the longest RTP packet in bytes without header extensions; below 100 it means 1200, which leaves
 // room for extensions, SRTP, TURN and IPv6 within 1280.
-func NewPacketizer(codec e2ee.Codec, mtu int, ssrc uint32, pt uint8, seed Seed) *Packetizer {
+func NewPacketizer(c codec.Codec, mtu int, ssrc uint32, pt uint8, seed Seed) *Packetizer {
 	if mtu < minMTU {
 		mtu = defaultMTU
 	}
 	return &Packetizer{
-		codec: codec, room: mtu - rtpHeader, sequence: seed.Sequence, pictureID: seed.PictureID & 0x7fff,
+		codec: c, room: mtu - rtpHeader, sequence: seed.Sequence, pictureID: seed.PictureID & 0x7fff,
 		ssrc: ssrc, pt: pt, payload: make([]byte, mtu-rtpHeader),
 	}
 }
@@ -66,7 +66,7 @@ func (p *Packetizer) Packetize(frame []byte, ts uint32, emit func(*rtp.Packet) e
 	if len(frame) == 0 {
 		return nil
 	}
-	if p.codec == e2ee.Opus {
+	if p.codec == codec.Opus {
 		return p.emit(frame, ts, false, emit)
 	}
 	id := p.pictureID

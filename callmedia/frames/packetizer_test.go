@@ -9,6 +9,7 @@ import (
 	"github.com/pion/rtp"
 	"github.com/pion/rtp/codecs"
 
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 )
 
@@ -46,7 +47,7 @@ func cut(t testing.TB, p *Packetizer, frame []byte, ts uint32) []*rtp.Packet {
 // TestPacketizeVP8 lets pion's depacketiser read what we send.
 func TestPacketizeVP8(t *testing.T) {
 	const mtu = 500
-	p := NewPacketizer(e2ee.VP8, mtu, 77, 96, Seed{Sequence: 65534, PictureID: 0x7ffe})
+	p := NewPacketizer(codec.VP8, mtu, 77, 96, Seed{Sequence: 65534, PictureID: 0x7ffe})
 	sequence := uint16(65534)
 	for n, size := range []int{1, 483, 484, 485, 968, 969, 5000, 100000} {
 		frame := vp8Frame(n == 0, max(size, 6), n)[:size]
@@ -92,7 +93,7 @@ func TestPacketizeVP8(t *testing.T) {
 }
 
 func TestPacketizeOpus(t *testing.T) {
-	p := NewPacketizer(e2ee.Opus, 0, 5, 111, Seed{Sequence: 65535})
+	p := NewPacketizer(codec.Opus, 0, 5, 111, Seed{Sequence: 65535})
 	for i, size := range []int{1, 160, 1275 + e2ee.Overhead} {
 		frame := vp8Frame(false, size, i)
 		packets := cut(t, p, frame, uint32(i)*960)
@@ -107,13 +108,13 @@ func TestPacketizeOpus(t *testing.T) {
 
 func TestPacketizeErrors(t *testing.T) {
 	emit := func(*rtp.Packet) error { t.Error("a packet was emitted"); return nil }
-	for _, codec := range []e2ee.Codec{e2ee.VP9, e2ee.H264, e2ee.H265} {
-		err := NewPacketizer(codec, 0, 1, 2, Seed{}).Packetize([]byte{1, 2, 3}, 0, emit)
+	for _, c := range []codec.Codec{codec.VP9, codec.H264} {
+		err := NewPacketizer(c, 0, 1, 2, Seed{}).Packetize([]byte{1, 2, 3}, 0, emit)
 		if !errors.Is(err, ErrUnsupported) {
-			t.Errorf("%s: error %v, want ErrUnsupported", codec, err)
+			t.Errorf("%s: error %v, want ErrUnsupported", c, err)
 		}
 	}
-	p := NewPacketizer(e2ee.VP8, 0, 1, 2, Seed{Sequence: 10, PictureID: 20})
+	p := NewPacketizer(codec.VP8, 0, 1, 2, Seed{Sequence: 10, PictureID: 20})
 	if err := p.Packetize(nil, 0, emit); err != nil {
 		t.Error(err)
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/pion/rtp"
 
-	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/codec"
 )
 
 // arrival is a packet at the receiver.
@@ -22,7 +22,7 @@ type arrival struct {
 // network loses, delays, doubles and repairs the packets of a stream at 30 frames a second. A key frame comes first, and every
 // second. Lost packets come again after repair, which is lost as often.
 func network(t testing.TB, r *rand.Rand, frames [][]byte, loss float64, jitter, repair time.Duration) []arrival {
-	p := NewPacketizer(e2ee.VP8, 1200, 1, 96, Seed{Sequence: 65000})
+	p := NewPacketizer(codec.VP8, 1200, 1, 96, Seed{Sequence: 65000})
 	var out []arrival
 	add := func(when time.Time, packet *rtp.Packet) {
 		when = when.Add(time.Duration(r.Float64() * float64(jitter)))
@@ -73,7 +73,7 @@ func TestSimulation(t *testing.T) {
 				}
 				frames[i] = vp8Frame(i%30 == 0, size, i)
 			}
-			a := NewAssembler(e2ee.VP8, AssemblerOptions{})
+			a := NewAssembler(codec.VP8, AssemblerOptions{})
 			last, got := -1, 0
 			var latest time.Duration
 			pop := func(now time.Time) {
@@ -152,7 +152,7 @@ func check(t *testing.T, a *Assembler) {
 
 // FuzzAssembler pushes packets as the input tells: four bytes of header each, then the payload.
 func FuzzAssembler(f *testing.F) {
-	p := NewPacketizer(e2ee.VP8, 100, 1, 96, Seed{Sequence: 65530, PictureID: 5})
+	p := NewPacketizer(codec.VP8, 100, 1, 96, Seed{Sequence: 65530, PictureID: 5})
 	var script []byte
 	for i := range 8 {
 		for _, packet := range cut(f, p, vp8Frame(i%4 == 0, 150, i), uint32(i)) {
@@ -169,11 +169,11 @@ func FuzzAssembler(f *testing.F) {
 	f.Add(false, script)
 	f.Add(true, []byte{0, 1, 0x11, 2, 0x10, 0, 0, 0, 0x11, 2, 0x10, 0, 200, 0, 0, 0, 0, 1, 4, 0})
 	f.Fuzz(func(t *testing.T, video bool, script []byte) {
-		codec := e2ee.Opus
+		kind := codec.Opus
 		if video {
-			codec = e2ee.VP8
+			kind = codec.VP8
 		}
-		a := NewAssembler(codec, AssemblerOptions{MaxPackets: 16})
+		a := NewAssembler(kind, AssemblerOptions{MaxPackets: 16})
 		now := epoch
 		var pushed, popped int
 		for len(script) >= 4 && pushed < 5000 {
@@ -229,13 +229,13 @@ func FuzzPacketizer(f *testing.F) {
 		if len(frame) > 1<<16 || len(frame) == 0 {
 			return
 		}
-		codec := e2ee.Opus
+		kind := codec.Opus
 		if video {
-			codec = e2ee.VP8
+			kind = codec.VP8
 		}
 		mtu %= 2000
-		p := NewPacketizer(codec, mtu, 1, 96, Seed{Sequence: 60000})
-		a := NewAssembler(codec, AssemblerOptions{})
+		p := NewPacketizer(kind, mtu, 1, 96, Seed{Sequence: 60000})
+		a := NewAssembler(kind, AssemblerOptions{})
 		key := cut(t, p, []byte{0, 0, 0, 0x9d, 1, 0x2a}, 0)
 		if !video && len(frame) > maxPayload {
 			return

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"unicode"
 
 	"github.com/livekit/protocol/livekit"
+
+	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
 // ErrClosed is returned by the methods of a [Room] that has ended, and of its tracks.
@@ -54,9 +55,6 @@ func (e *PublishError) Error() string {
 	return fmt.Sprintf("the SFU did not accept the track: %s %s", e.Reason, e.Message)
 }
 
-// maxReason bounds text of the SFU that ends up in errors and logs.
-const maxReason = 200
-
 // quoted prepares an SFU's answer for an error. LiveKit repeats tokens that it refuses; whatever looks like a part of one goes.
 func quoted(text []byte, token string) string {
 	s := strings.ReplaceAll(string(text), token, "…")
@@ -65,20 +63,5 @@ func quoted(text []byte, token string) string {
 			s = strings.ReplaceAll(s, part, "…")
 		}
 	}
-	return printable(s)
-}
-
-// printable shortens foreign text and takes out everything that is not printable.
-func printable(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
-	if r := []rune(s); len(r) > maxReason {
-		s = string(r[:maxReason])
-	}
-	return s
+	return peerconnection.Printable(s)
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/livekit/protocol/livekit"
 	"github.com/pion/webrtc/v4"
 	"google.golang.org/protobuf/proto"
+
+	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
 // signals are messages as an SFU sends them, and some as it should not.
@@ -206,7 +208,7 @@ func FuzzQuoted(f *testing.F) {
 				t.Fatalf("%q holds %q", out, part)
 			}
 		}
-		if len([]rune(out)) > maxReason || strings.ContainsFunc(out, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		if len([]rune(out)) > peerconnection.MaxPrintable || strings.ContainsFunc(out, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			t.Fatalf("%q can't be printed", out)
 		}
 	})

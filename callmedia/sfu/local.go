@@ -15,6 +15,9 @@ import (
 	"github.com/pion/rtp"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
+
+	"multifactorymodel.org/ewindow/callmedia/codec"
+	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
 // localStream is the stream id of our tracks in the SDP. Browsers play tracks of one stream in step with each other.
@@ -32,7 +35,7 @@ type LocalTrack struct {
 	room        *Room
 	cid         string
 	kind        webrtc.RTPCodecType
-	capability  webrtc.RTPCodecCapability
+	codec       codec.Parameters
 	transceiver *webrtc.RTPTransceiver // set before the track is offered
 
 	keyFrame   atomic.Pointer[func(layer int)]
@@ -75,8 +78,8 @@ type senderClock struct {
 }
 
 // newLocalTrack makes a track with a layer for each rid.
-func newLocalTrack(room *Room, cid string, kind webrtc.RTPCodecType, capability webrtc.RTPCodecCapability, rids ...string) *LocalTrack {
-	t := &LocalTrack{room: room, cid: cid, kind: kind, capability: capability, ready: make(chan struct{})}
+func newLocalTrack(room *Room, cid string, kind webrtc.RTPCodecType, c codec.Codec, rids ...string) *LocalTrack {
+	t := &LocalTrack{room: room, cid: cid, kind: kind, codec: c.Parameters(), ready: make(chan struct{})}
 	for _, rid := range rids {
 		t.Layers = append(t.Layers, &LocalLayer{track: t, rid: rid})
 	}
@@ -172,12 +175,12 @@ func (l *LocalLayer) report(now time.Time) *rtcp.SenderReport {
 	}
 	l.clock.sent = now
 	elapsed := now.Sub(l.clock.base)
-	rate := time.Duration(l.track.capability.ClockRate)
+	rate := time.Duration(l.track.codec.ClockRate)
 	// Whole seconds apart, so that a long time without a new pair does not overflow.
 	ticks := elapsed/time.Second*rate + elapsed%time.Second*rate/time.Second
 	return &rtcp.SenderReport{
 		SSRC:        l.ssrc,
-		NTPTime:     toNTP(l.clock.ntp.Add(elapsed)),
+		NTPTime:     peerconnection.NTP(l.clock.ntp.Add(elapsed)),
 		RTPTime:     l.clock.rtp + uint32(ticks),
 		PacketCount: uint32(l.packets.Load()),
 		OctetCount:  uint32(l.octets.Load()),
@@ -259,20 +262,20 @@ func (l trackLocal) Kind() webrtc.RTPCodecType { return l.track.kind }
 
 func (l trackLocal) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
 	t := l.track
-	for _, codec := range c.CodecParameters() {
-		if codec.MimeType != t.capability.MimeType || codec.ClockRate != t.capability.ClockRate {
+	for _, p := range c.CodecParameters() {
+		if p.MimeType != t.codec.MIMEType || p.ClockRate != t.codec.ClockRate {
 			continue
 		}
 		l.mu.Lock()
 		l.writer, l.binding = c.WriteStream(), c.ID()
-		l.ssrc, l.payload = uint32(c.SSRC()), uint8(codec.PayloadType)
+		l.ssrc, l.payload = uint32(c.SSRC()), uint8(p.PayloadType)
 		l.names = l.extensions(c.HeaderExtensions())
 		l.mu.Unlock()
 		t.room.post(func() {
 			t.bound++
 			t.room.checkReady()
 		})
-		return codec, nil
+		return p, nil
 	}
 	t.finish(webrtc.ErrUnsupportedCodec)
 	return webrtc.RTPCodecParameters{}, webrtc.ErrUnsupportedCodec
@@ -308,20 +311,4 @@ func (l trackLocal) Unbind(c webrtc.TrackLocalContext) error {
 		l.writer = nil
 	}
 	return nil
-}
-
-// ntpEpoch is where NTP time starts (RFC 5905).
-var ntpEpoch = time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC)
-
-// toNTP gives t as 32 bits of seconds and 32 bits of fraction (RFC 3550 section 4).
-func toNTP(t time.Time) uint64 {
-	seconds := uint64(t.Unix() - ntpEpoch.Unix())
-	fraction := (uint64(t.Nanosecond())<<32 + uint64(time.Second)/2) / uint64(time.Second)
-	return seconds<<32 + fraction
-}
-
-// fromNTP is the inverse of toNTP.
-func fromNTP(n uint64) time.Time {
-	nanos := ((n&0xffffffff)*uint64(time.Second) + 1<<31) >> 32
-	return time.Unix(int64(n>>32)+ntpEpoch.Unix(), int64(nanos))
 }

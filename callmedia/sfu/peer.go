@@ -13,6 +13,9 @@ import (
 	"github.com/pion/interceptor/pkg/report"
 	"github.com/pion/stun/v4"
 	"github.com/pion/webrtc/v4"
+
+	"multifactorymodel.org/ewindow/callmedia/codec"
+	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
 // ICE timing. Without any packet for iceLost the room is given up: the user's rejoin is quicker than pion's own 25 s.
@@ -33,15 +36,9 @@ const (
 	bitrateMax   = 6_000_000
 )
 
-// Payload types that we use in our own offers; answers take those of the offer.
+// The RTCP feedback that we act on (RFC 4585, RFC 5104). pion's interceptors add theirs.
 var (
-	opusCodec = webrtc.RTPCodecCapability{
-		MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1",
-		RTCPFeedback: []webrtc.RTCPFeedback{{Type: webrtc.TypeRTCPFBNACK}},
-	}
-	vp8Codec = webrtc.RTPCodecCapability{
-		MimeType: webrtc.MimeTypeVP8, ClockRate: 90000, RTCPFeedback: videoFeedback,
-	}
+	audioFeedback = []webrtc.RTCPFeedback{{Type: webrtc.TypeRTCPFBNACK}}
 	videoFeedback = []webrtc.RTCPFeedback{
 		{Type: webrtc.TypeRTCPFBCCM, Parameter: "fir"},
 		{Type: webrtc.TypeRTCPFBNACK},
@@ -59,7 +56,7 @@ func newPeer(opts Options, servers []webrtc.ICEServer, estimate func(cc.Bandwidt
 	if err := registerInterceptors(media, chain, estimate); err != nil {
 		return nil, fmt.Errorf("register interceptors: %w", err)
 	}
-	settings := webrtc.SettingEngine{LoggerFactory: PionLogger(opts.Log)}
+	settings := webrtc.SettingEngine{LoggerFactory: peerconnection.Logger(opts.Log)}
 	settings.SetICETimeouts(iceLost, iceFailed, iceKeepalive)
 	settings.SetIncludeLoopbackCandidate(opts.AllowLoopback)
 	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
@@ -82,22 +79,15 @@ func newPeer(opts Options, servers []webrtc.ICEServer, estimate func(cc.Bandwidt
 	return api.NewPeerConnection(webrtc.Configuration{ICEServers: servers, ICETransportPolicy: policy})
 }
 
-// registerCodecs offers Opus and VP8, the only ones that the page is sent. RED is left out on purpose: its redundant blocks would
-// be ciphertext that no receiver can take apart. What we send is repaired on the stream that it was lost from: the SSRCs of layers are not
-// in the SDP, and an RTX stream with the name of a layer would be taken for that layer.
+// registerCodecs registers Opus and VP8, the only codecs that the page is sent. RED is left out on purpose: its redundant blocks would be
+// ciphertext that no receiver can take apart. There are no retransmission streams (RTX) for what we send: the SDP names no SSRC of a
+// simulcast layer, so that the SFU would take an RTX stream with the rid of a layer for that layer itself. Lost packets of ours are sent
+// again on their own stream.
 func registerCodecs(media *webrtc.MediaEngine, receiving bool) error {
-	video := []webrtc.RTPCodecParameters{{RTPCodecCapability: vp8Codec, PayloadType: 96}}
-	if receiving {
-		rtx := webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: "apt=96"}
-		video = append(video, webrtc.RTPCodecParameters{RTPCodecCapability: rtx, PayloadType: 97})
+	if err := peerconnection.RegisterCodec(media, codec.VP8, receiving, videoFeedback...); err != nil {
+		return err
 	}
-	for _, codec := range video {
-		if err := media.RegisterCodec(codec, webrtc.RTPCodecTypeVideo); err != nil {
-			return err
-		}
-	}
-	return media.RegisterCodec(webrtc.RTPCodecParameters{RTPCodecCapability: opusCodec, PayloadType: 111},
-		webrtc.RTPCodecTypeAudio)
+	return peerconnection.RegisterCodec(media, codec.Opus, receiving, audioFeedback...)
 }
 
 // registerInterceptors sets up retransmission, transport-wide congestion control and receiver reports. Sender reports are

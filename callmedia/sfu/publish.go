@@ -9,6 +9,9 @@ import (
 
 	"github.com/livekit/protocol/livekit"
 	"github.com/pion/webrtc/v4"
+
+	"multifactorymodel.org/ewindow/callmedia/codec"
+	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
 // maxLocal bounds our own published tracks.
@@ -17,7 +20,7 @@ const maxLocal = 8
 // PublishAudio publishes an Opus track as our microphone, announced as encrypted with GCM. It returns when packets can be
 // written. After an error the room is best closed.
 func (r *Room) PublishAudio(ctx context.Context) (*LocalTrack, error) {
-	t := newLocalTrack(r, "audio-"+rand.Text(), webrtc.RTPCodecTypeAudio, opusCodec, "")
+	t := newLocalTrack(r, "audio-"+rand.Text(), webrtc.RTPCodecTypeAudio, codec.Opus, "")
 	return r.publish(ctx, t, &livekit.AddTrackRequest{
 		Name: "microphone", Type: livekit.TrackType_AUDIO, Source: livekit.TrackSource_MICROPHONE,
 	})
@@ -42,7 +45,7 @@ func (r *Room) PublishVideo(ctx context.Context, sizes ...Size) (*LocalTrack, er
 	if len(sizes) == 1 {
 		rids, qualities = []string{""}, []livekit.VideoQuality{livekit.VideoQuality_HIGH}
 	}
-	t := newLocalTrack(r, "video-"+rand.Text(), webrtc.RTPCodecTypeVideo, vp8Codec, rids...)
+	t := newLocalTrack(r, "video-"+rand.Text(), webrtc.RTPCodecTypeVideo, codec.VP8, rids...)
 	var layers []*livekit.VideoLayer
 	for i, size := range sizes {
 		if size.Width <= 0 || size.Height <= 0 || size.Width > 1<<14 || size.Height > 1<<14 {
@@ -56,7 +59,7 @@ func (r *Room) PublishVideo(ctx context.Context, sizes ...Size) (*LocalTrack, er
 	return r.publish(ctx, t, &livekit.AddTrackRequest{
 		Name: "camera", Type: livekit.TrackType_VIDEO, Source: livekit.TrackSource_CAMERA,
 		Width: largest.GetWidth(), Height: largest.GetHeight(), Layers: layers,
-		SimulcastCodecs: []*livekit.SimulcastCodec{{Codec: "vp8", Cid: t.cid, Layers: layers}},
+		SimulcastCodecs: []*livekit.SimulcastCodec{{Codec: codec.VP8.Parameters().LiveKit, Cid: t.cid, Layers: layers}},
 	})
 }
 
@@ -129,7 +132,7 @@ func (r *Room) requestAnswered(m *livekit.RequestResponse) {
 	}
 	for _, t := range r.locals {
 		if cid := m.GetAddTrack().GetCid(); cid != "" && t.cid == cid {
-			t.finish(&PublishError{Reason: m.GetReason(), Message: printable(m.GetMessage())})
+			t.finish(&PublishError{Reason: m.GetReason(), Message: peerconnection.Printable(m.GetMessage())})
 			return
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"github.com/livekit/protocol/livekit"
 	"github.com/pion/rtcp"
 	"github.com/pion/webrtc/v4"
+
+	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
 // keyFrameInterval is the least time between two key frame requests for one track. It keeps a user in bounds that asks with each
@@ -69,7 +71,7 @@ func (t *remoteTrack) readRTCP(r *Room) {
 		}
 		for _, p := range packets {
 			if sr, ok := p.(*rtcp.SenderReport); ok && sr.SSRC == uint32(t.remote.SSRC()) {
-				t.clock.Store(&remoteClock{ntp: fromNTP(sr.NTPTime), rtp: sr.RTPTime})
+				t.clock.Store(&remoteClock{ntp: peerconnection.FromNTP(sr.NTPTime), rtp: sr.RTPTime})
 			}
 		}
 	}

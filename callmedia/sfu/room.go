@@ -11,6 +11,8 @@ import (
 	"github.com/pion/interceptor/pkg/cc"
 	"github.com/pion/webrtc/v4"
 	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
 // Times and sizes of a room.
@@ -92,7 +94,7 @@ func newRoom(opts Options, conn *signalConn, join *livekit.JoinResponse) (*Room,
 		pending:      make(map[livekit.SignalTarget][]webrtc.ICECandidateInit),
 	}
 	r.roster = newRoster(join.GetParticipant().GetSid(), r.identity, &r.counters.refused)
-	r.log = opts.Log.With().Str("participant_id", printable(join.GetParticipant().GetSid())).Logger()
+	r.log = opts.Log.With().Str("participant_id", peerconnection.Printable(join.GetParticipant().GetSid())).Logger()
 	servers, bad := iceServers(join.GetIceServers())
 	if bad > 0 {
 		r.log.Warn().Int("count", bad).Msg("The SFU announced ICE servers that cannot be used")

@@ -10,6 +10,8 @@ import (
 
 	"github.com/livekit/protocol/livekit"
 	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
 // Options say where and how to join. URL and Token are mandatory.
@@ -78,7 +80,7 @@ func signalURL(base string) (*url.URL, error) {
 	case "https":
 		u.Scheme = "wss"
 	default:
-		return nil, fmt.Errorf("connect to the SFU: its address has the scheme %q instead of wss", printable(u.Scheme))
+		return nil, fmt.Errorf("connect to the SFU: its address has the scheme %q instead of wss", peerconnection.Printable(u.Scheme))
 	}
 	q := url.Values{}
 	q.Set("auto_subscribe", "1")

@@ -14,6 +14,8 @@ import (
 	"github.com/coder/websocket"
 	"github.com/livekit/protocol/livekit"
 	"google.golang.org/protobuf/proto"
+
+	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
 // Bounds of what an SFU may send. They are far above what a call needs.
@@ -217,7 +219,7 @@ func checkJoin(j *livekit.JoinResponse) error {
 
 func checkSDP(s *livekit.SessionDescription, kind string) error {
 	if s.GetType() != kind {
-		return fmt.Errorf("SDP of the type %q where %s is due", printable(s.GetType()), kind)
+		return fmt.Errorf("SDP of the type %q where %s is due", peerconnection.Printable(s.GetType()), kind)
 	}
 	if len(s.GetSdp()) > maxSDP || strings.Count(s.GetSdp(), "\nm=") > maxSections {
 		return errors.New("SDP is too long")

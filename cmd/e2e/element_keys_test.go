@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 	"multifactorymodel.org/ewindow/cmd/e2e/element"
 )
@@ -124,7 +125,7 @@ func (s *stranger) awaitReadable(p *person, want bool) {
 		readable := 0
 		for _, frame := range frames {
 			for _, ring := range rings {
-				if _, err := e2ee.NewDecryptor(e2ee.Opus, ring, nil).Decrypt(nil, frame); err == nil {
+				if _, err := e2ee.NewDecryptor(codec.Opus, ring, nil).Decrypt(nil, frame); err == nil {
 					readable++
 				}
 			}

@@ -17,6 +17,7 @@ import (
 	"maunium.net/go/mautrix"
 
 	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 	"multifactorymodel.org/ewindow/callmedia/frames"
 	"multifactorymodel.org/ewindow/callmedia/sfu"
@@ -103,11 +104,11 @@ func (s *stranger) listen() {
 
 // record keeps a track's frames as they come.
 func (s *stranger) record(e sfu.TrackSubscribed) {
-	codec := e2ee.Opus
+	coding := codec.Opus
 	if e.Kind == livekit.TrackType_VIDEO {
-		codec = e2ee.VP8
+		coding = codec.VP8
 	}
-	assembler := frames.NewAssembler(codec, frames.AssemblerOptions{})
+	assembler := frames.NewAssembler(coding, frames.AssemblerOptions{})
 	for {
 		packet, _, err := e.Remote.ReadRTP()
 		if err != nil {
@@ -120,9 +121,9 @@ func (s *stranger) record(e sfu.TrackSubscribed) {
 			}
 			s.mu.Lock()
 			switch {
-			case codec == e2ee.Opus && len(s.audio) < 500:
+			case coding == codec.Opus && len(s.audio) < 500:
 				s.audio = append(s.audio, bytes.Clone(f.Data))
-			case codec == e2ee.VP8 && len(f.Data) > 0 && f.Data[0]&1 == 0 && len(s.keys) < 20:
+			case coding == codec.VP8 && len(f.Data) > 0 && f.Data[0]&1 == 0 && len(s.keys) < 20:
 				s.keys = append(s.keys, bytes.Clone(f.Data))
 			}
 			s.mu.Unlock()
@@ -214,7 +215,7 @@ func (n *demoNetwork) checkStranger() {
 		}
 	}
 	// Nor does any decryptor without keys open them.
-	decryptor := e2ee.NewDecryptor(e2ee.Opus, e2ee.NewKeyRing(), nil)
+	decryptor := e2ee.NewDecryptor(codec.Opus, e2ee.NewKeyRing(), nil)
 	for _, frame := range found.audio {
 		if _, err := decryptor.Decrypt(nil, frame); err == nil {
 			t.Error("sound is decrypted without a key")

@@ -19,7 +19,7 @@ import (
 	"github.com/pion/webrtc/v4"
 
 	"multifactorymodel.org/ewindow/callmedia"
-	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/frames"
 )
 
@@ -340,9 +340,9 @@ func (p *page) answer(ctx context.Context, sdp string) (l *link, err error) {
 		return nil, err
 	}
 	for kind := range l.own {
-		capability, codec := webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000}, e2ee.VP8
+		capability, coding := webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000}, codec.VP8
 		if callmedia.Kind(kind) == callmedia.Audio {
-			capability, codec = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, e2ee.Opus
+			capability, coding = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, codec.Opus
 		}
 		out, err := webrtc.NewTrackLocalStaticRTP(capability, fmt.Sprint(kind), "own")
 		if err != nil {
@@ -352,7 +352,7 @@ func (p *page) answer(ctx context.Context, sdp string) (l *link, err error) {
 		if err != nil {
 			return nil, err
 		}
-		l.own[kind] = ownTrack{out, frames.NewPacketizer(codec, 0, 0, 0, frames.RandomSeed())}
+		l.own[kind] = ownTrack{out, frames.NewPacketizer(coding, 0, 0, 0, frames.RandomSeed())}
 		l.tasks.Go(func() { p.listen(callmedia.Kind(kind), sender) })
 	}
 	answer, err := l.pc.CreateAnswer(nil)
@@ -393,11 +393,11 @@ func (p *page) watch(pc *webrtc.PeerConnection, track *webrtc.TrackRemote) {
 	if _, err := fmt.Sscanf(track.StreamID(), "slot-%d", &slot); err != nil {
 		return
 	}
-	kind, codec := callmedia.Audio, e2ee.Opus
+	kind, coding := callmedia.Audio, codec.Opus
 	if track.Kind() == webrtc.RTPCodecTypeVideo {
-		kind, codec = callmedia.Video, e2ee.VP8
+		kind, coding = callmedia.Video, codec.VP8
 	}
-	assembler := frames.NewAssembler(codec, frames.AssemblerOptions{})
+	assembler := frames.NewAssembler(coding, frames.AssemblerOptions{})
 	for {
 		// The zero time waits for ever.
 		deadline, _ := assembler.Next(time.Now())
