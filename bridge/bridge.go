@@ -9,18 +9,19 @@ import (
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bot/queue"
 	"multifactorymodel.org/ewindow/bot/rtc"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/callmedia"
 )
 
-// Directory is what the bridge needs of the network's room: [network.Network] implements it.
+// Directory is what the bridge needs of the network's room: [multifactorymodel.org/ewindow/bot/network.Network] implements it.
 type Directory interface {
 	Own() (id.RoomID, bool)
-	Windows() []network.Window
+	Windows() []directory.Window
 	Name(user id.UserID) string
-	SetState(network.State)
+	SetState(directory.State)
 }
 
 // Call is one call this window is in: [rtc.Call] implements it.
@@ -104,7 +105,7 @@ type TokenFunc = func(ctx context.Context, service string) (url, jwt string, err
 // Bridge is one window. Make it with [New], feed it by the Handle methods, and let [Bridge.Run] do the rest.
 type Bridge struct {
 	cfg     Config
-	queue   *queue
+	queue   *queue.Queue[func()]
 	machine *machine
 	now     func() time.Time
 
@@ -114,7 +115,7 @@ type Bridge struct {
 	conn      *connection
 	leaving   map[id.RoomID]chan struct{} // calls that are being left, until they are
 	lastMedia chan struct{}               // closed when the session before is closed
-	announced network.State
+	announced directory.State
 	rung      uint64 // the ringing that was sent last
 	shown     kiosk.State
 	wasShown  bool
@@ -137,7 +138,7 @@ func New(cfg Config) (*Bridge, error) {
 	}
 	b := &Bridge{
 		cfg:     cfg,
-		queue:   newQueue(),
+		queue:   queue.New[func()](),
 		machine: newMachine(cfg.Countdown),
 		now:     time.Now,
 		leaving: make(map[id.RoomID]chan struct{}),
@@ -148,42 +149,42 @@ func New(cfg Config) (*Bridge, error) {
 
 // HandlePage takes a message of the page. It never blocks and may be called from any goroutine, as all Handle methods.
 func (b *Bridge) HandlePage(m kiosk.Message) {
-	b.queue.put(func() { b.handlePage(m) })
+	b.queue.Put(func() { b.handlePage(m) })
 }
 
 // HandleMedia takes an event of the page's peer connection.
 func (b *Bridge) HandleMedia(e callmedia.PageEvent) {
-	b.queue.put(func() { b.handleMedia(e) })
+	b.queue.Put(func() { b.handleMedia(e) })
 }
 
 // HandleMembers takes the foreign members of the call in a room, all of them, each time they change.
 func (b *Bridge) HandleMembers(room id.RoomID, members []rtc.Member) {
-	b.queue.put(func() { b.machine.setMembers(room, members) })
+	b.queue.Put(func() { b.machine.setMembers(room, members) })
 }
 
 // HandleRing takes the notification that sender calls a room (MSC4075), which counts until expires.
 func (b *Bridge) HandleRing(room id.RoomID, sender id.UserID, notification id.EventID, expires time.Time) {
-	b.queue.put(func() { b.machine.ring(b.now(), room, sender, notification, expires) })
+	b.queue.Put(func() { b.machine.ring(b.now(), room, sender, notification, expires) })
 }
 
 // HandleDecline takes the answer of somebody who was rung by our notification and does not come (MSC4310).
 func (b *Bridge) HandleDecline(room id.RoomID, sender id.UserID, notification id.EventID) {
-	b.queue.put(func() { b.machine.ringDecline(b.now(), room, sender, notification) })
+	b.queue.Put(func() { b.machine.ringDecline(b.now(), room, sender, notification) })
 }
 
 // HandleLegacyCall says that sender called a room in the way that Matrix had before MatrixRTC, and was rejected.
 func (b *Bridge) HandleLegacyCall(room id.RoomID, sender id.UserID) {
-	b.queue.put(func() { b.machine.legacyCall(b.now(), room, sender) })
+	b.queue.Put(func() { b.machine.legacyCall(b.now(), room, sender) })
 }
 
 // HandleDirectory says that the directory of windows, or our own place in it, has changed.
 func (b *Bridge) HandleDirectory() {
-	b.queue.put(b.readDirectory)
+	b.queue.Put(b.readDirectory)
 }
 
 // HandleHomeserver says whether the homeserver answers, and since when.
 func (b *Bridge) HandleHomeserver(online bool, since time.Time) {
-	b.queue.put(func() {
+	b.queue.Put(func() {
 		if online {
 			since = time.Time{}
 		}
@@ -201,10 +202,10 @@ func (b *Bridge) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case <-b.queue.signal:
+		case <-b.queue.Ready():
 		case <-timer.C:
 		}
-		for _, f := range b.queue.take() {
+		for _, f := range b.queue.Take() {
 			f()
 		}
 		if wake := b.reconcile(); wake.IsZero() {
@@ -253,7 +254,7 @@ func (b *Bridge) handlePage(msg kiosk.Message) {
 		})
 	case kiosk.Shutter:
 		b.machine.setShutter(now, msg.To)
-		if msg.To == shutterOpen && msg.Room != "" {
+		if msg.To == directory.Open && msg.Room != "" {
 			b.machine.choose(id.RoomID(msg.Room))
 		}
 	case kiosk.RingPeople:
@@ -291,7 +292,7 @@ func (b *Bridge) offer() {
 	b.offerAt = time.Time{}
 	b.onPage(func() {
 		sdp, err := b.cfg.Page.Connect(b.ctx)
-		b.queue.put(func() {
+		b.queue.Put(func() {
 			if page != b.page {
 				return
 			}
@@ -373,12 +374,12 @@ func (b *Bridge) call(p plan) {
 	}
 	c := &connection{id: p.visit, room: p.room, log: b.cfg.Log.With().Stringer("room_id", p.room).Uint64("visit", p.visit).Logger()}
 	call, err := b.cfg.Join(p.room, rtc.JoinOptions{Intent: "video", OnEvent: func(e rtc.Event) {
-		b.queue.put(func() { b.handleCall(c.id, e) })
+		b.queue.Put(func() { b.handleCall(c.id, e) })
 	}})
 	if err != nil {
 		c.log.Error().Err(err).Msg("The call could not be entered, it is left alone for a while")
 		b.machine.fail(b.now(), p.room)
-		b.queue.put(func() {}) // decide again
+		b.queue.Put(func() {}) // decide again
 		return
 	}
 	c.log.Info().Msg("A visit begins")
@@ -419,16 +420,16 @@ func (b *Bridge) hangUp() {
 	b.tasks.Go(func() {
 		c.close(b.ctx, func() {
 			close(silent)
-			b.queue.put(func() {})
+			b.queue.Put(func() {})
 		})
 		close(left)
-		b.queue.put(func() {})
+		b.queue.Put(func() {})
 	})
 }
 
 // announce tells the network, once it is known whether the window is open: right after a start the page is asked
 // first, so that a restart does not shut a window for a moment.
-func (b *Bridge) announce(now time.Time, s network.State) {
+func (b *Bridge) announce(now time.Time, s directory.State) {
 	if b.machine.settling(now) || !b.machine.joined || s == b.announced {
 		return
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/rtc"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/callmedia"
@@ -29,7 +29,7 @@ type world struct {
 
 	mu       sync.Mutex
 	log      []string
-	windows  []network.Window
+	windows  []directory.Window
 	own      bool
 	state    kiosk.State
 	calls    []*fakeCall
@@ -40,7 +40,7 @@ type world struct {
 	closing  time.Duration // how long closing a session takes
 	connect  time.Duration // how long making the page's offer takes
 	offers   int
-	told     []network.State
+	told     []directory.State
 }
 
 type fakeCall struct {
@@ -95,7 +95,7 @@ func (w *world) Own() (id.RoomID, bool) {
 	return dresden, w.own
 }
 
-func (w *world) Windows() []network.Window {
+func (w *world) Windows() []directory.Window {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.windows)
@@ -103,10 +103,10 @@ func (w *world) Windows() []network.Window {
 
 func (w *world) Name(user id.UserID) string { return "Name of " + string(user) }
 
-// directory is the part that has a method with the same name as the screen's.
-type directory struct{ *world }
+// directoryPart is the part that has a method with the same name as the screen's.
+type directoryPart struct{ *world }
 
-func (d directory) SetState(s network.State) {
+func (d directoryPart) SetState(s directory.State) {
 	d.mu.Lock()
 	d.told = append(d.told, s)
 	d.mu.Unlock()
@@ -253,11 +253,11 @@ func (s *fakeSession) Close() error {
 }
 
 // run runs a Bridge in its world inside a bubble of time, until the test's function returns.
-func run(t *testing.T, windows []network.Window, f func(w *world)) {
+func run(t *testing.T, windows []directory.Window, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, own: true, windows: windows, ended: make(chan struct{})}
 		b, err := New(Config{
-			Name: "Dresden", Countdown: testCountdown, Languages: []string{"de"}, Directory: directory{w}, Screen: w, Page: w,
+			Name: "Dresden", Countdown: testCountdown, Languages: []string{"de"}, Directory: directoryPart{w}, Screen: w, Page: w,
 			Join: w.join, NewSession: w.newSession, User: func() id.UserID { return "@us:a" }, Log: zerolog.Nop(),
 			Decline: func(_ context.Context, room id.RoomID, notification id.EventID) error {
 				w.note("decline %s %s", room, notification)
@@ -309,14 +309,14 @@ func (w *world) set(f func()) {
 }
 
 func (w *world) press(open bool) {
-	to := "shut"
+	to := directory.Shut
 	if open {
-		to = "open"
+		to = directory.Open
 	}
 	w.bridge.HandlePage(kiosk.Shutter{To: to})
 }
 
-func (w *world) setWindows(windows ...network.Window) {
+func (w *world) setWindows(windows ...directory.Window) {
 	w.set(func() { w.windows = windows })
 	w.bridge.HandleDirectory()
 	synctest.Wait()
@@ -349,8 +349,8 @@ func (w *world) visit() (*fakeCall, *fakeSession) {
 	return call, session
 }
 
-func longOpen() []network.Window {
-	return []network.Window{windowOf(munich, network.Open, time.UnixMilli(1000))}
+func longOpen() []directory.Window {
+	return []directory.Window{windowOf(munich, directory.Open, time.UnixMilli(1000))}
 }
 
 func TestVisit(t *testing.T) {
@@ -439,7 +439,7 @@ func TestAnotherRoomWaitsForMediaOnly(t *testing.T) {
 	run(t, longOpen(), func(w *world) {
 		w.visit()
 		w.set(func() { w.leave, w.closing = 5*time.Second, time.Second })
-		w.setWindows(windowOf(bolzano, network.Open, time.UnixMilli(1)))
+		w.setWindows(windowOf(bolzano, directory.Open, time.UnixMilli(1)))
 		w.logged()
 		pass(2 * time.Second)
 		w.expect("close", "join !bolzano:c")
@@ -586,7 +586,7 @@ func TestScreen(t *testing.T) {
 			t.Errorf("screen %+v", s)
 		}
 		w.bridge.HandleHomeserver(true, time.Now())
-		w.setWindows(windowOf(munich, network.Shut, time.UnixMilli(1)))
+		w.setWindows(windowOf(munich, directory.Shut, time.UnixMilli(1)))
 		if s := w.screen(); s.Fault != nil || len(s.Windows) != 1 || s.Windows[0].Shutter != "shut" ||
 			s.Windows[0].Name != "munich:b" || s.Name != "Dresden" {
 			t.Errorf("screen %+v", s)
@@ -668,7 +668,7 @@ func TestUnchangedIsNotSent(t *testing.T) {
 
 func TestNewRefuses(t *testing.T) {
 	w := &world{}
-	whole := Config{Name: "Dresden", Directory: directory{w}, Screen: w, Page: w, Join: w.join, NewSession: w.newSession}
+	whole := Config{Name: "Dresden", Directory: directoryPart{w}, Screen: w, Page: w, Join: w.join, NewSession: w.newSession}
 	for name, spoil := range map[string]func(*Config){
 		"no directory":       func(c *Config) { c.Directory = nil },
 		"no screen":          func(c *Config) { c.Screen = nil },

@@ -139,7 +139,7 @@ func (b *Bridge) connect(c *connection, service string) {
 		return
 	}
 	session, err := b.cfg.NewSession(service, c.call.Token, func(e callmedia.SessionEvent) {
-		b.queue.put(func() { b.handleSession(c.id, e) })
+		b.queue.Put(func() { b.handleSession(c.id, e) })
 	})
 	if err == nil {
 		c.session = session // closed by hangUp, also when it can't be started

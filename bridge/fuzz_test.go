@@ -5,9 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"go.mau.fi/util/jsontime"
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/rtc"
 )
 
@@ -23,9 +24,9 @@ func FuzzMachine(f *testing.F) {
 		rooms := []id.RoomID{munich, bolzano, "!zz:z"}
 		m := newMachine(testCountdown)
 		now := epoch
-		windows := make([]network.Window, len(rooms))
+		windows := make([]directory.Window, len(rooms))
 		for i, room := range rooms {
-			windows[i] = windowOf(room, network.Shut, epoch)
+			windows[i] = windowOf(room, directory.Shut, epoch)
 		}
 		lastVisit := uint64(0)
 		for len(data) >= 2 && len(data) < 400 {
@@ -34,17 +35,17 @@ func FuzzMachine(f *testing.F) {
 			room := rooms[int(arg)%len(rooms)]
 			switch kind {
 			case 0:
-				m.setShutter(now, shutterOpen)
+				m.setShutter(now, directory.Open)
 			case 1:
-				m.setShutter(now, shutterShut)
+				m.setShutter(now, directory.Shut)
 			case 2:
 				m.setPage(now, arg%3 != 0)
 			case 3:
 				m.setCamera([]string{"on", "off", "fault"}[arg%3], "busy")
 			case 4, 5:
 				w := &windows[int(arg)%len(rooms)]
-				w.Shutter = []string{network.Open, network.Shut, network.Ajar}[arg>>4%3]
-				w.Since = time.UnixMilli(now.Add(time.Duration(int(arg)-128) * time.Second).UnixMilli())
+				w.Shutter = []directory.Shutter{directory.Open, directory.Shut, directory.Ajar}[arg>>4%3]
+				w.Since = jsontime.UMInt(now.Add(time.Duration(int(arg)-128) * time.Second).UnixMilli())
 				w.Facing = []id.RoomID{"", dresden, munich, bolzano}[arg>>2&3]
 				w.Joined = arg&64 == 0
 				m.setDirectory(dresden, arg != 255, windows[:len(rooms)-int(arg>>7)])
@@ -89,7 +90,7 @@ func FuzzMachine(f *testing.F) {
 					}
 				}
 			case 14:
-				m.setShutter(now, shutterAjar)
+				m.setShutter(now, directory.Ajar)
 			case 15:
 				m.ring(now, append(rooms, dresden)[arg%4], []id.UserID{kioskUser(munich), guest, "@stranger:x"}[arg>>2%3],
 					id.EventID([]string{"$1", "$2"}[arg>>4&1]), now.Add(time.Duration(arg)*time.Second/2))
@@ -133,11 +134,11 @@ func check(t *testing.T, m *machine, now time.Time, p plan) {
 	if (p.room == "") != (p.visit == 0) || p.send != p.screen.seen {
 		t.Fatalf("plan %+v", p)
 	}
-	if m.shutter == shutterShut && (p.send || p.camera || p.room != "" || p.screen.camera || p.screen.send ||
-		p.announce.Shutter != network.Shut || p.announce.Facing != "") {
+	if m.shutter == directory.Shut && (p.send || p.camera || p.room != "" || p.screen.camera || p.screen.send ||
+		p.announce.Shutter != directory.Shut || p.announce.Facing != "") {
 		t.Fatalf("shut, and yet %+v", p)
 	}
-	if m.shutter == shutterAjar && p.room != "" {
+	if m.shutter == directory.Ajar && p.room != "" {
 		if _, ok := m.letIn(now); !ok && m.outgoing == nil || p.room != dresden {
 			t.Fatalf("ajar, and yet in the call of %q", p.room)
 		}

@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/rtc"
 	"multifactorymodel.org/ewindow/callmedia"
 )
@@ -63,7 +63,7 @@ func TestGhost(t *testing.T) {
 
 // TestGhostComesBack: who was away for long and is there again counts; a window that is away is never given up for that.
 func TestGhostComesBack(t *testing.T) {
-	b := newBench(t, windowOf(munich, network.Open, epoch.Add(time.Hour)))
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Hour)))
 	member, other := memberOf(guest), kioskIn(munich)
 	b.arrive(dresden, other, member)
 	b.picture(other, true)
@@ -95,7 +95,7 @@ func TestGhostComesBack(t *testing.T) {
 // that a newcomer has.
 func TestGhostComesAgain(t *testing.T) {
 	for _, noticed := range []bool{true, false} { // that the membership was gone meanwhile
-		b := newBench(t, windowOf(munich, network.Open, epoch.Add(time.Hour)))
+		b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Hour)))
 		other, member := kioskIn(munich), memberOf(guest)
 		member.Created = b.now
 		b.arrive(dresden, other, member)

@@ -10,7 +10,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/rtc"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/callmedia"
@@ -84,7 +84,7 @@ func TestHeld(t *testing.T) {
 // TestNotHeld: what looks alike but is the connection's fault.
 func TestNotHeld(t *testing.T) {
 	arrive := func(members ...rtc.Member) *bench {
-		b := newBench(t, windowOf(munich, network.Open, epoch.Add(time.Second)))
+		b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
 		b.m.setMembers(dresden, members)
 		b.step(0)
 		b.m.call.connected = true
@@ -109,7 +109,7 @@ func TestNotHeld(t *testing.T) {
 
 // TestGuestIsMain: while the other window is not there, the first guest with a picture is the big one.
 func TestGuestIsMain(t *testing.T) {
-	b := newBench(t, windowOf(munich, network.Open, epoch.Add(time.Second)))
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
 	b.arrive(dresden, kioskIn(munich), memberOf(guest))
 	b.picture(memberOf(guest), true)
 	b.step(testCountdown)
@@ -127,7 +127,7 @@ func TestGuestIsMain(t *testing.T) {
 
 // TestFourStreams: the window first, then the guests in the order in which they came; those for whom there is no room are named.
 func TestFourStreams(t *testing.T) {
-	b := newBench(t, windowOf(munich, network.Open, epoch.Add(time.Second)))
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
 	var members []rtc.Member
 	for i := range 6 {
 		members = append(members, memberOf(id.UserID(fmt.Sprintf("@g%d:x", i))))

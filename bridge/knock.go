@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
 )
 
 const (
@@ -52,9 +54,9 @@ type missed struct {
 }
 
 // standing is how the window stands for others: one that nobody can see through is shut, whatever was pressed.
-func (m *machine) standing(now time.Time) string {
+func (m *machine) standing(now time.Time) directory.Shutter {
 	if m.cameraFault != "" || !m.pagePresent(now) {
-		return shutterShut
+		return directory.Shut
 	}
 	return m.shutter
 }
@@ -113,7 +115,7 @@ func (m *machine) newKnock(now time.Time, user id.UserID) *knock {
 // ring takes the notification of a call (MSC4075) in our own room. The membership is what makes a call; the notification is what can be
 // declined. As a rule they come together, in either order.
 func (m *machine) ring(now time.Time, room id.RoomID, sender id.UserID, event id.EventID, expires time.Time) {
-	if room != m.own || !m.mayCall(sender) || !now.Before(expires) || m.standing(now) == shutterOpen && !m.settling(now) {
+	if room != m.own || !m.mayCall(sender) || !now.Before(expires) || m.standing(now) == directory.Open && !m.settling(now) {
 		return // an open window answers by itself
 	}
 	k := m.knockOf(sender)
@@ -144,12 +146,12 @@ func (m *machine) followKnocks(now time.Time) {
 	}
 	standing := m.standing(now)
 	if standing != m.stood {
-		if standing == shutterShut && m.stood != "" {
+		if standing == directory.Shut && m.stood != "" {
 			m.endKnocks(now)
 		}
 		m.stood, m.stoodAt = standing, now
 	}
-	if standing == shutterOpen {
+	if standing == directory.Open {
 		m.knocks = nil
 		return
 	}
@@ -175,7 +177,7 @@ func (m *machine) followKnocks(now time.Time) {
 			at := created[user]
 			_, window := m.kioskOf(user)
 			switch {
-			case standing != shutterShut:
+			case standing != directory.Shut:
 			case !at.IsZero() && now.Sub(at) > staleCall:
 				k.state = knockOver // left behind, or somebody who waits in an empty call
 			case window && now.Sub(m.stoodAt) < expectTime:
@@ -188,7 +190,7 @@ func (m *machine) followKnocks(now time.Time) {
 	for _, k := range m.knocks {
 		switch {
 		case k.state != knockWaits:
-		case standing == shutterShut:
+		case standing == directory.Shut:
 			m.miss(now, k)
 			m.refuse(now, k, noticeShut)
 		case visiting:
@@ -236,7 +238,7 @@ func (m *machine) miss(now time.Time, k *knock) {
 // answerKnock is a choice at the window: let in, or not now.
 func (m *machine) answerKnock(now time.Time, number uint64, letIn bool) {
 	k := m.knocking()
-	if k == nil || k.id != number || k.shown.IsZero() || now.Sub(k.shown) < knockGuard || m.standing(now) != shutterAjar {
+	if k == nil || k.id != number || k.shown.IsZero() || now.Sub(k.shown) < knockGuard || m.standing(now) != directory.Ajar {
 		return
 	}
 	if !letIn {

@@ -7,14 +7,14 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/rtc"
 )
 
 // newAjar is Dresden's machine with the window ajar.
-func newAjar(t *testing.T, windows ...network.Window) *bench {
+func newAjar(t *testing.T, windows ...directory.Window) *bench {
 	b := newBench(t, windows...)
-	b.m.setShutter(b.now, shutterAjar)
+	b.m.setShutter(b.now, directory.Ajar)
 	b.step(0)
 	b.want("", "", "ajar")
 	return b
@@ -61,14 +61,14 @@ const ben = id.UserID("@ben:elsewhere")
 
 // TestAjar: the camera shows a preview, the network knows, and nobody is called nor answered.
 func TestAjar(t *testing.T) {
-	b := newAjar(t, windowOf(munich, network.Open, epoch.Add(-time.Hour)))
-	if p := b.last; !p.screen.camera || p.send || p.announce.Shutter != network.Ajar || p.announce.Since != b.now {
+	b := newAjar(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
+	if p := b.last; !p.screen.camera || p.send || p.announce.Shutter != directory.Ajar || p.announce.Since != b.now {
 		t.Fatalf("plan %+v", p)
 	}
 	b.step(time.Hour)
 	b.want("", "", "ajar")
 	b.m.setCamera("fault", "busy")
-	if b.step(0); b.last.announce.Shutter != network.Shut || b.last.screen.name != "fault" {
+	if b.step(0); b.last.announce.Shutter != directory.Shut || b.last.screen.name != "fault" {
 		t.Errorf("without a camera: %+v", b.last)
 	}
 }
@@ -97,7 +97,7 @@ func TestKnockLetIn(t *testing.T) {
 	b.picture(memberOf(guest), true)
 	b.step(testCountdown)
 	b.want(dresden, "", "visit")
-	if b.last.announce.Shutter != network.Ajar || !b.last.send {
+	if b.last.announce.Shutter != directory.Ajar || !b.last.send {
 		t.Errorf("plan %+v", b.last)
 	}
 	// Whoever comes to them is in the same call.
@@ -115,7 +115,7 @@ func TestKnockLetIn(t *testing.T) {
 }
 
 func TestKnockOfAWindow(t *testing.T) {
-	b := newAjar(t, windowOf(munich, network.Open, epoch.Add(time.Second)))
+	b := newAjar(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
 	b.calls(kioskUser(munich), guest)
 	b.want("", "", "knocked")
 	if k := b.last.screen.knock; k.who.window != munich || len(k.others) != 1 || k.others[0].user != guest {
@@ -126,7 +126,7 @@ func TestKnockOfAWindow(t *testing.T) {
 	b.step(0)
 	b.want(dresden, munich, "opening")
 	// A kiosk that was removed from the network does not knock at all.
-	b = newAjar(t, windowOf(munich, network.Open, epoch))
+	b = newAjar(t, windowOf(munich, directory.Open, epoch))
 	b.m.setDirectory(dresden, true, nil)
 	b.calls(kioskUser(munich))
 	b.want("", "", "ajar")
@@ -195,7 +195,7 @@ func TestKnockTimesOut(t *testing.T) {
 	b.want("", "", "ajar")
 	b.wantErrands()
 	b.wantMissed(ben, guest)
-	b.m.setShutter(b.now, shutterOpen)
+	b.m.setShutter(b.now, directory.Open)
 	b.wantMissed()
 }
 
@@ -231,8 +231,8 @@ func TestRingAlone(t *testing.T) {
 
 // TestShutDeclines: a call on the shut window is declined, the room told now and then, and the screen keeps who it was.
 func TestShutDeclines(t *testing.T) {
-	b := newBench(t, windowOf(munich, network.Open, epoch.Add(time.Second)))
-	b.m.setShutter(b.now, shutterShut)
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
+	b.m.setShutter(b.now, directory.Shut)
 	b.step(time.Minute)
 	b.calls(guest)
 	b.want("", "", "shut")
@@ -268,20 +268,20 @@ func TestShutDeclines(t *testing.T) {
 	if b.m.missed[0].at == b.now {
 		t.Error("a stale membership counts as a call")
 	}
-	b.m.setShutter(b.now, shutterOpen)
+	b.m.setShutter(b.now, directory.Open)
 	b.step(0)
-	b.m.setShutter(b.now, shutterShut)
+	b.m.setShutter(b.now, directory.Shut)
 	b.step(0)
 	b.wantMissed()
 }
 
 // TestShutAfterAVisit: those who were seen have not knocked, and a window that was on its way to an open one hasn't, either.
 func TestShutAfterAVisit(t *testing.T) {
-	b := newBench(t, windowOf(munich, network.Open, epoch.Add(time.Second)))
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
 	b.calls(guest)
 	b.want(dresden, "", "opening")
 	b.step(time.Minute)
-	b.m.setShutter(b.now, shutterShut)
+	b.m.setShutter(b.now, directory.Shut)
 	b.step(0)
 	b.wantErrands()
 	b.wantMissed()
@@ -295,16 +295,16 @@ func TestShutAfterAVisit(t *testing.T) {
 	b.calls(guest)
 	b.m.ring(b.now, dresden, guest, "$1", b.now.Add(time.Minute))
 	b.step(time.Second)
-	b.m.setShutter(b.now, shutterShut)
+	b.m.setShutter(b.now, directory.Shut)
 	b.step(0)
 	b.want("", "", "shut")
 	b.wantErrands(errand{decline: "$1"}, errand{notice: noticeShut, user: guest})
 	b.wantMissed()
 	// From shut to ajar, somebody who waits in the call knocks; fully open, they are answered.
-	b.m.setShutter(b.now, shutterAjar)
+	b.m.setShutter(b.now, directory.Ajar)
 	b.step(0)
 	b.want("", "", "knocked")
-	b.m.setShutter(b.now, shutterOpen)
+	b.m.setShutter(b.now, directory.Open)
 	b.step(0)
 	b.want(dresden, "", "opening")
 }
@@ -319,7 +319,7 @@ func TestStartSettles(t *testing.T) {
 	b.step(pageGrace / 2)
 	b.wantErrands()
 	b.m.setPage(b.now, true)
-	b.m.setShutter(b.now, shutterOpen)
+	b.m.setShutter(b.now, directory.Open)
 	b.step(0)
 	b.want(dresden, "", "opening")
 	b.wantErrands()

@@ -4,11 +4,11 @@ import (
 	"testing"
 	"time"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/directory"
 )
 
 func TestLost(t *testing.T) {
-	far := windowOf(munich, network.Open, epoch.Add(-time.Hour))
+	far := windowOf(munich, directory.Open, epoch.Add(-time.Hour))
 	visit := func() *bench {
 		b := newBench(t, far)
 		b.arrive(munich, kioskIn(munich))
@@ -54,7 +54,7 @@ func TestLost(t *testing.T) {
 	})
 	t.Run("they shut", func(t *testing.T) {
 		b := visit()
-		b.m.setDirectory(dresden, true, []network.Window{windowOf(munich, network.Shut, b.now)})
+		b.m.setDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Shut, b.now)})
 		b.step(0)
 		b.want("", "", "alone")
 		if b.last.send {
@@ -65,7 +65,7 @@ func TestLost(t *testing.T) {
 		b := visit()
 		far := far
 		far.Facing = bolzano
-		b.m.setDirectory(dresden, true, []network.Window{far})
+		b.m.setDirectory(dresden, true, []directory.Window{far})
 		b.step(0)
 		if b.last.room != "" || b.last.send {
 			t.Errorf("stays in %q", b.last.room)
@@ -78,17 +78,17 @@ func TestLost(t *testing.T) {
 		b.want("", "", "alone")
 	})
 	t.Run("our guest of a window leaves and it shuts", func(t *testing.T) {
-		b := newBench(t, windowOf(munich, network.Open, epoch.Add(time.Second)))
+		b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
 		b.arrive(dresden, kioskIn(munich))
 		b.step(testCountdown)
 		b.picture(kioskIn(munich), true)
 		b.want(dresden, munich, "visit")
-		b.m.setDirectory(dresden, true, []network.Window{windowOf(munich, network.Shut, b.now)})
+		b.m.setDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Shut, b.now)})
 		b.arrive(dresden)
 		b.want("", "", "alone")
 	})
 	t.Run("our guest of a window vanishes", func(t *testing.T) {
-		b := newBench(t, windowOf(munich, network.Open, epoch.Add(time.Second)))
+		b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
 		b.arrive(dresden, kioskIn(munich))
 		b.step(testCountdown)
 		b.picture(kioskIn(munich), true)
@@ -106,7 +106,7 @@ func TestLost(t *testing.T) {
 // TestAfresh is another window that is there, and announces a picture that never comes: the visit begins anew after half a minute, and then
 // seldom.
 func TestAfresh(t *testing.T) {
-	b := newBench(t, windowOf(munich, network.Open, epoch.Add(-time.Hour)))
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	other := kioskIn(munich)
 	b.arrive(munich, other)
 	b.step(testCountdown)
@@ -145,7 +145,7 @@ func TestAfresh(t *testing.T) {
 }
 
 func TestHubLost(t *testing.T) {
-	b := newBench(t, windowOf(munich, network.Open, epoch.Add(-time.Hour)))
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	b.arrive(munich, kioskIn(munich))
 	b.step(testCountdown)
 	b.m.call.hubDown(b.now)

@@ -8,7 +8,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/rtc"
 )
 
@@ -34,13 +34,6 @@ const (
 	connectLimit = 15 * time.Second
 )
 
-// Shutter positions as the window state event and the page carry them.
-const (
-	shutterOpen = network.Open
-	shutterAjar = network.Ajar
-	shutterShut = network.Shut
-)
-
 // machine holds what is known about this window and the others and decides what follows. It is pure: every method
 // takes the time, nothing blocks, and the same facts give the same plan. It is owned by one goroutine.
 type machine struct {
@@ -49,12 +42,12 @@ type machine struct {
 
 	own      id.RoomID
 	joined   bool // the own window room exists and hangs in the network
-	windows  []network.Window
+	windows  []directory.Window
 	kiosks   map[id.UserID]bool // that were ever listed: such a user is never a guest
 	members  map[id.RoomID][]rtc.Member
 	listed   map[id.RoomID][]rtc.Member // as they were told, ghosts included
 	ghosts   map[ghost]time.Time        // and when their membership was made
-	shutter  string
+	shutter  directory.Shutter
 	openedAt time.Time // when the shutter was set last
 	chosen   id.RoomID // the window that somebody picked, empty for any
 
@@ -76,7 +69,7 @@ type machine struct {
 
 	knocks    []*knock // who called while the window was not open, in the order in which they came
 	lastKnock uint64
-	stood     string // for others, when it was looked at last
+	stood     directory.Shutter // for others, when it was looked at last
 	stoodAt   time.Time
 	missed    []missed // the newest first
 	outgoing  *ringing // the window's people are rung, nil while not
@@ -101,7 +94,7 @@ type pause struct {
 	until time.Time
 	count int // calls in a row that nobody answered
 	// shutter and since are the window's state at that time: another one is a sign of life.
-	shutter string
+	shutter directory.Shutter
 	since   time.Time
 }
 
@@ -117,7 +110,7 @@ type plan struct {
 	blind   int       // grows each time that the others, who may lack our key, were not seen for a while
 
 	screen   screen
-	announce network.State
+	announce directory.State
 	wake     time.Time // when to decide again though nothing happened, zero for never
 }
 
@@ -125,7 +118,7 @@ func newMachine(countdown time.Duration) *machine {
 	return &machine{
 		countdown: countdown,
 		slots:     maxPictures,
-		shutter:   shutterShut,
+		shutter:   directory.Shut,
 		kiosks:    make(map[id.UserID]bool),
 		members:   make(map[id.RoomID][]rtc.Member),
 		listed:    make(map[id.RoomID][]rtc.Member),
@@ -136,12 +129,12 @@ func newMachine(countdown time.Duration) *machine {
 }
 
 // setShutter is the press on the button. It forgets every back-off: a person is there and means it.
-func (m *machine) setShutter(now time.Time, to string) {
+func (m *machine) setShutter(now time.Time, to directory.Shutter) {
 	m.decided = true
-	if to == m.shutter || (to != shutterOpen && to != shutterAjar && to != shutterShut) {
+	if to == m.shutter || !to.Valid() {
 		return
 	}
-	if to != shutterShut {
+	if to != directory.Shut {
 		m.knocks, m.missed = nil, nil // people are there now
 	}
 	m.shutter = to
@@ -157,7 +150,7 @@ func (m *machine) setShutter(now time.Time, to string) {
 
 // choose is a tap on a window: it is called if it is open, whoever else is.
 func (m *machine) choose(room id.RoomID) {
-	if m.shutter != shutterOpen || room == m.own {
+	if m.shutter != directory.Open || room == m.own {
 		return
 	}
 	m.chosen = room
@@ -195,11 +188,11 @@ func (m *machine) setCamera(state, code string) {
 }
 
 // setDirectory takes the network as it is known now.
-func (m *machine) setDirectory(own id.RoomID, joined bool, windows []network.Window) {
+func (m *machine) setDirectory(own id.RoomID, joined bool, windows []directory.Window) {
 	m.own, m.joined, m.windows = own, joined, windows
 	for _, w := range windows {
 		m.kiosks[w.Kiosk] = true
-		if p := m.pauses[w.Room]; p != nil && p.count > 0 && (p.shutter != w.Shutter || !p.since.Equal(w.Since)) {
+		if p := m.pauses[w.Room]; p != nil && p.count > 0 && (p.shutter != w.Shutter || !p.since.Equal(w.Since.Time)) {
 			delete(m.pauses, w.Room)
 		}
 	}
@@ -228,7 +221,7 @@ func (m *machine) fail(now time.Time, room id.RoomID) {
 }
 
 // unanswered gives up a window whose kiosk did not come.
-func (m *machine) unanswered(now time.Time, w network.Window) {
+func (m *machine) unanswered(now time.Time, w directory.Window) {
 	p := m.pauses[w.Room]
 	if p == nil {
 		p = &pause{}
@@ -236,7 +229,7 @@ func (m *machine) unanswered(now time.Time, w network.Window) {
 	}
 	p.until = now.Add(min(firstPause<<min(p.count, 10), maxPause))
 	p.count++
-	p.shutter, p.since = w.Shutter, w.Since
+	p.shutter, p.since = w.Shutter, w.Since.Time
 	if m.chosen == w.Room {
 		m.chosen = ""
 	}
@@ -247,27 +240,27 @@ func (m *machine) paused(now time.Time, room id.RoomID) bool {
 	return p != nil && now.Before(p.until)
 }
 
-func (m *machine) window(room id.RoomID) (network.Window, bool) {
+func (m *machine) window(room id.RoomID) (directory.Window, bool) {
 	for _, w := range m.windows {
 		if w.Room == room {
 			return w, true
 		}
 	}
-	return network.Window{}, false
+	return directory.Window{}, false
 }
 
-func (m *machine) kioskOf(user id.UserID) (network.Window, bool) {
+func (m *machine) kioskOf(user id.UserID) (directory.Window, bool) {
 	for _, w := range m.windows {
 		if w.Kiosk == user {
 			return w, true
 		}
 	}
-	return network.Window{}, false
+	return directory.Window{}, false
 }
 
 // earlier says whether the call between this window and w happens in our room: the longer open one is the host, and
 // the room id decides between two that opened in the same millisecond, so that both sides always agree.
-func (m *machine) earlier(w network.Window) bool {
+func (m *machine) earlier(w directory.Window) bool {
 	mine, theirs := m.openedAt.UnixMilli(), w.Since.UnixMilli()
 	if mine != theirs {
 		return mine < theirs
@@ -276,13 +269,13 @@ func (m *machine) earlier(w network.Window) bool {
 }
 
 // free says whether w is open and not turned towards a third window.
-func (m *machine) free(w network.Window) bool {
-	return w.Joined && w.Shutter == shutterOpen && (w.Facing == "" || w.Facing == m.own)
+func (m *machine) free(w directory.Window) bool {
+	return w.Joined && w.Shutter == directory.Open && (w.Facing == "" || w.Facing == m.own)
 }
 
 // usable says whether anything at all can be shown: someone opened, and there is a page (or was one just now).
 func (m *machine) usable(now time.Time) bool {
-	return m.joined && m.standing(now) != shutterShut
+	return m.joined && m.standing(now) != directory.Shut
 }
 
 func (m *machine) pagePresent(now time.Time) bool {
@@ -307,7 +300,7 @@ func (m *machine) target(now time.Time) (room, peer id.RoomID) {
 	if m.outgoing != nil {
 		return m.own, ""
 	}
-	if m.shutter == shutterAjar {
+	if m.shutter == directory.Ajar {
 		if peer, ok := m.letIn(now); ok && !m.paused(now, m.own) {
 			return m.own, peer
 		}
@@ -319,14 +312,14 @@ func (m *machine) target(now time.Time) (room, peer id.RoomID) {
 	if w, ok := m.window(m.chosen); ok && m.free(w) && !m.paused(now, w.Room) {
 		return w.Room, w.Room
 	}
-	candidates := slices.DeleteFunc(slices.Clone(m.windows), func(w network.Window) bool {
+	candidates := slices.DeleteFunc(slices.Clone(m.windows), func(w directory.Window) bool {
 		return !m.free(w) || m.earlier(w) || m.paused(now, w.Room)
 	})
 	if len(candidates) == 0 {
 		return m.expected(now)
 	}
-	best := slices.MinFunc(candidates, func(a, b network.Window) int {
-		return cmp.Or(cmp.Compare(m.silence(a), m.silence(b)), a.Since.Compare(b.Since), cmp.Compare(a.Room, b.Room))
+	best := slices.MinFunc(candidates, func(a, b directory.Window) int {
+		return cmp.Or(cmp.Compare(m.silence(a), m.silence(b)), a.Since.Compare(b.Since.Time), cmp.Compare(a.Room, b.Room))
 	})
 	return best.Room, best.Room
 }
@@ -353,7 +346,7 @@ func (m *machine) noteOpenings(now time.Time) {
 	openings := make(map[id.RoomID]opening, len(m.windows))
 	for _, w := range m.windows {
 		before, known := m.openings[w.Room]
-		o := opening{open: w.Shutter == shutterOpen, at: before.at}
+		o := opening{open: w.Shutter == directory.Open, at: before.at}
 		if known && o.open && !before.open {
 			o.at = now
 		}
@@ -363,7 +356,7 @@ func (m *machine) noteOpenings(now time.Time) {
 }
 
 // silence is how often in a row a window did not answer.
-func (m *machine) silence(w network.Window) int {
+func (m *machine) silence(w directory.Window) int {
 	if p := m.pauses[w.Room]; p != nil {
 		return p.count
 	}
@@ -422,7 +415,7 @@ func (m *machine) stayHost(now time.Time, c *visit) bool {
 	if !c.alone || m.outgoing != nil {
 		return true
 	}
-	if w, ok := m.window(c.peer); c.peer != "" && (!ok || w.Shutter == shutterShut || !c.metOnce && !m.free(w)) {
+	if w, ok := m.window(c.peer); c.peer != "" && (!ok || w.Shutter == directory.Shut || !c.metOnce && !m.free(w)) {
 		return false // it said goodbye, or was expected and has gone elsewhere
 	}
 	return now.Sub(c.emptyAt) < emptyGrace
@@ -459,7 +452,7 @@ func (m *machine) decide(now time.Time) plan {
 	p.send = p.screen.seen
 	// Held back from guests it counts as muted, too: Element would show our last picture for ever. Never from windows, two of which would
 	// wait for each other.
-	p.camera = m.shutter != shutterShut && m.pageUp && m.cameraFault == "" && !p.screen.held
+	p.camera = m.shutter != directory.Shut && m.pageUp && m.cameraFault == "" && !p.screen.held
 	p.announce = m.announcement(now)
 	p.wake = m.nextWake(now)
 	return p
@@ -467,9 +460,9 @@ func (m *machine) decide(now time.Time) plan {
 
 // announcement is what the network is told. A window that nobody can see through is not open, whatever was pressed. It faces another
 // only when that one is there: a call that nobody has answered yet keeps nobody away.
-func (m *machine) announcement(now time.Time) network.State {
-	s := network.State{Shutter: m.standing(now), Since: m.openedAt}
-	if c := m.call; c != nil && s.Shutter != shutterShut && c.peerPresent {
+func (m *machine) announcement(now time.Time) directory.State {
+	s := directory.State{Shutter: m.standing(now), Since: m.openedAt}
+	if c := m.call; c != nil && s.Shutter != directory.Shut && c.peerPresent {
 		s.Facing = c.peer
 	}
 	return s

@@ -4,9 +4,10 @@ import (
 	"testing"
 	"time"
 
+	"go.mau.fi/util/jsontime"
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/rtc"
 )
 
@@ -23,9 +24,9 @@ var epoch = time.UnixMilli(1_800_000_000_000)
 
 func kioskUser(room id.RoomID) id.UserID { return id.UserID("@kiosk-" + string(room[1:])) }
 
-func windowOf(room id.RoomID, shutter string, since time.Time) network.Window {
-	return network.Window{
-		Room: room, Kiosk: kioskUser(room), Name: string(room[1:]), Shutter: shutter, Since: time.UnixMilli(since.UnixMilli()), Joined: true,
+func windowOf(room id.RoomID, shutter directory.Shutter, since time.Time) directory.Window {
+	return directory.Window{
+		Room: room, Kiosk: kioskUser(room), Name: string(room[1:]), Shutter: shutter, Since: jsontime.UMInt(since.UnixMilli()), Joined: true,
 	}
 }
 
@@ -44,11 +45,11 @@ type bench struct {
 }
 
 // newBench is Dresden, in the network, with a page, opened at epoch.
-func newBench(t *testing.T, windows ...network.Window) *bench {
+func newBench(t *testing.T, windows ...directory.Window) *bench {
 	b := &bench{T: t, m: newMachine(testCountdown), now: epoch}
 	b.m.setPage(b.now, true)
 	b.m.setDirectory(dresden, true, windows)
-	b.m.setShutter(b.now, shutterOpen)
+	b.m.setShutter(b.now, directory.Open)
 	b.step(0)
 	return b
 }
@@ -103,22 +104,22 @@ func (b *bench) picture(member rtc.Member, on bool) {
 func TestShutAtTheStart(t *testing.T) {
 	m := newMachine(testCountdown)
 	m.setPage(epoch, true)
-	m.setDirectory(dresden, true, []network.Window{windowOf(munich, network.Open, epoch)})
+	m.setDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, epoch)})
 	m.setMembers(dresden, []rtc.Member{kioskIn(munich), memberOf(guest)})
 	p := m.decide(epoch)
-	if p.room != "" || p.camera || p.send || p.screen.name != "shut" || p.screen.camera || p.announce.Shutter != network.Shut {
+	if p.room != "" || p.camera || p.send || p.screen.name != "shut" || p.screen.camera || p.announce.Shutter != directory.Shut {
 		t.Fatalf("plan %+v", p)
 	}
 }
 
 // TestExpected: the window that has waited longest is in its call when another one opens, before that one is seen there.
 func TestExpected(t *testing.T) {
-	shut := windowOf(munich, network.Shut, epoch)
+	shut := windowOf(munich, directory.Shut, epoch)
 	b := newBench(t, shut)
 	b.step(time.Minute)
 	b.want("", "", "alone")
-	opened := windowOf(munich, network.Open, b.now)
-	b.m.setDirectory(dresden, true, []network.Window{opened})
+	opened := windowOf(munich, directory.Open, b.now)
+	b.m.setDirectory(dresden, true, []directory.Window{opened})
 	b.step(0)
 	b.want(dresden, munich, "opening")
 	if b.last.send || b.last.announce.Facing != "" {
@@ -134,13 +135,13 @@ func TestExpected(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, shut)
 			b.step(time.Minute)
-			w := windowOf(munich, network.Open, b.now)
-			b.m.setDirectory(dresden, true, []network.Window{w})
+			w := windowOf(munich, directory.Open, b.now)
+			b.m.setDirectory(dresden, true, []directory.Window{w})
 			b.step(time.Second)
 			b.want(dresden, munich, "opening")
 			if elsewhere {
 				w.Facing = bolzano
-				b.m.setDirectory(dresden, true, []network.Window{w})
+				b.m.setDirectory(dresden, true, []directory.Window{w})
 				b.step(0)
 			} else {
 				b.step(emptyGrace)
@@ -152,43 +153,43 @@ func TestExpected(t *testing.T) {
 	}
 
 	// Another window has waited longer: that one is called.
-	b = newBench(t, shut, windowOf(bolzano, network.Shut, epoch))
+	b = newBench(t, shut, windowOf(bolzano, directory.Shut, epoch))
 	b.step(time.Minute)
-	b.m.setDirectory(dresden, true, []network.Window{windowOf(munich, network.Open, b.now), windowOf(bolzano, network.Open, epoch.Add(-time.Hour))})
+	b.m.setDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, b.now), windowOf(bolzano, directory.Open, epoch.Add(-time.Hour))})
 	b.step(0)
 	b.want(bolzano, bolzano, "opening")
 	// A window that was open when we first saw it is not expected.
-	b = newBench(t, windowOf(munich, network.Open, epoch.Add(time.Second)))
+	b = newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
 	b.want("", "", "alone")
 }
 
 // TestWhoCalls: the one who opened later calls, the longest open window first, and never one that is shut, turned away or not joined.
 func TestWhoCalls(t *testing.T) {
 	before, after := epoch.Add(-time.Hour), epoch.Add(time.Hour)
-	turned := windowOf(munich, network.Open, before)
+	turned := windowOf(munich, directory.Open, before)
 	turned.Facing = bolzano
-	toUs := windowOf(munich, network.Open, before)
+	toUs := windowOf(munich, directory.Open, before)
 	toUs.Facing = dresden
-	outside := windowOf(munich, network.Open, before)
+	outside := windowOf(munich, directory.Open, before)
 	outside.Joined = false
 	for _, test := range []struct {
 		name    string
-		windows []network.Window
+		windows []directory.Window
 		want    id.RoomID
 	}{
 		{"nobody", nil, ""},
-		{"open before us", []network.Window{windowOf(munich, network.Open, before)}, munich},
-		{"open after us", []network.Window{windowOf(munich, network.Open, after)}, ""},
-		{"shut", []network.Window{windowOf(munich, network.Shut, before)}, ""},
-		{"ajar", []network.Window{windowOf(munich, network.Ajar, before)}, ""},
-		{"turned to another", []network.Window{turned}, ""},
-		{"turned to us", []network.Window{toUs}, munich},
-		{"not joined", []network.Window{outside}, ""},
-		{"the longest open one", []network.Window{
-			windowOf(munich, network.Open, before), windowOf(bolzano, network.Open, before.Add(-time.Minute)),
+		{"open before us", []directory.Window{windowOf(munich, directory.Open, before)}, munich},
+		{"open after us", []directory.Window{windowOf(munich, directory.Open, after)}, ""},
+		{"shut", []directory.Window{windowOf(munich, directory.Shut, before)}, ""},
+		{"ajar", []directory.Window{windowOf(munich, directory.Ajar, before)}, ""},
+		{"turned to another", []directory.Window{turned}, ""},
+		{"turned to us", []directory.Window{toUs}, munich},
+		{"not joined", []directory.Window{outside}, ""},
+		{"the longest open one", []directory.Window{
+			windowOf(munich, directory.Open, before), windowOf(bolzano, directory.Open, before.Add(-time.Minute)),
 		}, bolzano},
-		{"same millisecond, our room first", []network.Window{windowOf(munich, network.Open, epoch)}, ""},
-		{"same millisecond, their room first", []network.Window{windowOf(bolzano, network.Open, epoch)}, bolzano},
+		{"same millisecond, our room first", []directory.Window{windowOf(munich, directory.Open, epoch)}, ""},
+		{"same millisecond, their room first", []directory.Window{windowOf(bolzano, directory.Open, epoch)}, bolzano},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := newBench(t, test.windows...)
@@ -206,7 +207,7 @@ func TestWhoCalls(t *testing.T) {
 
 // TestAutoAnswer: whoever is in our call is answered while we are open, windows before guests.
 func TestAutoAnswer(t *testing.T) {
-	b := newBench(t, windowOf(munich, network.Open, epoch.Add(time.Second)), windowOf(bolzano, network.Open, epoch.Add(time.Second)))
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)), windowOf(bolzano, directory.Open, epoch.Add(time.Second)))
 	b.want("", "", "alone")
 	b.arrive(dresden, memberOf(guest))
 	b.want(dresden, "", "opening")
@@ -230,19 +231,19 @@ func TestAutoAnswer(t *testing.T) {
 	b.want(dresden, bolzano, "opening")
 
 	// A kiosk that was removed from the network is no guest.
-	b = newBench(t, windowOf(munich, network.Shut, epoch))
+	b = newBench(t, windowOf(munich, directory.Shut, epoch))
 	b.m.setDirectory(dresden, true, nil)
 	b.arrive(dresden, kioskIn(munich))
 	b.want("", "", "alone")
 
-	b.m.setShutter(b.now, shutterShut)
+	b.m.setShutter(b.now, directory.Shut)
 	b.arrive(dresden, memberOf(guest))
 	b.want("", "", "shut")
 }
 
 // TestReciprocity: nothing leaves before the count, without members, or when they are not seen for five seconds.
 func TestReciprocity(t *testing.T) {
-	b := newBench(t, windowOf(munich, network.Open, epoch.Add(-time.Hour)))
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	other := kioskIn(munich)
 	b.want(munich, munich, "opening")
 	if b.step(3 * time.Second).send {
@@ -269,7 +270,7 @@ func TestReciprocity(t *testing.T) {
 	}
 
 	// One who announces a camera and never shows anything gets next to nothing.
-	b = newBench(t, windowOf(munich, network.Open, epoch.Add(-time.Hour)))
+	b = newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	b.arrive(munich, other)
 	sent, given, before := time.Duration(0), 0, 0
 	const tick = 100 * time.Millisecond
@@ -316,8 +317,8 @@ func TestCountdown(t *testing.T) {
 
 // TestUnanswered: a window whose kiosk died, open for ever in the directory, holds people up once and for a short time.
 func TestUnanswered(t *testing.T) {
-	dead := windowOf(munich, network.Open, epoch.Add(-time.Hour))
-	alive := windowOf(bolzano, network.Open, epoch.Add(-time.Minute))
+	dead := windowOf(munich, directory.Open, epoch.Add(-time.Hour))
+	alive := windowOf(bolzano, directory.Open, epoch.Add(-time.Minute))
 	b := newBench(t, dead, alive)
 	b.want(munich, munich, "opening")
 	b.step(answerWait)
@@ -328,10 +329,10 @@ func TestUnanswered(t *testing.T) {
 	b.want(bolzano, bolzano, "visit")
 
 	// At the next opening the silent one comes last.
-	b.m.setShutter(b.now, shutterShut)
+	b.m.setShutter(b.now, directory.Shut)
 	b.m.setMembers(bolzano, nil)
 	b.step(time.Second)
-	b.m.setShutter(b.now, shutterOpen)
+	b.m.setShutter(b.now, directory.Open)
 	b.step(0)
 	b.want(bolzano, bolzano, "opening")
 
@@ -356,29 +357,29 @@ func TestUnanswered(t *testing.T) {
 	b.want(munich, munich, "opening")
 	b.step(answerWait)
 	b.want("", "", "alone")
-	dead.Since = dead.Since.Add(time.Minute)
-	b.m.setDirectory(dresden, true, []network.Window{dead})
+	dead.Since = jsontime.UM(dead.Since.Add(time.Minute))
+	b.m.setDirectory(dresden, true, []directory.Window{dead})
 	b.step(0)
 	b.want(munich, munich, "opening")
 
 	// Whoever comes while it is called is let in.
-	b.m.setDirectory(dresden, true, []network.Window{dead, windowOf(bolzano, network.Open, b.now)})
+	b.m.setDirectory(dresden, true, []directory.Window{dead, windowOf(bolzano, directory.Open, b.now)})
 	b.arrive(dresden, kioskIn(bolzano))
 	b.want(dresden, bolzano, "opening")
 }
 
 // TestBothCalled: each is in the other's room, because each knew an old state of the other. By the new states they agree.
 func TestBothCalled(t *testing.T) {
-	b := newBench(t, windowOf(munich, network.Open, epoch.Add(-time.Second)))
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Second)))
 	b.want(munich, munich, "opening")
 	b.m.setMembers(dresden, []rtc.Member{kioskIn(munich)})
 	b.step(0)
 	b.want(munich, munich, "opening") // as far as is known, they are the host
-	b.m.setDirectory(dresden, true, []network.Window{windowOf(munich, network.Open, epoch.Add(time.Second))})
+	b.m.setDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, epoch.Add(time.Second))})
 	b.step(0)
 	b.want(dresden, munich, "opening")
 
-	b = newBench(t, windowOf(munich, network.Open, epoch.Add(-time.Second)))
+	b = newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Second)))
 	b.m.setMembers(dresden, []rtc.Member{kioskIn(munich)})
 	b.arrive(munich, kioskIn(munich)) // they went home
 	b.step(0)
@@ -386,7 +387,7 @@ func TestBothCalled(t *testing.T) {
 }
 
 func TestHomeserverDown(t *testing.T) {
-	b := newBench(t, windowOf(munich, network.Open, epoch.Add(-time.Hour)))
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	b.arrive(munich, kioskIn(munich))
 	b.step(testCountdown)
 	b.picture(kioskIn(munich), true)
@@ -396,7 +397,7 @@ func TestHomeserverDown(t *testing.T) {
 	b.m.setDirectory(dresden, true, nil)
 	b.step(0)
 	b.want("", "", "fault")
-	b.m.setDirectory(dresden, true, []network.Window{windowOf(munich, network.Open, epoch.Add(-time.Hour))})
+	b.m.setDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, epoch.Add(-time.Hour))})
 	b.step(0)
 	b.want("", "", "fault") // nothing new is begun
 	b.m.setHomeserver(time.Time{})
@@ -408,18 +409,18 @@ func TestCameraFault(t *testing.T) {
 	for code, want := range map[string]string{
 		"none": "no_camera", "busy": "camera_busy", "denied": "camera_denied", "no_microphone": "no_microphone", "other": "no_camera",
 	} {
-		b := newBench(t, windowOf(munich, network.Open, epoch.Add(-time.Hour)))
+		b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 		b.arrive(munich, kioskIn(munich))
 		b.m.setCamera("fault", code)
 		b.step(0)
 		b.want("", "", "fault")
-		if p := b.last; p.send || p.camera || !p.screen.camera || p.screen.fault != want || p.announce.Shutter != network.Shut {
+		if p := b.last; p.send || p.camera || !p.screen.camera || p.screen.fault != want || p.announce.Shutter != directory.Shut {
 			t.Fatalf("%s: %+v", code, p)
 		}
 		b.m.setCamera("on", "")
 		b.step(0)
 		b.want(munich, munich, "opening")
-		b.m.setShutter(b.now, shutterShut)
+		b.m.setShutter(b.now, directory.Shut)
 		b.m.setCamera("fault", code)
 		b.step(0)
 		b.want("", "", "shut")
@@ -430,14 +431,14 @@ func TestCameraFault(t *testing.T) {
 }
 
 func TestPageReload(t *testing.T) {
-	b := newBench(t, windowOf(munich, network.Open, epoch.Add(-time.Hour)))
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	b.arrive(munich, kioskIn(munich))
 	b.step(testCountdown)
 	b.picture(kioskIn(munich), true)
 	visit := b.last.visit
 	b.m.setPage(b.now, false)
 	b.step(0)
-	if b.last.send || b.last.camera || b.last.visit != visit || b.last.announce.Shutter != network.Open {
+	if b.last.send || b.last.camera || b.last.visit != visit || b.last.announce.Shutter != directory.Open {
 		t.Fatalf("without a page: %+v", b.last)
 	}
 	b.step(pageGrace - time.Second)
@@ -449,7 +450,7 @@ func TestPageReload(t *testing.T) {
 	}
 	b.m.setPage(b.now, false)
 	b.step(pageGrace)
-	if b.last.room != "" || b.last.announce.Shutter != network.Shut || b.last.screen.fault != "page" {
+	if b.last.room != "" || b.last.announce.Shutter != directory.Shut || b.last.screen.fault != "page" {
 		t.Fatalf("without a page for long: %+v", b.last)
 	}
 	b.m.setPage(b.now, true)
@@ -459,11 +460,11 @@ func TestPageReload(t *testing.T) {
 
 // TestShutAndOpenAtOnce: a double press is a new visit, never the old one going on.
 func TestShutAndOpenAtOnce(t *testing.T) {
-	b := newBench(t, windowOf(munich, network.Open, epoch.Add(-time.Hour)))
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	b.arrive(munich, kioskIn(munich))
 	visit := b.last.visit
-	b.m.setShutter(b.now, shutterShut)
-	b.m.setShutter(b.now, shutterOpen)
+	b.m.setShutter(b.now, directory.Shut)
+	b.m.setShutter(b.now, directory.Open)
 	b.step(0)
 	if b.last.visit == visit || b.last.send {
 		t.Fatalf("visit %d goes on as %d", visit, b.last.visit)
@@ -472,7 +473,7 @@ func TestShutAndOpenAtOnce(t *testing.T) {
 
 func TestChoose(t *testing.T) {
 	before := epoch.Add(-time.Hour)
-	b := newBench(t, windowOf(munich, network.Open, before), windowOf(bolzano, network.Open, before.Add(time.Minute)))
+	b := newBench(t, windowOf(munich, directory.Open, before), windowOf(bolzano, directory.Open, before.Add(time.Minute)))
 	b.arrive(munich, kioskIn(munich))
 	b.want(munich, munich, "opening")
 	b.m.choose(bolzano)
@@ -483,7 +484,7 @@ func TestChoose(t *testing.T) {
 	b.step(0)
 	b.want(bolzano, bolzano, "opening")
 	// Also one that opened later than we did.
-	b = newBench(t, windowOf(munich, network.Open, epoch.Add(time.Minute)))
+	b = newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Minute)))
 	b.want("", "", "alone")
 	b.m.choose(munich)
 	b.step(0)
@@ -491,7 +492,7 @@ func TestChoose(t *testing.T) {
 }
 
 func TestFailure(t *testing.T) {
-	b := newBench(t, windowOf(munich, network.Open, epoch.Add(-time.Hour)))
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	b.m.fail(b.now, munich)
 	b.step(0)
 	b.want("", "", "alone")
@@ -509,7 +510,7 @@ func TestFailure(t *testing.T) {
 func TestNotInANetwork(t *testing.T) {
 	m := newMachine(testCountdown)
 	m.setPage(epoch, true)
-	for _, shutter := range []string{shutterShut, shutterOpen} {
+	for _, shutter := range []directory.Shutter{directory.Shut, directory.Open} {
 		m.setShutter(epoch, shutter)
 		if p := m.decide(epoch); p.screen.name != "fault" || p.screen.fault != "network_not_joined" || p.room != "" || p.screen.camera {
 			t.Errorf("%s: %+v", shutter, p.screen)
@@ -522,18 +523,18 @@ func TestNotInANetwork(t *testing.T) {
 func TestRoomUpgraded(t *testing.T) {
 	const next = id.RoomID("!next:a")
 	// Ours, with the other window and a guest in it.
-	facing := windowOf(munich, network.Open, epoch.Add(time.Second))
+	facing := windowOf(munich, directory.Open, epoch.Add(time.Second))
 	facing.Facing = dresden
 	b := newBench(t, facing)
 	b.arrive(dresden, kioskIn(munich), memberOf(guest))
 	b.want(dresden, munich, "opening")
-	b.m.setDirectory(next, true, []network.Window{facing})
+	b.m.setDirectory(next, true, []directory.Window{facing})
 	b.step(0)
 	if b.last.room == dresden || b.last.announce.Facing != "" {
 		t.Fatalf("stays behind: %+v", b.last)
 	}
 	facing.Facing = ""
-	b.m.setDirectory(next, true, []network.Window{facing})
+	b.m.setDirectory(next, true, []directory.Window{facing})
 	b.arrive(next, kioskIn(munich))
 	b.want(next, munich, "opening")
 	b.m.setMembers(dresden, nil)
@@ -541,15 +542,15 @@ func TestRoomUpgraded(t *testing.T) {
 	b.want(next, munich, "opening")
 
 	// Theirs. For a moment we know of no room of theirs.
-	b = newBench(t, windowOf(munich, network.Open, epoch.Add(-time.Hour)))
+	b = newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	b.arrive(munich, kioskIn(munich))
 	b.want(munich, munich, "opening")
 	b.m.setDirectory(dresden, true, nil)
 	b.step(0)
 	b.want("", "", "alone")
-	upgraded := windowOf(munich, network.Open, epoch.Add(-time.Hour))
+	upgraded := windowOf(munich, directory.Open, epoch.Add(-time.Hour))
 	upgraded.Room = next
-	b.m.setDirectory(dresden, true, []network.Window{upgraded})
+	b.m.setDirectory(dresden, true, []directory.Window{upgraded})
 	b.step(0)
 	b.want(next, next, "opening")
 	b.arrive(next, kioskIn(munich))

@@ -148,6 +148,6 @@ func (b *Bridge) ringPeople() {
 		if err != nil && b.ctx.Err() == nil {
 			b.cfg.Log.Warn().Err(err).Stringer("room_id", room).Msg("The window's people could not be rung")
 		}
-		b.queue.put(func() { b.machine.rang(b.now(), number, event, len(people), err) })
+		b.queue.Put(func() { b.machine.rang(b.now(), number, event, len(people), err) })
 	})
 }

@@ -10,13 +10,13 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/rtc"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 )
 
 // ringing begins to ring two people.
-func newRinging(t *testing.T, shutter string) *bench {
+func newRinging(t *testing.T, shutter directory.Shutter) *bench {
 	b := newBench(t)
 	b.m.setShutter(b.now, shutter)
 	if b.step(0); !b.last.screen.canRing {
@@ -31,7 +31,7 @@ func newRinging(t *testing.T, shutter string) *bench {
 }
 
 func TestRingAnswered(t *testing.T) {
-	for _, shutter := range []string{shutterOpen, shutterAjar} {
+	for _, shutter := range []directory.Shutter{directory.Open, directory.Ajar} {
 		b := newRinging(t, shutter)
 		if s := b.last.screen; !s.camera || s.canRing || s.countUntil != b.now.Add(ringTime) {
 			t.Fatalf("screen %+v", s)
@@ -65,7 +65,7 @@ func TestRingUnanswered(t *testing.T) {
 		}
 	}
 	t.Run("time over", func(t *testing.T) {
-		b := newRinging(t, shutterAjar)
+		b := newRinging(t, directory.Ajar)
 		b.step(ringTime - time.Millisecond)
 		b.want(dresden, "", "ringing")
 		b.step(time.Millisecond)
@@ -75,7 +75,7 @@ func TestRingUnanswered(t *testing.T) {
 		after(b, "ajar", ringNobody)
 	})
 	t.Run("all decline", func(t *testing.T) {
-		b := newRinging(t, shutterOpen)
+		b := newRinging(t, directory.Open)
 		for _, d := range []struct {
 			room  id.RoomID
 			user  id.UserID
@@ -93,7 +93,7 @@ func TestRingUnanswered(t *testing.T) {
 		after(b, "alone", ringDeclined)
 	})
 	t.Run("cancelled", func(t *testing.T) {
-		b := newRinging(t, shutterOpen)
+		b := newRinging(t, directory.Open)
 		b.step(time.Second)
 		b.m.endRing(b.now, "")
 		b.step(0)
@@ -107,12 +107,12 @@ func TestRingUnanswered(t *testing.T) {
 		b.m.startRing(b.now)
 		b.step(0)
 		b.want(dresden, "", "ringing")
-		b.m.setShutter(b.now, shutterShut)
+		b.m.setShutter(b.now, directory.Shut)
 		b.step(0)
 		b.want("", "", "shut")
 	})
 	t.Run("fails", func(t *testing.T) {
-		b := newRinging(t, shutterOpen)
+		b := newRinging(t, directory.Open)
 		b.m.rang(b.now, b.m.outgoing.number-1, "", 0, errors.New("an old one"))
 		b.step(0)
 		b.want(dresden, "", "ringing")
@@ -133,7 +133,7 @@ func TestRingUnanswered(t *testing.T) {
 	})
 	t.Run("not now", func(t *testing.T) {
 		b := newBench(t)
-		b.m.setShutter(b.now, shutterShut)
+		b.m.setShutter(b.now, directory.Shut)
 		b.m.startRing(b.now)
 		b.step(0)
 		b.want("", "", "shut")
@@ -145,7 +145,7 @@ func TestRingUnanswered(t *testing.T) {
 		b.m.startRing(b.now)
 		b.step(0)
 		b.want("", "", "ajar")
-		b = newBench(t, windowOf(munich, network.Open, epoch.Add(-time.Hour)))
+		b = newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 		b.m.startRing(b.now)
 		b.step(0)
 		b.want(munich, munich, "opening")
@@ -154,7 +154,7 @@ func TestRingUnanswered(t *testing.T) {
 
 // TestRingPeople: who is rung, and when it is over.
 func TestRingPeople(t *testing.T) {
-	run(t, []network.Window{windowOf(munich, network.Shut, time.UnixMilli(1))}, func(w *world) {
+	run(t, []directory.Window{windowOf(munich, directory.Shut, time.UnixMilli(1))}, func(w *world) {
 		people := []id.UserID{"@us:a", kioskUser(munich), guest, ben}
 		result := make(chan error, 1)
 		// Set before the first page comes; Run reads them after that only.

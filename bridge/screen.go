@@ -6,6 +6,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 )
 
@@ -54,7 +55,7 @@ func (m *machine) show(now time.Time) screen {
 	s.fault, s.faultAt = m.fault(now)
 	c := m.call
 	switch {
-	case m.shutter == shutterShut:
+	case m.shutter == directory.Shut:
 		s.name = "shut"
 		s.missed = slices.Clone(m.missed)
 		if s.fault == "network_not_joined" {
@@ -68,9 +69,9 @@ func (m *machine) show(now time.Time) screen {
 		return s
 	case c == nil:
 		s.canRing, s.ring = m.canRing(now), m.ringNote
-		if m.shutter == shutterAjar {
+		if m.shutter == directory.Ajar {
 			s.name = "ajar"
-			if k := m.knocking(); k != nil && m.standing(now) == shutterAjar {
+			if k := m.knocking(); k != nil && m.standing(now) == directory.Ajar {
 				s.name, s.since, s.countUntil, s.knock = "knocked", k.shown, k.until, m.knocker(k)
 				return s
 			}
@@ -180,7 +181,7 @@ func (m *machine) unconfirmed(c *visit) (out []person) {
 
 // fault is the one thing that keeps the window from working, the nearest to the people first.
 func (m *machine) fault(now time.Time) (code string, since time.Time) {
-	open := m.shutter != shutterShut
+	open := m.shutter != directory.Shut
 	switch {
 	case open && m.cameraFault != "":
 		return m.cameraFault, m.openedAt
@@ -205,6 +206,7 @@ func (b *Bridge) show(s screen) {
 		Screen: s.name, Name: b.cfg.Name, Shutter: m.shutter, Since: s.since, CountUntil: s.countUntil,
 		Camera: s.camera, Send: s.send, Seen: s.seen, Held: s.held,
 		TestPattern: b.cfg.TestPattern, Languages: slices.Clone(b.cfg.Languages), Timezone: b.cfg.Timezone,
+		Windows: slices.Clone(m.windows),
 	}
 	if s.peer != nil {
 		peer := b.name(*s.peer)
@@ -235,11 +237,6 @@ func (b *Bridge) show(s screen) {
 	}
 	for _, o := range s.missed {
 		state.Missed = append(state.Missed, kiosk.Missed{Name: b.name(o.who).Name, Guest: o.who.window == "", At: o.at})
-	}
-	for _, w := range m.windows {
-		state.Windows = append(state.Windows, kiosk.Window{
-			Room: string(w.Room), Name: w.Name, City: w.City, Shutter: w.Shutter, Since: w.Since, Joined: w.Joined,
-		})
 	}
 	if s.fault != "" {
 		state.Fault = &kiosk.Fault{Code: s.fault, Since: s.faultAt}

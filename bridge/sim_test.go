@@ -9,7 +9,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/rtc"
 )
 
@@ -33,8 +33,8 @@ type simNode struct {
 
 	inCall   id.RoomID
 	since    time.Time // in that call
-	told     network.State
-	state    map[id.RoomID]network.Window          // what it knows
+	told     directory.State
+	state    map[id.RoomID]directory.Window        // what it knows
 	calls    map[id.RoomID]map[id.RoomID]time.Time // what it knows: who is in which call, since when
 	lastSeen map[id.RoomID]time.Time
 }
@@ -59,14 +59,14 @@ func newSim(t *testing.T, seed uint64, delay func(*rand.Rand) time.Duration, roo
 	s.delay = func() time.Duration { return delay(s.rnd) }
 	for _, room := range rooms {
 		n := &simNode{
-			room: room, m: newMachine(testCountdown), alive: true, state: make(map[id.RoomID]network.Window),
+			room: room, m: newMachine(testCountdown), alive: true, state: make(map[id.RoomID]directory.Window),
 			calls: make(map[id.RoomID]map[id.RoomID]time.Time), lastSeen: make(map[id.RoomID]time.Time),
 		}
 		n.m.setPage(s.now, true)
 		s.nodes = append(s.nodes, n)
 		for _, other := range rooms {
 			if other != room {
-				n.state[other] = windowOf(other, network.Shut, epoch)
+				n.state[other] = windowOf(other, directory.Shut, epoch)
 			}
 		}
 		n.read()
@@ -76,11 +76,11 @@ func newSim(t *testing.T, seed uint64, delay func(*rand.Rand) time.Duration, roo
 
 // read hands the machine what the node knows.
 func (n *simNode) read() {
-	var windows []network.Window
+	var windows []directory.Window
 	for _, w := range n.state {
 		windows = append(windows, w)
 	}
-	slices.SortFunc(windows, func(a, b network.Window) int { return a.Since.Compare(b.Since) })
+	slices.SortFunc(windows, func(a, b directory.Window) int { return a.Since.Compare(b.Since.Time) })
 	n.m.setDirectory(n.room, true, windows)
 	for call, members := range n.calls {
 		var order []id.RoomID
@@ -123,8 +123,8 @@ func (s *sim) node(room id.RoomID) *simNode {
 	return s.nodes[i]
 }
 
-func (s *sim) open(room id.RoomID) { s.node(room).m.setShutter(s.now, shutterOpen) }
-func (s *sim) shut(room id.RoomID) { s.node(room).m.setShutter(s.now, shutterShut) }
+func (s *sim) open(room id.RoomID) { s.node(room).m.setShutter(s.now, directory.Open) }
+func (s *sim) shut(room id.RoomID) { s.node(room).m.setShutter(s.now, directory.Shut) }
 
 // die is a power cut: the membership goes after 18 seconds, the state stays.
 func (s *sim) die(room id.RoomID) {
@@ -157,10 +157,10 @@ func (s *sim) membership(n *simNode, call id.RoomID, in bool) {
 func (s *sim) act(n *simNode) {
 	n.plan = n.m.decide(s.now)
 	p := n.plan
-	if n.m.shutter == shutterShut && (p.send || p.camera || p.room != "" || p.screen.camera || p.announce.Shutter != network.Shut) {
+	if n.m.shutter == directory.Shut && (p.send || p.camera || p.room != "" || p.screen.camera || p.announce.Shutter != directory.Shut) {
 		s.t.Fatalf("%s is shut, and yet %+v", n.room, p)
 	}
-	if n.m.shutter == network.Ajar && p.room != "" && !n.let {
+	if n.m.shutter == directory.Ajar && p.room != "" && !n.let {
 		s.t.Fatalf("%s let nobody in, and yet %+v", n.room, p)
 	}
 	if p.room == "" {
@@ -542,7 +542,7 @@ func TestKnocksAtRandom(t *testing.T) {
 			case 1:
 				s.shut(dresden)
 			case 2, 3:
-				n.m.setShutter(s.now, network.Ajar)
+				n.m.setShutter(s.now, directory.Ajar)
 			case 4, 5:
 				n.guests[user] = s.now
 			case 6:
@@ -553,11 +553,11 @@ func TestKnocksAtRandom(t *testing.T) {
 			case 8:
 				if k := n.m.knocking(); k != nil {
 					in := s.rnd.IntN(2) == 0
-					n.let = n.let || in && n.m.shutter == network.Ajar && s.now.Sub(k.shown) >= knockGuard
+					n.let = n.let || in && n.m.shutter == directory.Ajar && s.now.Sub(k.shown) >= knockGuard
 					n.m.answerKnock(s.now, k.id, in)
 				}
 			case 9:
-				s.node(munich).m.setShutter(s.now, []string{network.Open, network.Shut}[s.rnd.IntN(2)])
+				s.node(munich).m.setShutter(s.now, []directory.Shutter{directory.Open, directory.Shut}[s.rnd.IntN(2)])
 			}
 			n.read()
 			for end := s.now.Add(time.Duration(s.rnd.Int64N(int64(20 * time.Second)))); s.now.Before(end); {
@@ -568,7 +568,7 @@ func TestKnocksAtRandom(t *testing.T) {
 					}
 				}
 				for _, k := range n.m.knocks {
-					if k.state == knockWaits && (s.now.After(k.until) || n.m.shutter != network.Ajar) {
+					if k.state == knockWaits && (s.now.After(k.until) || n.m.shutter != directory.Ajar) {
 						t.Fatalf("seed %d: a knock waits although the window is %s: %+v", seed, n.m.shutter, k)
 					}
 				}

@@ -6,6 +6,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/rtc"
 )
 
@@ -113,7 +114,7 @@ func (m *machine) followLoss(now time.Time) {
 	}
 	w, ok := m.window(m.lostPeer)
 	waited := now.Sub(m.lostAt) >= lostLimit && (c == nil || c.peer != m.lostPeer || !c.seenOnce)
-	if !ok || w.Shutter == shutterShut || waited {
+	if !ok || w.Shutter == directory.Shut || waited {
 		m.lostPeer = ""
 		if c != nil {
 			c.seenOnce = false

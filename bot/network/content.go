@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 	"unicode"
 
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
 )
 
 // Limits on what others write, in characters where it is text.
@@ -25,9 +26,9 @@ const (
 
 // windowContent is the content of [StateWindow].
 type windowContent struct {
-	Version int       `json:"version"`
-	Kiosk   id.UserID `json:"kiosk"`
-	Shutter string    `json:"shutter"`
+	Version int               `json:"version"`
+	Kiosk   id.UserID         `json:"kiosk"`
+	Shutter directory.Shutter `json:"shutter"`
 	// Since is in milliseconds since 1970.
 	Since     int64     `json:"since"`
 	Facing    id.RoomID `json:"facing,omitempty"`
@@ -48,7 +49,7 @@ func parseWindow(data []byte) (*windowContent, error) {
 	case !validUser(c.Kiosk):
 		return nil, errors.New("read window state: the kiosk is not a user id")
 	}
-	c.Shutter = knownShutter(c.Shutter)
+	c.Shutter = directory.ParseShutter(string(c.Shutter))
 	if c.Since < 0 || c.Since > maxMillis {
 		c.Since = 0
 	}
@@ -70,14 +71,6 @@ func parseWindow(data []byte) (*windowContent, error) {
 func (c *windowContent) equal(o *windowContent) bool {
 	return c.Version == o.Version && c.Kiosk == o.Kiosk && c.Shutter == o.Shutter && c.Since == o.Since && c.Facing == o.Facing &&
 		c.City == o.City && c.Timezone == o.Timezone && slices.Equal(c.Languages, o.Languages)
-}
-
-// since is the zero time where none was said.
-func (c *windowContent) since() time.Time {
-	if c.Since == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(c.Since)
 }
 
 // networkContent is the content of [StateNetwork]. So far only its being there is looked at.
@@ -107,14 +100,6 @@ func parseChild(data []byte) []string {
 		}
 	}
 	return via
-}
-
-// knownShutter makes shut of every position that we don't know.
-func knownShutter(s string) string {
-	if s == Open || s == Ajar {
-		return s
-	}
-	return Shut
 }
 
 // clean makes one line that can be shown: no control or direction characters, white space as single spaces, at most limit

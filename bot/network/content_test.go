@@ -129,7 +129,7 @@ func FuzzParseWindow(f *testing.F) {
 		}
 		switch {
 		case !validUser(c.Kiosk), c.Facing != "" && !validRoom(c.Facing), c.Since < 0 || c.Since > maxMillis,
-			c.Shutter != Shut && c.Shutter != Ajar && c.Shutter != Open, utf8.RuneCountInString(c.City) > maxCity,
+			!c.Shutter.Valid(), utf8.RuneCountInString(c.City) > maxCity,
 			!utf8.ValidString(c.City), clean(c.City, maxCity) != c.City, len(c.Languages) > maxLanguages, len(c.Timezone) > maxTag:
 			t.Fatalf("out of range: %+v", c)
 		}

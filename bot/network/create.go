@@ -12,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
@@ -107,7 +108,7 @@ func windowJoinRules(space id.RoomID) *event.JoinRulesEventContent {
 
 // initialWindow is shut, whatever was asked for: the room is told of that right after it is there.
 func (n *Network) initialWindow() *windowContent {
-	return &windowContent{Version: version, Kiosk: n.cfg.Bot.UserID(), Shutter: Shut, City: clean(n.cfg.City, maxCity)}
+	return &windowContent{Version: version, Kiosk: n.cfg.Bot.UserID(), Shutter: directory.Shut, City: clean(n.cfg.City, maxCity)}
 }
 
 // windowPower are the power levels of a window's room: everybody may join calls (protocol sheet 1.8). Those admins who are in the

@@ -7,8 +7,11 @@ import (
 	"slices"
 	"time"
 
+	"go.mau.fi/util/jsontime"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
 )
 
 // Limits on how much is kept of what others send.
@@ -467,7 +470,7 @@ func (m *model) judge(r *room, c child) verdict {
 }
 
 // directory lists the windows that are believed, one a kiosk, by name.
-func (m *model) directory() []Window {
+func (m *model) directory() []directory.Window {
 	newest := make(map[id.UserID]id.RoomID)
 	children := m.children()
 	for _, name := range slices.Sorted(maps.Keys(children)) {
@@ -480,19 +483,21 @@ func (m *model) directory() []Window {
 			newest[r.window.sender] = name
 		}
 	}
-	var list []Window
+	var list []directory.Window
 	for kiosk, name := range newest {
 		r := m.rooms[name]
 		c := r.window.content
-		w := Window{
-			Room: name, Kiosk: kiosk, Name: r.name, City: c.City, Shutter: c.Shutter, Since: c.since(), Facing: c.Facing, Joined: true,
+		w := directory.Window{
+			Room: name, Kiosk: kiosk, Name: r.name, City: c.City, Shutter: c.Shutter, Since: jsontime.UMInt(c.Since), Facing: c.Facing, Joined: true,
 		}
 		if w.Name == "" {
 			w.Name = clean(kiosk.Localpart(), maxName)
 		}
 		list = append(list, w)
 	}
-	slices.SortFunc(list, func(a, b Window) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Room, b.Room)) })
+	slices.SortFunc(list, func(a, b directory.Window) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Room, b.Room))
+	})
 	return list[:min(len(list), maxWindows)]
 }
 
@@ -578,9 +583,9 @@ func (m *model) reject(now time.Time, name id.RoomID, c child, r *room, v verdic
 }
 
 // absent are the kiosks of the directory that have not come into our own room.
-func (m *model) absent(own *room, directory []Window) map[id.UserID]id.EventID {
+func (m *model) absent(own *room, windows []directory.Window) map[id.UserID]id.EventID {
 	var out map[id.UserID]id.EventID
-	for _, w := range directory {
+	for _, w := range windows {
 		if own.members[w.Kiosk] != event.MembershipJoin {
 			if out == nil {
 				out = make(map[id.UserID]id.EventID)

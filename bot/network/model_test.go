@@ -14,9 +14,12 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.mau.fi/util/jsontime"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
 )
 
 const (
@@ -119,10 +122,10 @@ func TestDirectory(t *testing.T) {
 	if own, hung := m.own(); own != ownRoom || !hung {
 		t.Fatalf("own room %q, hung %t", own, hung)
 	}
-	want := Window{
-		Room: peerRoom, Kiosk: munich, Name: "FabLab Munich", City: "City", Shutter: Open, Since: time.UnixMilli(1700000000000), Joined: true,
+	want := directory.Window{
+		Room: peerRoom, Kiosk: munich, Name: "FabLab Munich", City: "City", Shutter: directory.Open, Since: jsontime.UMInt(1700000000000), Joined: true,
 	}
-	if got := m.directory(); len(got) != 1 || !sameWindow(got[0], want) {
+	if got := m.directory(); len(got) != 1 || !got[0].Equal(want) {
 		t.Fatalf("directory %+v", got)
 	}
 	if join, leave, _ := m.movements(time.Now()); len(join)+len(leave) > 0 {

@@ -13,39 +13,9 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
 )
-
-// Shutter positions. Any other value that a window announces counts as shut.
-const (
-	Shut = "shut"
-	Ajar = "ajar"
-	Open = "open"
-)
-
-// Window is another window of the network.
-type Window struct {
-	// Room is the window's room, Kiosk the bot in it.
-	Room  id.RoomID
-	Kiosk id.UserID
-	// Name and City are for people.
-	Name, City string
-	// Shutter is [Shut], [Ajar] or [Open], Since the moment it was set, by the other kiosk's clock. It may be zero.
-	Shutter string
-	Since   time.Time
-	// Facing is the room of the window that it is turned to, empty for none.
-	Facing id.RoomID
-	// Joined says that we are in its room, without which it can't be called.
-	Joined bool
-}
-
-// State is what this window tells the network. Nothing more may go in here: it isn't encrypted.
-type State struct {
-	// Shutter is [Shut], [Ajar] or [Open].
-	Shutter string
-	Since   time.Time
-	// Facing is the room of the window that this one is turned to, empty for none.
-	Facing id.RoomID
-}
 
 // Bot is what the package needs of the Matrix user: [multifactorymodel.org/ewindow/bot.Bot] implements it.
 type Bot interface {
@@ -81,7 +51,7 @@ type Network struct {
 	model     *model
 	invites   map[id.RoomID]*invite
 	runner    *runner
-	desired   State // as SetState said last; no Shutter means that it has not been called
+	desired   directory.State // as SetState said last; no Shutter means that it has not been called
 	sent      sentWindow
 	reminders map[id.UserID]*reminder
 	looked    bool // invitations that came while we were off were looked for
@@ -95,7 +65,7 @@ type Network struct {
 type snapshot struct {
 	own     id.RoomID
 	hung    bool
-	windows []Window
+	windows []directory.Window
 	names   map[id.UserID]string
 }
 
@@ -147,7 +117,7 @@ func (n *Network) Own() (id.RoomID, bool) {
 }
 
 // Windows returns the other windows of the network, in a stable order. The caller may keep the result.
-func (n *Network) Windows() []Window {
+func (n *Network) Windows() []directory.Window {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	return slices.Clone(n.published.windows)
@@ -166,15 +136,15 @@ func (n *Network) Name(user id.UserID) string {
 
 // SetState tells the network how this window stands. It returns at once; the last state wins, and is sent until the homeserver has
 // it. An unknown Shutter counts as shut.
-func (n *Network) SetState(s State) {
+func (n *Network) SetState(s directory.State) {
 	n.queue.put(func() { n.desired = sane(s) })
 }
 
 // Refused counts the invitations that were not accepted since the start.
 func (n *Network) Refused() int { return int(n.refused.Load()) }
 
-func sane(s State) State {
-	s.Shutter = knownShutter(s.Shutter)
+func sane(s directory.State) directory.State {
+	s.Shutter = directory.ParseShutter(string(s.Shutter))
 	if !validRoom(s.Facing) {
 		s.Facing = ""
 	}
@@ -229,7 +199,7 @@ func (n *Network) publish() {
 	windows := n.model.directory()
 	n.mu.Lock()
 	changed := n.published.own != own || n.published.hung != hung || len(n.model.newNames) > 0 ||
-		!slices.EqualFunc(n.published.windows, windows, sameWindow)
+		!slices.EqualFunc(n.published.windows, windows, directory.Window.Equal)
 	n.published.own, n.published.hung, n.published.windows = own, hung, windows
 	for user, name := range n.model.newNames {
 		if len(n.published.names) < maxNames || n.published.names[user] != "" {
@@ -241,10 +211,4 @@ func (n *Network) publish() {
 	if changed {
 		n.cfg.OnChange()
 	}
-}
-
-func sameWindow(a, b Window) bool {
-	since := a.Since.Equal(b.Since)
-	a.Since, b.Since = time.Time{}, time.Time{}
-	return since && a == b
 }

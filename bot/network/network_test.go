@@ -14,11 +14,13 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.mau.fi/util/jsontime"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/network"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
@@ -97,12 +99,12 @@ func (w *window) hung(t *testing.T) id.RoomID {
 }
 
 // sees waits until the directory holds exactly the windows named, each as name=shutter.
-func (w *window) sees(t *testing.T, want ...string) []network.Window {
+func (w *window) sees(t *testing.T, want ...string) []directory.Window {
 	t.Helper()
 	rig.Eventually(t, patience, func() error {
 		var got []string
 		for _, other := range w.Windows() {
-			got = append(got, other.Name+"="+other.Shutter)
+			got = append(got, other.Name+"="+string(other.Shutter))
 			if !other.Joined {
 				return fmt.Errorf("%s lists %s without being in its room", w.cfg.Name, other.Name)
 			}
@@ -176,20 +178,20 @@ func TestFederation(t *testing.T) {
 
 	since := time.UnixMilli(time.Now().UnixMilli())
 	for i := range 20 { // only the last counts
-		dresden.SetState(network.State{Shutter: network.Ajar, Since: since.Add(time.Duration(i) * time.Second)})
+		dresden.SetState(directory.State{Shutter: directory.Ajar, Since: since.Add(time.Duration(i) * time.Second)})
 	}
-	dresden.SetState(network.State{Shutter: network.Open, Since: since, Facing: munichRoom})
+	dresden.SetState(directory.State{Shutter: directory.Open, Since: since, Facing: munichRoom})
 	seen := munich.sees(t, "Dresden=open")
-	want := network.Window{
-		Room: dresdenRoom, Kiosk: dresden.user, Name: "Dresden", City: "City of Dresden", Shutter: network.Open, Since: since,
+	want := directory.Window{
+		Room: dresdenRoom, Kiosk: dresden.user, Name: "Dresden", City: "City of Dresden", Shutter: directory.Open, Since: jsontime.UM(since),
 		Facing: munichRoom, Joined: true,
 	}
 	if seen[0] != want {
 		t.Errorf("Munich sees %+v", seen[0])
 	}
-	munich.SetState(network.State{Shutter: network.Open, Since: since})
+	munich.SetState(directory.State{Shutter: directory.Open, Since: since})
 	dresden.sees(t, "Munich=open")
-	munich.SetState(network.State{Shutter: network.Shut, Since: since})
+	munich.SetState(directory.State{Shutter: directory.Shut, Since: since})
 	dresden.sees(t, "Munich=shut")
 	if dresden.changes.Load() == 0 {
 		t.Error("OnChange was never called")
@@ -457,8 +459,8 @@ func TestCrashes(t *testing.T) {
 	// start from then on (roomserver/internal/input, kickGuests, before SetUserAPI).
 	watcher.hung(t)
 	hs.Kill(t)
-	dresden.SetState(network.State{Shutter: network.Ajar, Since: time.Now()})
-	dresden.SetState(network.State{Shutter: network.Open, Since: time.Now()})
+	dresden.SetState(directory.State{Shutter: directory.Ajar, Since: time.Now()})
+	dresden.SetState(directory.State{Shutter: directory.Open, Since: time.Now()})
 	hs.Restart(t)
 	watcher.sees(t, "Dresden=open")
 	// What is as it should be is left alone.

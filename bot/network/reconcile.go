@@ -14,6 +14,8 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
 )
 
 // createBackoff is how long a request for a new room that failed may still be under way in the homeserver.
@@ -219,7 +221,7 @@ func (n *Network) windowTask(tasks []task, own id.RoomID, room *room) []task {
 // windowContent is what our state event should be; old is what it was, for as long as nobody has set a state.
 func (n *Network) windowContent(old *windowContent) *windowContent {
 	c := &windowContent{
-		Version: version, Kiosk: n.model.self, Shutter: Shut, Since: time.Now().UnixMilli(),
+		Version: version, Kiosk: n.model.self, Shutter: directory.Shut, Since: time.Now().UnixMilli(),
 		City: clean(n.cfg.City, maxCity), Timezone: tag(n.cfg.Timezone),
 	}
 	for _, l := range n.cfg.Languages {

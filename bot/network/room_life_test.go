@@ -11,7 +11,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
@@ -67,7 +67,7 @@ func TestUpgrades(t *testing.T) {
 	moved(dresden, first, next)
 	moved(munich, other, next)
 	dresden.sees(t, "Munich=shut")
-	dresden.SetState(network.State{Shutter: network.Open})
+	dresden.SetState(directory.State{Shutter: directory.Open})
 	munich.sees(t, "Dresden=open")
 
 	// A third window comes into the new Space only, and a restart finds everything again.
@@ -91,10 +91,10 @@ func TestUpgrades(t *testing.T) {
 		}
 		return nil
 	})
-	munich.SetState(network.State{Shutter: network.Ajar})
+	munich.SetState(directory.State{Shutter: directory.Ajar})
 	rig.Eventually(t, patience, func() error {
 		for _, w := range dresden.Windows() {
-			if w.Name == "Munich" && w.Room == second && w.Shutter == network.Ajar {
+			if w.Name == "Munich" && w.Room == second && w.Shutter == directory.Ajar {
 				return nil
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"multifactorymodel.org/ewindow/bot/directory"
 )
 
 // maxMessage caps what the page may send at once, in bytes; its SDP answer is the longest, at about 15 kB.
@@ -34,7 +36,7 @@ type incoming struct {
 // hello is the first message of every client.
 type hello struct {
 	observer bool
-	shutter  string
+	shutter  directory.Shutter
 }
 
 // errVersion is for a page that was loaded from another version of the program.
@@ -52,10 +54,9 @@ func decodeHello(data []byte) (hello, error) {
 		return hello{}, errVersion
 	case m.Role != "page" && m.Role != "observer":
 		return hello{}, errors.New("read page: unknown role")
-	case m.Shutter != "open" && m.Shutter != "ajar":
-		m.Shutter = "shut" // also for a page that remembers nothing
 	}
-	return hello{observer: m.Role == "observer", shutter: m.Shutter}, nil
+	// A page that remembers nothing starts shut.
+	return hello{observer: m.Role == "observer", shutter: directory.ParseShutter(m.Shutter)}, nil
 }
 
 // cameraCodes are the reasons of a camera fault.
@@ -74,10 +75,11 @@ func decode(data []byte) (Message, error) {
 		}
 		return Answer{ID: m.ID, SDP: m.SDP}, nil
 	case "shutter":
-		if m.To != "open" && m.To != "ajar" && m.To != "shut" || len(m.Room) > 255 {
+		to := directory.Shutter(m.To)
+		if !to.Valid() || len(m.Room) > 255 {
 			return nil, errors.New("read page: a shutter message is out of range")
 		}
-		return Shutter{To: m.To, Room: m.Room}, nil
+		return Shutter{To: to, Room: m.Room}, nil
 	case "knock":
 		return KnockAnswer{ID: m.ID, LetIn: m.LetIn}, nil
 	case "ring":

@@ -8,6 +8,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.mau.fi/util/jsontime"
+
+	"multifactorymodel.org/ewindow/bot/directory"
 )
 
 // encodeMessage writes a message as a page does.
@@ -155,7 +159,7 @@ func fullState(now time.Time) State {
 		Camera: true, Send: true, Seen: true, Peer: &Person{"Rosenwerk", 0}, Guests: []Person{{"Anna", 1}}, Shared: &Person{"Anna", 3},
 		Knock: &Knock{ID: 2, Name: "Ben", Guest: true, Others: []string{"Anna"}}, CanRing: true, Held: true, Withheld: []string{"Emil"},
 		Ring: &Ring{"ringing", []string{"Dora"}}, Missed: []Missed{{"Cem", true, now.Add(-time.Hour)}},
-		Windows: []Window{{Room: "!a:b", Name: "Rosenwerk", City: "Dresden", Shutter: "open", Since: now, Joined: true}},
+		Windows: []directory.Window{{Room: "!a:b", Name: "Rosenwerk", City: "Dresden", Shutter: "open", Since: jsontime.UM(now), Joined: true}},
 		Fault:   &Fault{Code: "hub", Since: now, Detail: "x"}, TestPattern: true, Languages: []string{"de"}, Timezone: "Europe/Berlin",
 	}
 }

@@ -24,6 +24,8 @@
 // binds loopback addresses only and refuses requests that a foreign web site could cause (Host and Origin, RFC 6454).
 package kiosk
 
+import "multifactorymodel.org/ewindow/bot/directory"
+
 // protocolVersion is that of the messages above. A page that speaks another one is told to load itself anew.
 const protocolVersion = 1
 
@@ -35,8 +37,8 @@ type Message interface{ message() }
 type PageUp struct {
 	// ID numbers the pages, from 1.
 	ID uint64
-	// Shutter is "open", "ajar" or "shut" as the page remembers it since before a reload or a restart of this program.
-	Shutter string
+	// Shutter is where it was, as the page remembers it since before a reload or a restart of this program.
+	Shutter directory.Shutter
 }
 
 // PageDown says that the page is gone or was replaced. It comes before the next PageUp.
@@ -51,8 +53,8 @@ type Answer struct {
 
 // Shutter says that somebody pressed the button, or chose the window of Room.
 type Shutter struct {
-	// To is "open", "ajar" or "shut".
-	To string
+	// To is where the shutter is set to.
+	To directory.Shutter
 	// Room is the chosen window's room id as the page was told it, or empty.
 	Room string
 }

@@ -9,6 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"go.mau.fi/util/jsontime"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/cmd/e2e/browser"
 )
@@ -86,8 +90,8 @@ func TestLooks(t *testing.T) {
 	long := shutState()
 	long.Name = "Verein für offene Werkstätten Warmbronn"
 	for i := range 12 {
-		long.Windows = append(long.Windows, kiosk.Window{
-			Room: fmt.Sprint(i), Name: fmt.Sprintf("Gemeinschaftswerkstatt Nordwest %d", i), Shutter: "open", Since: time.Now(),
+		long.Windows = append(long.Windows, directory.Window{
+			Room: id.RoomID(fmt.Sprint(i)), Name: fmt.Sprintf("Gemeinschaftswerkstatt Nordwest %d", i), Shutter: "open", Since: jsontime.UnixMilliNow(),
 		})
 	}
 	long.Fault = &kiosk.Fault{Code: "homeserver", Since: time.Now()}

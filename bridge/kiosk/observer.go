@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"multifactorymodel.org/ewindow/bot/directory"
 )
 
 const (
@@ -127,9 +129,9 @@ func (o *Observer) Next(ctx context.Context) (State, error) {
 
 // Press opens or shuts the window. It returns when the message is written; what becomes of it, the next states say.
 func (o *Observer) Press(open bool) error {
-	to := "shut"
+	to := directory.Shut
 	if open {
-		to = "open"
+		to = directory.Open
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
 	defer cancel()

@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.mau.fi/util/jsontime"
 
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/frames"
@@ -139,9 +141,9 @@ func (r *rig) feed(t testing.TB, slot int) (stop func()) {
 	return stop
 }
 
-func others() []kiosk.Window {
-	noon := time.Date(2026, 11, 25, 11, 3, 0, 0, time.UTC)
-	return []kiosk.Window{
+func others() []directory.Window {
+	noon := jsontime.UM(time.Date(2026, 11, 25, 11, 3, 0, 0, time.UTC))
+	return []directory.Window{
 		{Room: "!a:x", Name: "Rosenwerk", City: "Dresden", Shutter: "open", Since: noon, Joined: true},
 		{Room: "!b:x", Name: "Officine Creative", City: "Bologna", Shutter: "ajar", Since: noon, Joined: true},
 		{Room: "!c:x", Name: "Fablab Muenchen", City: "München", Shutter: "shut", Since: noon, Joined: true},

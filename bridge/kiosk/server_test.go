@@ -15,7 +15,9 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/rs/zerolog"
+	"go.mau.fi/util/jsontime"
 
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 )
 
@@ -254,7 +256,7 @@ func TestObserver(t *testing.T) {
 	want := kiosk.State{
 		Screen: "visit", Shutter: "open", Name: "Werk", Since: now, Peer: &kiosk.Person{Name: "Rosenwerk", Slot: 2},
 		Guests:  []kiosk.Person{{Name: "Anna", Slot: 1}},
-		Windows: []kiosk.Window{{Room: "!a:b", Name: "Rosenwerk", Shutter: "ajar", Since: now, Joined: true}}, Languages: []string{"it"},
+		Windows: []directory.Window{{Room: "!a:b", Name: "Rosenwerk", Shutter: "ajar", Since: jsontime.UM(now), Joined: true}}, Languages: []string{"it"},
 		Fault: &kiosk.Fault{Code: "hub", Since: now, Detail: "d"},
 	}
 	w.SetState(want)

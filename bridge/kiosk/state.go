@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"reflect"
 	"time"
+
+	"multifactorymodel.org/ewindow/bot/directory"
 )
 
 // State is everything that the page shows. It is always sent whole. Times are rounded to milliseconds on their way.
@@ -13,8 +15,8 @@ type State struct {
 	Screen string
 	// Name is this window's.
 	Name string
-	// Shutter is "shut", "ajar" or "open".
-	Shutter string
+	// Shutter is where the shutter is.
+	Shutter directory.Shutter
 	// Since is when the screen's situation began, zero for unknown.
 	Since time.Time
 	// CountUntil is when the countdown ends, "3, 2, 1" or that of a knock or of ringing; zero when there is none.
@@ -41,7 +43,7 @@ type State struct {
 	// Missed are those who knocked at the shut window, the newest first.
 	Missed []Missed
 	// Windows are the network's other windows.
-	Windows []Window
+	Windows []directory.Window
 	// Fault is what keeps the window from working, nil for nothing.
 	Fault *Fault
 	// TestPattern replaces camera and microphone by a test card and a tone.
@@ -84,17 +86,6 @@ type Missed struct {
 	At    time.Time
 }
 
-// Window is one of the network's other windows.
-type Window struct {
-	// Room is its room id.
-	Room, Name, City string
-	// Shutter is as the window announced it, Since when it did.
-	Shutter string
-	Since   time.Time
-	// Joined says whether this window is in its room, without which it can't be called.
-	Joined bool
-}
-
 // Fault is what keeps the window from working.
 type Fault struct {
 	// Code is one of "no_camera", "camera_busy", "camera_denied", "no_microphone", "page", "homeserver", "hub",
@@ -115,39 +106,30 @@ type stateMessage struct {
 	Type    string `json:"type"`
 	Version int    `json:"version"`
 	// Page names the version of the page's files: when it changes, the page loads itself anew.
-	Page        string          `json:"page,omitempty"`
-	Screen      string          `json:"screen"`
-	Name        string          `json:"name"`
-	Shutter     string          `json:"shutter"`
-	Since       int64           `json:"since"`
-	CountMS     int64           `json:"count_ms"` // what is left of the countdown
-	Camera      bool            `json:"camera"`
-	Send        bool            `json:"send"`
-	Seen        bool            `json:"seen"`
-	Held        bool            `json:"held"`
-	Withheld    []string        `json:"withheld"`
-	Peer        *Person         `json:"peer"`
-	Guests      []Person        `json:"guests"`
-	Shared      *Person         `json:"shared"`
-	Knock       *Knock          `json:"knock"`
-	CanRing     bool            `json:"can_ring"`
-	Ring        *Ring           `json:"ring"`
-	Missed      []missedMessage `json:"missed"`
-	Windows     []windowMessage `json:"windows"`
-	Fault       *faultMessage   `json:"fault"`
-	TestPattern bool            `json:"test_pattern"`
-	Languages   []string        `json:"languages"`
-	Timezone    string          `json:"timezone"`
-	Now         int64           `json:"now"`
-}
-
-type windowMessage struct {
-	Room    string `json:"room"`
-	Name    string `json:"name"`
-	City    string `json:"city"`
-	Shutter string `json:"shutter"`
-	Since   int64  `json:"since"`
-	Joined  bool   `json:"joined"`
+	Page        string             `json:"page,omitempty"`
+	Screen      string             `json:"screen"`
+	Name        string             `json:"name"`
+	Shutter     directory.Shutter  `json:"shutter"`
+	Since       int64              `json:"since"`
+	CountMS     int64              `json:"count_ms"` // what is left of the countdown
+	Camera      bool               `json:"camera"`
+	Send        bool               `json:"send"`
+	Seen        bool               `json:"seen"`
+	Held        bool               `json:"held"`
+	Withheld    []string           `json:"withheld"`
+	Peer        *Person            `json:"peer"`
+	Guests      []Person           `json:"guests"`
+	Shared      *Person            `json:"shared"`
+	Knock       *Knock             `json:"knock"`
+	CanRing     bool               `json:"can_ring"`
+	Ring        *Ring              `json:"ring"`
+	Missed      []missedMessage    `json:"missed"`
+	Windows     []directory.Window `json:"windows"`
+	Fault       *faultMessage      `json:"fault"`
+	TestPattern bool               `json:"test_pattern"`
+	Languages   []string           `json:"languages"`
+	Timezone    string             `json:"timezone"`
+	Now         int64              `json:"now"`
 }
 
 type missedMessage struct {
@@ -169,7 +151,7 @@ func (s State) wire(now time.Time) stateMessage {
 		Screen: s.Screen, Name: s.Name, Shutter: s.Shutter, Since: millis(s.Since), CountMS: millis(s.CountUntil),
 		Camera: s.Camera, Send: s.Send, Seen: s.Seen, Held: s.Held, Withheld: append([]string{}, s.Withheld...),
 		// Empty lists, not null, so that the page needs no case for it.
-		Guests: append([]Person{}, s.Guests...), Windows: []windowMessage{}, Missed: []missedMessage{}, CanRing: s.CanRing,
+		Guests: append([]Person{}, s.Guests...), Windows: append([]directory.Window{}, s.Windows...), Missed: []missedMessage{}, CanRing: s.CanRing,
 		TestPattern: s.TestPattern, Languages: append([]string{}, s.Languages...), Timezone: s.Timezone, Now: millis(now),
 	}
 	if !now.IsZero() {
@@ -197,9 +179,6 @@ func (s State) wire(now time.Time) stateMessage {
 	for _, o := range s.Missed {
 		m.Missed = append(m.Missed, missedMessage{o.Name, o.Guest, millis(o.At)})
 	}
-	for _, w := range s.Windows {
-		m.Windows = append(m.Windows, windowMessage{w.Room, w.Name, w.City, w.Shutter, millis(w.Since), w.Joined})
-	}
 	if s.Fault != nil {
 		m.Fault = &faultMessage{s.Fault.Code, millis(s.Fault.Since), s.Fault.Detail}
 	}
@@ -212,16 +191,13 @@ func (m stateMessage) state(now time.Time) State {
 		Screen: m.Screen, Name: m.Name, Shutter: m.Shutter, Since: moment(m.Since), Camera: m.Camera, Send: m.Send, Seen: m.Seen,
 		Held: m.Held, Withheld: m.Withheld,
 		Peer: m.Peer, Guests: m.Guests, Shared: m.Shared, Knock: m.Knock, CanRing: m.CanRing, Ring: m.Ring,
-		TestPattern: m.TestPattern, Languages: m.Languages, Timezone: m.Timezone,
+		Windows: m.Windows, TestPattern: m.TestPattern, Languages: m.Languages, Timezone: m.Timezone,
 	}
 	if m.CountMS > 0 {
 		s.CountUntil = now.Add(time.Duration(m.CountMS) * time.Millisecond)
 	}
 	for _, o := range m.Missed {
 		s.Missed = append(s.Missed, Missed{o.Name, o.Guest, moment(o.At)})
-	}
-	for _, w := range m.Windows {
-		s.Windows = append(s.Windows, Window{w.Room, w.Name, w.City, w.Shutter, moment(w.Since), w.Joined})
 	}
 	if m.Fault != nil {
 		s.Fault = &Fault{m.Fault.Code, moment(m.Fault.Since), m.Fault.Detail}

@@ -150,7 +150,7 @@ func (n *demoNetwork) windowRooms() (rooms []string) {
 		if err != nil || len(state.Windows) != 1 {
 			n.t.Fatalf("%s knows %d windows, %v", p.Name, len(state.Windows), err)
 		}
-		rooms = append(rooms, state.Windows[0].Room)
+		rooms = append(rooms, state.Windows[0].Room.String())
 	}
 	return rooms
 }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 )
 
@@ -73,7 +74,7 @@ type watched struct {
 	up      bool
 	gone    bool // it was up before
 	joined  bool
-	shutter string
+	shutter directory.Shutter
 	screen  string
 	knows   bool // the other window, and how to call it
 	fault   string

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/frames"
@@ -35,7 +36,7 @@ func TestPage(t *testing.T) {
 	}
 	ids := make(chan uint64, 8)
 	camera := make(chan string, 8)
-	state := kiosk.State{Screen: "shut", Shutter: "shut", Windows: []kiosk.Window{{Room: "!a:x", Name: "Rosenwerk", Shutter: "open", Joined: true}}}
+	state := kiosk.State{Screen: "shut", Shutter: "shut", Windows: []directory.Window{{Room: "!a:x", Name: "Rosenwerk", Shutter: "open", Joined: true}}}
 	server, err := kiosk.New(kiosk.Config{Listen: "127.0.0.1:0", Log: zerolog.Nop(), HandleMessage: func(m kiosk.Message) {
 		switch m := m.(type) {
 		case kiosk.PageUp:
