@@ -14,6 +14,8 @@ import (
 
 	"github.com/pion/stun/v3"
 	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/turnserver/limit"
 )
 
 func TestParseListen(t *testing.T) {
@@ -46,39 +48,104 @@ func TestParseRelay(t *testing.T) {
 	}
 }
 
-func TestLimiter(t *testing.T) {
-	now := time.Unix(1000, 0)
-	l := newLimiter(now)
-	source := netip.MustParseAddr("2001:db8::1")
-	take := func(addr netip.Addr) (n int) {
-		for l.allow(now, addr) {
+// TestLoginLimit demands that sources without an allocation have their limit, and that a /64 of IPv6 addresses is one source.
+func TestLoginLimit(t *testing.T) {
+	logins, now := bubble(t).logins.datagrams, time.Unix(1000, 0)
+	take := func(text string) (n int) {
+		for logins.Allow(now, limit.Source(netip.MustParseAddr(text))) {
 			n++
 		}
 		return n
 	}
-	if n := take(source); n != limiterBurst {
+	if n := take("2001:db8::1"); n != loginBurst {
 		t.Errorf("the first burst has %d messages", n)
 	}
 	// Another address of the same /64 is the same source; an IPv4 address and its mapped form are one.
-	if n := take(netip.MustParseAddr("2001:db8::ffff")); n != 0 {
+	if n := take("2001:db8::ffff"); n != 0 {
 		t.Errorf("a neighbour in the same network has %d messages of its own", n)
 	}
 	now = now.Add(time.Second)
-	if n := take(source); n != limiterRate {
+	if n := take("2001:db8::1"); n != loginRate {
 		t.Errorf("a second later %d messages are let in", n)
 	}
 	now = now.Add(-time.Hour)
-	if n := take(source); n != 0 {
+	if n := take("2001:db8::1"); n != 0 {
 		t.Errorf("a clock put back lets %d messages in", n)
 	}
 	now = now.Add(1000 * time.Hour)
-	if n := take(source); n != limiterBurst {
+	if n := take("2001:db8::1"); n != loginBurst {
 		t.Errorf("a long rest saves up %d messages", n)
 	}
 	now = now.Add(time.Hour)
-	if a, b := take(netip.MustParseAddr("192.0.2.1")), take(netip.MustParseAddr("::ffff:192.0.2.1")); a != limiterBurst || b != 0 {
+	if a, b := take("192.0.2.1"), take("::ffff:192.0.2.1"); a != loginBurst || b != 0 {
 		t.Errorf("an IPv4 address has %d messages, its mapped form %d more", a, b)
 	}
+}
+
+// addressed is a connection from a made-up address.
+type addressed struct {
+	net.Conn
+	from netip.AddrPort
+}
+
+func (a addressed) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(a.from) }
+
+// connections is a listener that hands out what is sent to it.
+type connections chan net.Conn
+
+func (c connections) Accept() (net.Conn, error) {
+	if conn, ok := <-c; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+func (c connections) Close() error   { return nil }
+func (c connections) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestStreamLimitIPv6 demands that streams from one /64 are counted together, whatever their addresses are.
+func TestStreamLimitIPv6(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := bubble(t)
+		listener := make(connections)
+		if !s.track(listener) {
+			t.Fatal("the server is closed")
+		}
+		accepted := make(chan error)
+		go func() { accepted <- s.accept(listener, TCP, func(conn net.Conn) net.Conn { return conn }) }()
+		connect := func(network uint16, host byte) {
+			var ip [16]byte
+			copy(ip[:], []byte{0x20, 0x01, 0x0d, 0xb8, 0, 0, byte(network >> 8), byte(network)})
+			ip[15] = host
+			theirs, ours := net.Pipe()
+			t.Cleanup(func() { _ = theirs.Close() })
+			listener <- addressed{ours, netip.AddrPortFrom(netip.AddrFrom16(ip), 1000)}
+			synctest.Wait()
+		}
+		for i := range maxSourceStreams {
+			connect(1, byte(i))
+		}
+		if c := s.Counters(); c.Streams != maxSourceStreams || c.RefusedStreams != 0 {
+			t.Errorf("%d streams are open, %d were refused", c.Streams, c.RefusedStreams)
+		}
+		connect(1, 255)
+		if c := s.Counters(); c.Streams != maxSourceStreams || c.RefusedStreams != 1 {
+			t.Errorf("with one more from the same /64 %d streams are open, %d were refused", c.Streams, c.RefusedStreams)
+		}
+		connect(2, 255)
+		if c := s.Counters(); c.Streams != maxSourceStreams+1 || c.RefusedStreams != 1 {
+			t.Errorf("with one from another /64 %d streams are open, %d were refused", c.Streams, c.RefusedStreams)
+		}
+		close(listener)
+		if err := <-accepted; err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if c := s.Counters(); c.Streams != 0 {
+			t.Errorf("%d streams are left", c.Streams)
+		}
+	})
 }
 
 func TestNonces(t *testing.T) {

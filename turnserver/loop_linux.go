@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"multifactorymodel.org/ewindow/turnserver/limit"
 )
 
 const (
@@ -309,7 +311,7 @@ func (l *loop) control(u *udpSocket, from *client, source addr, name *sockaddr, 
 	s := l.server
 	if from == nil {
 		// Before anything is parsed: a flood costs as little as can be.
-		if !s.limiters.datagrams.allow(l.now, source.host()) {
+		if !s.logins.datagrams.Allow(l.now, limit.Source(source.host())) {
 			s.counters.limited.Add(1)
 			return
 		}

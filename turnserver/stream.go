@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"multifactorymodel.org/ewindow/turnserver/limit"
 )
 
 // accept takes connections of a listener until it is closed.
@@ -30,13 +32,13 @@ func (s *Server) accept(listener net.Listener, transport Transport, decrypt func
 			}
 			continue
 		}
-		ip := addrPort(conn.RemoteAddr()).Addr()
-		if !s.addStream(ip) {
+		source := limit.Source(addrPort(conn.RemoteAddr()).Addr())
+		if !s.streams.TryAcquire(source) {
 			s.counters.refusedStreams.Add(1)
 			_ = conn.Close()
 			continue
 		}
-		s.serve(decrypt(conn), transport, func() { s.removeStream(ip) })
+		s.serve(decrypt(conn), transport, func() { s.streams.Release(source) })
 	}
 }
 
@@ -45,26 +47,6 @@ func addrPort(addr net.Addr) netip.AddrPort {
 	a, _ := addr.(*net.TCPAddr) // none gives no address
 	ap := a.AddrPort()
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-}
-
-func (s *Server) addStream(ip netip.Addr) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || s.streams >= maxStreams || s.perIP[ip] >= maxStreamsPerIP {
-		return false
-	}
-	s.streams++
-	s.perIP[ip]++
-	return true
-}
-
-func (s *Server) removeStream(ip netip.Addr) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.streams--
-	if s.perIP[ip]--; s.perIP[ip] == 0 {
-		delete(s.perIP, ip)
-	}
 }
 
 // maxQueue is how many bytes wait for a stream's client to take them; what comes then is lost, as it would be on a slow line.
@@ -204,7 +186,7 @@ func (st *stream) read() {
 			st.relay(now, p)
 			continue
 		}
-		if c.alloc == nil && !s.limiters.streams.allow(now, c.source.host()) {
+		if c.alloc == nil && !s.logins.streams.Allow(now, limit.Source(c.source.host())) {
 			s.counters.limited.Add(1)
 			continue
 		}

@@ -38,18 +38,25 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/turnserver/limit"
 )
 
 // Limits that need no setting.
 const (
-	minSecret       = 16               // bytes
-	maxStreams      = 1024             // TCP and TLS connections at once
-	maxStreamsPerIP = 64               // of them from one address: a whole workshop may sit behind one
-	loginTime       = 15 * time.Second // for a stream to make its allocation
-	writeTime       = 10 * time.Second // for a stream's client to take what is sent
-	sweepEvery      = time.Second
-	drainEvery      = 100 * time.Millisecond
-	inboundSize     = 2048 // bytes of the largest message that is taken; relayed media stays below an Ethernet frame
+	minSecret        = 16               // bytes
+	maxStreams       = 1024             // TCP and TLS connections at once
+	maxSourceStreams = 64               // of them from one address (IPv4) or /64 (IPv6): a whole workshop may sit behind one
+	loginTime        = 15 * time.Second // for a stream to make its allocation
+	writeTime        = 10 * time.Second // for a stream's client to take what is sent
+	sweepEvery       = time.Second
+	drainEvery       = 100 * time.Millisecond
+	inboundSize      = 2048 // bytes of the largest message that is taken; relayed media stays below an Ethernet frame
+
+	// What a source without an allocation may send: enough for the clients of a workshop behind one address to log in at once,
+	// too little to make a flood of answers out of forged sources.
+	loginRate  = 20  // messages a second
+	loginBurst = 100 // messages
 )
 
 // Config is what a Server is made of.
@@ -123,12 +130,15 @@ func (r *Relay) check() error {
 
 // Server is a TURN server. Make one with New.
 type Server struct {
-	cfg      Config
-	policy   policy
-	relays   map[byte][]Relay // by family
-	secrets  []string
-	nonces   *nonces
-	limiters struct{ datagrams, streams *limiter } // apart, since only a stream's source cannot be forged
+	cfg     Config
+	policy  policy
+	relays  map[byte][]Relay // by family
+	secrets []string
+	nonces  *nonces
+	// logins limits messages from sources without an allocation. Streams have a limit of their own, since only their source cannot
+	// be forged.
+	logins   struct{ datagrams, streams *limit.Rate[netip.Addr] }
+	streams  *limit.Semaphore[netip.Addr] // connections by their source
 	counters counters
 
 	meter      meter
@@ -147,11 +157,9 @@ type Server struct {
 	accounts  map[string]*account // by user; the sum of their allocations is total
 	total     int
 	reserved  map[[tokenSize]byte]*reservation // by token; each counts as an allocation of its account
-	perIP     map[netip.Addr]int               // streams by address; their sum is streams
-	streams   int
-	done      sync.WaitGroup // one for each of closers
-	stop      chan struct{}  // closed when Close begins
-	closeDone chan struct{}  // closed when Close has ended
+	done      sync.WaitGroup                   // one for each of closers
+	stop      chan struct{}                    // closed when Close begins
+	closeDone chan struct{}                    // closed when Close has ended
 }
 
 // closer is something open that Close has to end. Its pointer identifies it.
@@ -198,7 +206,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, policy: slices.Clone(cfg.AllowedPeers), secrets: []string{cfg.Secret}, nonces: newNonces(),
 		relays: make(map[byte][]Relay), closers: make(map[closer]struct{}), accounts: make(map[string]*account),
-		reserved: make(map[[tokenSize]byte]*reservation), perIP: make(map[netip.Addr]int),
+		reserved: make(map[[tokenSize]byte]*reservation), streams: limit.NewSemaphore[netip.Addr](maxStreams, maxSourceStreams),
 		stop: make(chan struct{}), closeDone: make(chan struct{}),
 	}
 	for _, r := range cfg.Relays {
@@ -213,7 +221,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.OldSecret != "" {
 		s.secrets = append(s.secrets, cfg.OldSecret)
 	}
-	s.limiters.datagrams, s.limiters.streams = newLimiter(time.Now()), newLimiter(time.Now())
+	s.logins.datagrams = limit.NewRate[netip.Addr](loginRate, loginBurst)
+	s.logins.streams = limit.NewRate[netip.Addr](loginRate, loginBurst)
 	return s, nil
 }
 
@@ -342,7 +351,7 @@ func (s *Server) Counters() Counters {
 	c := s.counters.read()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.Allocations, c.Streams = s.total-len(s.reserved), s.streams
+	c.Allocations, c.Streams = s.total-len(s.reserved), s.streams.Used()
 	return c
 }
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
@@ -73,47 +72,6 @@ func TestReachable(t *testing.T) {
 	}
 	if addrpolicy.Reachable(netip.Addr{}, private) {
 		t.Error("no address is reachable")
-	}
-}
-
-func TestLimiter(t *testing.T) {
-	l, now := newLimiter(2, 5), time.Unix(1000, 0)
-	for range 5 {
-		if _, ok := l.allow(now, "a"); !ok {
-			t.Fatal("the burst is too short")
-		}
-	}
-	wait, ok := l.allow(now, "a")
-	if ok || wait != 500*time.Millisecond {
-		t.Errorf("after the burst: %v, %v", wait, ok)
-	}
-	if _, ok := l.allow(now.Add(wait), "a"); !ok {
-		t.Error("what was promised does not come")
-	}
-	if _, ok := l.allow(now.Add(wait), "a"); ok {
-		t.Error("two come for one")
-	}
-	if _, ok := l.allow(now.Add(-time.Hour), "a"); ok {
-		t.Error("a clock that goes back gives more")
-	}
-	p := newPlaces(3, 2)
-	for _, c := range []struct {
-		key  string
-		want bool
-	}{{"a", true}, {"a", true}, {"a", false}, {"b", true}, {"c", false}} {
-		if got := p.enter(c.key); got != c.want {
-			t.Errorf("a place for %s: %t", c.key, got)
-		}
-	}
-	p.leave("a")
-	if !p.enter("c") || p.enter("b") {
-		t.Error("a place that was given back is not there")
-	}
-	for _, key := range []string{"a", "b", "c"} {
-		p.leave(key)
-	}
-	if len(p.byKey) != 0 || p.used != 0 {
-		t.Errorf("%d places are left over", p.used)
 	}
 }
 

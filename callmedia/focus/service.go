@@ -20,6 +20,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
+	"multifactorymodel.org/ewindow/turnserver/limit"
 )
 
 const (
@@ -68,10 +69,10 @@ type Service struct {
 	all       bool
 	rooms     livekit.RoomService
 	directory *directory
-	sources   *limiter
-	servers   *limiter
-	lookups   *places // at listed homeservers
-	strangers *places // at others, whose slowness must not keep the former waiting
+	sources   *limit.Rate[string]      // requests by who asks
+	servers   *limit.Rate[string]      // look-ups by homeserver
+	lookups   *limit.Semaphore[string] // look-ups that go on at listed homeservers
+	strangers *limit.Semaphore[string] // those at others, whose slowness must not keep the former waiting
 	counts    struct{ full, restricted, bad, unauthorized, limited, failed atomic.Uint64 }
 }
 
@@ -97,8 +98,8 @@ func NewService(cfg ServiceConfig) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, full: make(map[string]bool), all: slices.Contains(cfg.FullAccess, "*"),
-		sources: newLimiter(sourceRate, sourceBurst), servers: newLimiter(serverRate, serverBurst),
-		lookups: newPlaces(maxLookups, maxLookups), strangers: newPlaces(maxLookups, maxServerLookups),
+		sources: limit.NewRate[string](sourceRate, sourceBurst), servers: limit.NewRate[string](serverRate, serverBurst),
+		lookups: limit.NewSemaphore[string](maxLookups, maxLookups), strangers: limit.NewSemaphore[string](maxLookups, maxServerLookups),
 	}
 	if s.all && len(cfg.FullAccess) > 1 {
 		return nil, errors.New("focus: full access for all (*) and for listed homeservers at once")
@@ -223,12 +224,12 @@ func (s *Service) admit(ctx context.Context, source string, w wish) (string, *ap
 	if s.full[server] {
 		lookups = s.lookups
 	}
-	if !lookups.enter(server) {
+	if !lookups.TryAcquire(server) {
 		s.counts.limited.Add(1)
 		return "", limited(time.Second)
 	}
 	user, err := s.directory.user(ctx, server, w.token.AccessToken)
-	lookups.leave(server)
+	lookups.Release(server)
 	if err == nil && w.claimed != "" && w.claimed != user {
 		err = errors.New("the claimed user is another one")
 	}
@@ -269,14 +270,14 @@ func (s *Service) admit(ctx context.Context, source string, w wish) (string, *ap
 // network's own: a stranger who names them must not lock their users out.
 func (s *Service) limit(source, server string) *apiError {
 	now := time.Now()
-	if wait, ok := s.sources.allow(now, source); !ok {
-		return limited(wait)
+	if !s.sources.Allow(now, source) {
+		return limited(s.sources.Wait(now, source))
 	}
 	if s.full[server] {
 		return nil
 	}
-	if wait, ok := s.servers.allow(now, server); !ok {
-		return limited(wait)
+	if !s.servers.Allow(now, server) {
+		return limited(s.servers.Wait(now, server))
 	}
 	return nil
 }
@@ -297,16 +298,14 @@ func source(r *http.Request) string {
 	if err != nil {
 		return ""
 	}
-	a = a.Unmap().WithZone("")
-	if a.IsLoopback() {
+	if a.Unmap().IsLoopback() {
 		list := strings.Split(r.Header.Get("X-Forwarded-For"), ",")
 		if real, err := netip.ParseAddr(strings.TrimSpace(list[len(list)-1])); err == nil {
-			a = real.Unmap().WithZone("")
+			a = real
 		}
 	}
-	if a.Is6() {
-		prefix, _ := a.Prefix(64)
-		return prefix.String()
+	if a = limit.Source(a); a.Is6() {
+		return netip.PrefixFrom(a, 64).String()
 	}
 	return a.String()
 }

@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/turnserver/limit"
 )
 
 const (
@@ -172,12 +174,7 @@ func sourceOf(conn net.Conn) netip.Addr {
 	if !ok {
 		return netip.Addr{}
 	}
-	addr := a.AddrPort().Addr().Unmap().WithZone("")
-	if addr.Is6() {
-		prefix, _ := addr.Prefix(64)
-		addr = prefix.Addr()
-	}
-	return addr
+	return limit.Source(a.AddrPort().Addr())
 }
 
 // enter counts a connection, unless there are too many. A proxy's is counted as one of its client's once that is known.
