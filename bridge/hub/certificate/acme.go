@@ -17,6 +17,8 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
+
+	"multifactorymodel.org/ewindow/bot/backoff"
 )
 
 // ALPN is the protocol by which an authority's TLS-ALPN-01 check (RFC 8737) greets. A listener that is to pass it must offer it.
@@ -203,16 +205,18 @@ func (a *ACME) Run(ctx context.Context) error {
 
 // keep is Run for one name.
 func (a *ACME) keep(ctx context.Context, name string) {
-	retry := firstRetry
+	retry := backoff.Backoff{Min: firstRetry, Max: lastRetry}
 	for first := true; ; {
 		leaf, err := a.obtain(ctx, name)
 		wait := checkEvery
+		if err == nil {
+			retry.Reset()
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			wait = retry
-			retry = min(2*retry, lastRetry)
+			wait = retry.Next()
 			a.log.Warn().Err(err).Str("name", name).Str("authority", a.url).Stringer("next_try_in", wait).
 				Msg("No certificate could be obtained: the name must lead to this machine in the DNS, and the authority must reach it on port 80 or 443")
 		case first:
