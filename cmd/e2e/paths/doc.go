@@ -2,8 +2,7 @@
 // delay, small packets, addresses that change. It takes root, iproute2 and nftables; see [Need].
 //
 // [NewNetwork] makes a hub and two kiosks, each in a network namespace with a router before it. [Namespace.Command] runs a program there,
-// and [RunPage] is the kiosk's page without a browser: a process of its own, since a peer connection opens its sockets where its
-// process is. [Side.Traffic] tells which way media took, from the router's counters and not from what the programs say.
+// and package page is the kiosk's page there. [Side.Traffic] tells which way media took, from the router's counters and not from what the programs say.
 //
 // Everything ends with the test. What a killed run has left is removed by the next one, see [Sweep].
 package paths

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pion/stun/v3"
 
+	"multifactorymodel.org/ewindow/cmd/e2e/page"
 	"multifactorymodel.org/ewindow/cmd/e2e/paths"
 )
 
@@ -150,13 +151,13 @@ func (v *visit) heal(t *testing.T) {
 func (v *visit) open(t *testing.T) {
 	t.Helper()
 	host, guest := v.pages[1], v.pages[0]
-	host.command(t, "open")
-	host.await(t, openLimit, "the open window", func(r paths.Report) bool { return r.Screen == "alone" })
-	guest.await(t, openLimit, "the open window of the other", func(r paths.Report) bool { return len(r.Open) == 1 })
-	guest.command(t, "open")
-	var reports [2]paths.Report
+	host.Command(t, "open")
+	host.Await(t, openLimit, "the open window", func(r page.Report) bool { return r.Screen == "alone" })
+	guest.Await(t, openLimit, "the open window of the other", func(r page.Report) bool { return len(r.Open) == 1 })
+	guest.Command(t, "open")
+	var reports [2]page.Report
 	for i, p := range v.pages {
-		reports[i] = p.await(t, openLimit, "the visit", func(r paths.Report) bool { return r.Screen == "visit" && !r.First.IsZero() })
+		reports[i] = p.Await(t, openLimit, "the visit", func(r page.Report) bool { return r.Screen == "visit" && !r.First.IsZero() })
 	}
 	opened := reports[0].Pressed
 	t.Logf("first picture after opening: %s after %.2f s, %s after %.2f s", windows[0], reports[0].First.Sub(opened).Seconds(),
@@ -167,10 +168,10 @@ func (v *visit) open(t *testing.T) {
 func (v *visit) shut(t *testing.T) {
 	t.Helper()
 	for _, p := range v.pages {
-		p.command(t, "shut")
+		p.Command(t, "shut")
 	}
 	for _, p := range v.pages {
-		p.await(t, openLimit, "the shut window", func(r paths.Report) bool { return r.Screen == "shut" && r.Shutter == "shut" && len(r.Open) == 0 })
+		p.Await(t, openLimit, "the shut window", func(r page.Report) bool { return r.Screen == "shut" && r.Shutter == "shut" && len(r.Open) == 0 })
 	}
 }
 
@@ -178,10 +179,10 @@ func (v *visit) shut(t *testing.T) {
 func (v *visit) stays(t *testing.T, limit time.Duration, allowed []paths.Route) {
 	t.Helper()
 	var before [2]paths.Traffic
-	var begun [2]paths.Report
+	var begun [2]page.Report
 	for i, p := range v.pages {
-		p.command(t, "gap")
-		before[i], begun[i] = v.Sides[i].Traffic(t), p.report()
+		p.Command(t, "gap")
+		before[i], begun[i] = v.Sides[i].Traffic(t), p.Report()
 	}
 	at := time.Now()
 	end := time.NewTimer(limit)
@@ -195,18 +196,18 @@ func (v *visit) stays(t *testing.T, limit time.Duration, allowed []paths.Route) 
 		case <-look.C:
 		}
 		for _, p := range v.pages {
-			if r := p.report(); r.Screen != "visit" || time.Since(r.Last) > longGap {
-				t.Fatalf("%s does not see the other any more, %.1f s after it did: %+v", p.name, time.Since(at).Seconds(), r)
+			if r := p.Report(); r.Screen != "visit" || time.Since(r.Last) > longGap {
+				t.Fatalf("%s does not see the other any more, %.1f s after it did: %+v", p.Name, time.Since(at).Seconds(), r)
 			}
 		}
 	}
 	for i, p := range v.pages {
-		r, traffic := p.report(), v.Sides[i].Traffic(t).Since(before[i])
+		r, traffic := p.Report(), v.Sides[i].Traffic(t).Since(before[i])
 		seconds := time.Since(at).Seconds()
 		pictures, sounds := float64(r.Pictures-begun[i].Pictures)/seconds, float64(r.Sounds-begun[i].Sounds)/seconds
-		t.Logf("%s: %s; %.0f pictures and %.0f sounds a second, longest gap %.2f s", p.name, traffic, pictures, sounds, r.Gap.Seconds())
+		t.Logf("%s: %s; %.0f pictures and %.0f sounds a second, longest gap %.2f s", p.Name, traffic, pictures, sounds, r.Gap.Seconds())
 		if r.Broken != begun[i].Broken {
-			t.Errorf("%s was shown %d pictures that nobody sent", p.name, r.Broken-begun[i].Broken)
+			t.Errorf("%s was shown %d pictures that nobody sent", p.Name, r.Broken-begun[i].Broken)
 		}
 		if i > 0 || len(allowed) == 0 {
 			continue
@@ -214,7 +215,7 @@ func (v *visit) stays(t *testing.T, limit time.Duration, allowed []paths.Route) 
 		up, down := traffic.Media()
 		for _, route := range []paths.Route{up, down} {
 			if !slices.Contains(allowed, route) {
-				t.Errorf("%s's media goes by %q, which the firewall does not let through", p.name, route)
+				t.Errorf("%s's media goes by %q, which the firewall does not let through", p.Name, route)
 			}
 		}
 	}
@@ -224,7 +225,7 @@ func (v *visit) stays(t *testing.T, limit time.Duration, allowed []paths.Route) 
 func (v *visit) comesBack(t *testing.T, change func(testing.TB)) {
 	t.Helper()
 	for _, p := range v.pages {
-		p.command(t, "gap")
+		p.Command(t, "gap")
 	}
 	change(t)
 	changed := time.Now()
@@ -234,15 +235,15 @@ func (v *visit) comesBack(t *testing.T, change func(testing.TB)) {
 	for time.Since(settled) < settle {
 		<-look.C
 		for _, p := range v.pages {
-			if r := p.report(); r.Screen != "visit" || time.Since(r.Last) > gap {
+			if r := p.Report(); r.Screen != "visit" || time.Since(r.Last) > gap {
 				settled = time.Now()
 			}
 		}
 		if time.Since(changed) > backLimit {
-			t.Fatalf("the visit is not back %v after the change: %+v, %+v", backLimit, v.pages[0].report(), v.pages[1].report())
+			t.Fatalf("the visit is not back %v after the change: %+v, %+v", backLimit, v.pages[0].Report(), v.pages[1].Report())
 		}
 	}
 	for _, p := range v.pages {
-		t.Logf("%s: the picture stood for %.2f s", p.name, p.report().Gap.Seconds())
+		t.Logf("%s: the picture stood for %.2f s", p.Name, p.Report().Gap.Seconds())
 	}
 }

@@ -1,19 +1,14 @@
 package paths_test
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,21 +19,13 @@ import (
 	"multifactorymodel.org/ewindow/bot/homeserver"
 	"multifactorymodel.org/ewindow/bot/network"
 	"multifactorymodel.org/ewindow/bridge/child"
+	"multifactorymodel.org/ewindow/cmd/e2e/page"
 	"multifactorymodel.org/ewindow/cmd/e2e/paths"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// pageVariable makes this test's program a kiosk's page, of the kiosk at its value.
-const pageVariable = "EWINDOW_PATHS_PAGE"
-
 func TestMain(m *testing.M) {
-	if address := os.Getenv(pageVariable); address != "" {
-		if err := paths.RunPage(address, os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
+	page.Main()
 	os.Exit(m.Run())
 }
 
@@ -58,7 +45,7 @@ var windows = [2]string{"Munich", "Dresden"}
 // visit is a network with its hub and two kiosks running, whose windows know each other.
 type visit struct {
 	*paths.Network
-	pages           [2]*page
+	pages           [2]*page.Page
 	folder, program string
 	authority       string // file of the certificate that all trust
 }
@@ -82,6 +69,10 @@ func startVisit(t *testing.T) *visit {
 	certificate, key := rig.CertificateFiles(t, paths.HubIP)
 	v.start(t, "hub", v.Hub, fmt.Sprintf(hubConfig, paths.HubIP, certificate, key, turnSecret, serverName, registration),
 		answers(local, localHub+"/_matrix/client/versions"))
+	own, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	passwords := make(map[string]string)
 	for _, name := range []string{"anna", "munich", "dresden"} {
 		passwords[name] = rand.Text()
@@ -106,10 +97,10 @@ func startVisit(t *testing.T) *visit {
 	}
 	for i, s := range v.Sides {
 		account := strings.ToLower(windows[i])
-		page := &http.Client{Transport: &http.Transport{DialContext: s.Kiosk.DialContext}, Timeout: 5 * time.Second}
+		client := &http.Client{Transport: &http.Transport{DialContext: s.Kiosk.DialContext}, Timeout: 5 * time.Second}
 		v.start(t, account, s.Kiosk, fmt.Sprintf(kioskConfig, publicURL, account, passwords[account], serverName, windows[i], pageAddress),
-			answers(page, "http://"+pageAddress+"/"))
-		v.pages[i] = startPage(t, s.Kiosk, windows[i])
+			answers(client, "http://"+pageAddress+"/"))
+		v.pages[i] = page.StartCommand(t, windows[i], pageAddress, s.Kiosk.Command(own))
 	}
 	for i := range v.Sides {
 		user := id.NewUserID(strings.ToLower(windows[i]), serverName)
@@ -118,7 +109,7 @@ func startVisit(t *testing.T) *visit {
 		}
 	}
 	for _, p := range v.pages {
-		p.await(t, time.Minute, "the other window", func(r paths.Report) bool { return r.Media && len(r.Joined) == 1 })
+		p.Await(t, time.Minute, "the other window", func(r page.Report) bool { return r.Media && len(r.Joined) == 1 })
 	}
 	return v
 }
@@ -236,86 +227,4 @@ func (v *visit) keepLogs(t *testing.T) {
 			t.Logf("the last of %s:\n%s", name, strings.Join(lines[max(0, len(lines)-40):], "\n"))
 		}
 	}
-}
-
-// page is a page without a browser, in a process of its own.
-type page struct {
-	name  string
-	stdin io.WriteCloser
-
-	mu   sync.Mutex // guards last
-	last paths.Report
-}
-
-// startPage runs one in a namespace until the test ends.
-func startPage(t *testing.T, n *paths.Namespace, name string) *page {
-	t.Helper()
-	own, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := n.Command(own)
-	cmd.Env = append(os.Environ(), pageVariable+"="+pageAddress)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it ends when its input does, also when we are killed
-	cmd.Stderr = os.Stderr
-	p := &page{name: name}
-	if p.stdin, err = cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		lines := bufio.NewScanner(out)
-		for lines.Scan() {
-			var r paths.Report
-			if json.Unmarshal(lines.Bytes(), &r) == nil {
-				p.mu.Lock()
-				p.last = r
-				p.mu.Unlock()
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		_ = p.stdin.Close()
-		impatient := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
-		defer impatient.Stop()
-		<-ended
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("%s's page: %v", name, err)
-		}
-	})
-	return p
-}
-
-// command has the page do something, see [paths.RunPage].
-func (p *page) command(t *testing.T, command string) {
-	t.Helper()
-	if _, err := fmt.Fprintln(p.stdin, command); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (p *page) report() paths.Report {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.last
-}
-
-// await waits for a report that pleases.
-func (p *page) await(t *testing.T, limit time.Duration, what string, ok func(paths.Report) bool) (r paths.Report) {
-	t.Helper()
-	rig.Eventually(t, limit, func() error {
-		if r = p.report(); !ok(r) {
-			return fmt.Errorf("%s at %s: %+v", what, p.name, r)
-		}
-		return nil
-	})
-	return r
 }

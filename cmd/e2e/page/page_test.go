@@ -1,10 +1,7 @@
-package paths_test
+package page_test
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
-	"io"
 	"sync"
 	"testing"
 	"time"
@@ -15,8 +12,10 @@ import (
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/frames"
-	"multifactorymodel.org/ewindow/cmd/e2e/paths"
+	"multifactorymodel.org/ewindow/cmd/e2e/page"
 )
+
+const patience = 10 * time.Second // for what should come
 
 // TestPage lets the page without a browser talk to the real server of pages: it sends while it is to, shows what it is sent, and answers
 // each new offer.
@@ -74,37 +73,15 @@ func TestPage(t *testing.T) {
 	t.Cleanup(func() { _ = server.Close() })
 	media.SetUplink(mirror{media})
 
-	commands, press := io.Pipe()
-	read, write := io.Pipe()
-	p := &page{name: "the test", stdin: press}
-	tasks.Go(func() {
-		if err := paths.RunPage(server.Addr().String(), commands, write); err != nil {
-			t.Error(err)
-		}
-		_ = write.Close()
-	})
-	tasks.Go(func() {
-		lines := bufio.NewScanner(read)
-		for lines.Scan() {
-			var r paths.Report
-			if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
-				t.Errorf("%v: %s", err, lines.Text())
-			}
-			p.mu.Lock()
-			p.last = r
-			p.mu.Unlock()
-		}
-	})
-	t.Cleanup(func() { _ = press.Close() })
-
-	p.await(t, patience, "the shut window", func(r paths.Report) bool {
+	p := page.Start(t, "the test", server.Addr().String())
+	p.Await(t, patience, "the shut window", func(r page.Report) bool {
 		return r.Screen == "shut" && r.Media && len(r.Joined) == 1 && len(r.Open) == 1
 	})
-	if n := p.report().Sent; n != 0 {
+	if n := p.Report().Sent; n != 0 {
 		t.Errorf("%d pictures have left a shut window", n)
 	}
-	p.command(t, "open")
-	r := p.await(t, patience, "the mirrored picture", func(r paths.Report) bool {
+	p.Command(t, "open")
+	r := p.Await(t, patience, "the mirrored picture", func(r page.Report) bool {
 		return r.Screen == "visit" && r.Sent > 30 && r.Pictures > 30 && r.Sounds > 30
 	})
 	if r.Broken != 0 || r.First.Before(r.Pressed) || r.Last.Before(r.First) {
@@ -114,19 +91,19 @@ func TestPage(t *testing.T) {
 		t.Errorf("the camera is %s in an open window", said)
 	}
 	offer(<-ids)
-	p.await(t, patience, "pictures over another connection", func(now paths.Report) bool {
+	p.Await(t, patience, "pictures over another connection", func(now page.Report) bool {
 		return now.Pictures > r.Pictures+60 && now.Sounds > r.Sounds+60
 	})
-	p.command(t, "shut")
+	p.Command(t, "shut")
 	if said := <-camera; said != "off" {
 		t.Errorf("the camera is %s in a shut window", said)
 	}
-	r = p.await(t, patience, "the shut window", func(r paths.Report) bool { return r.Screen == "shut" })
-	p.await(t, patience, "the new gap", func(r paths.Report) bool {
-		p.command(t, "gap") // again and again: a picture that was on its way makes a gap too
+	r = p.Await(t, patience, "the shut window", func(r page.Report) bool { return r.Screen == "shut" })
+	p.Await(t, patience, "the new gap", func(r page.Report) bool {
+		p.Command(t, "gap") // again and again: a picture that was on its way makes a gap too
 		return r.Gap == 0
 	})
-	if now := p.report(); now.Sent != r.Sent {
+	if now := p.Report(); now.Sent != r.Sent {
 		t.Errorf("%d pictures have left a window that was shut", now.Sent-r.Sent)
 	}
 }

@@ -1,25 +1,25 @@
-package paths
+// Package page is a kiosk's page without a browser, for tests. It answers the kiosk's offers, sends a synthetic picture and sound, and
+// counts the frames that it is shown.
+//
+// [Start] runs a page inside the test. [StartCommand] runs one as a process of its own, for tests with network namespaces: a peer connection
+// opens its sockets in the namespace of its process. Such a test's TestMain calls [Main].
+package page
 
 import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/pion/interceptor"
-	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 
 	"multifactorymodel.org/ewindow/callmedia"
-	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/frames"
 )
 
@@ -32,7 +32,7 @@ const (
 	ownTracks   = 3               // sound, picture, the picture in small: the first sections of each offer
 )
 
-// Report is what a page shows and has counted, a JSON line of [RunPage].
+// Report is what a page shows and has counted, a JSON line of [Run].
 type Report struct {
 	// Screen and Shutter are those of the last state; Screen is empty while the kiosk does not answer.
 	Screen, Shutter string
@@ -51,14 +51,14 @@ type Report struct {
 	Gap                  time.Duration
 }
 
-// page is a kiosk's page without a browser: it answers offers, sends the synthetic picture and sound of package callmedia when it is
-// to, and counts what it is shown.
+// page is one page: it answers offers, sends the synthetic picture and sound of package callmedia while the kiosk's state says so, and counts
+// the frames that it is shown.
 type page struct {
 	address string
 	media   *callmedia.Synthetic
 	out     io.Writer
 
-	link atomic.Pointer[link] // the peer connection, nil while there is none
+	connection atomic.Pointer[connection] // to the kiosk, nil while there is none
 
 	mu      sync.Mutex // guards what follows
 	sending bool       // our own pictures and sound
@@ -69,9 +69,9 @@ type page struct {
 	camera  bool   // it runs, as the kiosk was told
 }
 
-// RunPage is the page of the kiosk at address (host and port) until commands ends. Each line of commands is "open" or "shut", a press on
+// Run is the page of the kiosk at address (host and port). It returns when commands ends. Each line of commands is "open" or "shut", a press on
 // the button, or "gap", which begins [Report].Gap anew. Reports are written to out whenever something has changed.
-func RunPage(address string, commands io.Reader, out io.Writer) error {
+func Run(address string, commands io.Reader, out io.Writer) error {
 	media, err := callmedia.NewSynthetic()
 	if err != nil {
 		return err
@@ -82,17 +82,18 @@ func RunPage(address string, commands io.Reader, out io.Writer) error {
 	var tasks sync.WaitGroup
 	tasks.Go(func() { media.Run(ctx) })
 	tasks.Go(func() { p.connect(ctx) })
-	tasks.Go(func() { p.tell(ctx) })
+	tasks.Go(func() { p.reportChanges(ctx) })
 	defer tasks.Wait()
 	defer cancel()
 	lines := bufio.NewScanner(commands)
 	for lines.Scan() {
-		p.obey(ctx, lines.Text())
+		p.press(ctx, lines.Text())
 	}
 	return lines.Err()
 }
 
-func (p *page) obey(ctx context.Context, command string) {
+// press carries out one command.
+func (p *page) press(ctx context.Context, command string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch command {
@@ -184,14 +185,14 @@ func (p *page) take(ctx context.Context, data []byte) error {
 		p.media.SetBitrate(m.BPS, m.Small)
 	case "offer":
 		p.hangUp()
-		l, err := p.answer(ctx, m.SDP)
+		c, err := p.answer(ctx, m.SDP)
 		if err != nil {
 			return err
 		}
-		p.link.Store(l)
+		p.connection.Store(c)
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.sendLocked(ctx, map[string]any{"type": "answer", "id": m.ID, "sdp": l.pc.LocalDescription().SDP})
+		p.sendLocked(ctx, map[string]any{"type": "answer", "id": m.ID, "sdp": c.pc.LocalDescription().SDP})
 	}
 	return nil
 }
@@ -230,7 +231,7 @@ func (p *page) show(ctx context.Context, m message) {
 }
 
 // tell writes reports, and tells the kiosk which pictures move.
-func (p *page) tell(ctx context.Context) {
+func (p *page) reportChanges(ctx context.Context) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
 	playing := make(map[int]bool)
@@ -256,8 +257,8 @@ func (p *page) tell(ctx context.Context) {
 				p.sendLocked(ctx, map[string]any{"type": "picture", "slot": slot, "playing": moves, "frames": video})
 			}
 		}
-		l := p.link.Load()
-		r.Media = l != nil && l.pc.ConnectionState() == webrtc.PeerConnectionStateConnected
+		c := p.connection.Load()
+		r.Media = c != nil && c.pc.ConnectionState() == webrtc.PeerConnectionStateConnected
 		line, err := json.Marshal(r)
 		if err == nil && string(line) != p.written {
 			p.written = string(line)
@@ -269,11 +270,11 @@ func (p *page) tell(ctx context.Context) {
 
 // HandleFrame implements [callmedia.Uplink]: it is a frame of our own picture or sound.
 func (p *page) HandleFrame(kind callmedia.Kind, _ callmedia.Source, f frames.Frame) {
-	l := p.link.Load()
-	if l == nil || l.pc.ConnectionState() != webrtc.PeerConnectionStateConnected || !p.count(kind) {
+	c := p.connection.Load()
+	if c == nil || c.pc.ConnectionState() != webrtc.PeerConnectionStateConnected || !p.count(kind) {
 		return
 	}
-	track := l.own[kind]
+	track := c.own[kind]
 	_ = track.packets.Packetize(f.Data, f.Timestamp, func(packet *rtp.Packet) error { return track.out.WriteRTP(packet) })
 }
 
@@ -292,140 +293,6 @@ func (p *page) HandleClock(callmedia.Kind, callmedia.Source, time.Time, uint32) 
 
 // HandleKeyFrameRequest implements [callmedia.Uplink]; nobody calls it, since frames are shown as they come.
 func (p *page) HandleKeyFrameRequest(int) {}
-
-// link is one peer connection to the kiosk.
-type link struct {
-	pc    *webrtc.PeerConnection
-	own   [ownTracks]ownTrack
-	tasks sync.WaitGroup
-}
-
-type ownTrack struct {
-	out     *webrtc.TrackLocalStaticRTP
-	packets *frames.Packetizer
-}
-
-func (p *page) hangUp() {
-	if l := p.link.Swap(nil); l != nil {
-		_ = l.pc.GracefulClose()
-		l.tasks.Wait()
-	}
-}
-
-// answer makes a new peer connection from an offer. Its candidates are all gathered when it returns, none of them is loopback: a browser
-// offers that neither.
-func (p *page) answer(ctx context.Context, sdp string) (l *link, err error) {
-	var media webrtc.MediaEngine
-	if err := media.RegisterDefaultCodecs(); err != nil {
-		return nil, err
-	}
-	var chain interceptor.Registry
-	if err := webrtc.RegisterDefaultInterceptors(&media, &chain); err != nil {
-		return nil, err
-	}
-	api := webrtc.NewAPI(webrtc.WithMediaEngine(&media), webrtc.WithInterceptorRegistry(&chain))
-	l = &link{}
-	if l.pc, err = api.NewPeerConnection(webrtc.Configuration{}); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			_ = l.pc.GracefulClose()
-			l.tasks.Wait()
-		}
-	}()
-	// pion has a goroutine for each call, and closing gracefully waits for it.
-	l.pc.OnTrack(func(track *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { p.watch(l.pc, track) })
-	if err := l.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: sdp}); err != nil {
-		return nil, err
-	}
-	for kind := range l.own {
-		capability, coding := webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000}, codec.VP8
-		if callmedia.Kind(kind) == callmedia.Audio {
-			capability, coding = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, codec.Opus
-		}
-		out, err := webrtc.NewTrackLocalStaticRTP(capability, fmt.Sprint(kind), "own")
-		if err != nil {
-			return nil, err
-		}
-		sender, err := l.pc.AddTrack(out) // takes the first section of its kind that is free
-		if err != nil {
-			return nil, err
-		}
-		l.own[kind] = ownTrack{out, frames.NewPacketizer(coding, 0, 0, 0, frames.RandomSeed())}
-		l.tasks.Go(func() { p.listen(callmedia.Kind(kind), sender) })
-	}
-	answer, err := l.pc.CreateAnswer(nil)
-	if err != nil {
-		return nil, err
-	}
-	gathered := webrtc.GatheringCompletePromise(l.pc)
-	if err := l.pc.SetLocalDescription(answer); err != nil {
-		return nil, err
-	}
-	select {
-	case <-gathered:
-		return l, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// listen takes the kiosk's requests for key frames.
-func (p *page) listen(kind callmedia.Kind, sender *webrtc.RTPSender) {
-	for {
-		packets, _, err := sender.ReadRTCP()
-		if err != nil {
-			return
-		}
-		for _, packet := range packets {
-			switch packet.(type) {
-			case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:
-				p.media.RequestKeyFrame(kind)
-			}
-		}
-	}
-}
-
-// watch shows one track that is received.
-func (p *page) watch(pc *webrtc.PeerConnection, track *webrtc.TrackRemote) {
-	var slot int
-	if _, err := fmt.Sscanf(track.StreamID(), "slot-%d", &slot); err != nil {
-		return
-	}
-	kind, coding := callmedia.Audio, codec.Opus
-	if track.Kind() == webrtc.RTPCodecTypeVideo {
-		kind, coding = callmedia.Video, codec.VP8
-	}
-	assembler := frames.NewAssembler(coding, frames.AssemblerOptions{})
-	for {
-		// The zero time waits for ever.
-		deadline, _ := assembler.Next(time.Now())
-		if track.SetReadDeadline(deadline) != nil {
-			return
-		}
-		packet, _, err := track.ReadRTP()
-		now := time.Now()
-		switch {
-		case os.IsTimeout(err):
-		case errors.Is(err, io.ErrShortBuffer):
-			continue
-		case err != nil:
-			return
-		default:
-			assembler.Push(now, packet)
-		}
-		for f, ok := assembler.Pop(now); ok; f, ok = assembler.Pop(now) {
-			p.media.WriteFrame(slot, kind, 0, f.Timestamp, f.Data)
-			if kind == callmedia.Video {
-				p.seen(now)
-			}
-		}
-		if kind == callmedia.Video && assembler.NeedKey() {
-			_ = pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: uint32(track.SSRC())}})
-		}
-	}
-}
 
 // seen counts a picture.
 func (p *page) seen(now time.Time) {
