@@ -73,7 +73,7 @@ type Port struct {
 	http, turn *side
 	over       chan struct{} // closed when Run ends
 	all        sync.WaitGroup
-	complain   sync.Once // of a proxy
+	warnOnce   sync.Once // about a proxy without a header
 
 	mu    sync.Mutex              // guards what follows
 	open  map[net.Conn]netip.Addr // connections that are not handed over, by whom they are counted

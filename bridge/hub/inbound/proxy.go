@@ -1,63 +1,59 @@
 package inbound
 
 import (
-	"encoding/binary"
+	"bufio"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
+
+	"github.com/pires/go-proxyproto"
 )
 
-// The PROXY protocol, version 2, as haproxy.org/download/3.0/doc/proxy-protocol.txt has it in section 2.2. Version 1 is not read: it is text of
-// unknown length, and every proxy that speaks it speaks 2.
-const (
-	proxySignature = "\r\n\r\n\x00\r\nQUIT\n"
-	proxyHeader    = 16   // bytes before the addresses
-	maxProxyBody   = 4096 // bytes of addresses and extensions: far above what any proxy sends
-
-	proxyLocal = 0x20 // version 2, the proxy speaks for itself: a check whether we are there
-	proxyProxy = 0x21 // version 2, the addresses follow
-	proxyTCP4  = 0x11
-	proxyTCP6  = 0x21
-	sizeTCP4   = 12
-	sizeTCP6   = 36
-)
+// proxyBuffer is the size of the buffer that a header is read with, in bytes: far more than an IPv6 client's address and the
+// extensions of usual proxies need. Longer headers are read in parts.
+const proxyBuffer = 256
 
 var errNoProxyHeader = errors.New("the connection does not begin with a header of the PROXY protocol, version 2")
 
-// readProxyHeader reads a header and not a byte more. source is invalid when the header says nothing of a TCP client; the proxy's
-// own address counts then. An io.EOF says that nothing at all came.
-func readProxyHeader(r io.Reader) (source netip.AddrPort, err error) {
-	var head [proxyHeader]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
+// readProxyHeader reads a header of the PROXY protocol, version 2
+// (haproxy.org/download/3.0/doc/proxy-protocol.txt, section 2.2). The library bounds its length at 4,096 bytes. source is invalid when the
+// header says nothing of a TCP client; the proxy's own address counts then. Errors other than errNoProxyHeader say that nothing
+// came, as when a load balancer looks whether the port is open, or that the rest did not come in time. Version 1 is refused: every
+// proxy that speaks it speaks 2.
+func readProxyHeader(r *bufio.Reader) (source netip.AddrPort, err error) {
+	if _, err := r.Peek(1); err != nil {
 		return source, err
 	}
-	size := int(binary.BigEndian.Uint16(head[14:]))
-	if string(head[:12]) != proxySignature || (head[12] != proxyLocal && head[12] != proxyProxy) || size > maxProxyBody {
+	header, err := proxyproto.Read(r)
+	var broken net.Error
+	switch {
+	case errors.As(err, &broken):
+		return source, err
+	case err != nil || header.Version != 2:
 		return source, errNoProxyHeader
-	}
-	body := make([]byte, size)
-	if _, err := io.ReadFull(r, body); err != nil {
-		return source, errNoProxyHeader
-	}
-	if head[12] == proxyLocal {
+	case header.Command.IsLocal(): // the proxy speaks for itself
 		return source, nil
 	}
-	switch {
-	case head[13] == proxyTCP4 && size >= sizeTCP4:
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(body)), binary.BigEndian.Uint16(body[8:])), nil
-	case head[13] == proxyTCP6 && size >= sizeTCP6:
-		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(body)).Unmap(), binary.BigEndian.Uint16(body[32:])), nil
-	case head[13] == proxyTCP4 || head[13] == proxyTCP6:
-		return source, errNoProxyHeader // too short for what it says
+	if client, ok := header.SourceAddr.(*net.TCPAddr); ok {
+		from := client.AddrPort()
+		source = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	}
-	return source, nil // UDP, a Unix socket, or unknown: to be accepted, by rule
+	return source, nil
 }
 
-// proxied is a connection that a proxy has passed on.
+// proxied is a connection that a proxy has passed on. As any, it is read by one goroutine at a time.
 type proxied struct {
 	net.Conn
-	client *net.TCPAddr
+	buffered *bufio.Reader // what came with the header
+	client   net.Addr
+}
+
+// Read implements net.Conn.
+func (p *proxied) Read(b []byte) (int, error) {
+	if p.buffered.Buffered() > 0 {
+		return p.buffered.Read(b)
+	}
+	return p.Conn.Read(b)
 }
 
 // RemoteAddr is the client's address, and not the proxy's.
@@ -79,18 +75,21 @@ func (p *Port) fromProxy(conn net.Conn) bool {
 
 // unproxied reads a proxy's header, and returns the connection as the client's, or nil if there is no header.
 func (p *Port) unproxied(conn net.Conn) net.Conn {
-	source, err := readProxyHeader(conn)
+	buffered := bufio.NewReaderSize(conn, proxyBuffer)
+	source, err := readProxyHeader(buffered)
 	switch {
 	case errors.Is(err, errNoProxyHeader):
-		p.complain.Do(func() {
+		p.warnOnce.Do(func() {
 			p.cfg.Log.Warn().Stringer("proxy", conn.RemoteAddr()).Stringer("address", p.cfg.Listener.Addr()).
 				Msg("A proxy sent a connection without a header of the PROXY protocol, version 2: switch it on there, or remove the proxy from proxy_protocol_from")
 		})
 		return nil
 	case err != nil:
 		return nil
-	case !source.IsValid():
-		return conn
 	}
-	return &proxied{conn, net.TCPAddrFromAddrPort(source)}
+	client := conn.RemoteAddr()
+	if source.IsValid() {
+		client = net.TCPAddrFromAddrPort(source)
+	}
+	return &proxied{conn, buffered, client}
 }

@@ -1,12 +1,26 @@
 package inbound
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net/netip"
 	"strings"
 	"testing"
+)
+
+// The format, written here once more, so that the library is held against the document and not against itself.
+const (
+	proxySignature = "\r\n\r\n\x00\r\nQUIT\n"
+	maxProxyBody   = 4096 // bytes of addresses and extensions
+
+	proxyLocal = 0x20
+	proxyProxy = 0x21
+	proxyTCP4  = 0x11
+	proxyTCP6  = 0x21
+	sizeTCP4   = 12
 )
 
 // header builds what a proxy sends.
@@ -55,13 +69,17 @@ func TestProxyHeader(t *testing.T) {
 		"cut off":              {good[:20], none, false},
 		"nothing":              {nil, none, false},
 	} {
-		stream := io.MultiReader(bytes.NewReader(test.raw), strings.NewReader("rest"))
+		var raw io.Reader = io.MultiReader(bytes.NewReader(test.raw), strings.NewReader("rest"))
 		if name == "cut off" || name == "nothing" {
-			stream = bytes.NewReader(test.raw)
+			raw = bytes.NewReader(test.raw)
 		}
+		stream := bufio.NewReaderSize(raw, proxyBuffer)
 		got, err := readProxyHeader(stream)
 		if got != test.want || (err == nil) != test.ok {
 			t.Errorf("%s: %v, %v", name, got, err)
+		}
+		if complain := errors.Is(err, errNoProxyHeader); complain == (test.ok || name == "nothing") {
+			t.Errorf("%s: complained of: %t", name, complain) // a check whether the port is open sends nothing, and is no mistake
 		}
 		if rest, _ := io.ReadAll(stream); test.ok && string(rest) != "rest" {
 			t.Errorf("%s: %q is left of what follows", name, rest)
@@ -77,14 +95,14 @@ func FuzzProxyHeader(f *testing.F) {
 	f.Add([]byte(proxySignature))
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, p []byte) {
-		source, err := readProxyHeader(bytes.NewReader(p))
+		source, err := readProxyHeader(bufio.NewReader(bytes.NewReader(p)))
 		if err != nil && source.IsValid() {
 			t.Fatalf("%v, and %v", source, err)
 		}
 		if !source.IsValid() {
 			return
 		}
-		if again, err := readProxyHeader(bytes.NewReader(tcp(source))); err != nil || again != source {
+		if again, err := readProxyHeader(bufio.NewReader(bytes.NewReader(tcp(source)))); err != nil || again != source {
 			t.Fatalf("%v was read, then %v, %v", source, again, err)
 		}
 	})
