@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"os"
@@ -24,23 +25,38 @@ func freePort(t *testing.T) int {
 	return port
 }
 
+// trusting returns the environment of a program that trusts the server of an authority.
+func trusting(t *testing.T, ca *acmetest.Authority) []string {
+	t.Helper()
+	answer, err := ca.Client.Get(ca.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	block := &pem.Block{Type: "CERTIFICATE", Bytes: answer.TLS.PeerCertificates[0].Raw}
+	if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"SSL_CERT_FILE=" + file, "SSL_CERT_DIR=" + os.DevNull}
+}
+
 // TestHubACME starts a hub that has no certificate, and reaches its HTTPS and its TURN relay with those that it gets. The authority looks at
 // the port that both share.
 func TestHubACME(t *testing.T) {
 	https, turns, plain := freePort(t), freePort(t), freePort(t)
 	ca := acmetest.Start(t, acmetest.Options{TLSPort: https})
-	testOnlyACMEClient = ca.Client
-	t.Cleanup(func() { testOnlyACMEClient = nil })
 	path := write(t, strings.Replace(fmt.Sprintf(externalFocus, `""`), `listen: ""`, fmt.Sprintf(`listen: 127.0.0.1:%d
   acme: {enabled: true, email: anna@example.org, directory_url: %q, http_listen: "127.0.0.1:%d"}
   turnserver: {enabled: true, listen: ["tls://127.0.0.1:%d"], public_ip: 127.0.0.1, secret: 0123456789abcdef, allowed_peers: [127.0.0.1],
     share_https_port: true, tls_host: turn.example.org}`,
 		https, ca.URL, plain, turns), 1))
-	printed, stop := background(t, "hub", "-c", path)
+	printed, stop := program(t, trusting(t, ca), "hub", "-c", path)
 	await(t, printed, "The certificate is in use authority="+ca.URL+" name=hub.example.org")
 	await(t, printed, "The certificate is in use authority="+ca.URL+" name=turn.example.org")
-	trusting := &tls.Config{RootCAs: ca.Roots, ServerName: "hub.example.org"}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: trusting}, Timeout: 10 * time.Second}
+	client := &http.Client{
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Roots, ServerName: "hub.example.org"}}, Timeout: 10 * time.Second,
+	}
 	defer client.CloseIdleConnections()
 	answer, err := client.Get(fmt.Sprintf("https://127.0.0.1:%d/livekit/jwt/nothing", https))
 	if err != nil {

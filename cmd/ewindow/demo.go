@@ -21,6 +21,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/homeserver"
 	"multifactorymodel.org/ewindow/bot/network"
 	"multifactorymodel.org/ewindow/bridge/child"
+	"multifactorymodel.org/ewindow/bridge/lifecycle"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 )
 
@@ -65,7 +66,7 @@ type demo struct {
 	demoOptions
 	state *demoState
 	log   zerolog.Logger
-	parts *closers
+	parts *lifecycle.Group
 
 	printing sync.Mutex
 }
@@ -84,8 +85,9 @@ func runDemo(ctx context.Context, o demoOptions) error {
 		return fmt.Errorf("write the demonstration's log: %w", err)
 	}
 	defer logFile.Close()
-	d := &demo{demoOptions: o, state: state, log: newLog(config.LoggingConfig{Level: "info"}, logFile), parts: newClosers()}
-	defer d.parts.close(d.log)
+	d := &demo{demoOptions: o, state: state, log: newLog(config.LoggingConfig{Level: "info"}, logFile)}
+	d.parts = lifecycle.NewGroup(d.log)
+	defer d.parts.Close()
 	// Server programs are looked for here first, so that a build that takes minutes is seen.
 	for _, p := range []child.Program{child.Dendrite, child.LiveKit} {
 		if _, err := child.Find(ctx, p, "", d.say); err != nil {
@@ -111,11 +113,11 @@ func runDemo(ctx context.Context, o demoOptions) error {
 		return err
 	}
 	d.list()
-	d.parts.run("observers", d.watch)
+	d.parts.Go("observers", d.watch)
 	if o.browser {
 		d.openPages()
 	}
-	return d.parts.wait(ctx)
+	return d.parts.Wait(ctx)
 }
 
 // say prints one line.
@@ -157,9 +159,7 @@ func (d *demo) start(ctx context.Context, p *demoPlace, command string, ready fu
 	if err := c.Start(ctx); err != nil {
 		return err
 	}
-	d.printing.Lock() // several start at once
-	d.parts.add(command, c.Close)
-	d.printing.Unlock()
+	d.parts.OnClose(command, c.Close)
 	return nil
 }
 
@@ -205,8 +205,8 @@ func (d *demo) network(ctx context.Context) (*mautrix.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.parts.add("admin", func() error {
-		limit, cancel := context.WithTimeout(context.Background(), stopLimit)
+	d.parts.OnClose("admin", func() error {
+		limit, cancel := context.WithTimeout(context.Background(), lifecycle.StopLimit)
 		defer cancel()
 		_, err := admin.Logout(limit)
 		return err

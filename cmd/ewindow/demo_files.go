@@ -105,7 +105,7 @@ func openDemo(folder string, twoFoci bool) (*demoState, error) {
 
 // invent chooses names, ports and secrets.
 func (s *demoState) invent() error {
-	s.Admin, s.Password = "admin", randomHex(6)
+	s.Admin, s.Password = "admin", rand.Text()[:12]
 	taken := make(map[int]bool)
 	port := func(wanted int) (int, error) {
 		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", wanted)); wanted != 0 && err == nil {
@@ -123,7 +123,7 @@ func (s *demoState) invent() error {
 	for i, name := range []string{"Munich", "Dresden"} {
 		p := demoPlace{
 			Name: name, Username: []string{"munich", "dresden"}[i],
-			Password: randomHex(16), Registration: randomHex(16), TurnSecret: randomHex(16),
+			Password: rand.Text(), Registration: rand.Text(), TurnSecret: rand.Text(),
 		}
 		for _, to := range []*int{&p.Public, &p.Local, &p.Matrix, &p.Turn, &p.SFU, &p.SFUMedia, &p.SFUStream, &p.Page} {
 			wanted := 0

@@ -185,7 +185,7 @@ func (d *demo) browse(name string, cmd *exec.Cmd) {
 		d.say(fmt.Sprintf("%s's page could not be opened by itself: open its address", name))
 		return
 	}
-	d.parts.run("browser", func(ctx context.Context) error {
+	d.parts.Go("browser", func(ctx context.Context) error {
 		stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 		defer stop()
 		_ = cmd.Wait()

@@ -7,16 +7,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pion/turn/v4"
 
-	"multifactorymodel.org/ewindow/callmedia/focus"
-	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
@@ -60,22 +56,22 @@ func allocate(t *testing.T, conn net.Conn) error {
 	return relay.Close()
 }
 
-// TestHubSharedPort reaches web and relay of a running hub on one port, where web and relay have a certificate each.
+// TestHubSharedPort reaches the HTTPS server and the relay of a running hub on one port. Each has a certificate of its own.
 func TestHubSharedPort(t *testing.T) {
-	web, relay := t.TempDir(), t.TempDir()
-	webPool, relayPool := demoCertificate(t, web), demoCertificate(t, relay)
+	https, relay := t.TempDir(), t.TempDir()
+	httpsPool, relayPool := demoCertificate(t, https), demoCertificate(t, relay)
 	port := freePort(t)
 	path := write(t, strings.Replace(fmt.Sprintf(externalFocus, `""`), `listen: ""`, fmt.Sprintf(`listen: 127.0.0.1:%d
   tls_certificate: %[2]s/hub.pem
   tls_key: %[2]s/hub-key.pem
   turnserver: {enabled: true, listen: ["udp://127.0.0.1:%[4]d"], public_ip: 127.0.0.1, secret: %[5]s, allowed_peers: [127.0.0.1], relay_ports: "0",
     share_https_port: true, tls_host: turn.example.org, tls_certificate: %[3]s/hub.pem, tls_key: %[3]s/hub-key.pem}`,
-		port, web, relay, freePort(t), turnSecret), 1))
+		port, https, relay, freePort(t), turnSecret), 1))
 	printed, stop := background(t, "hub", "-c", path)
 	await(t, printed, "The hub is up")
 	address := fmt.Sprintf("127.0.0.1:%d", port)
 
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: webPool}}, Timeout: 10 * time.Second}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: httpsPool}}, Timeout: 10 * time.Second}
 	defer client.CloseIdleConnections()
 	answer, err := client.Get(fmt.Sprintf("https://localhost:%d/livekit/jwt/nothing", port))
 	if err != nil {
@@ -83,13 +79,13 @@ func TestHubSharedPort(t *testing.T) {
 	}
 	_ = answer.Body.Close()
 
-	conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: webPool, ServerName: "localhost"})
+	conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: httpsPool, ServerName: "localhost"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	if err := allocate(t, conn); err != nil {
-		t.Errorf("by the web's name: %v", err)
+		t.Errorf("by the name of the HTTPS server: %v", err)
 	}
 	// The certificate is for localhost, so that the name is compared here.
 	named, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true, ServerName: "turn.example.org",
@@ -141,51 +137,5 @@ func TestTurnBehindProxy(t *testing.T) {
 	}
 	if code := stop(); code != 0 || strings.Contains(printed.String(), "did not end in order") {
 		t.Errorf("exit code %d:\n%s", code, printed)
-	}
-}
-
-// TestTurnWays demands that LiveKit is told the same as the homeserver.
-func TestTurnWays(t *testing.T) {
-	h := &config.Default().Hub
-	h.PublicURL, h.TurnServer.PublicIP, h.TurnServer.Secret = "https://hub.example.org", "192.0.2.7", turnSecret
-	h.TurnServer.Listen = append(h.TurnServer.Listen, "tls://0.0.0.0:5349")
-	if got := turnForLiveKit(h); got != nil {
-		t.Errorf("without a relay: %v", got)
-	}
-	h.TurnServer.Enabled, h.TurnServer.ShareHTTPSPort = true, true
-	want := []focus.Turn{
-		{Host: "192.0.2.7", Port: 3478, Protocol: "udp", Secret: turnSecret}, {Host: "192.0.2.7", Port: 3478, Protocol: "tcp", Secret: turnSecret},
-		{Host: "hub.example.org", Port: 5349, Protocol: "tls", Secret: turnSecret},
-		{Host: "hub.example.org", Port: 443, Protocol: "tls", Secret: turnSecret},
-	}
-	if got := turnForLiveKit(h); !reflect.DeepEqual(got, want) {
-		t.Errorf("LiveKit is told %v", got)
-	}
-	uris, secret := turnForHomeserver(h)
-	if text := strings.Join(uris, " "); secret != turnSecret || text != "turn:192.0.2.7:3478?transport=udp turn:192.0.2.7:3478?transport=tcp "+
-		"turns:hub.example.org:5349?transport=tcp turns:hub.example.org:443?transport=tcp" {
-		t.Errorf("the homeserver is told %s", text)
-	}
-}
-
-// TestSameFiles demands that web and relay, where both use the same files, have the same certificate at each moment.
-func TestSameFiles(t *testing.T) {
-	folder := t.TempDir()
-	demoCertificate(t, folder)
-	cfg := config.Default()
-	cfg.Hub.TLSCertificate, cfg.Hub.TLSKey = filepath.Join(folder, "hub.pem"), filepath.Join(folder, "hub-key.pem")
-	certs := newCertificates(cfg, newClosers(), newLog(cfg.Logging, new(output)))
-	web, err := certs.https()
-	if err != nil {
-		t.Fatal(err)
-	}
-	relay, err := certs.turn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	one, _ := web(&tls.ClientHelloInfo{})
-	other, _ := relay()
-	if one == nil || one != other {
-		t.Error("web and relay have the same files, and not the same certificate")
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/rtc"
 	"multifactorymodel.org/ewindow/bridge"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/bridge/lifecycle"
 	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 	"multifactorymodel.org/ewindow/migrations"
@@ -36,13 +37,13 @@ func kioskCommand() *cli.Command {
 
 // runKiosk runs a window until ctx ends.
 func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
-	parts := newClosers()
-	defer parts.close(log)
+	parts := lifecycle.NewGroup(log)
+	defer parts.Close()
 	db, err := migrations.OpenKiosk(ctx, filepath.Join(cfg.DataDir, "kiosk.db"), log)
 	if err != nil {
 		return err
 	}
-	parts.add("database", db.Close)
+	parts.OnClose("database", db.Close)
 
 	// The parts know each other by what they tell the bridge, which is made last.
 	var window *bridge.Bridge
@@ -123,21 +124,19 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	if err := screen.Start(ctx); err != nil {
 		return err
 	}
-	parts.add("page's server", screen.Close)
-	parts.add("page's media", page.Close)
+	parts.OnClose("page's server", screen.Close)
+	parts.OnClose("page's media", page.Close)
 	log.Info().Str("page", "http://"+screen.Addr().String()).Msg("The window's page is served")
 	// The bridge runs first and ends first: it shows that the homeserver is awaited, and leaves its call while the bot can say so.
-	first := &closers{failed: parts.failed}
-	defer first.close(log)
-	first.run("bridge", window.Run)
+	parts.GoEndingFirst("bridge", window.Run)
 	if err := matrix.Start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // ended while the homeserver was awaited
 		}
 		return err
 	}
-	parts.run("bot", matrix.Run)
-	parts.run("network", directory.Run)
-	parts.run("calls", calls.Run)
-	return parts.wait(ctx)
+	parts.Go("bot", matrix.Run)
+	parts.Go("network", directory.Run)
+	parts.Go("calls", calls.Run)
+	return parts.Wait(ctx)
 }

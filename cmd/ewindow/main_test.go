@@ -6,14 +6,24 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
+
+// TestMain is the program itself when the environment says so, see program.
+func TestMain(m *testing.M) {
+	if os.Getenv("EWINDOW_TEST_MAIN") != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
 
 // output collects what a command prints, from several goroutines.
 type output struct {
@@ -167,19 +177,43 @@ func background(t *testing.T, args ...string) (printed *output, stop func() int)
 	return printed, stop
 }
 
+// program is background for a program of its own, which is this test's with a different environment.
+func program(t *testing.T, environment []string, args ...string) (printed *output, stop func() int) {
+	t.Helper()
+	own, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed = new(output)
+	cmd := exec.Command(own, args...)
+	cmd.Env = append(append(os.Environ(), "EWINDOW_TEST_MAIN=1"), environment...)
+	cmd.Stdout, cmd.Stderr = printed, printed
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop = sync.OnceValue(func() int {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		limit := time.AfterFunc(20*time.Second, func() {
+			t.Error("the program does not end")
+			_ = cmd.Process.Kill()
+		})
+		defer limit.Stop()
+		_ = cmd.Wait()
+		return cmd.ProcessState.ExitCode()
+	})
+	t.Cleanup(func() { stop() })
+	return printed, stop
+}
+
 // await polls until text is printed.
 func await(t *testing.T, printed *output, text string) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !strings.Contains(printed.String(), text) {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%q was not printed, but:\n%s", text, printed)
+	rig.Eventually(t, 30*time.Second, func() error {
+		if all := printed.String(); !strings.Contains(all, text) {
+			return fmt.Errorf("%q was not printed, but:\n%s", text, all)
 		}
-	}
+		return nil
+	})
 }
 
 // TestSecondKiosk starts a window whose homeserver does not answer, which waits for it, and then another one on the same data.

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"multifactorymodel.org/ewindow/bot/unstable"
+	"multifactorymodel.org/ewindow/bridge/hub"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 )
 
@@ -151,16 +152,20 @@ func hubSnippetCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return writeSnippet(c.App.Writer, c.Args().First(), text, &cfg.Hub)
+			settings, err := hubConfig(cfg)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.String("config"), err)
+			}
+			return writeSnippet(c.App.Writer, c.Args().First(), text, &settings)
 		},
 	}
 }
 
 // writeSnippet fills a snippet with the hub's settings.
-func writeSnippet(w io.Writer, name, text string, h *config.HubConfig) error {
+func writeSnippet(w io.Writer, name, text string, h *hub.Config) error {
 	data := snippetData{
-		Service: serviceURL(h), Local: h.LocalListen, Path: "/", LiveKit: unstable.TransportLiveKit, Foci: unstable.RTCFoci,
-		Whole: h.Homeserver.Enabled,
+		Service: hub.ServiceURL(h), Local: h.LocalListen, Path: "/", LiveKit: unstable.TransportLiveKit, Foci: unstable.RTCFoci,
+		Whole: h.Homeserver != nil, Turn: hub.TURNURIs(h),
 	}
 	if data.Service == "" {
 		return errors.New("hub.public_url is empty: give the hub the address at which others reach it, such as https://hub.example.org")
@@ -191,21 +196,9 @@ func writeSnippet(w io.Writer, name, text string, h *config.HubConfig) error {
 		}
 		data.Sites = strings.Join(sites, ", ")
 	}
-	data.Turn, _ = turnForHomeserver(h)
 	filled, err := template.New(name).Option("missingkey=error").Parse(text)
 	if err != nil {
 		return err
 	}
 	return filled.Execute(w, data)
-}
-
-// serviceURL is the livekit_service_url that goes with a hub, empty where it has neither focus nor address.
-func serviceURL(h *config.HubConfig) string {
-	switch {
-	case h.Focus.LiveKitServiceURL != "":
-		return h.Focus.LiveKitServiceURL
-	case h.PublicURL == "":
-		return ""
-	}
-	return strings.TrimSuffix(h.PublicURL, "/") + ticketPath
 }

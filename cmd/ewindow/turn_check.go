@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"multifactorymodel.org/ewindow/bridge/hub"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 	"multifactorymodel.org/ewindow/cmd/ewindow/turncheck"
 	"multifactorymodel.org/ewindow/turnserver"
@@ -81,8 +82,11 @@ func checkWhat(c *cli.Context) (targets []turncheck.Target, o turncheck.Options,
 			return nil, o, fmt.Errorf("without an address and a secret the configuration is asked for them: %w", err)
 		}
 		if len(targets) == 0 {
-			uris, _ := turnForHomeserver(&cfg.Hub)
-			for _, uri := range uris {
+			settings, err := hubConfig(cfg)
+			if err != nil {
+				return nil, o, fmt.Errorf("%s: %w", c.String("config"), err)
+			}
+			for _, uri := range hub.TURNURIs(&settings) {
 				list, err := turncheck.Parse(uri)
 				if err != nil {
 					return nil, o, fmt.Errorf("%s: %w", c.String("config"), err)

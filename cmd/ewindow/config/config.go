@@ -11,9 +11,6 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"net/url"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -256,51 +253,6 @@ func Default() *Config {
 		},
 		Logging: LoggingConfig{Level: "info", Format: "plain"},
 	}
-}
-
-// CertificateNames are the names that the hub's certificates are for, as an authority is asked for them. The last one is the relay's.
-func (h *HubConfig) CertificateNames() (names []string) {
-	if host := h.PublicHost(); host != "" {
-		names = append(names, host)
-	}
-	if t := &h.TurnServer; t.Enabled && t.TLSHost != "" && t.TLSCertificate == "" && !strings.EqualFold(t.TLSHost, h.PublicHost()) {
-		names = append(names, t.TLSHost)
-	}
-	return names
-}
-
-// PublicHost is the host of PublicURL, "" if there is none.
-func (h *HubConfig) PublicHost() string {
-	u, err := url.Parse(h.PublicURL)
-	if err != nil {
-		return ""
-	}
-	return u.Hostname()
-}
-
-// TurnTLSHost is the host that clients are told for the relay over TLS, so that its certificate fits: the configured name, else that of
-// PublicURL, else the relay's address.
-func (h *HubConfig) TurnTLSHost() string {
-	switch {
-	case h.TurnServer.TLSHost != "":
-		return h.TurnServer.TLSHost
-	case h.PublicHost() != "":
-		return h.PublicHost()
-	}
-	return h.TurnServer.PublicIP
-}
-
-// SharedPort is the port that clients are told for the relay on the HTTPS port, 0 where it is not shared. It is the one of PublicURL,
-// which leads to Listen.
-func (h *HubConfig) SharedPort() int {
-	if !h.TurnServer.Enabled || !h.TurnServer.ShareHTTPSPort || h.Listen == "" {
-		return 0
-	}
-	if u, err := url.Parse(h.PublicURL); err == nil && u.Port() != "" {
-		port, _ := strconv.Atoi(u.Port())
-		return port
-	}
-	return 443
 }
 
 // Prefixes reads a list of addresses and prefixes, such as 192.0.2.7 and 10.0.0.0/8. An error names the text that is neither.

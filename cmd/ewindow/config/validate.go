@@ -168,8 +168,9 @@ func (v *checker) acme(h *HubConfig, used bool) {
 	v.that(h.TLSCertificate == "" && h.TLSKey == "",
 		"hub.acme.enabled and hub.tls_certificate are both set: keep only one of these ways to a certificate")
 	v.that(used, "hub.acme.enabled is true, but nothing needs a certificate: set hub.listen or a tls:// address in hub.turnserver.listen, or set it to false")
-	v.that(len(h.CertificateNames()) > 0, "hub.acme needs the name that the certificate is for: set hub.public_url or hub.turnserver.tls_host")
-	if host := h.PublicHost(); host != "" {
+	host := publicHost(h.PublicURL)
+	v.that(host != "" || h.TurnServer.TLSHost != "", "hub.acme needs the name that the certificate is for: set hub.public_url or hub.turnserver.tls_host")
+	if host != "" {
 		err := certificate.CheckName(host)
 		v.that(err == nil, "hub.acme: %v, and an authority certifies no other: correct hub.public_url", err)
 	}
@@ -182,6 +183,15 @@ func (v *checker) acme(h *HubConfig, used bool) {
 		_, err := netip.ParseAddrPort(a.HTTPListen)
 		v.that(err == nil, "hub.acme.http_listen: %q is not an address and port such as 0.0.0.0:80", a.HTTPListen)
 	}
+}
+
+// publicHost is the host of a URL, "" if there is none.
+func publicHost(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
 }
 
 // wantsTLS tells whether the TURN server has a listener with a certificate that is the hub's.

@@ -268,34 +268,6 @@ func TestPrefixes(t *testing.T) {
 	}
 }
 
-// TestPublicAddresses holds what clients are told of the relay over TLS.
-func TestPublicAddresses(t *testing.T) {
-	type change = func(*config.HubConfig)
-	for name, test := range map[string]struct {
-		change change
-		host   string
-		port   int
-		names  []string
-	}{
-		"not shared": {func(h *config.HubConfig) { h.TurnServer.ShareHTTPSPort = false }, "hub.example.org", 0, []string{"hub.example.org"}},
-		"shared":     {func(*config.HubConfig) {}, "hub.example.org", 443, []string{"hub.example.org"}},
-		"other port": {func(h *config.HubConfig) { h.PublicURL += ":8448" }, "hub.example.org", 8448, []string{"hub.example.org"}},
-		"own name": {func(h *config.HubConfig) { h.TurnServer.TLSHost = "turn.example.org" }, "turn.example.org", 443,
-			[]string{"hub.example.org", "turn.example.org"}},
-		"own certificate": {func(h *config.HubConfig) { h.TurnServer.TLSHost, h.TurnServer.TLSCertificate = "turn.example.org", "x" },
-			"turn.example.org", 443, []string{"hub.example.org"}},
-		"the same name": {func(h *config.HubConfig) { h.TurnServer.TLSHost = "Hub.example.org" }, "Hub.example.org", 443, []string{"hub.example.org"}},
-		"relay alone":   {func(h *config.HubConfig) { h.PublicURL, h.Listen = "", "" }, "192.0.2.7", 0, nil},
-	} {
-		h := good().Hub
-		h.TurnServer.ShareHTTPSPort = true
-		test.change(&h)
-		if host, port, names := h.TurnTLSHost(), h.SharedPort(), h.CertificateNames(); host != test.host || port != test.port || !slices.Equal(names, test.names) {
-			t.Errorf("%s: %s, %d, %v", name, host, port, names)
-		}
-	}
-}
-
 // TestValidateNoSecret demands that no message shows a secret, even a wrong one.
 func TestValidateNoSecret(t *testing.T) {
 	c := good()

@@ -1,0 +1,156 @@
+package hub
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"multifactorymodel.org/ewindow/callmedia/focus"
+	"multifactorymodel.org/ewindow/turnserver"
+)
+
+// Paths below Config.PublicURL.
+const (
+	servicePath = "/livekit/jwt" // the authorisation service
+	sfuPath     = "/livekit/sfu" // LiveKit's signalling
+)
+
+// ServiceURL is the livekit_service_url (MSC4195) that goes with a hub: the address of its authorisation service. It is empty when the hub
+// has no public URL.
+func ServiceURL(cfg *Config) string {
+	switch {
+	case cfg.ServiceURL != "":
+		return cfg.ServiceURL
+	case cfg.PublicURL == "":
+		return ""
+	}
+	return strings.TrimSuffix(cfg.PublicURL, "/") + servicePath
+}
+
+// transports lists the authorisation services that the homeserver announces. It is empty when there is no focus at all.
+func transports(cfg *Config) []string {
+	if cfg.Focus == nil && cfg.ServiceURL == "" {
+		return nil
+	}
+	return []string{ServiceURL(cfg)}
+}
+
+// sfuURL is where clients reach LiveKit's WebSocket.
+func sfuURL(cfg *Config) string {
+	if cfg.Focus.PublicURL != "" {
+		return cfg.Focus.PublicURL
+	}
+	return strings.Replace(strings.TrimSuffix(cfg.PublicURL, "/"), "http", "ws", 1) + sfuPath
+}
+
+// publicHost is the host of Config.PublicURL, "" if there is none.
+func publicHost(cfg *Config) string {
+	u, err := url.Parse(cfg.PublicURL)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+// nodeIP is the address that clients reach LiveKit at.
+func nodeIP(cfg *Config) string {
+	switch {
+	case cfg.Focus.NodeIP != "":
+		return cfg.Focus.NodeIP
+	case cfg.Relay != nil:
+		return text(cfg.Relay.PublicIP)
+	}
+	return ""
+}
+
+// text is an address, "" if there is none.
+func text(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// relayTLSHost is the host that clients are told for TURN over TLS, so that the certificate fits: the relay's own name, else the host of
+// Config.PublicURL, else the relay's address.
+func relayTLSHost(cfg *Config) string {
+	if cfg.Relay.TLSHost != "" {
+		return cfg.Relay.TLSHost
+	}
+	if host := publicHost(cfg); host != "" {
+		return host
+	}
+	return text(cfg.Relay.PublicIP)
+}
+
+// sharedPort is the port that clients are told for TURN on the HTTPS port, 0 when it is not shared. It is the port of Config.PublicURL,
+// which leads to Config.Listen.
+func sharedPort(cfg *Config) int {
+	if cfg.Relay == nil || !cfg.Relay.ShareHTTPSPort || cfg.Listen == "" {
+		return 0
+	}
+	if u, err := url.Parse(cfg.PublicURL); err == nil && u.Port() != "" {
+		port, _ := strconv.Atoi(u.Port())
+		return port
+	}
+	return 443
+}
+
+// certificateNames are the names that an authority is asked to certify. The last one is the relay's.
+func certificateNames(cfg *Config) (names []string) {
+	host := publicHost(cfg)
+	if host != "" {
+		names = append(names, host)
+	}
+	if r := cfg.Relay; r != nil && r.TLSHost != "" && r.Certificate == (CertificateFiles{}) && !strings.EqualFold(r.TLSHost, host) {
+		names = append(names, r.TLSHost)
+	}
+	return names
+}
+
+// turnServer is one way to reach the relay.
+type turnServer struct {
+	transport turnserver.Transport
+	host      string
+	port      int
+}
+
+// turnServers lists how clients reach the relay. LiveKit and the homeserver are told the same.
+func turnServers(cfg *Config) (list []turnServer) {
+	if cfg.Relay == nil {
+		return nil
+	}
+	for _, l := range cfg.Relay.Listen {
+		host := text(cfg.Relay.PublicIP)
+		if l.Transport == turnserver.TLS {
+			host = relayTLSHost(cfg)
+		}
+		list = append(list, turnServer{l.Transport, host, int(l.Addr.Port())})
+	}
+	if port := sharedPort(cfg); port != 0 {
+		list = append(list, turnServer{turnserver.TLS, relayTLSHost(cfg), port})
+	}
+	return list
+}
+
+// TURNURIs lists the URIs (RFC 7065) at which clients reach the hub's relay. It is empty when there is none.
+func TURNURIs(cfg *Config) (uris []string) {
+	for _, s := range turnServers(cfg) {
+		scheme, transport := "turn", s.transport
+		if transport == turnserver.TLS {
+			scheme, transport = "turns", turnserver.TCP
+		}
+		uris = append(uris, fmt.Sprintf("%s:%s:%d?transport=%s", scheme, s.host, s.port, transport))
+	}
+	return uris
+}
+
+// turnForLiveKit lists the relay's addresses in LiveKit's form, one for each transport.
+func turnForLiveKit(cfg *Config) (list []focus.Turn) {
+	for _, s := range turnServers(cfg) {
+		list = append(list, focus.Turn{Host: s.host, Port: s.port, Protocol: string(s.transport), Secret: cfg.Relay.Secret})
+	}
+	return list
+}

@@ -1,0 +1,87 @@
+package hub
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strings"
+
+	"multifactorymodel.org/ewindow/bridge/child"
+	"multifactorymodel.org/ewindow/callmedia/focus"
+	"multifactorymodel.org/ewindow/turnserver"
+)
+
+// startFocus starts LiveKit, unless it runs elsewhere, and makes the authorisation service. Both are served below Config.PublicURL.
+func (h *hub) startFocus(ctx context.Context) error {
+	f := h.cfg.Focus
+	api, key, secret := f.LiveKitURL, f.Key, f.Secret
+	if api == "" {
+		if key == "" {
+			key, secret = "ewindow-"+rand.Text(), rand.Text()+rand.Text() // LiveKit wants 32 characters
+		}
+		var err error
+		if api, err = h.startLiveKit(ctx, key, secret); err != nil {
+			return err
+		}
+	}
+	api = httpURL(api)
+	service, err := focus.NewService(focus.ServiceConfig{
+		LiveKitURL: api, PublicURL: sfuURL(&h.cfg), Key: key, Secret: secret, FullAccess: fullAccess(&h.cfg),
+		Allowed:   func(a netip.Addr) bool { return mayConnect(&h.cfg, a) },
+		APIClosed: f.LiveKitURL == "", // our own listens on this machine only, and the proxy passes on signalling and nothing else
+		Log:       h.cfg.Log.With().Str("part", "focus").Logger(),
+	})
+	if err != nil {
+		return err
+	}
+	proxy, err := focus.NewProxy(api)
+	if err != nil {
+		return err
+	}
+	h.service = service
+	h.mux.Handle(servicePath+"/", http.StripPrefix(servicePath, service))
+	h.mux.Handle(sfuPath+"/", http.StripPrefix(sfuPath, proxy))
+	return nil
+}
+
+// startLiveKit runs LiveKit as a child and returns the address of its API.
+func (h *hub) startLiveKit(ctx context.Context, key, secret string) (api string, err error) {
+	f := h.cfg.Focus
+	program, err := h.find(ctx, child.LiveKit, f.Program)
+	if err != nil {
+		return "", err
+	}
+	port, udp, tcp := f.Port, f.UDPPort, f.TCPPort
+	if err := choosePorts(&port, &udp, &tcp); err != nil {
+		return "", err
+	}
+	server, err := focus.NewLiveKit(focus.LiveKitConfig{
+		Dir: filepath.Join(h.cfg.DataDir, "livekit"), Key: key, Secret: secret, Port: port, UDPPort: udp, TCPPort: tcp,
+		NodeIP: nodeIP(&h.cfg), AllowLoopback: f.AllowLoopback, Turn: turnForLiveKit(&h.cfg), Log: h.cfg.Log,
+	})
+	if err != nil {
+		return "", err
+	}
+	if err := h.startChild(ctx, child.LiveKit, program, "livekit.log", server); err != nil {
+		return "", err
+	}
+	for _, port := range []int{udp, tcp} {
+		peer, err := turnserver.ParsePeer(fmt.Sprintf("%s:%d", nodeIP(&h.cfg), port))
+		if err != nil {
+			return "", fmt.Errorf("hub.focus.node_ip: %w", err)
+		}
+		h.peers = append(h.peers, peer)
+	}
+	return server.URL(), nil
+}
+
+// httpURL turns ws and wss into http and https, since LiveKit's API is asked over HTTP.
+func httpURL(text string) string {
+	if rest, ok := strings.CutPrefix(text, "ws"); ok {
+		return "http" + rest
+	}
+	return text
+}

@@ -1,0 +1,115 @@
+package hub
+
+import (
+	"context"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+
+	"multifactorymodel.org/ewindow/bridge/child"
+	"multifactorymodel.org/ewindow/bridge/lifecycle"
+	"multifactorymodel.org/ewindow/callmedia/focus"
+	"multifactorymodel.org/ewindow/turnserver"
+)
+
+// hub is a hub that starts or runs. Its fields are written by start and the functions that start calls, and only read afterwards.
+type hub struct {
+	cfg          Config
+	parts        *lifecycle.Group
+	certificates *certificates
+
+	peers   []turnserver.Peer  // the LiveKit that is a child: the relay must relay to it
+	relay   *turnserver.Server // nil without one
+	service *focus.Service     // nil without a focus
+	mux     *http.ServeMux     // what the ports serve
+}
+
+// Run runs a hub until ctx ends, and returns nil then, or the error of the part that did not start or failed.
+func Run(ctx context.Context, cfg Config) error {
+	h := &hub{cfg: cfg, parts: lifecycle.NewGroup(cfg.Log), mux: http.NewServeMux()}
+	defer h.parts.Close()
+	if err := h.start(ctx); err != nil {
+		return err
+	}
+	cfg.Log.Info().Str("public_url", cfg.PublicURL).Bool("turnserver", cfg.Relay != nil).Bool("focus", cfg.Focus != nil).
+		Bool("homeserver", cfg.Homeserver != nil).Msg("The hub is up")
+	return h.parts.Wait(ctx)
+}
+
+// start starts the parts that are configured, each when those that it needs are ready. After an error the ones that run are still to be
+// closed.
+func (h *hub) start(ctx context.Context) error {
+	if r := h.cfg.Relay; r != nil && !r.PublicIP.IsValid() {
+		own, err := ownPublicIP()
+		if err != nil {
+			return err
+		}
+		relay := *r
+		relay.PublicIP = own
+		h.cfg.Relay = &relay
+	}
+	h.certificates = newCertificates(&h.cfg)
+	if h.cfg.Focus != nil {
+		if err := h.startFocus(ctx); err != nil {
+			return err
+		}
+	}
+	if h.cfg.Relay != nil {
+		if err := h.startRelay(ctx); err != nil {
+			return err
+		}
+	}
+	if h.cfg.Homeserver != nil {
+		if err := h.startHomeserver(ctx); err != nil {
+			return err
+		}
+	}
+	if h.cfg.Focus != nil || h.cfg.Homeserver != nil {
+		if err := h.openPorts(); err != nil {
+			return err
+		}
+	}
+	if err := h.certificates.start(h.parts); err != nil {
+		return err
+	}
+	return h.startMetrics()
+}
+
+// server is the configuration of a program that the hub runs as a child.
+type server interface {
+	Command(program string) (*exec.Cmd, error)
+	Ready(context.Context) error
+}
+
+// startChild runs a program as a part of the hub and waits until it is ready. Its output goes into a file in the data folder.
+func (h *hub) startChild(ctx context.Context, program child.Program, path, output string, s server) error {
+	c, err := child.New(child.Config{
+		Name: program.Name, Ready: s.Ready, Output: filepath.Join(h.cfg.DataDir, output), Log: h.cfg.Log,
+		Command: func() (*exec.Cmd, error) { return s.Command(path) },
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.Start(ctx); err != nil {
+		return err
+	}
+	h.parts.OnClose(program.Name, c.Close)
+	return nil
+}
+
+// find looks for the program of a child, or builds it. Its progress is logged.
+func (h *hub) find(ctx context.Context, program child.Program, configured string) (string, error) {
+	return child.Find(ctx, program, configured, func(line string) { h.cfg.Log.Info().Str("step", line).Msg("Preparing a program") })
+}
+
+// choosePorts replaces zeros by free ports.
+func choosePorts(ports ...*int) (err error) {
+	for _, port := range ports {
+		if *port == 0 {
+			if *port, err = child.FreePort(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

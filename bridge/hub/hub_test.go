@@ -1,0 +1,214 @@
+package hub
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/callmedia/focus"
+	"multifactorymodel.org/ewindow/turnserver"
+)
+
+const turnSecret = "0123456789abcdef"
+
+// wholeHub is a hub with each of its parts.
+func wholeHub() *Config {
+	return &Config{
+		Listen: "0.0.0.0:8448", PublicURL: "https://hub.example.org", Certificate: CertificateFiles{Chain: "a.pem", Key: "b.pem"},
+		Relay: &RelayConfig{
+			PublicIP: netip.MustParseAddr("192.0.2.7"), Secret: turnSecret, Listen: listeners("udp://0.0.0.0:3478", "tcp://0.0.0.0:3478"),
+		},
+		Focus:      &FocusConfig{},
+		Homeserver: &HomeserverConfig{ServerName: "example.org"},
+	}
+}
+
+func listeners(texts ...string) (list []turnserver.Listen) {
+	for _, text := range texts {
+		l, err := turnserver.ParseListen(text)
+		if err != nil {
+			panic(err)
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
+func prefixes(texts ...string) (list []netip.Prefix) {
+	for _, text := range texts {
+		list = append(list, netip.MustParsePrefix(text))
+	}
+	return list
+}
+
+// TestTURNServers demands that LiveKit is told the same as the homeserver.
+func TestTURNServers(t *testing.T) {
+	c := wholeHub()
+	relay := c.Relay
+	c.Relay = nil
+	if got := turnForLiveKit(c); got != nil {
+		t.Errorf("without a relay: %v", got)
+	}
+	c.Relay = relay
+	relay.Listen, relay.ShareHTTPSPort = append(relay.Listen, listeners("tls://0.0.0.0:5349")...), true
+	want := []focus.Turn{
+		{Host: "192.0.2.7", Port: 3478, Protocol: "udp", Secret: turnSecret}, {Host: "192.0.2.7", Port: 3478, Protocol: "tcp", Secret: turnSecret},
+		{Host: "hub.example.org", Port: 5349, Protocol: "tls", Secret: turnSecret},
+		{Host: "hub.example.org", Port: 443, Protocol: "tls", Secret: turnSecret},
+	}
+	if got := turnForLiveKit(c); !reflect.DeepEqual(got, want) {
+		t.Errorf("LiveKit is told %v", got)
+	}
+	if text := strings.Join(TURNURIs(c), " "); text != "turn:192.0.2.7:3478?transport=udp turn:192.0.2.7:3478?transport=tcp "+
+		"turns:hub.example.org:5349?transport=tcp turns:hub.example.org:443?transport=tcp" {
+		t.Errorf("the homeserver is told %s", text)
+	}
+}
+
+// TestPublicAddresses holds what clients are told of the relay over TLS, and which names need a certificate.
+func TestPublicAddresses(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*Config)
+		host   string
+		port   int
+		names  []string
+	}{
+		"not shared": {func(c *Config) { c.Relay.ShareHTTPSPort = false }, "hub.example.org", 0, []string{"hub.example.org"}},
+		"shared":     {func(*Config) {}, "hub.example.org", 443, []string{"hub.example.org"}},
+		"other port": {func(c *Config) { c.PublicURL += ":8448" }, "hub.example.org", 8448, []string{"hub.example.org"}},
+		"own name": {func(c *Config) { c.Relay.TLSHost = "turn.example.org" }, "turn.example.org", 443,
+			[]string{"hub.example.org", "turn.example.org"}},
+		"own certificate": {func(c *Config) { c.Relay.TLSHost, c.Relay.Certificate.Chain = "turn.example.org", "x" },
+			"turn.example.org", 443, []string{"hub.example.org"}},
+		"the same name": {func(c *Config) { c.Relay.TLSHost = "Hub.example.org" }, "Hub.example.org", 443, []string{"hub.example.org"}},
+		"relay alone":   {func(c *Config) { c.PublicURL, c.Listen = "", "" }, "192.0.2.7", 0, nil},
+	} {
+		c := wholeHub()
+		c.Relay.ShareHTTPSPort = true
+		test.change(c)
+		if host, port, names := relayTLSHost(c), sharedPort(c), certificateNames(c); host != test.host || port != test.port || !slices.Equal(names, test.names) {
+			t.Errorf("%s: %s, %d, %v", name, host, port, names)
+		}
+	}
+}
+
+// TestFocusAddresses holds where clients are told to find the authorisation service and LiveKit.
+func TestFocusAddresses(t *testing.T) {
+	for name, test := range map[string]struct {
+		change     func(*Config)
+		transports []string
+		sfu, node  string
+	}{
+		"own": {func(*Config) {}, []string{"https://hub.example.org/livekit/jwt"}, "wss://hub.example.org/livekit/sfu", "192.0.2.7"},
+		"a slash at the end": {func(c *Config) { c.PublicURL += "/" }, []string{"https://hub.example.org/livekit/jwt"},
+			"wss://hub.example.org/livekit/sfu", "192.0.2.7"},
+		"plain HTTP on this machine": {func(c *Config) { c.PublicURL = "http://127.0.0.1:8008" }, []string{"http://127.0.0.1:8008/livekit/jwt"},
+			"ws://127.0.0.1:8008/livekit/sfu", "192.0.2.7"},
+		"all said": {func(c *Config) {
+			c.ServiceURL, c.Focus.PublicURL, c.Focus.NodeIP = "https://other.example.org/jwt", "wss://sfu.example.org", "192.0.2.8"
+		}, []string{"https://other.example.org/jwt"}, "wss://sfu.example.org", "192.0.2.8"},
+		"no relay": {func(c *Config) { c.Relay = nil }, []string{"https://hub.example.org/livekit/jwt"}, "wss://hub.example.org/livekit/sfu", ""},
+	} {
+		c := wholeHub()
+		test.change(c)
+		if got, sfu, node := transports(c), sfuURL(c), nodeIP(c); !slices.Equal(got, test.transports) || sfu != test.sfu || node != test.node {
+			t.Errorf("%s: %v, %s, %s", name, got, sfu, node)
+		}
+	}
+	c := wholeHub()
+	c.Focus = nil
+	if got := transports(c); got != nil {
+		t.Errorf("without a focus clients are told %v", got)
+	}
+	c.ServiceURL = "https://other.example.org/jwt"
+	if got := transports(c); !slices.Equal(got, []string{"https://other.example.org/jwt"}) {
+		t.Errorf("of another hub's focus clients are told %v", got)
+	}
+}
+
+func TestFullAccess(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*Config)
+		want   []string
+	}{
+		"the own homeserver": {func(*Config) {}, []string{"example.org"}},
+		"a list":             {func(c *Config) { c.Focus.FullAccessHomeservers = []string{"a.org", "b.org"} }, []string{"a.org", "b.org"}},
+		"nobody":             {func(c *Config) { c.Homeserver = nil }, nil},
+	} {
+		c := wholeHub()
+		test.change(c)
+		if got := fullAccess(c); !slices.Equal(got, test.want) {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// TestMayConnect demands that deny wins, and that an IPv4 address is the same in its IPv6 form.
+func TestMayConnect(t *testing.T) {
+	c := &Config{AllowNetworks: prefixes("10.0.0.0/8", "2001:db8::/32"), DenyNetworks: prefixes("10.1.0.0/16", "2001:db8:1::/48")}
+	for address, want := range map[string]bool{
+		"10.0.0.1": true, "10.1.0.1": false, "192.0.2.1": false, "::ffff:10.0.0.1": true, "::ffff:10.1.0.1": false,
+		"2001:db8::1": true, "2001:db8:1::1": false, "2001:db9::1": false,
+	} {
+		if got := mayConnect(c, netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s: %v", address, got)
+		}
+	}
+}
+
+func TestSplitListen(t *testing.T) {
+	r := &RelayConfig{Listen: listeners("udp://0.0.0.0:3478", "tcp://0.0.0.0:3478", "tls://0.0.0.0:5349")}
+	if own, proxied := splitListen(r); !slices.Equal(own, r.Listen) || proxied != nil {
+		t.Errorf("without a proxy: %v and %v", own, proxied)
+	}
+	r.Proxies = prefixes("10.0.0.5/32")
+	if own, proxied := splitListen(r); !slices.Equal(own, r.Listen[:1]) || !slices.Equal(proxied, r.Listen[1:]) {
+		t.Errorf("behind a proxy: %v and %v", own, proxied)
+	}
+}
+
+// TestSameFiles demands that HTTPS and relay, where both use the same files, have the same certificate at each moment.
+func TestSameFiles(t *testing.T) {
+	server := httptest.NewTLSServer(nil)
+	server.Close()
+	pair := server.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	c := wholeHub()
+	c.Log = zerolog.Nop()
+	c.Certificate = CertificateFiles{Chain: filepath.Join(folder, "hub.pem"), Key: filepath.Join(folder, "hub-key.pem")}
+	for path, block := range map[string]*pem.Block{
+		c.Certificate.Chain: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, c.Certificate.Key: {Type: "PRIVATE KEY", Bytes: key},
+	} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	certificates := newCertificates(c)
+	https, err := certificates.https()
+	if err != nil {
+		t.Fatal(err)
+	}
+	relay, err := certificates.relay()
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, _ := https(&tls.ClientHelloInfo{})
+	other, _ := relay()
+	if one == nil || one != other {
+		t.Error("HTTPS and relay have the same files, and not the same certificate")
+	}
+}

@@ -1,0 +1,117 @@
+package hub
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"multifactorymodel.org/ewindow/bridge/hub/inbound"
+	"multifactorymodel.org/ewindow/bridge/lifecycle"
+	"multifactorymodel.org/ewindow/turnserver"
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
+)
+
+// ownPublicIP is the machine's IPv4 address, if it is a public one.
+func ownPublicIP() (netip.Addr, error) {
+	// No packet is sent: the system says which of its addresses it would send from.
+	conn, err := net.Dial("udp4", "198.41.0.4:53")
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("hub.turnserver.public_ip is empty, and the machine has no way to the internet (%w): set it", err)
+	}
+	defer conn.Close()
+	own := conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+	if !addrpolicy.Public(own) {
+		return netip.Addr{}, fmt.Errorf("hub.turnserver.public_ip is empty, and %s, the machine's own, is not public: set the one under which clients on the internet reach it", own)
+	}
+	return own, nil
+}
+
+// startRelay starts the TURN relay. It opens its own ports; those behind a proxy are opened here.
+func (h *hub) startRelay(ctx context.Context) error {
+	cfg, err := h.relayConfig()
+	if err != nil {
+		return err
+	}
+	var proxied []turnserver.Listen
+	cfg.Listen, proxied = splitListen(h.cfg.Relay)
+	server, err := turnserver.New(cfg)
+	if err != nil {
+		return err
+	}
+	if err := server.Start(ctx); err != nil {
+		return fmt.Errorf("hub.turnserver: %w", err)
+	}
+	h.relay = server
+	h.parts.OnClose("TURN server", h.closeRelay)
+	for _, l := range proxied {
+		listener, err := lifecycle.Listen("hub.turnserver.listen", l.Addr.String())
+		if err != nil {
+			return err
+		}
+		in := inbound.Config{Listener: listener, Purpose: inbound.TURNOnly, Proxies: h.cfg.Relay.Proxies, Log: cfg.Log}
+		if l.Transport == turnserver.TLS {
+			in.TLS = &tls.Config{
+				MinVersion:     tls.VersionTLS12,
+				GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cfg.Certificate() },
+			}
+		}
+		port := inbound.New(in)
+		h.parts.Go(l.String(), port.Run)
+		h.serveTURN(port.TURN(), l.Transport)
+		cfg.Log.Info().Str("transport", string(l.Transport)).Stringer("addr", listener.Addr()).Bool("proxy_protocol", true).Msg("TURN server listens")
+	}
+	return nil
+}
+
+// splitListen splits the relay's listeners into those that the relay opens itself, and TCP and TLS ones behind a proxy, whose connections
+// begin with a header of the PROXY protocol.
+func splitListen(r *RelayConfig) (own, proxied []turnserver.Listen) {
+	for _, l := range r.Listen {
+		if len(r.Proxies) > 0 && l.Transport != turnserver.UDP {
+			proxied = append(proxied, l)
+		} else {
+			own = append(own, l)
+		}
+	}
+	return own, proxied
+}
+
+// closeRelay ends the relay, after those who use it when a time to drain is configured.
+func (h *hub) closeRelay() error {
+	if limit := h.cfg.Relay.Drain; limit > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		h.relay.Drain(ctx)
+	}
+	return h.relay.Close()
+}
+
+// serveTURN lets the relay serve the connections of a listener that it has not opened itself.
+func (h *hub) serveTURN(listener net.Listener, transport turnserver.Transport) {
+	h.parts.Go("TURN on "+listener.Addr().String(), func(ctx context.Context) error {
+		defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
+		return h.relay.Serve(listener, transport)
+	})
+}
+
+// relayConfig is the relay's configuration, but for its listeners.
+func (h *hub) relayConfig() (turnserver.Config, error) {
+	r := h.cfg.Relay
+	cfg := turnserver.Config{
+		Realm: r.Realm, Secret: r.Secret, OldSecret: r.OldSecret, AllowedPeers: slices.Concat(h.peers, r.AllowedPeers),
+		Relays:  slices.Concat([]turnserver.Relay{{Public: r.PublicIP}}, r.MoreRelays),
+		MinPort: r.MinPort, MaxPort: r.MaxPort,
+		MaxAllocations: r.MaxAllocations, MaxAllocationsPerUser: r.MaxAllocationsPerUser,
+		MaxBitrate: r.MaxBitrate, MaxBitratePerUser: r.MaxBitratePerUser,
+		Log: h.cfg.Log.With().Str("part", "turnserver").Logger(),
+	}
+	if !slices.ContainsFunc(r.Listen, func(l turnserver.Listen) bool { return l.Transport == turnserver.TLS }) {
+		return cfg, nil
+	}
+	var err error
+	cfg.Certificate, err = h.certificates.relay()
+	return cfg, err
+}
