@@ -1,8 +1,9 @@
-// Package child runs other programs as parts of ours: it finds or builds them, starts them, restarts them when they end, and sees to it
-// that they die with us, also when we are killed.
+// Package child runs other programs as parts of ours: it finds or builds them, starts them, and starts them again when they end. They die
+// with us, also when we are killed.
 //
-// [Find] gets a program's path, [New] and [Child.Start] run one, [Child.Close] ends it. Linux only: the death of
-// the parent is noticed by PR_SET_PDEATHSIG.
+// [Find] gets a program's path, [New] and [Child.Start] run one, [Child.Close] ends it. A running Child has one goroutine, which owns
+// the process and which Close waits for. The package works on Linux only: PR_SET_PDEATHSIG lets the kernel kill a program
+// when its parent dies.
 package child
 
 import (
@@ -18,27 +19,26 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/bot/backoff"
 )
 
 const (
-	firstBackoff = 500 * time.Millisecond
-	lastBackoff  = 30 * time.Second
-	steadyAfter  = time.Minute // a run as long begins with firstBackoff again
-	stopGrace    = 10 * time.Second
-	readyLimit   = 60 * time.Second
-	readyPoll    = 20 * time.Millisecond
+	stopGrace  = 10 * time.Second
+	readyLimit = 60 * time.Second
+	readyPoll  = 20 * time.Millisecond
 )
 
 // Config is what a Child is made of. Name and Command are required.
 type Config struct {
 	// Name is how the log calls it.
 	Name string
-	// Command makes a new, unstarted command. It is called for each start. The command's SysProcAttr is ours.
+	// Command makes a new command that is not started. It is called for each start. The Child sets the command's SysProcAttr.
 	Command func() (*exec.Cmd, error)
 	// Ready returns nil once the program does its work; it is asked again and again after each start. nil: ready at once.
 	Ready func(ctx context.Context) error
-	// Output is a file for what the program prints. It is kept small: beyond 8 MiB it is renamed to end in ".old" and begun
-	// anew. "": what the command itself says.
+	// Output is a file for what the program prints. When it has grown to 8 MiB it is renamed to end in ".old", and a new one is
+	// begun. "" leaves the command's own Stdout and Stderr.
 	Output string
 	Log    zerolog.Logger
 }
@@ -65,8 +65,8 @@ func New(cfg Config) (*Child, error) {
 	return &Child{cfg: cfg, done: make(chan struct{})}, nil
 }
 
-// Start starts the program and waits until it is ready. When that fails nothing is left running. Once it has returned nil the program
-// is restarted whenever it ends, until Close; ctx bounds Start alone.
+// Start starts the program and waits until it is ready. After an error nothing is left running. After nil the program is started again
+// whenever it ends, until Close. ctx ends only the waiting.
 func (c *Child) Start(ctx context.Context) error {
 	if c.cancel != nil {
 		return fmt.Errorf("start %s: started twice", c.cfg.Name)
@@ -88,7 +88,7 @@ func (c *Child) Start(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the program: politely first, after ten seconds by force. It may be called twice, and waits.
+// Close ends the program with SIGTERM, and after ten seconds with SIGKILL. It waits for the end, and may be called twice.
 func (c *Child) Close() error {
 	c.once.Do(func() {
 		if c.cancel == nil {
@@ -111,18 +111,17 @@ func (c *Child) Pid() int {
 	return c.process.Process.Pid
 }
 
-// keep runs the program again and again. It holds its thread, because the kernel takes the end of the thread that forked a process
-// for the parent's death.
+// keep runs the program again and again. It keeps its thread, because PR_SET_PDEATHSIG is about the thread that started the process: when
+// Go ended that thread, the kernel would kill the program.
 func (c *Child) keep(ctx context.Context, first chan<- error) {
 	defer close(c.done)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	output := newLogFile(c.cfg.Output)
 	defer output.Close()
-	backoff := firstBackoff
+	again := newBackoff()
 	for ctx.Err() == nil {
-		begun := time.Now()
-		ready, err := c.run(ctx, output, first)
+		ready, worked, err := c.run(ctx, output, first)
 		if ready {
 			first = nil
 		}
@@ -133,41 +132,47 @@ func (c *Child) keep(ctx context.Context, first chan<- error) {
 			first <- err
 			return
 		}
-		if time.Since(begun) > steadyAfter {
-			backoff = firstBackoff
-		}
-		c.cfg.Log.Error().Err(err).Str("program", c.cfg.Name).Dur("again_in_ms", backoff).Msg("A program has ended and is started again")
+		again.Ran(worked)
+		pause := again.Next()
+		c.cfg.Log.Error().Err(err).Str("program", c.cfg.Name).Dur("again_in_ms", pause).Msg("A program has ended and is started again")
 		select {
-		case <-time.After(backoff):
+		case <-time.After(pause):
 		case <-ctx.Done():
 		}
-		backoff = min(2*backoff, lastBackoff)
 	}
 }
 
-// run runs the program once. It tells first when it is ready, and returns whether it ever was and why it ended.
-func (c *Child) run(ctx context.Context, output *logFile, first chan<- error) (ready bool, err error) {
+// newBackoff decides how long to wait before a program that has ended is started again. One that was ready for ten seconds before it
+// ended begins with the shortest pause: it was killed now and then, and does not fail because of its configuration.
+func newBackoff() backoff.Backoff {
+	return backoff.Backoff{Min: 250 * time.Millisecond, Max: 10 * time.Second, Steady: 10 * time.Second}
+}
+
+// run runs the program once. It sends nil to first when the program is ready. It returns whether the program ever was, for how long, and
+// why it ended.
+func (c *Child) run(ctx context.Context, output *logFile, first chan<- error) (ready bool, worked time.Duration, err error) {
 	cmd, err := c.cfg.Command()
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	if c.cfg.Output != "" {
 		cmd.Stdout, cmd.Stderr = output, output
 	}
-	// A group of its own: Ctrl-C in a terminal is for us, who then end it in order.
+	// The program gets a process group of its own. Ctrl-C in a terminal then reaches only us, and we end the program in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
-		return false, err
+		return false, 0, err
 	}
 	c.setProcess(cmd)
 	defer c.setProcess(nil)
 	c.cfg.Log.Info().Str("program", c.cfg.Name).Int("pid", cmd.Process.Pid).Msg("Program started")
 
+	var readySince time.Time
 	ended, watched := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watched)
 		if err := c.awaitReady(ctx, ended); err == nil {
-			ready = true
+			ready, readySince = true, time.Now()
 			if first != nil {
 				first <- nil
 			}
@@ -196,10 +201,13 @@ func (c *Child) run(ctx context.Context, output *logFile, first chan<- error) (r
 	if err == nil {
 		err = errors.New("it ended by itself")
 	}
-	if c.cfg.Output != "" && !ready {
+	if ready {
+		return true, time.Since(readySince), err
+	}
+	if c.cfg.Output != "" {
 		err = fmt.Errorf("%w; what it printed is in %s", err, c.cfg.Output)
 	}
-	return ready, err
+	return false, 0, err
 }
 
 func (c *Child) awaitReady(ctx context.Context, ended <-chan struct{}) error {
@@ -228,11 +236,11 @@ func (c *Child) setProcess(cmd *exec.Cmd) {
 	c.mu.Unlock()
 }
 
-// Ports that FreePort takes lie below the range from which systems take the near ends of connections.
+// FreePort takes ports below the range that Linux uses for outgoing connections (32768 to 60999).
 const firstPort, lastPort = 20000, 29999
 
-// FreePort returns a port of 127.0.0.1 that is free for TCP and UDP just now, for programs that can't choose one by themselves and for
-// addresses that must stay. Two calls may return the same one.
+// FreePort returns a port of 127.0.0.1 that is free for TCP and UDP at this moment. It is for programs that can't choose a port by
+// themselves, and for addresses that must stay the same. Two calls may return the same port.
 func FreePort() (int, error) {
 	for range 1000 {
 		address := fmt.Sprintf("127.0.0.1:%d", firstPort+rand.N(lastPort-firstPort+1))

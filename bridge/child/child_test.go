@@ -19,7 +19,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// TestMain plays the parent that is killed, when the environment says so.
+// TestMain is the parent that TestParentKilled kills, when the environment says so.
 func TestMain(m *testing.M) {
 	if os.Getenv("EWINDOW_TEST_PARENT") != "" {
 		c, err := child.New(child.Config{Name: "sleeper", Command: sleeper, Log: zerolog.Nop()})
@@ -37,25 +37,6 @@ func TestMain(m *testing.M) {
 }
 
 func sleeper() (*exec.Cmd, error) { return exec.Command("sleep", "1000"), nil }
-
-// waitFor polls until ok, and fails with the last reason when that takes too long.
-func waitFor(t *testing.T, what string, ok func() (bool, any)) {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		done, state := ok()
-		if done {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s did not happen; last: %v", what, state)
-		}
-	}
-}
 
 func alive(pid int) bool {
 	state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -84,9 +65,11 @@ func TestRestart(t *testing.T) {
 	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "a second start", func() (bool, any) {
-		text, err := os.ReadFile(output)
-		return string(text) == "started\nstarted\n", fmt.Sprintf("%q, %v", text, err)
+	rig.Eventually(t, 20*time.Second, func() error {
+		if text, err := os.ReadFile(output); string(text) != "started\nstarted\n" {
+			return fmt.Errorf("no second start: %q, %v", text, err)
+		}
+		return nil
 	})
 	second := c.Pid()
 	if second == 0 || second == first {
@@ -117,7 +100,7 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// TestParentKilled kills a parent hard and sees its child die.
+// TestParentKilled kills a parent with SIGKILL, and demands that its child dies.
 func TestParentKilled(t *testing.T) {
 	own, err := os.Executable()
 	if err != nil {
@@ -142,7 +125,12 @@ func TestParentKilled(t *testing.T) {
 	}
 	_ = parent.Process.Kill()
 	_ = parent.Wait()
-	waitFor(t, "the child's death", func() (bool, any) { return !alive(pid), pid })
+	rig.Eventually(t, 20*time.Second, func() error {
+		if alive(pid) {
+			return fmt.Errorf("the child %d is alive", pid)
+		}
+		return nil
+	})
 }
 
 func TestFind(t *testing.T) {
