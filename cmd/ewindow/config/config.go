@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 // Config is the whole file. One file may serve a kiosk and a hub at once; each looks only at its own sections.
@@ -243,12 +245,9 @@ func Default() *Config {
 			},
 			Homeserver: HubHomeserverConfig{
 				AllowNetworks: []string{"0.0.0.0/0", "::/0"},
-				DenyNetworks: []string{
-					"127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16",
-					"::1/128", "fe80::/10", "fc00::/7",
-				},
-				Port:       8009,
-				BcryptCost: 10,
+				DenyNetworks:  addrpolicy.Denied(),
+				Port:          8009,
+				BcryptCost:    10,
 			},
 		},
 		Logging: LoggingConfig{Level: "info", Format: "plain"},
