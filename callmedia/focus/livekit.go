@@ -65,8 +65,6 @@ type LiveKitConfig struct {
 	NodeIP string
 	// AllowLoopback also announces loopback candidates. With a loopback NodeIP it is the only interface used.
 	AllowLoopback bool
-	// AutoCreate lets everybody with a valid token make rooms. It is for tests: who may make rooms is the service's decision.
-	AutoCreate bool
 	// Turn is handed out to clients. When there is none they get no STUN server of anybody else's either.
 	Turn []Turn
 	Log  zerolog.Logger
@@ -229,7 +227,7 @@ func (l *LiveKit) settings() map[string]any {
 	return map[string]any{
 		"port": c.Port, "bind_addresses": []string{"127.0.0.1"}, "keys": map[string]string{c.Key: c.Secret}, "rtc": rtc,
 		"room": map[string]any{
-			"auto_create": c.AutoCreate, "enabled_codecs": codecs, "empty_timeout": emptyTimeout, "departure_timeout": departureTimeout,
+			"auto_create": false, "enabled_codecs": codecs, "empty_timeout": emptyTimeout, "departure_timeout": departureTimeout,
 		},
 		"limit": map[string]any{"max_participant_identity_length": maxIdentity},
 		// Its warnings hold every token that it refuses.

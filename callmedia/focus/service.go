@@ -2,7 +2,6 @@ package focus
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,13 +50,9 @@ type ServiceConfig struct {
 	APIClosed bool
 	// FullAccess lists the homeservers whose users may make rooms; "*" alone stands for all. Empty: nobody may.
 	FullAccess []string
-	// HTTPClient is for requests to LiveKit's API; nil means one of our own.
-	HTTPClient *http.Client
 	// Allowed says which addresses may be connected to when a user is looked up at a homeserver; nil means public ones only.
 	// "This host" and multicast are never connected to, and an IPv6 address that holds an IPv4 one must be allowed as both.
 	Allowed func(netip.Addr) bool
-	// RootCAs are the authorities that homeservers' certificates are checked with; nil means the system's.
-	RootCAs *x509.CertPool
 	Log     zerolog.Logger
 }
 
@@ -113,13 +108,11 @@ func NewService(cfg ServiceConfig) (*Service, error) {
 	if cfg.Allowed == nil {
 		cfg.Allowed = addrpolicy.Public
 	}
-	s.directory = newDirectory(cfg.Allowed, cfg.RootCAs)
-	client := http.Client{Timeout: liveKitLimit, Transport: &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}}
-	if cfg.HTTPClient != nil {
-		client = *cfg.HTTPClient
-	}
-	client.Transport = &roomMaker{next: client.Transport, key: cfg.Key, secret: cfg.Secret}
-	s.rooms = livekit.NewRoomServiceProtobufClient(cfg.LiveKitURL, &client)
+	s.directory = newDirectory(cfg.Allowed, nil)
+	transport := &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}
+	s.rooms = livekit.NewRoomServiceProtobufClient(cfg.LiveKitURL, &http.Client{
+		Timeout: liveKitLimit, Transport: &roomMaker{next: transport, key: cfg.Key, secret: cfg.Secret},
+	})
 	return s, nil
 }
 
@@ -324,8 +317,5 @@ func (m *roomMaker) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	r = r.Clone(r.Context())
 	r.Header.Set("Authorization", "Bearer "+jwt)
-	if m.next == nil {
-		return http.DefaultTransport.RoundTrip(r)
-	}
 	return m.next.RoundTrip(r)
 }

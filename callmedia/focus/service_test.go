@@ -55,11 +55,12 @@ func newServiceWith(t testing.TB, l *rig.LiveKit, log io.Writer, closed bool, fu
 	t.Helper()
 	s, err := focus.NewService(focus.ServiceConfig{
 		LiveKitURL: l.HTTPURL, PublicURL: l.URL, Key: l.Key, Secret: l.Secret, APIClosed: closed, FullAccess: full, Allowed: loopbackOnly,
-		RootCAs: roots(t), Log: zerolog.New(log),
+		Log: zerolog.New(log),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	focus.TrustOnly(s, roots(t))
 	return s
 }
 

@@ -47,9 +47,7 @@ type ACMEConfig struct {
 	DirectoryURL string
 	// Cache is the folder for account, certificates and their keys. It is made if it is not there, and only the user may read it.
 	Cache string
-	// Client speaks to the authority; nil is http.DefaultClient.
-	Client *http.Client
-	Log    zerolog.Logger
+	Log   zerolog.Logger
 }
 
 // ACME obtains certificates from an authority and keeps them renewed. Make one with NewACME, and let Run run.
@@ -84,17 +82,10 @@ func NewACME(cfg ACMEConfig) (*ACME, error) {
 	if err := os.MkdirAll(cfg.Cache, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder for certificates: %w", err)
 	}
-	client := http.Client{Timeout: requestLimit}
-	if cfg.Client != nil {
-		client = *cfg.Client
-	}
-	if client.Transport == nil {
-		client.Transport = http.DefaultTransport
-	}
-	client.Transport = bound{a.over, client.Transport}
+	client := &http.Client{Timeout: requestLimit, Transport: bound{a.over, http.DefaultTransport}}
 	a.manager = &autocert.Manager{
 		Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(cfg.Cache), HostPolicy: autocert.HostWhitelist(a.names...), Email: cfg.Email,
-		Client: &acme.Client{DirectoryURL: cfg.DirectoryURL, HTTPClient: &client, UserAgent: "ewindow"},
+		Client: &acme.Client{DirectoryURL: cfg.DirectoryURL, HTTPClient: client, UserAgent: "ewindow"},
 	}
 	return a, nil
 }

@@ -93,10 +93,13 @@ func newACME(t *testing.T, url string, client *http.Client, cache string) (*cert
 	t.Helper()
 	log := new(logged)
 	a, err := certificate.NewACME(certificate.ACMEConfig{
-		Names: []string{host}, Email: "anna@example.org", DirectoryURL: url, Client: client, Cache: cache, Log: zerolog.New(log),
+		Names: []string{host}, Email: "anna@example.org", DirectoryURL: url, Cache: cache, Log: zerolog.New(log),
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if client != nil {
+		certificate.SpeakBy(a, client.Transport)
 	}
 	return a, log
 }

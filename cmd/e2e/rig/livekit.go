@@ -3,7 +3,10 @@ package rig
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
+	"errors"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -53,7 +56,13 @@ func StartLiveKitWith(t testing.TB, o LiveKitOptions) *LiveKit {
 	program := Program(t, child.LiveKit)
 	l := &LiveKit{Key: "rig", Secret: rand.Text() + rand.Text()}
 	l.name, l.output = "LiveKit", filepath.Join(dir, "livekit.log")
-	l.command = func() (*exec.Cmd, error) { return l.server.Command(program) }
+	l.command = func() (*exec.Cmd, error) {
+		cmd, err := l.server.Command(program)
+		if err == nil && !o.NoAutoCreate {
+			err = autoCreate(cmd.Args[len(cmd.Args)-1])
+		}
+		return cmd, err
+	}
 	l.ready = func(ctx context.Context) error { return l.server.Ready(ctx) }
 	l.endWith(t)
 	for attempt := 1; ; attempt++ {
@@ -68,7 +77,7 @@ func StartLiveKitWith(t testing.TB, o LiveKitOptions) *LiveKit {
 		var err error
 		l.server, err = focus.NewLiveKit(focus.LiveKitConfig{
 			Dir: filepath.Join(dir, "livekit"), Key: l.Key, Secret: l.Secret, Port: ports[0], UDPPort: ports[1], TCPPort: ports[2],
-			NodeIP: "127.0.0.1", AllowLoopback: true, AutoCreate: !o.NoAutoCreate, Turn: o.Turn, Log: zerolog.Nop(),
+			NodeIP: "127.0.0.1", AllowLoopback: true, Turn: o.Turn, Log: zerolog.Nop(),
 		})
 		if err == nil {
 			l.UDPPort = ports[1]
@@ -85,6 +94,27 @@ func StartLiveKitWith(t testing.TB, o LiveKitOptions) *LiveKit {
 	l.HTTPURL = l.server.URL()
 	l.URL = strings.Replace(l.HTTPURL, "http", "ws", 1)
 	return l
+}
+
+// autoCreate changes a configuration of the hub's, so that everybody with a valid token may make rooms.
+func autoCreate(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var settings map[string]any
+	if err := json.Unmarshal(text, &settings); err != nil {
+		return err
+	}
+	room, ok := settings["room"].(map[string]any)
+	if !ok || room["auto_create"] != false {
+		return errors.New("the configuration does not say that rooms are not made by themselves")
+	}
+	room["auto_create"] = true
+	if text, err = json.Marshal(settings); err != nil {
+		return err
+	}
+	return os.WriteFile(path, text, 0o600)
 }
 
 // Token lets identity into a room, to publish and subscribe, for an hour.
