@@ -1,3 +1,5 @@
+//go:build full
+
 package e2e_test
 
 import (
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"multifactorymodel.org/ewindow/cmd/e2e/element"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // measured is how long the programs of a running visit are watched.
@@ -30,9 +33,9 @@ func BenchmarkDemo(b *testing.B) {
 	for b.Loop() {
 		n := startDemo(b, folder, "--open")
 		munich, dresden := n.look(0, munichSource, 640, 360), n.look(1, dresdenSource, 640, 360)
-		waitFor(b, time.Minute, "both pictures", func() (bool, any) {
+		rig.Eventually(b, time.Minute, func() error {
 			m, d := munich.decoded(), dresden.decoded()
-			return m > 0 && d > 0, fmt.Sprint(m, d)
+			return rig.Check(m > 0 && d > 0, "both pictures", fmt.Sprint(m, d))
 		})
 		took = append(took, time.Since(n.begun).Seconds())
 		b.Logf("%.1f s to both pictures; the demo, begun at %s, printed:\n%s", took[len(took)-1], n.begun.Format("15:04:05.0"), strings.Join(n.printed(), "\n"))
@@ -55,17 +58,17 @@ func BenchmarkFirstPicture(b *testing.B) {
 			var first [2]time.Duration
 			begun := time.Now()
 			dresden.button()
-			waitFor(b, 30*time.Second, "both pictures", func() (bool, any) {
+			rig.Eventually(b, 30*time.Second, func() error {
 				for i, v := range []*viewer{dresden, munich} {
 					if first[i] == 0 && v.decoded() > before[i] {
 						first[i] = time.Since(begun)
 					}
 				}
-				return first[0] != 0 && first[1] != 0, fmt.Sprint(first, dresden.state(), munich.state())
+				return rig.Check(first[0] != 0 && first[1] != 0, "both pictures", fmt.Sprint(first, dresden.state(), munich.state()))
 			})
 			opener, waiter = append(opener, first[0].Seconds()), append(waiter, first[1].Seconds())
 			dresden.button()
-			waitFor(b, 30*time.Second, "both apart", func() (bool, any) { return munich.screen() == "alone", munich.screen() })
+			rig.Eventually(b, 30*time.Second, func() error { return rig.Check(munich.screen() == "alone", "both apart", munich.screen()) })
 		}
 	}
 	b.Logf("opener %.2f s, waiter %.2f s", opener, waiter)
@@ -81,7 +84,7 @@ func openedMunich(b *testing.B, width, height int) (munich, dresden *viewer, n *
 	n.await("know each other", 60*time.Second)
 	munich, dresden = n.look(0, munichSource, width, height), n.look(1, dresdenSource, width, height)
 	munich.button()
-	waitFor(b, 20*time.Second, "Munich's camera", func() (bool, any) { return munich.live() == 2, munich.live() })
+	rig.Eventually(b, 20*time.Second, func() error { return rig.Check(munich.live() == 2, "Munich's camera", munich.live()) })
 	n.await("Munich is open", 10*time.Second)
 	return munich, dresden, n
 }
@@ -90,7 +93,7 @@ func openedMunich(b *testing.B, width, height int) (munich, dresden *viewer, n *
 func BenchmarkVisit(b *testing.B) {
 	munich, dresden, n := openedMunich(b, 1280, 720)
 	dresden.button()
-	waitFor(b, 60*time.Second, "the visit", func() (bool, any) { return munich.decoded() > 60, munich.decoded() })
+	rig.Eventually(b, 60*time.Second, func() error { return rig.Check(munich.decoded() > 60, "the visit", munich.decoded()) })
 	pid := find(n.kiosk(0)...)
 	if len(pid) != 1 {
 		b.Fatalf("%d kiosks are Munich's", len(pid))

@@ -1,3 +1,5 @@
+//go:build full
+
 package e2e_test
 
 import (
@@ -7,6 +9,7 @@ import (
 	"time"
 
 	"multifactorymodel.org/ewindow/cmd/e2e/element"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // joins is how often each way of joining is measured; the middle one counts.
@@ -47,7 +50,7 @@ func BenchmarkElement(b *testing.B) {
 				}
 				return at, nil
 			})
-			waitFor(b, 30*time.Second, "the window waiting", func() (bool, any) { return munich.screen() == "alone", munich.state() })
+			rig.Eventually(b, 30*time.Second, func() error { return rig.Check(munich.screen() == "alone", "the window waiting", munich.state()) })
 		}
 	}
 	var table strings.Builder
@@ -89,10 +92,10 @@ func (f *figures) join(p *person, room string, other spied, daemon int, seen fun
 	p.Load(room, element.Join)
 	p.Enter()
 	var at time.Time
-	waitFor(p.t, 40*time.Second, "the joiner's picture on the other side", func() (bool, any) {
+	rig.Eventually(p.t, 40*time.Second, func() error {
 		var err error
 		at, err = seen()
-		return !at.IsZero(), err
+		return rig.Check(!at.IsZero(), "the joiner's picture on the other side", err)
 	})
 	times, first := p.first(40 * time.Second)
 	before, begun := p.awaitPicture("red", 30*time.Second), time.Now()

@@ -1,3 +1,5 @@
+//go:build full
+
 package e2e_test
 
 import (
@@ -9,6 +11,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/unstable"
 	"multifactorymodel.org/ewindow/cmd/e2e/element"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // told is what the kiosk has written into the room.
@@ -54,15 +57,15 @@ func (p *person) rung(room string) (events []string, err error) {
 // awaitRefused waits until the call number n of a person was declined, with the window in no call, and returns what the room was told.
 func (p *person) awaitRefused(room, kiosk string, n int) (all told) {
 	p.t.Helper()
-	waitFor(p.t, 40*time.Second, fmt.Sprintf("%s's call number %d being declined", p.name, n), func() (bool, any) {
+	rig.Eventually(p.t, 40*time.Second, func() error {
 		rung, err := p.rung(room)
 		if err != nil {
-			return false, err
+			return fmt.Errorf("%s: %v", fmt.Sprintf("%s's call number %d being declined", p.name, n), err)
 		}
 		if all, err = p.told(room, kiosk); err != nil {
-			return false, err
+			return fmt.Errorf("%s: %v", fmt.Sprintf("%s's call number %d being declined", p.name, n), err)
 		}
-		return len(rung) == n && len(all.declined) == n && slices.Contains(all.declined, rung[n-1]), fmt.Sprintf("rung %q, told %+v", rung, all)
+		return rig.Check(len(rung) == n && len(all.declined) == n && slices.Contains(all.declined, rung[n-1]), fmt.Sprintf("%s's call number %d being declined", p.name, n), fmt.Sprintf("rung %q, told %+v", rung, all))
 	})
 	if members, err := p.Members(room); err != nil || len(members) != 1 {
 		p.t.Errorf("%q are in a call that was declined, %v", members, err)
@@ -81,11 +84,11 @@ func TestElementAtTheDoor(t *testing.T) {
 	room := n.windowRooms()[1]
 	anna.JoinRoom(room)
 	kiosk := n.Windows[0].userID()
-	has := func(text string) func() (bool, any) {
-		return func() (bool, any) {
+	has := func(what, text string) func() error {
+		return func() error {
 			var shown string
 			err := munich.eval("document.body.innerText", &shown)
-			return err == nil && strings.Contains(shown, text), fmt.Sprint(shown, err)
+			return rig.Check(err == nil && strings.Contains(shown, text), what, fmt.Sprint(shown, err))
 		}
 	}
 
@@ -97,11 +100,11 @@ func TestElementAtTheDoor(t *testing.T) {
 		}
 		anna.HangUp()
 	}
-	waitFor(t, 20*time.Second, "the notice", func() (bool, any) {
+	rig.Eventually(t, 20*time.Second, func() error {
 		all, err := anna.told(room, kiosk)
-		return err == nil && len(all.notices) == 1 && strings.Contains(all.notices[0], "zu"), fmt.Sprint(all, err)
+		return rig.Check(err == nil && len(all.notices) == 1 && strings.Contains(all.notices[0], "zu"), "the notice", fmt.Sprint(all, err))
 	})
-	waitFor(t, 20*time.Second, "the shut screen naming who knocked", has("anna"))
+	rig.Eventually(t, 20*time.Second, has("the shut screen naming who knocked", "anna"))
 	if live := munich.live(); live > 0 {
 		t.Errorf("%d tracks of the camera and microphone of a shut window are on", live)
 	}
@@ -112,7 +115,7 @@ func TestElementAtTheDoor(t *testing.T) {
 	n.await("Munich is ajar", 20*time.Second)
 	knocked := func() {
 		t.Helper()
-		waitFor(t, 40*time.Second, "the knock", func() (bool, any) { return munich.screen() == "knocked", munich.screen() })
+		rig.Eventually(t, 40*time.Second, func() error { return rig.Check(munich.screen() == "knocked", "the knock", munich.screen()) })
 		if members, err := anna.Members(room); err != nil || len(members) != 1 {
 			t.Errorf("%q are in the call while it rings, %v", members, err)
 		}
@@ -131,7 +134,7 @@ func TestElementAtTheDoor(t *testing.T) {
 	if all := anna.awaitRefused(room, kiosk, 3); len(all.notices) > 2 {
 		t.Errorf("the room was told %q", all.notices)
 	}
-	waitFor(t, 20*time.Second, "the window ajar again", func() (bool, any) { return munich.screen() == "alone", munich.screen() })
+	rig.Eventually(t, 20*time.Second, func() error { return rig.Check(munich.screen() == "alone", "the window ajar again", munich.screen()) })
 	anna.HangUp()
 
 	// Let in.
@@ -145,19 +148,19 @@ func TestElementAtTheDoor(t *testing.T) {
 		t.Errorf("declined are %q, %v", all.declined, err)
 	}
 	anna.HangUp()
-	waitFor(t, 30*time.Second, "the window ajar again", func() (bool, any) { return munich.screen() == "alone", munich.screen() })
+	rig.Eventually(t, 30*time.Second, func() error { return rig.Check(munich.screen() == "alone", "the window ajar again", munich.screen()) })
 
 	// The other way round: the window rings its people. Anna declines, and the window says so; Anna comes, and is let in at once.
 	ring := func(number int) (notification string) {
 		t.Helper()
 		munich.press("r", "KeyR", 82)
-		waitFor(t, 40*time.Second, "the ring", func() (bool, any) {
+		rig.Eventually(t, 40*time.Second, func() error {
 			rings, err := anna.rings(room, kiosk)
 			if err != nil || len(rings) != number {
-				return false, fmt.Sprint(rings, err, munich.screen())
+				return fmt.Errorf("%s: %v", "the ring", fmt.Sprint(rings, err, munich.screen()))
 			}
 			notification = rings[number-1]
-			return true, nil
+			return rig.Check(true, "the ring", nil)
 		})
 		if screen := munich.screen(); screen != "ringing" {
 			t.Errorf("the page shows %q while it rings", screen)
@@ -167,13 +170,15 @@ func TestElementAtTheDoor(t *testing.T) {
 	notification := ring(1)
 	munich.shot("ringing")
 	anna.Decline(room, notification)
-	waitFor(t, 20*time.Second, "the window hearing that Anna declined", func() (bool, any) { return munich.screen() == "alone", munich.state() })
+	rig.Eventually(t, 20*time.Second, func() error {
+		return rig.Check(munich.screen() == "alone", "the window hearing that Anna declined", munich.state())
+	})
 	munich.shot("declined")
 	declined := time.Now()
-	waitFor(t, 90*time.Second, "ringing again being possible", func() (bool, any) {
+	rig.Eventually(t, 90*time.Second, func() error {
 		var can bool
 		err := munich.eval("ewindow.snapshot().state.can_ring", &can)
-		return can, fmt.Sprint(err, munich.state())
+		return rig.Check(can, "ringing again being possible", fmt.Sprint(err, munich.state()))
 	})
 	if waited := time.Since(declined); waited < 20*time.Second { // of the minute between two
 		t.Errorf("people can be rung again after %v", waited)

@@ -1,3 +1,5 @@
+//go:build full
+
 package e2e_test
 
 import (
@@ -9,6 +11,7 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 	"multifactorymodel.org/ewindow/cmd/e2e/element"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // late is by how much keys and memberships are late, where they are.
@@ -46,7 +49,7 @@ func keysFrom(list []element.Signal, user string) (keys []string) {
 }
 
 // userID is the kiosk's.
-func (p place) userID() string { return fmt.Sprintf("@%s:localhost:%d", p.Username, p.Public) }
+func (w demoWindow) userID() string { return fmt.Sprintf("@%s:localhost:%d", w.Username, w.Public) }
 
 // comesAgain is somebody who comes, goes and comes again with the same device, where the machine is quick enough while the window is still in the
 // call: keys overtake memberships, memberships keys, and one key is lost. Each time the window's key is another, so that nobody can look in who
@@ -96,7 +99,7 @@ func (v visitor) comesAgain() {
 // awaitReadable waits until somebody who has all keys that a person was ever given could hear most of what is said in a call, or nothing of it.
 func (s *stranger) awaitReadable(p *person, want bool) {
 	p.t.Helper()
-	waitFor(p.t, 20*time.Second, fmt.Sprintf("the call being readable with %s's keys: %v", p.name, want), func() (bool, any) {
+	rig.Eventually(p.t, 20*time.Second, func() error {
 		s.mu.Lock()
 		frames := s.audio
 		if len(frames) >= 100 {
@@ -104,7 +107,7 @@ func (s *stranger) awaitReadable(p *person, want bool) {
 		}
 		s.mu.Unlock()
 		if len(frames) < 100 {
-			return false, fmt.Sprintf("%d frames came", len(frames))
+			return fmt.Errorf("%s: %v", fmt.Sprintf("the call being readable with %s's keys: %v", p.name, want), fmt.Sprintf("%d frames came", len(frames)))
 		}
 		rings := make(map[string]*e2ee.KeyRing)
 		for _, signal := range p.signals(0) {
@@ -116,10 +119,10 @@ func (s *stranger) awaitReadable(p *person, want bool) {
 			}
 			key, err := base64.StdEncoding.DecodeString(signal.Key)
 			if err != nil {
-				return false, err
+				return fmt.Errorf("%s: %v", fmt.Sprintf("the call being readable with %s's keys: %v", p.name, want), err)
 			}
 			if err := rings[signal.User].Set(signal.Index, key); err != nil {
-				return false, err
+				return fmt.Errorf("%s: %v", fmt.Sprintf("the call being readable with %s's keys: %v", p.name, want), err)
 			}
 		}
 		readable := 0
@@ -131,6 +134,6 @@ func (s *stranger) awaitReadable(p *person, want bool) {
 			}
 		}
 		state := fmt.Sprintf("%d of %d frames, with the keys of %d people", readable, len(frames), len(rings))
-		return want && 2*readable > len(frames) || !want && readable == 0, state
+		return rig.Check(want && 2*readable > len(frames) || !want && readable == 0, fmt.Sprintf("the call being readable with %s's keys: %v", p.name, want), state)
 	})
 }

@@ -1,3 +1,5 @@
+//go:build full
+
 package e2e_test
 
 import (
@@ -19,6 +21,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/homeserver"
 	"multifactorymodel.org/ewindow/bot/unstable"
 	"multifactorymodel.org/ewindow/cmd/e2e/element"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // person is somebody with Element and an account on one of a demonstration's homeservers.
@@ -136,7 +139,7 @@ func (n *demoNetwork) callRoom(admin *mautrix.Client, people ...*person) string 
 func (p *person) awaitPicture(colour string, limit time.Duration) (tile element.Tile) {
 	p.t.Helper()
 	first := make(map[string]float64) // decoded frames by participant, when the colour was seen first
-	waitFor(p.t, limit, p.name+" seeing "+colour, func() (bool, any) {
+	rig.Eventually(p.t, limit, func() error {
 		tiles, err := p.Remotes()
 		for _, tile = range tiles {
 			if !tile.Video || tile.Decoded == 0 || !tile.Shown {
@@ -148,10 +151,10 @@ func (p *person) awaitPicture(colour string, limit time.Duration) (tile element.
 			if before, ok := first[tile.Participant]; !ok {
 				first[tile.Participant] = tile.Decoded
 			} else if tile.Decoded > before+20 {
-				return true, nil
+				return rig.Check(true, p.name+" seeing "+colour, nil)
 			}
 		}
-		return false, fmt.Sprintf("%+v %v\n%s", tiles, err, p.Trace())
+		return fmt.Errorf("%s: %v", p.name+" seeing "+colour, fmt.Sprintf("%+v %v\n%s", tiles, err, p.Trace()))
 	})
 	return tile
 }
@@ -159,9 +162,9 @@ func (p *person) awaitPicture(colour string, limit time.Duration) (tile element.
 // awaitTone waits until a tone comes from somebody else, loud enough to be heard.
 func (p *person) awaitTone(hz float64, limit time.Duration) {
 	p.t.Helper()
-	waitFor(p.t, limit, fmt.Sprintf("%s hearing %.0f Hz", p.name, hz), func() (bool, any) {
+	rig.Eventually(p.t, limit, func() error {
 		tones, err := p.Listen()
-		return slices.ContainsFunc(tones, func(t element.Tone) bool { return math.Abs(t.Hz-hz) < 15 && t.DB > -70 }), fmt.Sprint(tones, err)
+		return rig.Check(slices.ContainsFunc(tones, func(t element.Tone) bool { return math.Abs(t.Hz-hz) < 15 && t.DB > -70 }), fmt.Sprintf("%s hearing %.0f Hz", p.name, hz), fmt.Sprint(tones, err))
 	})
 }
 
@@ -169,32 +172,32 @@ func (p *person) awaitTone(hz float64, limit time.Duration) {
 func (v *viewer) awaitSilence(hz float64, limit time.Duration) {
 	v.t.Helper()
 	quiet := 0
-	waitFor(v.t, limit, fmt.Sprintf("%s not hearing %.0f Hz", v.name, hz), func() (bool, any) {
+	rig.Eventually(v.t, limit, func() error {
 		var h heard
 		err := v.eval("spy.listen()", &h)
 		if quiet++; err != nil || math.Abs(h.Hz-hz) < 15 && h.DB > -70 {
 			quiet = 0
 		}
-		return quiet >= 2, fmt.Sprint(h, err)
+		return rig.Check(quiet >= 2, fmt.Sprintf("%s not hearing %.0f Hz", v.name, hz), fmt.Sprint(h, err))
 	})
 }
 
 // awaitMembers waits until a room's call has a number of members, as the person's homeserver knows it.
 func (p *person) awaitMembers(room string, number int, limit time.Duration) {
 	p.t.Helper()
-	waitFor(p.t, limit, fmt.Sprintf("%s seeing %d members in the call", p.name, number), func() (bool, any) {
+	rig.Eventually(p.t, limit, func() error {
 		members, err := p.Members(room)
-		return err == nil && len(members) == number, fmt.Sprint(members, err)
+		return rig.Check(err == nil && len(members) == number, fmt.Sprintf("%s seeing %d members in the call", p.name, number), fmt.Sprint(members, err))
 	})
 }
 
 // first waits for the first decoded frame of somebody else, and returns how long after the click it came.
 func (p *person) first(limit time.Duration) (times element.Times, after time.Duration) {
 	p.t.Helper()
-	waitFor(p.t, limit, p.name+"'s first frame", func() (bool, any) {
+	rig.Eventually(p.t, limit, func() error {
 		var err error
 		times, err = p.Times()
-		return !times.FirstFrame.IsZero(), fmt.Sprintf("%+v %v %s", times, err, p.Trace())
+		return rig.Check(!times.FirstFrame.IsZero(), p.name+"'s first frame", fmt.Sprintf("%+v %v %s", times, err, p.Trace()))
 	})
 	return times, times.FirstFrame.Sub(times.Clicked)
 }

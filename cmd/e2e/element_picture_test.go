@@ -1,3 +1,5 @@
+//go:build full
+
 package e2e_test
 
 import (
@@ -6,6 +8,7 @@ import (
 	"time"
 
 	"multifactorymodel.org/ewindow/cmd/e2e/element"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // gapLimit is how long a guest's picture may stand still while the camera is another.
@@ -31,10 +34,10 @@ func (v visitor) choosesCamera(second bool) {
 	begun, gap, frames := time.Now(), time.Duration(0), uint64(0)
 	v.ChooseCamera(second)
 	last := time.Now()
-	waitFor(v.t, slowly, "the window showing the other camera", func() (bool, any) {
+	rig.Eventually(v.t, slowly, func() error {
 		s, err := v.w.slots()
 		if err != nil {
-			return false, err
+			return fmt.Errorf("%s: %v", "the window showing the other camera", err)
 		}
 		if people := s.people(); len(people) != 1 || people[0].Slot != slot {
 			v.t.Fatalf("the window shows %+v", s)
@@ -50,10 +53,10 @@ func (v visitor) choosesCamera(second bool) {
 		var seen []int
 		err = v.w.eval(fmt.Sprintf("ewindow.colour(%d, 0.1, 0.1)", slot), &seen)
 		if err != nil || len(seen) != 3 {
-			return false, fmt.Sprint(seen, err)
+			return fmt.Errorf("%s: %v", "the window showing the other camera", fmt.Sprint(seen, err))
 		}
 		green, blue := seen[1] > seen[0]+60 && seen[1] > seen[2]+60, seen[2] > seen[0]+60 && seen[2] > seen[1]+60
-		return second && green || !second && blue, fmt.Sprint(seen)
+		return rig.Check(second && green || !second && blue, "the window showing the other camera", fmt.Sprint(seen))
 	})
 	v.t.Logf("%.1f s after the guest began to choose another camera the window shows it, after %.1f s without a picture", time.Since(begun).Seconds(), gap.Seconds())
 	if gap > gapLimit {
@@ -68,17 +71,17 @@ func (v visitor) choosesCamera(second bool) {
 func (v visitor) awaitSize(what string, fits func(tile element.Tile) bool) (tile element.Tile) {
 	v.t.Helper()
 	begun, since := time.Now(), math.NaN()
-	waitFor(v.t, slowly, what, func() (bool, any) {
+	rig.Eventually(v.t, slowly, func() error {
 		tiles, err := v.Remotes()
 		if err != nil || len(tiles) != 1 || !tiles[0].Video || !fits(tiles[0]) {
 			since = math.NaN()
-			return false, fmt.Sprintf("%+v %v; the small picture may take %.0f bit/s", tiles, err, v.w.small())
+			return fmt.Errorf("%s: %v", what, fmt.Sprintf("%+v %v; the small picture may take %.0f bit/s", tiles, err, v.w.small()))
 		}
 		tile = tiles[0]
 		if math.IsNaN(since) {
 			since = tile.Decoded
 		}
-		return tile.Decoded > since+20, fmt.Sprintf("%+v", tile)
+		return rig.Check(tile.Decoded > since+20, what, fmt.Sprintf("%+v", tile))
 	})
 	v.t.Logf("%s after %.1f s: %.0f×%.0f in a tile of %.0f×%.0f", what, time.Since(begun).Seconds(), tile.FrameWidth, tile.FrameHeight, tile.Width, tile.Height)
 	return v.awaitPicture("red", slowly)

@@ -1,3 +1,5 @@
+//go:build full
+
 package e2e_test
 
 import (
@@ -15,6 +17,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/unstable"
 	"multifactorymodel.org/ewindow/cmd/e2e/element"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // owner logs in as a window's own account, as whoever keeps the window does in Element, and out at the end of the test.
@@ -46,14 +49,14 @@ func (v visitor) thrownOut(owner *mautrix.Client) {
 		v.t.Fatal(err)
 	}
 	v.awaitNobody(20 * time.Second)
-	waitFor(v.t, 30*time.Second, "the window waiting", func() (bool, any) { return v.w.screen() == "alone", v.w.state() })
-	waitFor(v.t, 30*time.Second, "Element saying so", func() (bool, any) {
+	rig.Eventually(v.t, 30*time.Second, func() error { return rig.Check(v.w.screen() == "alone", "the window waiting", v.w.state()) })
+	rig.Eventually(v.t, 30*time.Second, func() error {
 		var calling bool
 		err := v.Ask(fmt.Sprintf(`[...%s.document.querySelectorAll("button")].find((b) => b.innerText.trim() === "Close").click()`, element.Frame), nil)
 		if err == nil {
 			calling, err = v.Calling()
 		}
-		return err == nil && !calling, fmt.Sprint(err, v.Trace())
+		return rig.Check(err == nil && !calling, "Element saying so", fmt.Sprint(err, v.Trace()))
 	})
 	if _, err := owner.InviteUser(ctx, room, &mautrix.ReqInviteUser{UserID: user}); err != nil {
 		v.t.Fatal(err)
@@ -61,7 +64,7 @@ func (v visitor) thrownOut(owner *mautrix.Client) {
 	// What is left of the call before counts for nothing: the window stays alone until the guest calls.
 	v.JoinRoom(v.w.room)
 	before, began := v.w.decoded(), time.Now()
-	waitFor(v.t, 10*time.Second, "some time", func() (bool, any) { return time.Since(began) > 4*time.Second, nil })
+	rig.Eventually(v.t, 10*time.Second, func() error { return rig.Check(time.Since(began) > 4*time.Second, "some time", nil) })
 	if screen, now := v.w.screen(), v.w.decoded(); screen != "alone" || now != before {
 		v.t.Errorf("the window shows %q and has decoded %.0f frames of somebody who is not in the call", screen, now-before)
 	}
@@ -81,18 +84,18 @@ func (v visitor) upgraded(owner *mautrix.Client) {
 		v.t.Fatal(err)
 	}
 	v.awaitNobody(30 * time.Second)
-	waitFor(v.t, 30*time.Second, "Element showing no window", func() (bool, any) {
+	rig.Eventually(v.t, 30*time.Second, func() error {
 		tiles, err := v.Remotes()
-		return err == nil && len(tiles) == 0, fmt.Sprint(tiles, err)
+		return rig.Check(err == nil && len(tiles) == 0, "Element showing no window", fmt.Sprint(tiles, err))
 	})
 	v.HangUp()
 	var tombstone event.TombstoneEventContent
 	if err := owner.StateEvent(ctx, old, event.StateTombstone, "", &tombstone); err != nil || tombstone.ReplacementRoom != answer.Room {
 		v.t.Errorf("the old room leads to %q, not to %q, %v", tombstone.ReplacementRoom, answer.Room, err)
 	}
-	waitFor(v.t, 30*time.Second, "the other window knowing the new room", func() (bool, any) {
+	rig.Eventually(v.t, 30*time.Second, func() error {
 		room := v.w.n.windowRooms()[1]
-		return room == answer.Room.String(), room
+		return rig.Check(room == answer.Room.String(), "the other window knowing the new room", room)
 	})
 	v.w.room = answer.Room.String()
 	v.JoinRoom(v.w.room)
@@ -115,10 +118,10 @@ func (v visitor) forbidden(owner *mautrix.Client) {
 	if _, err := owner.SendStateEvent(ctx, room, event.StatePowerLevels, "", &power); err != nil {
 		v.t.Fatal(err)
 	}
-	waitFor(v.t, 10*time.Second, "calls being allowed", func() (bool, any) {
+	rig.Eventually(v.t, 10*time.Second, func() error {
 		var power event.PowerLevelsEventContent
 		err := owner.StateEvent(ctx, room, event.StatePowerLevels, "", &power)
-		return err == nil && power.GetEventLevel(callMember) == 0, err
+		return rig.Check(err == nil && power.GetEventLevel(callMember) == 0, "calls being allowed", err)
 	})
 	v.seen("calls were forbidden")
 	v.HangUp()

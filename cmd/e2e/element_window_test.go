@@ -1,3 +1,5 @@
+//go:build full
+
 package e2e_test
 
 import (
@@ -14,6 +16,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/unstable"
 	"multifactorymodel.org/ewindow/cmd/e2e/element"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // ghostLimit is within what nobody may be shown any more who has gone without a word: delayed leaves take 18 s.
@@ -76,14 +79,14 @@ func TestElementVisitsWindow(t *testing.T) {
 // open presses a window's button and waits until the window is open. A page that takes seconds to hear its state takes no press before.
 func (n *demoNetwork) open(v *viewer) {
 	n.t.Helper()
-	waitFor(n.t, 30*time.Second, v.name+"'s state", func() (bool, any) {
+	rig.Eventually(n.t, 30*time.Second, func() error {
 		var name string
 		err := v.eval("ewindow.snapshot().state?.name ?? ''", &name)
-		return name == v.name, fmt.Sprint(name, err)
+		return rig.Check(name == v.name, v.name+"'s state", fmt.Sprint(name, err))
 	})
 	v.button()
 	n.await(v.name+" is open", 30*time.Second)
-	waitFor(n.t, 30*time.Second, v.name+"'s camera", func() (bool, any) { return v.live() == 2, v.live() })
+	rig.Eventually(n.t, 30*time.Second, func() error { return rig.Check(v.live() == 2, v.name+"'s camera", v.live()) })
 }
 
 // invite brings somebody of another homeserver into the window's room: an admin goes in and invites them. By the Space alone Dendrite
@@ -95,9 +98,9 @@ func (w *openWindow) invite(t *testing.T, p *person) {
 		t.Fatal(err)
 	}
 	// The kiosk gives an admin who has come in the power to invite.
-	waitFor(t, 30*time.Second, "the invitation", func() (bool, any) {
+	rig.Eventually(t, 30*time.Second, func() error {
 		_, err := w.admin.InviteUser(t.Context(), room, &mautrix.ReqInviteUser{UserID: id.UserID(p.User)})
-		return err == nil, err
+		return rig.Check(err == nil, "the invitation", err)
 	})
 	p.JoinRoom(w.room, id.UserID(w.n.adminID()).Homeserver())
 }
@@ -136,9 +139,9 @@ func (v visitor) enter() {
 	before := v.w.decoded()
 	v.Enter()
 	var seen time.Time
-	waitFor(v.t, slowly, "the window decoding a frame", func() (bool, any) {
+	rig.Eventually(v.t, slowly, func() error {
 		seen = time.Now()
-		return v.w.decoded() > before, v.w.state()
+		return rig.Check(v.w.decoded() > before, "the window decoding a frame", v.w.state())
 	})
 	times, first := v.first(slowly)
 	v.t.Logf("%.2f s after %s's membership the window sees them, after %.2f s they see it, %.2f s after the click",
@@ -150,10 +153,10 @@ func (v visitor) enter() {
 // awaitNobody waits until the window names nobody and shows no picture of a guest.
 func (v visitor) awaitNobody(limit time.Duration) {
 	v.t.Helper()
-	waitFor(v.t, limit, "the window showing nobody", func() (bool, any) {
+	rig.Eventually(v.t, limit, func() error {
 		var people int
 		err := v.w.eval("(({guests, peer}) => guests.length + (peer ? 1 : 0))(ewindow.snapshot().state)", &people)
-		return err == nil && people == 0, fmt.Sprint(people, err, v.w.screen(), v.w.state())
+		return rig.Check(err == nil && people == 0, "the window showing nobody", fmt.Sprint(people, err, v.w.screen(), v.w.state()))
 	})
 	v.w.awaitNot("blue", 5*time.Second)
 }
@@ -162,10 +165,10 @@ func (v visitor) awaitNobody(limit time.Duration) {
 func (v visitor) awaitAlone(limit time.Duration) {
 	v.t.Helper()
 	v.awaitNobody(limit)
-	waitFor(v.t, limit, "the window waiting", func() (bool, any) { return v.w.screen() == "alone", v.w.state() })
-	waitFor(v.t, limit, "the call being empty", func() (bool, any) {
+	rig.Eventually(v.t, limit, func() error { return rig.Check(v.w.screen() == "alone", "the window waiting", v.w.state()) })
+	rig.Eventually(v.t, limit, func() error {
 		members, err := v.w.inCall(v.t)
-		return err == nil && len(members) == 0, fmt.Sprint(members, err)
+		return rig.Check(err == nil && len(members) == 0, "the call being empty", fmt.Sprint(members, err))
 	})
 }
 
@@ -222,9 +225,9 @@ func (v visitor) switches() {
 		v.t.Errorf("the window's picture went on for %v after the guest's camera was off", held.Sub(begun))
 	}
 	v.w.awaitNot("blue", 10*time.Second)
-	waitFor(v.t, slowly, "Element covering the window's tile", func() (bool, any) {
+	rig.Eventually(v.t, slowly, func() error {
 		tiles, err := v.Remotes()
-		return err == nil && len(tiles) == 1 && !tiles[0].Video, fmt.Sprintf("%+v %v", tiles, err)
+		return rig.Check(err == nil && len(tiles) == 1 && !tiles[0].Video, "Element covering the window's tile", fmt.Sprintf("%+v %v", tiles, err))
 	})
 	v.w.shot("camera off")
 	v.shot("camera off")
@@ -245,16 +248,16 @@ func (v visitor) switches() {
 // awaitNotice waits until the window has told the room something, in the first of its languages, once.
 func (v visitor) awaitNotice(parts ...string) {
 	v.t.Helper()
-	place := v.w.n.Windows[0]
-	waitFor(v.t, slowly, fmt.Sprintf("a notice with %q", parts), func() (bool, any) {
-		all, err := v.told(v.w.room, place.userID())
+	window := v.w.n.Windows[0]
+	rig.Eventually(v.t, slowly, func() error {
+		all, err := v.told(v.w.room, window.userID())
 		found := 0
 		for _, text := range all.notices {
 			if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(text, part) }) {
 				found++
 			}
 		}
-		return found == 1, fmt.Sprint(all, err)
+		return rig.Check(found == 1, fmt.Sprintf("a notice with %q", parts), fmt.Sprint(all, err))
 	})
 }
 
@@ -270,10 +273,10 @@ func (v visitor) seen(since string) {
 // awaitPerson waits until the page names somebody who is in the call, with or without a picture.
 func (w *openWindow) awaitPerson(name string) {
 	w.t.Helper()
-	waitFor(w.t, 30*time.Second, name+" on the page", func() (bool, any) {
+	rig.Eventually(w.t, 30*time.Second, func() error {
 		var names []string
 		err := w.eval("(({guests, peer}) => [...guests, ...(peer ? [peer] : [])].map(({name}) => name))(ewindow.snapshot().state)", &names)
-		return slices.Contains(names, name), fmt.Sprint(names, err)
+		return rig.Check(slices.Contains(names, name), name+" on the page", fmt.Sprint(names, err))
 	})
 }
 
@@ -294,10 +297,10 @@ func (v visitor) vanishes() {
 func (v visitor) getsNoKey() {
 	v.Call(v.w.room, element.Start)
 	var traffic element.Traffic
-	waitFor(v.t, slowly, "the window's encrypted frames", func() (bool, any) {
+	rig.Eventually(v.t, slowly, func() error {
 		var err error
 		traffic, err = v.Traffic()
-		return err == nil && traffic.VideoBytes > 30000 && traffic.AudioBytes > 3000, fmt.Sprintf("%+v %v", traffic, err)
+		return rig.Check(err == nil && traffic.VideoBytes > 30000 && traffic.AudioBytes > 3000, "the window's encrypted frames", fmt.Sprintf("%+v %v", traffic, err))
 	})
 	tones, err := v.Listen()
 	if err != nil || slices.ContainsFunc(tones, func(tone element.Tone) bool { return math.Abs(tone.Hz-munichSource.tone) < 15 && tone.DB > -70 }) {
@@ -307,10 +310,10 @@ func (v visitor) getsNoKey() {
 		v.t.Errorf("a guest without the window's key has decoded %+v, %v", traffic, err)
 	}
 	v.t.Logf("%+v", traffic)
-	waitFor(v.t, 10*time.Second, "the reason on the page", func() (bool, any) {
+	rig.Eventually(v.t, 10*time.Second, func() error {
 		var said string
 		err := v.w.eval(`document.querySelector("section.screen:not([hidden]) .withheld").innerText`, &said)
-		return err == nil && strings.Contains(said, v.name+" sieht und hört uns nicht: Das Gerät ist nicht bestätigt."), fmt.Sprint(said, err, v.w.state())
+		return rig.Check(err == nil && strings.Contains(said, v.name+" sieht und hört uns nicht: Das Gerät ist nicht bestätigt."), "the reason on the page", fmt.Sprint(said, err, v.w.state()))
 	})
 	v.shot("no key")
 	v.w.shot("guest without key")
@@ -323,12 +326,12 @@ func (v visitor) awaitStill(limit time.Duration) (last time.Time) {
 	v.t.Helper()
 	const still = 2 * time.Second
 	count := math.NaN()
-	waitFor(v.t, limit, "the window's picture being held back", func() (bool, any) {
+	rig.Eventually(v.t, limit, func() error {
 		traffic, err := v.Traffic()
 		if err == nil && traffic.Video != count {
 			count, last = traffic.Video, time.Now()
 		}
-		return err == nil && time.Since(last) > still, fmt.Sprintf("%+v %v", traffic, err)
+		return rig.Check(err == nil && time.Since(last) > still, "the window's picture being held back", fmt.Sprintf("%+v %v", traffic, err))
 	})
 	return last
 }

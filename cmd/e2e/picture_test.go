@@ -1,3 +1,5 @@
+//go:build full
+
 package e2e_test
 
 import (
@@ -8,6 +10,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // sight is what is seen in the middle of a picture.
@@ -73,28 +77,28 @@ func (v *viewer) sees() (sight, error) {
 func (v *viewer) awaitMoving(colour string, limit time.Duration) {
 	v.t.Helper()
 	places := make(map[int]bool)
-	waitFor(v.t, limit, v.name+" seeing "+colour+" move", func() (bool, any) {
+	rig.Eventually(v.t, limit, func() error {
 		s, err := v.sees()
 		if err != nil {
-			return false, err
+			return fmt.Errorf("%s: %v", v.name+" seeing "+colour+" move", err)
 		}
 		if s.colour != colour {
 			clear(places)
-			return false, s
+			return fmt.Errorf("%s: %v", v.name+" seeing "+colour+" move", s)
 		}
 		if s.bar >= 0 {
 			places[s.bar/20] = true
 		}
-		return len(places) >= 3, fmt.Sprint(s, " at ", len(places), " places; ", v.state())
+		return rig.Check(len(places) >= 3, v.name+" seeing "+colour+" move", fmt.Sprint(s, " at ", len(places), " places; ", v.state()))
 	})
 }
 
 // awaitNot waits until the page does not show a colour any more.
 func (v *viewer) awaitNot(colour string, limit time.Duration) {
 	v.t.Helper()
-	waitFor(v.t, limit, v.name+" not seeing "+colour, func() (bool, any) {
+	rig.Eventually(v.t, limit, func() error {
 		s, err := v.sees()
-		return err == nil && s.colour != colour, fmt.Sprint(s, err)
+		return rig.Check(err == nil && s.colour != colour, v.name+" not seeing "+colour, fmt.Sprint(s, err))
 	})
 }
 

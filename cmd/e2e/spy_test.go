@@ -1,9 +1,13 @@
+//go:build full
+
 package e2e_test
 
 import (
 	"fmt"
 	"math"
 	"time"
+
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // spy stands between a page and its browser, and notes what the page does with them, so that the tests need to know nothing of the page:
@@ -154,9 +158,9 @@ func (v *viewer) state() string {
 // awaitTone waits until the page plays a tone aloud.
 func (v *viewer) awaitTone(hz float64, limit time.Duration) {
 	v.t.Helper()
-	waitFor(v.t, limit, fmt.Sprintf("%s hearing %.0f Hz", v.name, hz), func() (bool, any) {
+	rig.Eventually(v.t, limit, func() error {
 		var h heard
 		err := v.eval("spy.listen()", &h)
-		return err == nil && math.Abs(h.Hz-hz) < 15 && h.DB > -70, fmt.Sprint(h, err)
+		return rig.Check(err == nil && math.Abs(h.Hz-hz) < 15 && h.DB > -70, fmt.Sprintf("%s hearing %.0f Hz", v.name, hz), fmt.Sprint(h, err))
 	})
 }

@@ -1,111 +1,50 @@
 package e2e_test
 
 import (
-	"fmt"
 	"testing"
 	"time"
+
+	"multifactorymodel.org/ewindow/cmd/e2e/page"
 )
 
-// TestVisit is the main job: two windows, opened by a press each, see and hear each other, and go on doing so whatever is killed.
-func TestVisit(t *testing.T) {
+// TestTwoWindows is one whole visit over the real servers. Both windows' pages are without a browser, so that it takes nothing but Go.
+func TestTwoWindows(t *testing.T) {
 	n := startDemo(t, t.TempDir())
-	n.await("know each other", 60*time.Second)
-	munich := n.look(0, munichSource, 640, 360)
-	dresden := n.look(1, dresdenSource, 640, 360)
-	both := func(limit time.Duration) {
-		t.Helper()
-		munich.awaitMoving("blue", limit)
-		dresden.awaitMoving("red", limit)
+	n.await("know each other", time.Minute)
+	var pages [2]*page.Page
+	for i, w := range n.Windows {
+		pages[i] = page.Start(t, w.Name, w.page())
 	}
-	if live := munich.live(); live > 0 {
-		t.Errorf("%d tracks of Munich's camera and microphone are on while it is shut", live)
-	}
-	munich.shot("shut")
-	munich.button()
-	n.await("Munich is open", 10*time.Second)
-	waitFor(t, 10*time.Second, "Munich's camera", func() (bool, any) { return munich.live() == 2, munich.live() })
-	munich.shot("alone")
-	dresden.button()
-	n.await("see each other", 40*time.Second)
-	both(60 * time.Second)
-	munich.shot("visit")
-	munich.awaitTone(dresdenSource.tone, 20*time.Second)
-	dresden.awaitTone(munichSource.tone, 20*time.Second)
-
-	n.checkStranger()
-	for _, killed := range []struct {
-		what  string
-		words []string
-		stops bool // the picture must be seen to stop
-	}{
-		{"LiveKit", n.livekit(), true}, {"Munich's kiosk", n.kiosk(0), true}, {"Dresden's kiosk", n.kiosk(1), true},
-		{"Dresden's homeserver", n.dendrite(1), false}, {"Munich's homeserver", n.dendrite(0), false},
-	} {
-		// Not a subtest: what comes after needs a visit that goes on.
-		begun := time.Now()
-		n.kill(killed.words)
-		before := [2]float64{munich.decoded(), dresden.decoded()}
-		if killed.stops {
-			waitFor(t, 60*time.Second, "pictures after "+killed.what+" was killed", func() (bool, any) {
-				m, d := munich.decoded(), dresden.decoded()
-				return m != before[0] && d != before[1] && munich.screen() == "visit" && dresden.screen() == "visit",
-					fmt.Sprint(before, m, d, munich.state(), dresden.state())
-			})
+	for _, p := range pages {
+		r := p.Await(t, time.Minute, "the other window", func(r page.Report) bool { return r.Media && len(r.Joined) == 1 })
+		if r.Screen != "shut" || r.Sent != 0 {
+			t.Errorf("before anybody opened it %s is %+v", p.Name, r)
 		}
-		both(60 * time.Second)
-		t.Logf("%s was killed; both see each other move again %.1f s later", killed.what, time.Since(begun).Seconds())
 	}
+	pages[0].Command(t, "open")
+	pages[0].Await(t, time.Minute, "the open window", func(r page.Report) bool { return r.Screen == "alone" })
+	pages[1].Await(t, time.Minute, "the other open window", func(r page.Report) bool { return len(r.Open) == 1 })
+	if r := pages[0].Report(); r.Sent != 0 {
+		t.Errorf("%d pictures left a window that nobody looks through", r.Sent)
+	}
+	pages[1].Command(t, "open")
+	for _, p := range pages {
+		p.Await(t, time.Minute, "picture and sound of the other", func(r page.Report) bool {
+			return r.Screen == "visit" && r.Pictures > 60 && r.Sounds > 60 && r.Sent > 60
+		})
+	}
+	n.await("see each other", time.Minute)
 
-	// A page that is killed with its browser comes back in another one, and the window is still open.
-	munich.Kill()
-	dresden.awaitNot("red", 20*time.Second)
-	munich = n.look(0, munichSource, 640, 360)
-	both(40 * time.Second)
-
-	// A homeserver that was killed must serve the next visit too. Shut stops camera and sending within a second, on both sides.
-	checkShut(t, munich, dresden)
-	dresden.shot("alone again")
-	munich.button()
-	both(30 * time.Second)
-	checkShut(t, dresden, munich)
-}
-
-// checkShut shuts one window and looks whether everything stops in time.
-func checkShut(t *testing.T, one, other *viewer) {
-	t.Helper()
-	one.press("Escape", "Escape", 27)
-	begun := time.Now()
-	waitFor(t, time.Second, one.name+"'s camera and microphone being off", func() (bool, any) { return one.live() == 0, one.live() })
-	off := time.Since(begun)
-	// What was under way a second after the press is over; nothing comes after it.
-	<-time.After(time.Until(begun.Add(time.Second)))
-	sent, decoded := one.sent(), other.decoded()
-	<-time.After(time.Second)
-	if now := one.sent(); now != sent {
-		t.Errorf("%s has sent %.0f bytes in the second after it was shut for one", one.name, now-sent)
+	pages[1].Command(t, "shut")
+	shut := pages[1].Await(t, time.Minute, "the shut window", func(r page.Report) bool { return r.Screen == "shut" })
+	// The other window stays open, and waits.
+	pages[0].Await(t, time.Minute, "the window alone", func(r page.Report) bool { return r.Screen == "alone" && len(r.Open) == 0 })
+	if sent := pages[1].Report().Sent; sent != shut.Sent {
+		t.Errorf("%d pictures left a window after it was shut", sent-shut.Sent)
 	}
-	if now := other.decoded(); now != decoded {
-		t.Errorf("%s has got %.0f frames in the second after %s was shut for one", other.name, now-decoded, one.name)
+	for _, p := range pages {
+		if broken := p.Report().Broken; broken != 0 {
+			t.Errorf("%s was shown %d pictures that nobody sent", p.Name, broken)
+		}
 	}
-	if off > time.Second {
-		t.Errorf("%s's camera went off %v after the press", one.name, off)
-	}
-	other.awaitNot(map[string]string{"Munich": "red", "Dresden": "blue"}[one.name], 10*time.Second)
-}
-
-// TestSecondStart starts a demonstration again on its data: same accounts, same network, and --open opens both windows.
-func TestSecondStart(t *testing.T) {
-	folder := t.TempDir()
-	n := startDemo(t, folder)
-	n.await("know each other", 60*time.Second)
-	space := n.Space
-	n.stop()
-	n = startDemo(t, folder, "--open")
-	n.await("know each other", 30*time.Second)
-	if n.Space != space || space == "" {
-		t.Errorf("the network is %q after a second start, %q before", n.Space, space)
-	}
-	munich, dresden := n.look(0, munichSource, 640, 360), n.look(1, dresdenSource, 640, 360)
-	munich.awaitMoving("blue", 30*time.Second)
-	dresden.awaitMoving("red", 30*time.Second)
 }

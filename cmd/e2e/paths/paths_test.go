@@ -1,3 +1,5 @@
+//go:build full
+
 package paths_test
 
 import (
@@ -64,10 +66,10 @@ func TestPaths(t *testing.T) {
 				s.hinder(t)
 			}
 			defer v.shut(t)
-			lost, passed := near.Wire.Lost.Load(), near.Wire.Passed.Load()
+			lost, passed := near.Wire.Lost(), near.Wire.Passed()
 			v.open(t)
 			v.stays(t, s.stay, s.routes)
-			if lost, passed := near.Wire.Lost.Load()-lost, near.Wire.Passed.Load()-passed; lost > 0 {
+			if lost, passed := near.Wire.Lost()-lost, near.Wire.Passed()-passed; lost > 0 {
 				t.Logf("the line lost %d of %d datagrams", lost, lost+passed)
 			}
 			if s.change != nil {

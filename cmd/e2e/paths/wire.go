@@ -31,9 +31,20 @@ type Wire struct {
 	ends    [2]*os.File
 	stop    chan struct{}
 
-	// Lost counts the UDP packets that were lost, both ways, Passed the others.
-	Lost, Passed atomic.Uint64
+	counts [2]count // of UDP packets, by the end that they come from
 }
+
+// count is what became of the packets in one direction.
+type count struct{ lost, passed atomic.Uint64 }
+
+// Lost and Passed are how many UDP packets the line has lost and passed on, in both directions together.
+func (w *Wire) Lost() uint64 { return w.counts[0].lost.Load() + w.counts[1].lost.Load() }
+
+// Passed is described at [Wire.Lost].
+func (w *Wire) Passed() uint64 { return w.counts[0].passed.Load() + w.counts[1].passed.Load() }
+
+// Up is how many UDP packets of the kiosk's side the line has lost and passed on.
+func (w *Wire) Up() (lost, passed uint64) { return w.counts[0].lost.Load(), w.counts[0].passed.Load() }
 
 type quality struct {
 	loss  float64
@@ -68,7 +79,7 @@ func newWire(t testing.TB, a *Namespace, nameA string, b *Namespace, nameB strin
 		end.n.ip(t, fmt.Sprintf("link set %s up mtu %d", end.name, wireMTU))
 	}
 	for i := range w.ends {
-		w.tasks.Go(func() { w.carry(w.ends[i], w.ends[1-i], uint64(i)) })
+		w.tasks.Go(func() { w.carry(i) })
 	}
 	t.Cleanup(func() {
 		close(w.stop)
@@ -103,9 +114,10 @@ func openTUN(name string) (*os.File, error) {
 func (w *Wire) Set(loss float64, delay time.Duration) { w.quality.Store(&quality{loss, delay}) }
 
 // carry takes packets from one end to the other.
-func (w *Wire) carry(from, to *os.File, seed uint64) {
-	// What is lost is the same in each run, as far as the packets are.
-	chance := rand.New(rand.NewPCG(seed, 80))
+func (w *Wire) carry(end int) {
+	from, to, counts := w.ends[end], w.ends[1-end], &w.counts[end]
+	// The seed is fixed: the same sequence of packets has the same losses in each run.
+	chance := rand.New(rand.NewPCG(uint64(end), 80))
 	late := make(chan packet, wireQueue)
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
@@ -131,10 +143,10 @@ func (w *Wire) carry(from, to *os.File, seed uint64) {
 			continue
 		}
 		if chance.Float64() < q.loss {
-			w.Lost.Add(1)
+			counts.lost.Add(1)
 			continue
 		}
-		w.Passed.Add(1)
+		counts.passed.Add(1)
 		if q.delay == 0 {
 			_, _ = to.Write(buffer[:n])
 			continue
@@ -142,7 +154,7 @@ func (w *Wire) carry(from, to *os.File, seed uint64) {
 		select {
 		case late <- packet{append([]byte(nil), buffer[:n]...), time.Now().Add(q.delay)}:
 		default:
-			w.Lost.Add(1)
+			counts.lost.Add(1)
 		}
 	}
 }

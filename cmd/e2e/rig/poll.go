@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"fmt"
 	"io"
 	"log"
 	"testing"
@@ -10,7 +11,15 @@ import (
 // pollEvery is how often Eventually asks.
 const pollEvery = 20 * time.Millisecond
 
-// Eventually calls f until it returns nil, and fails the test with the last reason when that takes longer than limit.
+// Check is nil when ok, else an error with what was awaited and the state that was found. It is for [Eventually].
+func Check(ok bool, what string, state any) error {
+	if ok {
+		return nil
+	}
+	return fmt.Errorf("%s; last: %v", what, state)
+}
+
+// Eventually calls f until it returns nil. It fails the test with f's last error when that takes longer than limit.
 func Eventually(t testing.TB, limit time.Duration, f func() error) {
 	t.Helper()
 	deadline := time.NewTimer(limit)

@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -18,14 +17,13 @@ import (
 	"time"
 
 	"multifactorymodel.org/ewindow/bridge/child"
-	"multifactorymodel.org/ewindow/cmd/e2e/browser"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// program is ewindow, lastKeys the same with media keys whose numbers soon end and begin anew, which otherwise takes 256 comings and goings.
-var program, lastKeys = building("goolm"), building("goolm,lastkeys")
+// program builds ewindow when it is needed first.
+var program = building("goolm")
 
-// building builds ewindow when it is needed first.
+// building returns a function that builds ewindow with these tags, once.
 func building(tags string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
 		folder, err := os.MkdirTemp("", "ewindow-e2e-")
@@ -63,14 +61,14 @@ type demoNetwork struct {
 	Admin   string
 	// Password is the admin's; Space the network's room.
 	Password, Space string
-	Windows         []place
+	Windows         []demoWindow
 
 	mu    sync.Mutex // guards lines
 	lines []string
 }
 
-// place is one window as demo.json describes it.
-type place struct {
+// demoWindow is one window as demo.json describes it.
+type demoWindow struct {
 	Name     string
 	Username string
 	Public   int `json:"public_port"`
@@ -78,7 +76,8 @@ type place struct {
 	Page     int `json:"page_port"`
 }
 
-func (p place) url() string { return fmt.Sprintf("http://127.0.0.1:%d/", p.Page) }
+// page is the address of the window's page, host and port.
+func (w demoWindow) page() string { return fmt.Sprintf("127.0.0.1:%d", w.Page) }
 
 // startDemo runs "ewindow demo" on a data folder and waits until both pages are served.
 func startDemo(t testing.TB, folder string, args ...string) *demoNetwork {
@@ -163,11 +162,11 @@ func (n *demoNetwork) printed() []string {
 // await waits until a line that contains text is printed, and returns it.
 func (n *demoNetwork) await(text string, limit time.Duration) (line string) {
 	n.t.Helper()
-	waitFor(n.t, limit, "the demo's line "+strconv.Quote(text), func() (bool, any) {
+	rig.Eventually(n.t, limit, func() error {
 		lines := n.printed()
 		for _, line = range lines {
 			if strings.Contains(line, text) {
-				return true, nil
+				return rig.Check(true, "the demo's line "+strconv.Quote(text), nil)
 			}
 		}
 		select {
@@ -175,7 +174,7 @@ func (n *demoNetwork) await(text string, limit time.Duration) (line string) {
 			n.t.Fatalf("the demo ended; it printed:\n%s", strings.Join(lines, "\n"))
 		default:
 		}
-		return false, strings.Join(lines, "\n")
+		return fmt.Errorf("%s: %v", "the demo's line "+strconv.Quote(text), strings.Join(lines, "\n"))
 	})
 	return line
 }
@@ -245,110 +244,18 @@ func (n *demoNetwork) kill(words []string) {
 	if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
 		n.t.Fatal(err)
 	}
-	waitFor(n.t, 30*time.Second, fmt.Sprintf("a new process of %q", words), func() (bool, any) {
+	rig.Eventually(n.t, 30*time.Second, func() error {
 		now := find(words...)
-		return len(now) == 1 && now[0] != pids[0], now
+		return rig.Check(len(now) == 1 && now[0] != pids[0], fmt.Sprintf("a new process of %q", words), now)
 	})
-}
-
-// pullPlug takes the power from a window, kiosk and page at once, until what it returns is called. Nothing that the demonstration itself does
-// goes on meanwhile.
-func (n *demoNetwork) pullPlug(i int, page *viewer) (back func()) {
-	n.t.Helper()
-	pids := find(n.kiosk(i)...)
-	if len(pids) != 1 {
-		n.t.Fatalf("%d processes are %s's kiosk", len(pids), n.Windows[i].Name)
-	}
-	if err := n.process.Process.Signal(syscall.SIGSTOP); err != nil { // it would start another kiosk
-		n.t.Fatal(err)
-	}
-	_ = syscall.Kill(pids[0], syscall.SIGKILL)
-	page.Kill()
-	return func() { _ = n.process.Process.Signal(syscall.SIGCONT) }
 }
 
 // awaitLog waits until a kiosk's log says something.
 func (n *demoNetwork) awaitLog(i int, text string) {
 	n.t.Helper()
 	path := filepath.Join(n.folder, n.Windows[i].Username, "kiosk.log")
-	waitFor(n.t, 30*time.Second, fmt.Sprintf("%q in %s's log", text, n.Windows[i].Name), func() (bool, any) {
+	rig.Eventually(n.t, 30*time.Second, func() error {
 		data, err := os.ReadFile(path)
-		return bytes.Contains(data, []byte(text)), err
+		return rig.Check(bytes.Contains(data, []byte(text)), fmt.Sprintf("%q in %s's log", text, n.Windows[i].Name), err)
 	})
-}
-
-// waitFor polls until ok, and fails with the last reason when that takes too long.
-func waitFor(t testing.TB, limit time.Duration, what string, ok func() (bool, any)) {
-	t.Helper()
-	deadline := time.After(limit)
-	tick := time.NewTicker(25 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		done, state := ok()
-		if done {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s did not happen within %v; last: %v", what, limit, state)
-		}
-	}
-}
-
-// viewer is a browser before a window.
-type viewer struct {
-	*browser.Page
-	t      testing.TB
-	name   string
-	folder string // for screenshots that are only looked at
-}
-
-// look opens a window's page in a browser whose camera and microphone play source.
-func (n *demoNetwork) look(i int, s source, width, height int) *viewer {
-	n.t.Helper()
-	browser.Need(n.t)
-	video, audio := s.write(n.t, n.Windows[i].Username, width, height)
-	v := &viewer{
-		browser.Start(n.t, n.Windows[i].url(), browser.Options{Video: video, Audio: audio, Script: spy}), n.t, n.Windows[i].Name, n.t.TempDir(),
-	}
-	// A key that is pressed before the page has heard from its daemon is nobody's.
-	waitFor(n.t, 30*time.Second, v.name+"'s page", func() (bool, any) {
-		var connected bool
-		err := v.eval("!!window.ewindow && ewindow.snapshot().connected", &connected)
-		return connected, err
-	})
-	return v
-}
-
-// screen is the name of what the page shows now, empty while it loads.
-func (v *viewer) screen() (name string) {
-	_ = v.eval("document.querySelector('#window').dataset.screen", &name)
-	return name
-}
-
-// eval asks the page; an error is a value that does not fit, for pages that are being loaded.
-func (v *viewer) eval(expression string, into any) error {
-	ctx, cancel := context.WithTimeout(v.t.Context(), 20*time.Second)
-	defer cancel()
-	return v.Eval(ctx, expression, into)
-}
-
-// press presses a key on the page.
-func (v *viewer) press(key, code string, virtual int) {
-	v.t.Helper()
-	if err := v.Press(v.t.Context(), key, code, virtual); err != nil {
-		v.t.Fatal(err)
-	}
-}
-
-func (v *viewer) button() { v.press(" ", "Space", 32) }
-
-// shot takes a screenshot, where EWINDOW_SHOTS names a folder for them.
-func (v *viewer) shot(name string) {
-	if folder := os.Getenv("EWINDOW_SHOTS"); folder != "" {
-		if err := v.Screenshot(v.t.Context(), filepath.Join(folder, v.t.Name()+"-"+v.name+"-"+name+".png")); err != nil {
-			v.t.Log(err)
-		}
-	}
 }
