@@ -14,6 +14,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/rtc"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/callmedia"
+	"multifactorymodel.org/ewindow/callmedia/page"
 )
 
 // Directory is what the bridge needs of the network's room: [multifactorymodel.org/ewindow/bot/network.Network] implements it.
@@ -44,13 +45,13 @@ type Session interface {
 	Close() error
 }
 
-// Page is the media side of the kiosk's page: [callmedia.Page] implements it.
+// Page is the media side of the kiosk's page: [page.Page] implements it.
 type Page interface {
 	Connect(ctx context.Context) (sdp string, err error)
 	Answer(sdp string) error
 	Disconnect()
-	// Slots is how many others can be shown at once.
-	Slots() int
+	// Tiles is how many others can be shown at once.
+	Tiles() int
 }
 
 // Screen is the page's server: [kiosk.Server] implements it.
@@ -143,7 +144,7 @@ func New(cfg Config) (*Bridge, error) {
 		now:     time.Now,
 		leaving: make(map[id.RoomID]chan struct{}),
 	}
-	b.machine.slots = min(cfg.Page.Slots(), maxPictures)
+	b.machine.slots = min(cfg.Page.Tiles(), maxPictures)
 	return b, nil
 }
 
@@ -153,7 +154,7 @@ func (b *Bridge) HandlePage(m kiosk.Message) {
 }
 
 // HandleMedia takes an event of the page's peer connection.
-func (b *Bridge) HandleMedia(e callmedia.PageEvent) {
+func (b *Bridge) HandleMedia(e page.Event) {
 	b.queue.Put(func() { b.handleMedia(e) })
 }
 
@@ -316,16 +317,16 @@ func (b *Bridge) offerLater() {
 	b.offerAt = b.now().Add(wait)
 }
 
-func (b *Bridge) handleMedia(e callmedia.PageEvent) {
+func (b *Bridge) handleMedia(e page.Event) {
 	switch e.Kind {
-	case callmedia.PageConnected:
+	case page.Connected:
 		b.offers = 0
-	case callmedia.PageDisconnected:
+	case page.Disconnected:
 		// The page still stands, so only its connection broke (the PC slept, a network interface went).
 		if b.page != 0 {
 			b.offerLater()
 		}
-	case callmedia.PageBitrate:
+	case page.Bitrate:
 		b.cfg.Screen.SendBitrate(e.BPS, e.Small)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/rtc"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/callmedia"
+	"multifactorymodel.org/ewindow/callmedia/page"
 )
 
 // world is everything around a Bridge. It writes down what it is told, in order.
@@ -140,7 +141,7 @@ func (w *world) Answer(sdp string) error {
 	return nil
 }
 
-func (w *world) Slots() int { return 4 }
+func (w *world) Tiles() int { return 4 }
 
 func (w *world) Disconnect() { w.note("disconnect") }
 
@@ -339,8 +340,8 @@ func (w *world) visit() (*fakeCall, *fakeSession) {
 	w.expect("remotes @kiosk-munich:b:D", "tell open !munich:b")
 	pass(testCountdown)
 	w.expect("sending true")
-	session.onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: kioskIn(munich).Identity, Slot: 2})
-	session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: kioskIn(munich).Identity, Slot: 2})
+	session.onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: kioskIn(munich).Identity, Tile: 2})
+	session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: kioskIn(munich).Identity, Tile: 2})
 	if s := w.screen(); s.Screen != "visit" || s.Peer == nil || *s.Peer != (kiosk.Person{Name: "munich:b", Slot: 2}) ||
 		!s.Seen || !s.Send {
 		w.t.Fatalf("screen %+v", s)
@@ -359,33 +360,33 @@ func TestVisit(t *testing.T) {
 		call.opts.OnEvent(rtc.Event{Kind: rtc.KeySent})
 		w.expect("key frame")
 		// Their picture goes: ours stops. It comes back: so does ours.
-		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOff, Identity: kioskIn(munich).Identity, Slot: 2})
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOff, Identity: kioskIn(munich).Identity, Tile: 2})
 		w.expect("sending false", "key again")
 		if s := w.screen(); s.Screen != "lost" || s.Seen {
 			t.Fatalf("screen %+v", s)
 		}
-		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: kioskIn(munich).Identity, Slot: 2})
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: kioskIn(munich).Identity, Tile: 2})
 		w.expect("sending true")
 		// A guest comes, who may want our picture in small, and goes.
 		w.bridge.HandleMembers(munich, []rtc.Member{memberOf(guest), kioskIn(munich)})
 		w.expect("remotes @kiosk-munich:b:D " + memberOf(guest).Identity + " (guest)")
 		// A shared screen is the big picture. It is no face: without the other window's picture ours stops all the same.
-		session.onEvent(callmedia.SessionEvent{Kind: callmedia.ScreenOn, Identity: memberOf(guest).Identity, Slot: 3})
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.ScreenOn, Identity: memberOf(guest).Identity, Tile: 3})
 		if s := w.screen(); s.Shared == nil || *s.Shared != (kiosk.Person{Name: "Name of " + string(guest), Slot: 3}) || !s.Seen {
 			t.Fatalf("screen %+v", s)
 		}
-		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOff, Identity: kioskIn(munich).Identity, Slot: 2})
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOff, Identity: kioskIn(munich).Identity, Tile: 2})
 		w.expect("sending false", "key again")
 		if s := w.screen(); s.Screen != "visit" || s.Seen {
 			t.Fatalf("screen %+v", s)
 		}
-		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: kioskIn(munich).Identity, Slot: 2})
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: kioskIn(munich).Identity, Tile: 2})
 		w.expect("sending true")
-		session.onEvent(callmedia.SessionEvent{Kind: callmedia.ScreenOff, Identity: memberOf(guest).Identity, Slot: 3})
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.ScreenOff, Identity: memberOf(guest).Identity, Tile: 3})
 		if s := w.screen(); s.Shared != nil || s.Screen != "visit" {
 			t.Fatalf("screen %+v", s)
 		}
-		session.onEvent(callmedia.SessionEvent{Kind: callmedia.ScreenOn, Identity: memberOf(guest).Identity, Slot: 3})
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.ScreenOn, Identity: memberOf(guest).Identity, Tile: 3})
 		w.bridge.HandleMembers(munich, []rtc.Member{kioskIn(munich)})
 		w.expect("remotes @kiosk-munich:b:D")
 		if s := w.screen(); s.Shared != nil {
@@ -490,14 +491,14 @@ func TestPageConnection(t *testing.T) {
 		w.bridge.HandlePage(kiosk.Answer{ID: 1, SDP: "old"})
 		w.bridge.HandlePage(kiosk.Answer{ID: 2, SDP: "new"})
 		w.expect("answer new")
-		w.bridge.HandleMedia(callmedia.PageEvent{Kind: callmedia.PageConnected})
-		w.bridge.HandleMedia(callmedia.PageEvent{Kind: callmedia.PageBitrate, BPS: 5, Small: 2})
+		w.bridge.HandleMedia(page.Event{Kind: page.Connected})
+		w.bridge.HandleMedia(page.Event{Kind: page.Bitrate, BPS: 5, Small: 2})
 		w.expect("bitrate 5 2")
 		// It breaks: a new one is offered at once, then after longer and longer, for ever.
-		w.bridge.HandleMedia(callmedia.PageEvent{Kind: callmedia.PageDisconnected})
+		w.bridge.HandleMedia(page.Event{Kind: page.Disconnected})
 		w.expect("offer 2 sdp3")
 		for i := range 20 {
-			w.bridge.HandleMedia(callmedia.PageEvent{Kind: callmedia.PageDisconnected})
+			w.bridge.HandleMedia(page.Event{Kind: page.Disconnected})
 			w.expect()
 			pass(maxOfferWait)
 			w.expect(fmt.Sprintf("offer 2 sdp%d", 4+i))
@@ -506,7 +507,7 @@ func TestPageConnection(t *testing.T) {
 		w.expect()
 		w.bridge.HandlePage(kiosk.PageDown{ID: 2})
 		w.expect("disconnect")
-		w.bridge.HandleMedia(callmedia.PageEvent{Kind: callmedia.PageDisconnected})
+		w.bridge.HandleMedia(page.Event{Kind: page.Disconnected})
 		pass(time.Minute)
 		w.expect()
 	})
@@ -596,8 +597,8 @@ func TestScreen(t *testing.T) {
 		w.screen()
 		w.calls[0].opts.OnEvent(rtc.Event{Kind: rtc.Transport, Service: "https://hub"})
 		w.screen()
-		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: memberOf(guest).Identity, Slot: 1})
-		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: memberOf(guest).Identity, Slot: 1})
+		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: memberOf(guest).Identity, Tile: 1})
+		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: memberOf(guest).Identity, Tile: 1})
 		if s := w.screen(); s.Screen != "opening" || s.CountUntil.IsZero() ||
 			*s.Peer != (kiosk.Person{Name: "Name of " + string(guest), Slot: 1}) ||
 			!slices.Equal(s.Guests, []kiosk.Person{{Name: "Name of @ben:x", Slot: -1}}) {

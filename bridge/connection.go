@@ -171,18 +171,18 @@ func (b *Bridge) handleSession(visit uint64, e callmedia.SessionEvent) {
 			c.log.Warn().Err(e.Err).Msg("Connection to the focus lost, trying again")
 		}
 	case callmedia.RemoteUp, callmedia.RemoteMuted:
-		v.remoteUp(now, e.Identity, e.Slot, true, e.Muted)
+		v.remoteUp(now, e.Identity, e.Tile, true, e.Muted)
 	case callmedia.RemoteGone:
-		v.remoteUp(now, e.Identity, e.Slot, false, false)
+		v.remoteUp(now, e.Identity, e.Tile, false, false)
 	case callmedia.RemoteAway:
 		b.machine.gone(now, v, e.Identity)
 	case callmedia.RemoteBack:
 		b.machine.back(v, e.Identity)
 	case callmedia.PictureOn:
-		v.remotePicture(e.Identity, e.Slot, true)
+		v.remotePicture(e.Identity, e.Tile, true)
 	case callmedia.PictureOff:
-		v.remotePicture(e.Identity, e.Slot, false)
+		v.remotePicture(e.Identity, e.Tile, false)
 	case callmedia.ScreenOn, callmedia.ScreenOff:
-		v.remoteScreen(e.Identity, e.Slot, e.Kind == callmedia.ScreenOn)
+		v.remoteScreen(e.Identity, e.Tile, e.Kind == callmedia.ScreenOn)
 	}
 }

@@ -1,75 +1,56 @@
-// Package callmedia carries one call's picture and sound between the kiosk's page and the SFU, whole frame by whole frame:
-// decrypted here on their way in, encrypted here on their way out.
+// Package callmedia is the media of one call. A [Session] joins two ends: the page of the kiosk (package page, behind [Local]), and the SFU of
+// the call (package sfu). Whole frames pass between them, encrypted on their way out and decrypted on their way in (package e2ee).
 //
-//	page ─ SRTP on loopback ─► Page ─ frames ─► Session: encrypt ─ packets ─► SFU
-//	page ◄──────────────────── Page ◄─ frames ─ Session: decrypt ◄─ packets ─ SFU
+// A Session publishes the page's microphone and camera at its own SFU, subscribes to further SFUs where foreign members publish (MSC4195),
+// and reconnects for ever. It knows nothing of Matrix: it is told whom to show, with which keys, and where tokens come from.
 //
-// A [Page] is the long-lived end towards the browser; its peer connection comes and goes with the page. A [Session] is the media
-// of one call: it publishes the page's two tracks at one SFU, subscribes to others where foreign members publish there, and
-// reconnects for ever. Both meet in [Local] and [Uplink]. [Synthetic] takes the page's place in tests and benchmarks.
+// # One frame from the page to the SFU
 //
-// The package knows nothing of Matrix: it is told whom to show, with which keys, and where tokens come from. Package sfu speaks
-// LiveKit's protocol, frames cuts and joins RTP, e2ee encrypts.
+//  1. pion receives SRTP from the browser. The goroutine of a [track.Reader], one for each of the page's tracks, reads the packets.
+//     Its frames.Assembler joins them to a frame.
+//  2. page.Page calls [Session.HandleFrame], still in that goroutine, as are all further steps. That calls sender.send.
+//  3. The frame is dropped while sending is off, while no SFU is joined, or until a key frame comes.
+//  4. e2ee.Encryptor encrypts it. frames.Packetizer cuts it into packets with sequence numbers of our own.
+//  5. sfu.LocalLayer.WriteRTP names the simulcast layer in each packet. pion encrypts the packet again (SRTP) and sends it.
+//
+// # One frame from the SFU to the page
+//
+//  1. pion receives SRTP from the SFU. The goroutine of a [track.Reader], one for each remote track, reads the packets and joins them to a
+//     frame. It does so for tracks that are not shown, too: the SFU judges the line by what we acknowledge.
+//  2. receiver.frame drops the frame of a track that is not shown. Otherwise e2ee.Decryptor decrypts it, still in that goroutine, as are all
+//     further steps. A frame that can't be decrypted is dropped, and so are those that refer to it, until a key frame comes.
+//  3. [Local.WriteFrame] is page.Page's: the tile's track.Timeline shifts the timestamp, frames.Packetizer cuts the frame into packets.
+//  4. pion encrypts the packets (SRTP) and sends them to the browser.
+//
+// # Goroutines
+//
+// One goroutine, Session.run, owns who is shown in which tile and which SFUs are connected; others give it work by Session.post. Each SFU has
+// a goroutine that joins it again and again, and one that hands its events to run. Each remote track has its reader. [Session.Close] waits for
+// all of them. The gate, the keys and the counters are atomics, so that a frame waits for no other goroutine.
 package callmedia
 
 import (
 	"time"
 
-	"multifactorymodel.org/ewindow/callmedia/codec"
-	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/callmedia/track"
 )
 
-// Kind tells sound from picture.
-type Kind uint8
+// maxTiles bounds [Local.Tiles].
+const maxTiles = 16
 
-const (
-	// Audio is sound.
-	Audio Kind = iota
-	// Video is a picture.
-	Video
-	// SmallVideo is the same picture in small, for whoever shows it small. It is only sent, and only to guests: see [Local.SetBitrate].
-	SmallVideo
-	kinds
-)
-
-// String returns "audio", "video" or "small video".
-func (k Kind) String() string { return [...]string{"audio", "video", "small video"}[k] }
-
-// codec is the one that is used for a kind in all of a call: VP8 (RFC 7741) and Opus (RFC 7587).
-func (k Kind) codec() codec.Codec {
-	if k == Audio {
-		return codec.Opus
-	}
-	return codec.VP8
-}
-
-// Source numbers the places frames come from. RTP timestamps of one Source are one clock; a new Source begins a new one.
-type Source uint64
-
-// Local is the near end of a call: what is sent comes from it, and what is received is shown by it. [Page] and [Synthetic]
-// implement it. All methods may be called from any goroutine and never block for long.
+// Local is the near end of a call: what is sent comes from it, and what is received is shown by it. page.Page is one. All methods may be
+// called from any goroutine and never block for long.
 type Local interface {
-	// Slots is how many remote participants can be shown at once.
-	Slots() int
-	// SetUplink says who gets what is sent, nil for nobody. When it returns, the one before is not called any more.
-	SetUplink(Uplink)
-	// RequestKeyFrame asks for a frame that needs no other, of Video or SmallVideo. Requests in quick succession become one.
-	RequestKeyFrame(kind Kind)
-	// SetBitrate limits the picture that is sent, in bit/s, and the small picture. A picture without bitrate is not wanted and need not
-	// be made.
+	// Tiles is how many remote participants can be shown at once, 16 at most.
+	Tiles() int
+	// SetUplink says who takes what is sent, nil for nobody. When it returns, the uplink before is not called any more.
+	SetUplink(track.Uplink)
+	// RequestKeyFrame asks the encoder of track.Video or track.SmallVideo for a key frame. Requests in quick succession become one.
+	RequestKeyFrame(kind track.Kind)
+	// SetBitrate limits the picture that is sent, and the small picture, in bit/s. A picture whose limit is zero need not be encoded.
 	SetBitrate(video, small int)
-	// WriteFrame shows one decrypted frame in a slot. data is only read, and only until WriteFrame returns.
-	WriteFrame(slot int, kind Kind, source Source, timestamp uint32, data []byte)
-	// SetClock tells which moment of the sender's wall clock a source's RTP timestamp stands for, so that lips match.
-	SetClock(slot int, kind Kind, source Source, ntp time.Time, timestamp uint32)
-}
-
-// Uplink takes what a [Local] sends. Its methods must not block; those for one kind are called from one goroutine at a time.
-type Uplink interface {
-	// HandleFrame takes a whole frame, whose data is valid until it returns.
-	HandleFrame(kind Kind, source Source, frame frames.Frame)
-	// HandleClock takes the sender's clock, as SetClock of [Local] does.
-	HandleClock(kind Kind, source Source, ntp time.Time, timestamp uint32)
-	// HandleKeyFrameRequest says that the picture in a slot needs a key frame.
-	HandleKeyFrameRequest(slot int)
+	// WriteFrame shows one decrypted frame in a tile. data is only read, and only until WriteFrame returns.
+	WriteFrame(tile int, kind track.Kind, source track.Source, timestamp uint32, data []byte)
+	// SetClock says which moment ntp of the sender's wall clock a source's RTP timestamp stands for, so that lips match.
+	SetClock(tile int, kind track.Kind, source track.Source, ntp time.Time, timestamp uint32)
 }

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"slices"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/livekit/protocol/livekit"
@@ -16,74 +14,9 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/callmedia/track"
+	"multifactorymodel.org/ewindow/cmd/e2e/synthetic"
 )
-
-func TestTimeline(t *testing.T) {
-	l := timeline{rate: 90000}
-	now := time.Unix(1000, 0)
-	if got := l.shift(now, 1, 5000); got != 5000 {
-		t.Errorf("the first source is shifted to %d", got)
-	}
-	if got := l.shift(now.Add(time.Second/30), 1, 8000); got != 8000 {
-		t.Errorf("one source is not shifted by a constant: %d", got)
-	}
-	// Another source begins a second later, with an earlier clock.
-	now = now.Add(time.Second/30 + time.Second)
-	if got := l.shift(now, 2, 7); got != 8000+90000+1 {
-		t.Errorf("a new source begins at %d", got)
-	}
-	if got, ok := l.shifted(2, 3007); !ok || got != 8000+90000+1+3000 {
-		t.Errorf("its clock is %d, %v", got, ok)
-	}
-	if _, ok := l.shifted(1, 3007); ok {
-		t.Error("the source before still has a clock")
-	}
-	// Timestamps wrap around.
-	if got := l.shift(now, 2, 0xffffffff); got != 8000+90000+1-8 {
-		t.Errorf("an earlier frame of the same source is at %d", got)
-	}
-}
-
-func TestAsker(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		begin := time.Now()
-		var mu sync.Mutex
-		var asked []time.Duration
-		a := asker{ask: func() {
-			mu.Lock()
-			defer mu.Unlock()
-			asked = append(asked, time.Since(begin))
-		}}
-		for range 100 { // five seconds of requests
-			a.request()
-			<-time.After(50 * time.Millisecond)
-		}
-		<-time.After(time.Second)
-		synctest.Wait()
-		mu.Lock()
-		defer mu.Unlock()
-		for i, at := range asked {
-			if i > 0 && at-asked[i-1] < keyFrameInterval {
-				t.Errorf("requests at %v and %v", asked[i-1], at)
-			}
-		}
-		if len(asked) < 16 || len(asked) > 18 {
-			t.Errorf("%d requests in five seconds", len(asked))
-		}
-		if last := asked[len(asked)-1]; last < 4950*time.Millisecond {
-			t.Errorf("the last request was lost: %v", last)
-		}
-		a.close()
-		n := len(asked)
-		mu.Unlock()
-		a.request()
-		<-time.After(time.Second)
-		mu.Lock()
-		if len(asked) != n {
-			t.Error("a closed asker asks")
-		}
-	})
-}
 
 func TestPlayable(t *testing.T) {
 	const gcm, none, custom = livekit.Encryption_GCM, livekit.Encryption_NONE, livekit.Encryption_CUSTOM
@@ -130,13 +63,13 @@ func (s *sink) SetClock(ntp time.Time, timestamp uint32) {
 }
 
 // idle makes a session that is not started, with its own key.
-func idle(t *testing.T) (*Session, *Synthetic) {
+func idle(t *testing.T) (*Session, *synthetic.Page) {
 	t.Helper()
-	local, err := NewSynthetic()
+	local, err := synthetic.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewSession(SessionConfig{Local: local, Service: "s", PictureLimit: 5 * time.Second, Log: zerolog.Nop(), Token: func(ctx context.Context, _ string) (string, string, error) {
+	s, err := NewSession(SessionConfig{Local: local, Service: "s", PictureLimit: 5 * time.Second, Log: zerolog.Nop(), OnEvent: func(SessionEvent) {}, Token: func(ctx context.Context, _ string) (string, string, error) {
 		<-ctx.Done()
 		return "", "", ctx.Err()
 	}})
@@ -154,37 +87,37 @@ func TestSender(t *testing.T) {
 	out := &sink{}
 	key := frames.Frame{Data: append([]byte{0x10, 0, 0, 0x9d, 0x01, 0x2a, 0, 5, 0xd0, 2}, make([]byte, 5000)...), Key: true}
 	delta := frames.Frame{Data: append([]byte{0x31, 0, 0}, make([]byte, 5000)...)}
-	s.HandleFrame(Video, 1, key)
-	s.senders[Video].publish(out, 1, 96)
+	s.HandleFrame(track.Video, 1, key)
+	s.senders[track.Video].publish(out, 1, 96)
 	for range 10 {
-		s.senders[Video].greet()
+		s.senders[track.Video].sendEmpty()
 	}
-	s.HandleFrame(Video, 1, key)
-	if out.packets != maxGreetings || out.empty != maxGreetings {
+	s.HandleFrame(track.Video, 1, key)
+	if out.packets != maxEmptyPackets || out.empty != maxEmptyPackets {
 		t.Errorf("with the gate shut %d packets left, %d of them empty", out.packets, out.empty)
 	}
 	// Browsers make a key frame only so often: the one at the opening must not come late for one that nobody got.
 	s.RequestKeyFrame()
-	if local.rewind[Video].Load() {
+	if local.KeyFrameRequested(track.Video) {
 		t.Error("a key frame was asked for with the gate shut")
 	}
 	s.SetSending(true)
-	if !local.rewind[Video].Load() || !local.rewind[SmallVideo].Load() {
+	if !local.KeyFrameRequested(track.Video) || !local.KeyFrameRequested(track.SmallVideo) {
 		t.Error("no key frames were asked for when the gate opened")
 	}
-	s.HandleFrame(Video, 1, delta)
-	if out.packets != maxGreetings {
+	s.HandleFrame(track.Video, 1, delta)
+	if out.packets != maxEmptyPackets {
 		t.Error("a frame left whose references did not")
 	}
-	s.HandleFrame(Video, 1, key)
-	if out.packets == maxGreetings {
+	s.HandleFrame(track.Video, 1, key)
+	if out.packets == maxEmptyPackets {
 		t.Error("no frame left")
 	}
-	s.senders[Video].greet()
-	if out.empty != maxGreetings {
-		t.Error("who speaks already greets again")
+	s.senders[track.Video].sendEmpty()
+	if out.empty != maxEmptyPackets {
+		t.Error("an empty packet was sent after the first frame")
 	}
-	if n := testing.AllocsPerRun(100, func() { s.HandleFrame(Video, 1, delta) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { s.HandleFrame(track.Video, 1, delta) }); n != 0 {
 		t.Errorf("%v allocations a frame, want none", n)
 	}
 	if got := s.Stats(); got.Gated != 2 || got.WithoutKeyFrame != 1 || got.FramesSent < 100 {
@@ -198,7 +131,7 @@ func TestFirstClock(t *testing.T) {
 	s.SetSending(true)
 	out, now, ntp := &sink{}, time.Unix(1000, 0), time.Unix(500, 0)
 	key := frames.Frame{Data: append([]byte{0x10, 0, 0, 0x9d, 0x01, 0x2a, 0, 5, 0xd0, 2}, make([]byte, 50)...), Timestamp: 108000, Key: true}
-	video := s.senders[Video]
+	video := s.senders[track.Video]
 	video.publish(out, 1, 96)
 	video.setClock(now, 1, ntp, 90000)
 	if len(out.clocks) != 0 {
@@ -215,8 +148,8 @@ func TestFirstClock(t *testing.T) {
 	again := &sink{}
 	video.publish(again, 2, 96)
 	video.send(now.Add(2*time.Second), 2, key)
-	if len(again.clocks) != 1 || !again.clocks[0].ntp.Equal(now.Add(2*time.Second)) || again.clocks[0].timestamp != video.line.last {
-		t.Errorf("clocks %v, the frame was at %d", again.clocks, video.line.last)
+	if len(again.clocks) != 1 || !again.clocks[0].ntp.Equal(now.Add(2*time.Second)) || again.clocks[0].timestamp != video.line.Last() {
+		t.Errorf("clocks %v, the frame was at %d", again.clocks, video.line.Last())
 	}
 }
 
@@ -261,14 +194,14 @@ func TestFirstKeyFrame(t *testing.T) {
 		f.Data[100] = byte(at / 1000)
 		return f
 	}
-	for _, kind := range []Kind{Video, SmallVideo} {
+	for _, kind := range []track.Kind{track.Video, track.SmallVideo} {
 		for name, c := range map[string]struct{ sent, want []frames.Frame }{
 			"one":  {[]frames.Frame{frame(true, 3000), frame(false, 6000), frame(false, 9000)}, []frames.Frame{frame(true, 3000), frame(true, 4500), frame(false, 6000), frame(false, 9000)}},
 			"two":  {[]frames.Frame{frame(true, 3000), frame(true, 6000), frame(false, 9000)}, []frames.Frame{frame(true, 3000), frame(true, 6000), frame(false, 9000)}},
 			"none": {[]frames.Frame{frame(false, 3000), frame(false, 6000)}, nil},
 		} {
 			v := &viewer{t: t, assembler: frames.NewAssembler(codec.VP8, frames.AssemblerOptions{}), decryptor: e2ee.NewDecryptor(codec.VP8, keys, nil)}
-			s.senders[kind].line = timeline{rate: 90000}
+			s.senders[kind].line = track.NewTimeline(90000)
 			s.senders[kind].publish(v, 1, 96) // once more: what the one before it left over is forgotten
 			for _, f := range c.sent {
 				s.HandleFrame(kind, 1, f)
@@ -301,25 +234,25 @@ func TestReceiver(t *testing.T) {
 	if err := encryptor.SetKey(3, mine); err != nil {
 		t.Fatal(err)
 	}
-	plain := local.camera[0]
+	plain := local.KeyFrame()
 	sealed, err := encryptor.Encrypt(nil, plain)
 	if err != nil {
 		t.Fatal(err)
 	}
 	asked := 0
-	r := &receiver{session: s, identity: "x", kind: Video, trailer: []byte("trailer")}
-	r.keys.ask = func() { asked++ }
+	r := &receiver{session: s, identity: "x", kind: track.Video, trailer: []byte("trailer")}
+	r.keys.Ask = func() { asked++ }
 	f := frames.Frame{Data: sealed, Key: true}
-	r.needKey()
+	r.needKeyFrame()
 	if !r.frame(f) || asked != 0 {
 		t.Error("a track that is not shown asks for something")
 	}
 	ring := e2ee.NewKeyRing()
-	r.target.Store(&target{slot: 1, decryptor: r.newDecryptor(ring)})
+	r.showing.Store(&showing{tile: 1, decryptor: r.newDecryptor(ring)})
 	if r.frame(f) {
 		t.Error("a frame without a key can be used")
 	}
-	r.needKey()
+	r.needKeyFrame()
 	if asked != 0 {
 		t.Error("a key frame was asked for that can't be decrypted")
 	}
@@ -389,7 +322,7 @@ func TestNarrowLine(t *testing.T) {
 		{200_000, true, 0, smallBitrate}, {200_000, false, 152_000, 0},
 	} {
 		s.estimate, s.smallOnly = c.estimate, c.smallOnly
-		s.limit()
+		s.limitBitrate()
 		if video, small := local.Bitrate(); video != c.video || small != c.wantSmall {
 			t.Errorf("with %d bit/s, small only %v, the page may send %d and %d, want %d and %d", c.estimate, c.smallOnly, video, small, c.video, c.wantSmall)
 		}

@@ -9,90 +9,90 @@ import (
 
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/callmedia/track"
 )
 
-// keylessInterval is the least time between two requests for a key frame while there is no key to decrypt one with.
-const keylessInterval = 3 * time.Second
+// noKeyInterval is the least time between two requests for a key frame while there is no key to decrypt it with.
+const noKeyInterval = 3 * time.Second
 
-// receiver takes one remote track. It is always read, since the SFU judges the line by what we acknowledge, but only decrypted
-// when its participant is shown.
+// receiver takes the frames of one remote track, from the goroutine of its track.Reader.
 type receiver struct {
 	session  *Session
 	identity string
 	trackSID string
-	kind     Kind
+	kind     track.Kind
 	from     livekit.TrackSource
-	source   Source
-	playable bool // announced as encrypted, and a camera, microphone or screen
-	trailer  []byte
+	source   track.Source
+	playable bool   // see the function of that name
+	trailer  []byte // of frames that the SFU makes up
 	clock    func() (ntp time.Time, timestamp uint32, ok bool)
-	keys     asker
+	keys     track.KeyFrameRequester
 
-	target  atomic.Pointer[target]
-	keyless atomic.Int64 // since when the key has been missing, Unix nanoseconds: a key frame would not help; 0 for not
-	seenAt  atomic.Int64 // last picture handed on, Unix nanoseconds
+	showing atomic.Pointer[showing] // nil while it is not shown
+	noKey   atomic.Int64            // since when there is no key, so that a key frame would not help, Unix nanoseconds; 0 while there is one
+	seenAt  atomic.Int64            // last picture handed on, Unix nanoseconds
 	packets atomic.Uint64
 
-	// resize tells the SFU how large the picture is shown; nothing is sent of what has no size. size is what it was told last, idleSince
-	// since when the track is not shown. The last two belong to the owner.
-	resize    func(size)
+	// setSize tells the SFU how large the picture is shown; of a track without size it sends nothing. size is what it was told last.
+	// idleSince is since when the track is not shown. The last two belong to the goroutine of Session.run.
+	setSize   func(size)
 	size      size
 	idleSince time.Time
 
-	buffer []byte // belongs to the pump's goroutine, as does the decryptor
+	buffer []byte // belongs to the reader's goroutine, as the decryptor does
 	last   frames.Counters
 }
 
-// target is where a receiver's frames go, until it is shown elsewhere or not at all.
-type target struct {
-	slot      int
+// showing is where a receiver's frames go. A receiver that is shown anew gets a new one.
+type showing struct {
+	tile      int
 	decryptor *e2ee.Decryptor
-	// pictured: the owner knows, or will soon, that there is a picture. It belongs to this showing and not to the receiver, since a
-	// frame may be on its way to the page while the receiver is taken off it and put back.
+	// pictured says that Session.run knows of a picture, or will soon. A frame may be on its way to the page while its receiver is taken off
+	// the page and put back. That is why this is no field of the receiver.
 	pictured atomic.Bool
 }
 
 // askKeyFrame asks the sender for a key frame.
 func (r *receiver) askKeyFrame() {
-	r.keyless.Store(0)
-	r.keys.request()
+	r.noKey.Store(0)
+	r.keys.Request()
 }
 
-// needKey is called by the pump.
-func (r *receiver) needKey() {
-	if r.target.Load() == nil {
+// needKeyFrame asks the sender for a key frame if that may help. The reader calls it.
+func (r *receiver) needKeyFrame() {
+	if r.showing.Load() == nil {
 		return
 	}
-	if since := r.keyless.Load(); since != 0 {
-		if time.Since(time.Unix(0, since)) < keylessInterval {
+	if since := r.noKey.Load(); since != 0 {
+		if time.Since(time.Unix(0, since)) < noKeyInterval {
 			return
 		}
-		r.keyless.CompareAndSwap(since, 0) // perhaps the sender has gone back to a key that we have
+		r.noKey.CompareAndSwap(since, 0) // perhaps the sender has gone back to a key that we have
 	}
-	r.keys.request()
+	r.keys.Request()
 }
 
-// frame decrypts one frame and shows it. False means that those which build on it are useless.
+// frame decrypts one frame and shows it. False means that the frames that refer to it are useless.
 func (r *receiver) frame(f frames.Frame) bool {
-	c := &r.session.stats
-	t := r.target.Load()
-	if t == nil {
+	c := r.session.counters
+	w := r.showing.Load()
+	if w == nil {
 		c.unwanted.Add(1)
 		return true
 	}
-	data, err := t.decryptor.Decrypt(r.buffer[:0], f.Data)
+	data, err := w.decryptor.Decrypt(r.buffer[:0], f.Data)
 	switch {
 	case err == nil:
 	case errors.Is(err, e2ee.ErrInjected):
-		// It looked like a key frame, and was none of the sender's.
+		// The SFU made it, although it looked like a frame of the sender's.
 		c.injected.Add(1)
 		return false
 	case errors.Is(err, e2ee.ErrNoKey):
-		r.keyless.Store(time.Now().UnixNano())
+		r.noKey.Store(time.Now().UnixNano())
 		c.noKey.Add(1)
 		return false
 	case errors.Is(err, e2ee.ErrInvalidKey):
-		r.keyless.Store(time.Now().UnixNano())
+		r.noKey.Store(time.Now().UnixNano())
 		c.undecryptable.Add(1)
 		return false
 	default:
@@ -100,13 +100,13 @@ func (r *receiver) frame(f frames.Frame) bool {
 		return false
 	}
 	r.buffer = data
-	r.session.cfg.Local.WriteFrame(t.slot, r.kind, r.source, f.Timestamp, data)
+	r.session.cfg.Local.WriteFrame(w.tile, r.kind, r.source, f.Timestamp, data)
 	c.framesReceived.Add(1)
 	c.bytesReceived.Add(uint64(len(f.Data)))
-	if r.kind == Video {
+	if r.kind == track.Video {
 		r.seenAt.Store(time.Now().UnixNano())
-		if !t.pictured.Swap(true) {
-			r.session.post(func() { r.session.pictureSeen(r, t) })
+		if !w.pictured.Swap(true) {
+			r.session.post(func() { r.session.pictureSeen(r, w) })
 		}
 	}
 	return true
@@ -114,7 +114,7 @@ func (r *receiver) frame(f frames.Frame) bool {
 
 // count adds what the assembler counted since the last time.
 func (r *receiver) count(now frames.Counters) {
-	c := &r.session.stats
+	c := r.session.counters
 	r.packets.Store(now.Packets)
 	c.packetsLost.Add(now.Lost - r.last.Lost)
 	c.malformed.Add(now.Malformed - r.last.Malformed)

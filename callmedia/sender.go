@@ -10,40 +10,44 @@ import (
 
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/callmedia/sfu"
+	"multifactorymodel.org/ewindow/callmedia/track"
 )
 
-// maxGreetings is how many packets without a frame are sent on a new track: the first ones may be lost.
-const maxGreetings = 4
+// maxEmptyPackets is how many packets without a frame are sent on a new track: the first ones may be lost.
+const maxEmptyPackets = 4
 
-// publication is the part of an SFU's local track that a sender writes to; [sfu.LocalTrack] has it.
+// publication is the part of a published layer that a sender writes to.
 type publication interface {
 	WriteRTP(*rtp.Packet) error
 	SetClock(ntp time.Time, timestamp uint32)
 }
 
-// sender encrypts the frames of one own track and sends them to the SFU, if there is one and the gate is open.
+var _ publication = (*sfu.LocalLayer)(nil)
+
+// sender encrypts the frames of one kind and sends them to the SFU, if one is joined and the gate is open.
 type sender struct {
 	session   *Session
-	kind      Kind
+	kind      track.Kind
 	encryptor *e2ee.Encryptor
-	out       atomic.Pointer[output]
-	waitKey   atomic.Bool // pictures only: nothing was sent that the next frame could build on
-	sent      atomic.Bool // a frame went into out
+	out       atomic.Pointer[output] // nil while no SFU is joined
+	waitKey   atomic.Bool            // pictures only: no key frame was sent that the next frame could refer to
+	sent      atomic.Bool            // a frame went into out
 
-	// These belong to the goroutine that sends. first is the key frame that a publication began with, until it was sent again; nothing
-	// when it is empty.
+	// These belong to the goroutine that sends. first is the key frame that a publication began with, until it was sent again, and then
+	// empty.
 	buffer  []byte
 	first   []byte
 	firstAt uint32
 
 	mu    sync.Mutex // guards what follows
-	line  timeline
+	line  track.Timeline
 	clock clock
 }
 
-// clock says that a source's RTP clock stood at timestamp when its own clock showed ntp, which was at by ours.
+// clock says that a source's RTP clock stood at timestamp when its wall clock showed ntp, and our own showed at.
 type clock struct {
-	source    Source
+	source    track.Source
 	ntp, at   time.Time
 	timestamp uint32
 }
@@ -51,48 +55,47 @@ type clock struct {
 // output is one publication with its own sequence numbers.
 type output struct {
 	track      publication
-	write      func(*rtp.Packet) error // the track's, made once since a method value is allocated
-	greetings  int                     // belongs to the owner
+	write      func(*rtp.Packet) error // the track's, kept since each method value is an allocation
+	empty      int                     // packets without a frame so far; belongs to the goroutine of Session.run
 	mu         sync.Mutex              // guards packetizer
 	packetizer *frames.Packetizer
 }
 
-func newSender(s *Session, kind Kind) (*sender, error) {
-	encryptor, err := e2ee.NewEncryptor(kind.codec())
+func newSender(s *Session, kind track.Kind) (*sender, error) {
+	encryptor, err := e2ee.NewEncryptor(kind.Codec())
 	if err != nil {
 		return nil, err
 	}
-	return &sender{session: s, kind: kind, encryptor: encryptor, line: timeline{rate: kind.codec().Parameters().ClockRate}}, nil
+	return &sender{session: s, kind: kind, encryptor: encryptor, line: track.NewTimeline(kind.ClockRate())}, nil
 }
 
-// publish makes the following frames go to track, or nowhere when it is nil.
-func (s *sender) publish(track publication, ssrc uint32, payloadType uint8) {
-	if track == nil {
-		s.out.Store(nil)
-		return
-	}
+// publish makes the following frames go to a published layer.
+func (s *sender) publish(to publication, ssrc uint32, payloadType uint8) {
 	s.waitKey.Store(true)
 	s.sent.Store(false)
 	s.out.Store(&output{
-		track: track, write: track.WriteRTP,
-		packetizer: frames.NewPacketizer(s.kind.codec(), 0, ssrc, payloadType, frames.RandomSeed()),
+		track: to, write: to.WriteRTP,
+		packetizer: frames.NewPacketizer(s.kind.Codec(), 0, ssrc, payloadType, frames.RandomSeed()),
 	})
-	s.greet()
-	if s.kind != Audio {
+	s.sendEmpty()
+	if s.kind != track.Audio {
 		s.session.requestKeyFrame(s.kind)
 	}
 }
 
-// greet sends a packet without a frame, a few times while none has been sent. The SFU tells the others of a track, and they
-// prepare for it, only when its first packet has come; and the gate may be shut for long.
-func (s *sender) greet() {
+// unpublish makes the following frames go nowhere.
+func (s *sender) unpublish() { s.out.Store(nil) }
+
+// sendEmpty sends a packet without a frame, a few times while no frame has been sent. The SFU tells the others of a track only when its
+// first packet has come, and they need time to prepare for it. The gate may be shut for long.
+func (s *sender) sendEmpty() {
 	out := s.out.Load()
-	if out == nil || out.greetings >= maxGreetings || s.sent.Load() {
+	if out == nil || out.empty >= maxEmptyPackets || s.sent.Load() {
 		return
 	}
-	out.greetings++
+	out.empty++
 	s.mu.Lock()
-	timestamp := s.line.last
+	timestamp := s.line.Last()
 	s.mu.Unlock()
 	out.mu.Lock()
 	defer out.mu.Unlock()
@@ -100,8 +103,8 @@ func (s *sender) greet() {
 }
 
 // send passes one frame on, encrypted, or drops it.
-func (s *sender) send(now time.Time, source Source, f frames.Frame) {
-	c := &s.session.stats
+func (s *sender) send(now time.Time, source track.Source, f frames.Frame) {
+	c := s.session.counters
 	if !s.session.sending.Load() {
 		c.gated.Add(1)
 		return
@@ -112,16 +115,16 @@ func (s *sender) send(now time.Time, source Source, f frames.Frame) {
 		c.unpublished.Add(1)
 		return
 	}
-	if s.kind != Audio && s.waitKey.Load() && !f.Key {
+	if s.kind != track.Audio && s.waitKey.Load() && !f.Key {
 		s.session.cfg.Local.RequestKeyFrame(s.kind)
 		c.withoutKeyFrame.Add(1)
 		return
 	}
 	s.mu.Lock()
-	timestamp := s.line.shift(now, source, f.Timestamp)
+	timestamp := s.line.Shift(now, source, f.Timestamp)
 	s.mu.Unlock()
-	if s.kind != Audio {
-		s.repeat(out, f, timestamp)
+	if s.kind != track.Audio {
+		s.repeatFirst(out, f, timestamp)
 	}
 	begins := !s.sent.Load()
 	if !s.seal(out, f.Data, timestamp) {
@@ -129,7 +132,8 @@ func (s *sender) send(now time.Time, source Source, f frames.Frame) {
 	}
 	s.waitKey.Store(false)
 	if begins {
-		// A browser first tells its clock a second after it has begun to send: until then the frame's own coming stands for it.
+		// A browser sends its first sender report a second after it has begun to send. Until then the clock is taken from the moment when
+		// the frame came.
 		s.mu.Lock()
 		if s.clock.source != source || s.clock.at.IsZero() {
 			s.clock = clock{source, now, now, f.Timestamp}
@@ -139,10 +143,10 @@ func (s *sender) send(now time.Time, source Source, f frames.Frame) {
 	}
 }
 
-// repeat sends the key frame that a publication began with once more, right before the frame after it. An SFU knows of a picture only when
-// its first frame has come, and forwards that one to nobody: they all would have to wait for another, which a browser makes no sooner than
-// 300 ms later.
-func (s *sender) repeat(out *output, f frames.Frame, timestamp uint32) {
+// repeatFirst sends the key frame that a publication began with once more, right before the frame after it. An SFU learns of a picture from
+// its first frame, and forwards that frame to nobody. Without this, all participants would have to wait for another key frame, which a
+// browser makes no sooner than 300 ms later.
+func (s *sender) repeatFirst(out *output, f frames.Frame, timestamp uint32) {
 	switch {
 	case !s.sent.Load():
 		s.first, s.firstAt = append(s.first[:0], f.Data...), timestamp
@@ -154,9 +158,9 @@ func (s *sender) repeat(out *output, f frames.Frame, timestamp uint32) {
 	}
 }
 
-// seal encrypts a frame and hands it to the SFU. False means that nothing may build on it.
+// seal encrypts a frame and hands it to the SFU. False means that no frame can refer to it.
 func (s *sender) seal(out *output, data []byte, timestamp uint32) bool {
-	c := &s.session.stats
+	c := s.session.counters
 	sealed, err := s.encryptor.Encrypt(s.buffer[:0], data)
 	if err != nil {
 		s.waitKey.Store(true)
@@ -174,16 +178,16 @@ func (s *sender) seal(out *output, data []byte, timestamp uint32) bool {
 	out.mu.Unlock()
 	if err != nil {
 		c.unsent.Add(1)
-		return true // as a packet that got lost
+		return true // as if a packet had got lost on the way
 	}
 	c.framesSent.Add(1)
 	c.bytesSent.Add(uint64(len(sealed)))
 	return true
 }
 
-// setClock takes the source's clock. It counts from the first frame on: without one, an SFU changes from the small picture to the large one
-// only after the next report, which is a second later.
-func (s *sender) setClock(now time.Time, source Source, ntp time.Time, timestamp uint32) {
+// setClock takes the source's clock. It is passed on at once, but not before the first frame. Without a clock an SFU changes from the small
+// picture to the large one only after the next sender report, a second later.
+func (s *sender) setClock(now time.Time, source track.Source, ntp time.Time, timestamp uint32) {
 	s.mu.Lock()
 	s.clock = clock{source, ntp, now, timestamp}
 	s.mu.Unlock()
@@ -192,12 +196,12 @@ func (s *sender) setClock(now time.Time, source Source, ntp time.Time, timestamp
 	}
 }
 
-// passClock tells those who receive the track how the source's clock stands.
+// passClock tells those who receive the track where the source's clock stands at now.
 func (s *sender) passClock(now time.Time) {
 	s.mu.Lock()
 	c := s.clock
 	age := now.Sub(c.at)
-	shifted, ok := s.line.shifted(c.source, c.timestamp+uint32(age.Seconds()*float64(s.line.rate)))
+	shifted, ok := s.line.Shifted(c.source, c.timestamp+uint32(age.Seconds()*float64(s.line.Rate())))
 	s.mu.Unlock()
 	if out := s.out.Load(); ok && out != nil {
 		out.track.SetClock(c.ntp.Add(age), shifted)

@@ -2,6 +2,7 @@ package callmedia_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,12 +14,13 @@ import (
 	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/sfu"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
+	"multifactorymodel.org/ewindow/cmd/e2e/synthetic"
 )
 
 // party is one side of a call on a real SFU, with a test card for a camera.
 type party struct {
 	*callmedia.Session
-	local    *callmedia.Synthetic
+	local    *synthetic.Page
 	identity string
 
 	mu     sync.Mutex
@@ -31,7 +33,7 @@ var keyA, keyB = []byte("0123456789abcdef"), []byte("fedcba9876543210")
 
 func newParty(t *testing.T, sfu *rig.LiveKit, identity string) *party {
 	t.Helper()
-	local, err := callmedia.NewSynthetic()
+	local, err := synthetic.New()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,8 +85,11 @@ func (p *party) count(kind callmedia.EventKind, identity string) (n int) {
 
 func (p *party) await(t *testing.T, kind callmedia.EventKind, identity string, n int) {
 	t.Helper()
-	waitFor(t, 20*time.Second, p.identity+"'s event", func() (bool, any) {
-		return p.count(kind, identity) >= n, []any{kind, identity, p.count(kind, identity), p.Stats()}
+	rig.Eventually(t, 20*time.Second, func() error {
+		if got := p.count(kind, identity); got < n {
+			return fmt.Errorf("%s has %d events %d of %q, want %d; %+v", p.identity, got, kind, identity, n, p.Stats())
+		}
+		return nil
 	})
 }
 
@@ -101,9 +106,11 @@ func introduce(a, b *party) {
 // intact demands that pictures and sound came through unchanged.
 func intact(t *testing.T, p *party, frames uint64) {
 	t.Helper()
-	waitFor(t, 20*time.Second, p.identity+" seeing pictures", func() (bool, any) {
-		audio, video, _ := p.local.Shown(0)
-		return audio >= frames && video >= frames, []any{audio, video, p.Stats()}
+	rig.Eventually(t, 20*time.Second, func() error {
+		if audio, video, _ := p.local.Shown(0); audio < frames || video < frames {
+			return fmt.Errorf("%s was shown %d sounds and %d pictures, want %d; %+v", p.identity, audio, video, frames, p.Stats())
+		}
+		return nil
 	})
 	if _, _, broken := p.local.Shown(0); broken > 0 {
 		t.Errorf("%s was shown %d broken pictures", p.identity, broken)
@@ -132,15 +139,17 @@ func TestSession(t *testing.T) {
 	intact(t, a, 60)
 	intact(t, b, 60)
 
-	waitFor(t, 10*time.Second, "the third's attempts", func() (bool, any) {
-		s := eve.Stats()
-		return s.Undecryptable > 0 && s.NoKey > 0, s
+	rig.Eventually(t, 10*time.Second, func() error {
+		if s := eve.Stats(); s.Undecryptable == 0 || s.NoKey == 0 {
+			return fmt.Errorf("without the right keys, counted %+v", s)
+		}
+		return nil
 	})
 	if s := eve.Stats(); s.FramesReceived != 0 {
 		t.Errorf("without keys %d frames were read", s.FramesReceived)
 	}
-	for slot := range 2 {
-		if audio, video, _ := eve.local.Shown(slot); audio+video > 0 {
+	for tile := range 2 {
+		if audio, video, _ := eve.local.Shown(tile); audio+video > 0 {
 			t.Errorf("without keys %d sounds and %d pictures were shown", audio, video)
 		}
 	}
@@ -170,15 +179,19 @@ func TestSession(t *testing.T) {
 	// A new key is used from one frame to the next; one that comes late is waited for.
 	newKey := []byte("another key, 16b")
 	a.UseKey(1, newKey)
-	waitFor(t, 10*time.Second, "frames with an unknown key", func() (bool, any) {
-		s := b.Stats()
-		return s.NoKey > 0, s
+	rig.Eventually(t, 10*time.Second, func() error {
+		if s := b.Stats(); s.NoKey == 0 {
+			return fmt.Errorf("no frame with an unknown key came; %+v", s)
+		}
+		return nil
 	})
 	_, before, _ := b.local.Shown(0)
 	b.SetKey("a", 1, newKey)
-	waitFor(t, 10*time.Second, "the picture with the new key", func() (bool, any) {
-		_, now, _ := b.local.Shown(0)
-		return now > before+20, now - before
+	rig.Eventually(t, 10*time.Second, func() error {
+		if _, now, _ := b.local.Shown(0); now <= before+20 {
+			return fmt.Errorf("%d pictures with the new key were shown", now-before)
+		}
+		return nil
 	})
 	intact(t, b, 1)
 
@@ -187,9 +200,11 @@ func TestSession(t *testing.T) {
 	b.await(t, callmedia.RemoteGone, "a", 1)
 	_, before, _ = b.local.Shown(0)
 	unwanted := b.Stats().Unwanted
-	waitFor(t, 10*time.Second, "frames that nobody wants", func() (bool, any) {
-		n := b.Stats().Unwanted
-		return n > unwanted+30, n
+	rig.Eventually(t, 10*time.Second, func() error {
+		if n := b.Stats().Unwanted; n <= unwanted+30 {
+			return fmt.Errorf("%d frames of a stranger came", n-unwanted)
+		}
+		return nil
 	})
 	if _, now, _ := b.local.Shown(0); now > before+1 {
 		t.Errorf("%d pictures of a stranger were shown", now-before)
@@ -264,12 +279,19 @@ func TestSmall(t *testing.T) {
 			}
 		}
 	}()
-	waitFor(t, 20*time.Second, "the window's track", func() (bool, any) { return track.Load() != nil, window.Stats() })
+	rig.Eventually(t, 20*time.Second, func() error {
+		if track.Load() == nil {
+			return fmt.Errorf("the window's track is not there; %+v", window.Stats())
+		}
+		return nil
+	})
 	limits := func(what string, ok func(video, small int) bool) {
 		t.Helper()
-		waitFor(t, 20*time.Second, what, func() (bool, any) {
-			video, small := window.local.Bitrate()
-			return ok(video, small), []int{video, small}
+		rig.Eventually(t, 20*time.Second, func() error {
+			if video, small := window.local.Bitrate(); !ok(video, small) {
+				return fmt.Errorf("%d and %d bit/s, want %s", video, small, what)
+			}
+			return nil
 		})
 	}
 	limits("only the large picture", func(video, small int) bool { return video > 0 && small == 0 })
@@ -285,12 +307,12 @@ func TestSmall(t *testing.T) {
 
 // TestSessionLate closes while nothing ever answered.
 func TestSessionLate(t *testing.T) {
-	local, err := callmedia.NewSynthetic()
+	local, err := synthetic.New()
 	if err != nil {
 		t.Fatal(err)
 	}
 	s, err := callmedia.NewSession(callmedia.SessionConfig{
-		Local: local, Service: service, PictureLimit: 5 * time.Second, Log: zerolog.Nop(),
+		Local: local, Service: service, PictureLimit: 5 * time.Second, Log: zerolog.Nop(), OnEvent: func(callmedia.SessionEvent) {},
 		Token: func(ctx context.Context, _ string) (string, string, error) {
 			<-ctx.Done()
 			return "", "", ctx.Err()

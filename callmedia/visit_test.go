@@ -19,6 +19,7 @@ import (
 
 	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/callmedia/track"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
@@ -35,7 +36,7 @@ const (
 // camera is a Local that sends frames of a camera's sizes at a camera's pace, and notes how old those are that it is shown.
 type camera struct {
 	mu     sync.RWMutex
-	uplink callmedia.Uplink
+	uplink track.Uplink
 	key    atomic.Bool
 
 	bitrate                atomic.Int64
@@ -44,34 +45,34 @@ type camera struct {
 	delays                 delays
 
 	clockMu sync.Mutex // guards what follows
-	clocks  map[callmedia.Kind]clock
-	skew    map[callmedia.Kind]time.Duration // of the last frame: its time by the clock, less when it was sent
+	clocks  map[track.Kind]clock
+	skew    map[track.Kind]time.Duration // of the last frame: its time by the clock, less when it was sent
 }
 
 // clock is what a camera was told of a sender's.
 type clock struct {
-	source    callmedia.Source
+	source    track.Source
 	ntp       time.Time
 	timestamp uint32
 }
 
-func (c clock) at(kind callmedia.Kind, timestamp uint32) time.Time {
+func (c clock) at(kind track.Kind, timestamp uint32) time.Time {
 	rate := time.Duration(48000)
-	if kind == callmedia.Video {
+	if kind == track.Video {
 		rate = 90000
 	}
 	return c.ntp.Add(time.Duration(int32(timestamp-c.timestamp)) * time.Second / rate)
 }
 
-func (c *camera) Slots() int                     { return 4 }
-func (c *camera) RequestKeyFrame(callmedia.Kind) { c.key.Store(true) }
-func (c *camera) SetBitrate(bps, _ int)          { c.bitrate.Store(int64(bps)) }
-func (c *camera) SetClock(_ int, kind callmedia.Kind, source callmedia.Source, ntp time.Time, timestamp uint32) {
+func (c *camera) Tiles() int                 { return 4 }
+func (c *camera) RequestKeyFrame(track.Kind) { c.key.Store(true) }
+func (c *camera) SetBitrate(bps, _ int)      { c.bitrate.Store(int64(bps)) }
+func (c *camera) SetClock(_ int, kind track.Kind, source track.Source, ntp time.Time, timestamp uint32) {
 	c.clockMu.Lock()
 	defer c.clockMu.Unlock()
 	c.clocks[kind] = clock{source, ntp, timestamp}
 }
-func (c *camera) SetUplink(u callmedia.Uplink) {
+func (c *camera) SetUplink(u track.Uplink) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.uplink = u
@@ -80,7 +81,7 @@ func (c *camera) SetUplink(u callmedia.Uplink) {
 // stampAt is where the time of sending stands in a frame, behind the longest clear header.
 const stampAt = 16
 
-func (c *camera) WriteFrame(_ int, kind callmedia.Kind, source callmedia.Source, timestamp uint32, data []byte) {
+func (c *camera) WriteFrame(_ int, kind track.Kind, source track.Source, timestamp uint32, data []byte) {
 	if len(data) >= stampAt+8 {
 		sent := int64(binary.BigEndian.Uint64(data[stampAt:]))
 		c.delays.add(time.Now().UnixNano() - sent)
@@ -90,7 +91,7 @@ func (c *camera) WriteFrame(_ int, kind callmedia.Kind, source callmedia.Source,
 		}
 		c.clockMu.Unlock()
 	}
-	if kind == callmedia.Video {
+	if kind == track.Video {
 		c.shownVideo.Add(1)
 	} else {
 		c.shownAudio.Add(1)
@@ -103,7 +104,7 @@ func (c *camera) run(ctx context.Context) {
 	delta := append([]byte{0x31, 0, 0}, make([]byte, visitDelta-3)...)
 	sound := append([]byte{0xf8}, make([]byte, visitSound-1)...)
 	both.Go(func() {
-		c.play(ctx, callmedia.Video, 1, visitFrameEvery, func(n int) ([]byte, bool) {
+		c.play(ctx, track.Video, 1, visitFrameEvery, func(n int) ([]byte, bool) {
 			if c.key.Swap(false) || n%visitKeyEvery == 0 {
 				return key, true
 			}
@@ -111,14 +112,14 @@ func (c *camera) run(ctx context.Context) {
 		}, &c.sentVideo)
 	})
 	both.Go(func() {
-		c.play(ctx, callmedia.Audio, 2, visitSoundEvery, func(int) ([]byte, bool) { return sound, true }, &c.sentAudio)
+		c.play(ctx, track.Audio, 2, visitSoundEvery, func(int) ([]byte, bool) { return sound, true }, &c.sentAudio)
 	})
 	both.Wait()
 }
 
-func (c *camera) play(ctx context.Context, kind callmedia.Kind, source callmedia.Source, every time.Duration, frame func(n int) ([]byte, bool), sent *atomic.Uint64) {
+func (c *camera) play(ctx context.Context, kind track.Kind, source track.Source, every time.Duration, frame func(n int) ([]byte, bool), sent *atomic.Uint64) {
 	rate := time.Duration(48000)
-	if kind == callmedia.Video {
+	if kind == track.Video {
 		rate = 90000
 	}
 	tick := time.NewTicker(every)
@@ -202,10 +203,10 @@ func startVisit(tb testing.TB) (cameras [2]*camera, sessions [2]*callmedia.Sessi
 	lk := rig.StartLiveKit(tb)
 	names, keys := []string{"a", "b"}, [][]byte{keyA, keyB}
 	for i := range 2 {
-		c := &camera{clocks: make(map[callmedia.Kind]clock), skew: make(map[callmedia.Kind]time.Duration)}
+		c := &camera{clocks: make(map[track.Kind]clock), skew: make(map[track.Kind]time.Duration)}
 		token := lk.Token(tb, names[i], "room")
 		s, err := callmedia.NewSession(callmedia.SessionConfig{
-			Local: c, Service: service, PictureLimit: 5 * time.Second, AllowLoopback: true, Log: zerolog.Nop(),
+			Local: c, Service: service, PictureLimit: 5 * time.Second, AllowLoopback: true, Log: zerolog.Nop(), OnEvent: func(callmedia.SessionEvent) {},
 			Token: func(context.Context, string) (string, string, error) { return lk.URL, token, nil },
 		})
 		if err != nil {
@@ -247,7 +248,7 @@ func TestClocks(t *testing.T) {
 		rig.Eventually(t, 10*time.Second, func() error {
 			c.clockMu.Lock()
 			defer c.clockMu.Unlock()
-			for _, kind := range []callmedia.Kind{callmedia.Audio, callmedia.Video} {
+			for _, kind := range []track.Kind{track.Audio, track.Video} {
 				if skew, ok := c.skew[kind]; !ok || skew.Abs() > 5*time.Millisecond {
 					return fmt.Errorf("%s is off by %s (known: %t)", kind, skew, ok)
 				}

@@ -18,16 +18,18 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
-	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/callmedia/page"
+	"multifactorymodel.org/ewindow/callmedia/track"
 	"multifactorymodel.org/ewindow/cmd/e2e/browser"
+	"multifactorymodel.org/ewindow/cmd/e2e/synthetic"
 )
 
 // rig is a window with a real page's media: what the bridge does, without its policy. Each press is granted.
 type rig struct {
 	*window
-	media     *callmedia.Page
-	synthetic *callmedia.Synthetic
+	media     *page.Page
+	synthetic *synthetic.Page
 	video     atomic.Uint64 // frames from the page
 	small     atomic.Uint64
 	width     atomic.Int64 // of the last small key frame, in pixels
@@ -36,12 +38,12 @@ type rig struct {
 	open      kiosk.State // what is shown once the window is open
 }
 
-// HandleFrame implements [callmedia.Uplink], as the following methods do.
-func (r *rig) HandleFrame(kind callmedia.Kind, _ callmedia.Source, f frames.Frame) {
+// HandleFrame implements [track.Uplink], as the following methods do.
+func (r *rig) HandleFrame(kind track.Kind, _ track.Source, f frames.Frame) {
 	switch kind {
-	case callmedia.Video:
+	case track.Video:
 		r.video.Add(1)
-	case callmedia.SmallVideo:
+	case track.SmallVideo:
 		if f.Key && len(f.Data) >= 8 { // RFC 6386, 9.1
 			r.width.Store(int64(binary.LittleEndian.Uint16(f.Data[6:]) & 0x3fff))
 		}
@@ -51,21 +53,21 @@ func (r *rig) HandleFrame(kind callmedia.Kind, _ callmedia.Source, f frames.Fram
 	}
 }
 
-func (r *rig) HandleClock(callmedia.Kind, callmedia.Source, time.Time, uint32) {}
+func (r *rig) HandleClock(track.Kind, track.Source, time.Time, uint32) {}
 
-func (r *rig) HandleKeyFrameRequest(int) { r.synthetic.RequestKeyFrame(callmedia.Video) }
+func (r *rig) HandleKeyFrameRequest(int) { r.synthetic.RequestKeyFrame(track.Video) }
 
 // feeder shows a synthetic participant in one slot.
 type feeder struct {
-	page *callmedia.Page
+	page *page.Page
 	slot int
 }
 
-func (f feeder) HandleFrame(kind callmedia.Kind, source callmedia.Source, frame frames.Frame) {
+func (f feeder) HandleFrame(kind track.Kind, source track.Source, frame frames.Frame) {
 	f.page.WriteFrame(f.slot, kind, source, frame.Timestamp, frame.Data)
 }
 
-func (f feeder) HandleClock(kind callmedia.Kind, source callmedia.Source, ntp time.Time, timestamp uint32) {
+func (f feeder) HandleClock(kind track.Kind, source track.Source, ntp time.Time, timestamp uint32) {
 	f.page.SetClock(f.slot, kind, source, ntp, timestamp)
 }
 
@@ -101,16 +103,16 @@ func newRig(t testing.TB) *rig {
 		}
 	})
 	var err error
-	if r.synthetic, err = callmedia.NewSynthetic(); err != nil {
+	if r.synthetic, err = synthetic.New(); err != nil {
 		t.Fatal(err)
 	}
-	r.media, err = callmedia.NewPage(callmedia.PageConfig{Log: zerolog.Nop(), OnEvent: func(e callmedia.PageEvent) {
+	r.media, err = page.New(page.Config{Log: zerolog.Nop(), OnEvent: func(e page.Event) {
 		switch e.Kind {
-		case callmedia.PageConnected:
+		case page.Connected:
 			r.up.Store(true)
-		case callmedia.PageDisconnected:
+		case page.Disconnected:
 			r.up.Store(false)
-		case callmedia.PageBitrate:
+		case page.Bitrate:
 			r.SendBitrate(e.BPS, e.Small)
 		}
 	}})

@@ -16,6 +16,7 @@ import (
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/bridge/lifecycle"
 	"multifactorymodel.org/ewindow/callmedia"
+	"multifactorymodel.org/ewindow/callmedia/page"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 	"multifactorymodel.org/ewindow/migrations"
 )
@@ -78,8 +79,8 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	if err != nil {
 		return err
 	}
-	page, err := callmedia.NewPage(callmedia.PageConfig{
-		Log: log.With().Str("part", "page").Logger(), OnEvent: func(e callmedia.PageEvent) { window.HandleMedia(e) },
+	media, err := page.New(page.Config{
+		Log: log.With().Str("part", "page").Logger(), OnEvent: func(e page.Event) { window.HandleMedia(e) },
 	})
 	if err != nil {
 		return err
@@ -94,7 +95,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	window, err = bridge.New(bridge.Config{
 		Name: cfg.Window.Name, City: cfg.Window.City, Timezone: cfg.Window.Timezone, Languages: cfg.Window.Languages,
 		Countdown: cfg.Kiosk.Countdown, TestPattern: cfg.Kiosk.TestPattern,
-		Directory: directory, Screen: screen, Page: page, User: matrix.UserID,
+		Directory: directory, Screen: screen, Page: media, User: matrix.UserID,
 		Decline: calls.Decline, Notice: calls.Notice, Ring: calls.Ring, Remove: calls.Remove,
 		People: func() []id.UserID {
 			room, _ := directory.Own()
@@ -109,7 +110,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		Join: func(room id.RoomID, opts rtc.JoinOptions) (bridge.Call, error) { return calls.Join(room, opts) },
 		NewSession: func(service string, token bridge.TokenFunc, onEvent func(callmedia.SessionEvent)) (bridge.Session, error) {
 			return callmedia.NewSession(callmedia.SessionConfig{
-				Local: page, Service: service, Token: token, OnEvent: onEvent, PictureLimit: bridge.PictureLimit,
+				Local: media, Service: service, Token: token, OnEvent: onEvent, PictureLimit: bridge.PictureLimit,
 				AllowLoopback: cfg.Media.AllowLoopback, ForceRelay: cfg.Media.ForceRelay,
 				MaxBitrate: cfg.Media.MaxVideoBitrateKbit * 1000, Log: log.With().Str("part", "callmedia").Logger(),
 			})
@@ -125,7 +126,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		return err
 	}
 	parts.OnClose("page's server", screen.Close)
-	parts.OnClose("page's media", page.Close)
+	parts.OnClose("page's media", media.Close)
 	log.Info().Str("page", "http://"+screen.Addr().String()).Msg("The window's page is served")
 	// The bridge runs first and ends first: it shows that the homeserver is awaited, and leaves its call while the bot can say so.
 	parts.GoEndingFirst("bridge", window.Run)

@@ -129,7 +129,7 @@ export class Media {
   }
 
   #show({ track, streams }) {
-    const match = /^slot-(\d{1,2})$/.exec(streams[0]?.id ?? "");
+    const match = /^tile-(\d{1,2})$/.exec(streams[0]?.id ?? "");
     if (!match) return;
     const n = Number(match[1]);
     let slot = this.slots.get(n);

@@ -13,9 +13,9 @@ import (
 	"github.com/pion/rtcp"
 	"github.com/pion/webrtc/v4"
 
-	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/callmedia/track"
 )
 
 // connection is one peer connection to the kiosk.
@@ -66,7 +66,7 @@ func (p *page) answer(ctx context.Context, sdp string) (c *connection, err error
 	}
 	for kind := range c.own {
 		capability, coding := webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000}, codec.VP8
-		if callmedia.Kind(kind) == callmedia.Audio {
+		if track.Kind(kind) == track.Audio {
 			capability, coding = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, codec.Opus
 		}
 		out, err := webrtc.NewTrackLocalStaticRTP(capability, fmt.Sprint(kind), "own")
@@ -78,7 +78,7 @@ func (p *page) answer(ctx context.Context, sdp string) (c *connection, err error
 			return nil, err
 		}
 		c.own[kind] = ownTrack{out, frames.NewPacketizer(coding, 0, 0, 0, frames.RandomSeed())}
-		c.tasks.Go(func() { p.listen(callmedia.Kind(kind), sender) })
+		c.tasks.Go(func() { p.listen(track.Kind(kind), sender) })
 	}
 	answer, err := c.pc.CreateAnswer(nil)
 	if err != nil {
@@ -97,7 +97,7 @@ func (p *page) answer(ctx context.Context, sdp string) (c *connection, err error
 }
 
 // listen takes the kiosk's requests for key frames.
-func (p *page) listen(kind callmedia.Kind, sender *webrtc.RTPSender) {
+func (p *page) listen(kind track.Kind, sender *webrtc.RTPSender) {
 	for {
 		packets, _, err := sender.ReadRTCP()
 		if err != nil {
@@ -113,23 +113,23 @@ func (p *page) listen(kind callmedia.Kind, sender *webrtc.RTPSender) {
 }
 
 // watch shows one track that is received.
-func (p *page) watch(pc *webrtc.PeerConnection, track *webrtc.TrackRemote) {
+func (p *page) watch(pc *webrtc.PeerConnection, remote *webrtc.TrackRemote) {
 	var slot int
-	if _, err := fmt.Sscanf(track.StreamID(), "slot-%d", &slot); err != nil {
+	if _, err := fmt.Sscanf(remote.StreamID(), "tile-%d", &slot); err != nil {
 		return
 	}
-	kind, coding := callmedia.Audio, codec.Opus
-	if track.Kind() == webrtc.RTPCodecTypeVideo {
-		kind, coding = callmedia.Video, codec.VP8
+	kind, coding := track.Audio, codec.Opus
+	if remote.Kind() == webrtc.RTPCodecTypeVideo {
+		kind, coding = track.Video, codec.VP8
 	}
 	assembler := frames.NewAssembler(coding, frames.AssemblerOptions{})
 	for {
 		// The zero time waits for ever.
 		deadline, _ := assembler.Next(time.Now())
-		if track.SetReadDeadline(deadline) != nil {
+		if remote.SetReadDeadline(deadline) != nil {
 			return
 		}
-		packet, _, err := track.ReadRTP()
+		packet, _, err := remote.ReadRTP()
 		now := time.Now()
 		switch {
 		case os.IsTimeout(err):
@@ -142,12 +142,12 @@ func (p *page) watch(pc *webrtc.PeerConnection, track *webrtc.TrackRemote) {
 		}
 		for f, ok := assembler.Pop(now); ok; f, ok = assembler.Pop(now) {
 			p.media.WriteFrame(slot, kind, 0, f.Timestamp, f.Data)
-			if kind == callmedia.Video {
+			if kind == track.Video {
 				p.seen(now)
 			}
 		}
-		if kind == callmedia.Video && assembler.NeedKey() {
-			_ = pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: uint32(track.SSRC())}})
+		if kind == track.Video && assembler.NeedKey() {
+			_ = pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: uint32(remote.SSRC())}})
 		}
 	}
 }

@@ -19,8 +19,9 @@ import (
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 
-	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/callmedia/track"
+	"multifactorymodel.org/ewindow/cmd/e2e/synthetic"
 )
 
 const (
@@ -55,7 +56,7 @@ type Report struct {
 // the frames that it is shown.
 type page struct {
 	address string
-	media   *callmedia.Synthetic
+	media   *synthetic.Page
 	out     io.Writer
 
 	connection atomic.Pointer[connection] // to the kiosk, nil while there is none
@@ -72,7 +73,7 @@ type page struct {
 // Run is the page of the kiosk at address (host and port). It returns when commands ends. Each line of commands is "open" or "shut", a press on
 // the button, or "gap", which begins [Report].Gap anew. Reports are written to out whenever something has changed.
 func Run(address string, commands io.Reader, out io.Writer) error {
-	media, err := callmedia.NewSynthetic()
+	media, err := synthetic.New()
 	if err != nil {
 		return err
 	}
@@ -224,8 +225,8 @@ func (p *page) show(ctx context.Context, m message) {
 	}
 	send := m.Send && p.camera
 	if send && !p.sending {
-		p.media.RequestKeyFrame(callmedia.Video) // an encoder that starts begins with one
-		p.media.RequestKeyFrame(callmedia.SmallVideo)
+		p.media.RequestKeyFrame(track.Video) // an encoder that starts begins with one
+		p.media.RequestKeyFrame(track.SmallVideo)
 	}
 	p.sending = send
 }
@@ -246,7 +247,7 @@ func (p *page) reportChanges(ctx context.Context) {
 		p.mu.Lock()
 		r := &p.report
 		r.Sounds, r.Pictures, r.Broken = 0, 0, 0
-		for slot := range p.media.Slots() {
+		for slot := range p.media.Tiles() {
 			audio, video, broken := p.media.Shown(slot)
 			r.Sounds, r.Pictures, r.Broken = r.Sounds+audio, r.Pictures+video, r.Broken+broken
 			if video != seen[slot] {
@@ -268,8 +269,8 @@ func (p *page) reportChanges(ctx context.Context) {
 	}
 }
 
-// HandleFrame implements [callmedia.Uplink]: it is a frame of our own picture or sound.
-func (p *page) HandleFrame(kind callmedia.Kind, _ callmedia.Source, f frames.Frame) {
+// HandleFrame implements [track.Uplink]: it is a frame of our own picture or sound.
+func (p *page) HandleFrame(kind track.Kind, _ track.Source, f frames.Frame) {
 	c := p.connection.Load()
 	if c == nil || c.pc.ConnectionState() != webrtc.PeerConnectionStateConnected || !p.count(kind) {
 		return
@@ -279,19 +280,19 @@ func (p *page) HandleFrame(kind callmedia.Kind, _ callmedia.Source, f frames.Fra
 }
 
 // count says whether a frame of our own may leave, and counts it if it is a picture: none is counted after the window was shut.
-func (p *page) count(kind callmedia.Kind) bool {
+func (p *page) count(kind track.Kind) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.sending && kind == callmedia.Video {
+	if p.sending && kind == track.Video {
 		p.report.Sent++
 	}
 	return p.sending
 }
 
-// HandleClock implements [callmedia.Uplink]. Sender reports are pion's here.
-func (p *page) HandleClock(callmedia.Kind, callmedia.Source, time.Time, uint32) {}
+// HandleClock implements [track.Uplink]. Sender reports are pion's here.
+func (p *page) HandleClock(track.Kind, track.Source, time.Time, uint32) {}
 
-// HandleKeyFrameRequest implements [callmedia.Uplink]; nobody calls it, since frames are shown as they come.
+// HandleKeyFrameRequest implements [track.Uplink]; nobody calls it, since frames are shown as they come.
 func (p *page) HandleKeyFrameRequest(int) {}
 
 // seen counts a picture.

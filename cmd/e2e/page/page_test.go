@@ -10,8 +10,9 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
-	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/frames"
+	pagemedia "multifactorymodel.org/ewindow/callmedia/page"
+	"multifactorymodel.org/ewindow/callmedia/track"
 	"multifactorymodel.org/ewindow/cmd/e2e/page"
 )
 
@@ -21,7 +22,7 @@ const patience = 10 * time.Second // for what should come
 // each new offer.
 func TestPage(t *testing.T) {
 	var server *kiosk.Server
-	var media *callmedia.Page
+	var media *pagemedia.Page
 	var tasks sync.WaitGroup
 	t.Cleanup(tasks.Wait)
 	offer := func(id uint64) {
@@ -58,8 +59,8 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if media, err = callmedia.NewPage(callmedia.PageConfig{Log: zerolog.Nop(), OnEvent: func(e callmedia.PageEvent) {
-		if e.Kind == callmedia.PageBitrate {
+	if media, err = pagemedia.New(pagemedia.Config{Log: zerolog.Nop(), OnEvent: func(e pagemedia.Event) {
+		if e.Kind == pagemedia.Bitrate {
 			server.SendBitrate(e.BPS, e.Small)
 		}
 	}}); err != nil {
@@ -109,14 +110,14 @@ func TestPage(t *testing.T) {
 }
 
 // mirror shows the page what it sends.
-type mirror struct{ *callmedia.Page }
+type mirror struct{ *pagemedia.Page }
 
-func (m mirror) HandleFrame(kind callmedia.Kind, source callmedia.Source, f frames.Frame) {
-	if kind != callmedia.SmallVideo {
+func (m mirror) HandleFrame(kind track.Kind, source track.Source, f frames.Frame) {
+	if kind != track.SmallVideo {
 		m.WriteFrame(0, kind, source, f.Timestamp, f.Data)
 	}
 }
 
-func (m mirror) HandleClock(callmedia.Kind, callmedia.Source, time.Time, uint32) {}
+func (m mirror) HandleClock(track.Kind, track.Source, time.Time, uint32) {}
 
-func (m mirror) HandleKeyFrameRequest(int) { m.RequestKeyFrame(callmedia.Video) }
+func (m mirror) HandleKeyFrameRequest(int) { m.RequestKeyFrame(track.Video) }

@@ -1,8 +1,10 @@
-package callmedia_test
+package page_test
 
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,62 +19,54 @@ import (
 	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/callmedia/page"
+	"multifactorymodel.org/ewindow/callmedia/peerconnection"
+	"multifactorymodel.org/ewindow/callmedia/track"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
+	"multifactorymodel.org/ewindow/cmd/e2e/synthetic"
 )
 
-// waitFor polls until ok, and fails with the last reason when that takes too long.
-func waitFor(t *testing.T, limit time.Duration, what string, ok func() (bool, any)) {
-	t.Helper()
-	deadline := time.After(limit)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		done, state := ok()
-		if done {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s did not happen within %v; last: %v", what, limit, state)
-		}
-	}
-}
+// A page and the recordings take each other's place in a call.
+var (
+	_ callmedia.Local = (*page.Page)(nil)
+	_ callmedia.Local = (*synthetic.Page)(nil)
+)
 
 // uplink records what a page sends.
 type uplink struct {
 	mu      sync.Mutex
 	video   [][]byte
 	audio   int
-	clocks  map[callmedia.Kind]int
+	clocks  map[track.Kind]int
 	plis    map[int]int
-	sources map[callmedia.Source]bool
+	sources map[track.Source]bool
 }
 
 func newUplink() *uplink {
-	return &uplink{clocks: map[callmedia.Kind]int{}, plis: map[int]int{}, sources: map[callmedia.Source]bool{}}
+	return &uplink{clocks: map[track.Kind]int{}, plis: map[int]int{}, sources: map[track.Source]bool{}}
 }
 
-func (u *uplink) HandleFrame(kind callmedia.Kind, source callmedia.Source, f frames.Frame) {
+func (u *uplink) HandleFrame(kind track.Kind, source track.Source, f frames.Frame) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.sources[source] = true
-	if kind == callmedia.Video {
+	if kind == track.Video {
 		u.video = append(u.video, bytes.Clone(f.Data))
 	} else {
 		u.audio++
 	}
 }
 
-func (u *uplink) HandleClock(kind callmedia.Kind, _ callmedia.Source, _ time.Time, _ uint32) {
+func (u *uplink) HandleClock(kind track.Kind, _ track.Source, _ time.Time, _ uint32) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.clocks[kind]++
 }
 
-func (u *uplink) HandleKeyFrameRequest(slot int) {
+func (u *uplink) HandleKeyFrameRequest(tile int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.plis[slot]++
+	u.plis[tile]++
 }
 
 // browser is a page played by pion: it answers offers, sends two tracks and counts what it is shown.
@@ -112,12 +106,12 @@ func newBrowser(t testing.TB, offer string) (*browser, string) {
 	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
 		t.Fatal(err)
 	}
-	b.mic, _ = webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, "m", "own")
-	b.camera, _ = webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000}, "c", "own")
+	b.mic, _ = webrtc.NewTrackLocalStaticRTP(peerconnection.Capability(codec.Opus), "m", "own")
+	b.camera, _ = webrtc.NewTrackLocalStaticRTP(peerconnection.Capability(codec.VP8), "c", "own")
 	b.video = frames.NewPacketizer(codec.VP8, 0, 0, 0, frames.Seed{Sequence: 65530})
 	b.audio = frames.NewPacketizer(codec.Opus, 0, 0, 0, frames.Seed{})
-	for _, track := range []*webrtc.TrackLocalStaticRTP{b.mic, b.camera} {
-		sender, err := pc.AddTrack(track)
+	for _, out := range []*webrtc.TrackLocalStaticRTP{b.mic, b.camera} {
+		sender, err := pc.AddTrack(out)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +143,7 @@ func (b *browser) feedback(sender *webrtc.RTPSender) {
 	}
 }
 
-func (b *browser) show(track *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
+func (b *browser) show(remote *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
 	go func() {
 		for {
 			packets, _, err := receiver.ReadRTCP()
@@ -163,17 +157,17 @@ func (b *browser) show(track *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) 
 			}
 		}
 	}()
-	name := track.StreamID() + "/" + track.Kind().String()
+	name := remote.StreamID() + "/" + remote.Kind().String()
 	b.mu.Lock()
-	b.remoteSSRC[name] = track.SSRC()
+	b.remoteSSRC[name] = remote.SSRC()
 	b.mu.Unlock()
 	coding := codec.Opus
-	if track.Kind() == webrtc.RTPCodecTypeVideo {
+	if remote.Kind() == webrtc.RTPCodecTypeVideo {
 		coding = codec.VP8
 	}
 	assembler := frames.NewAssembler(coding, frames.AssemblerOptions{})
 	for {
-		p, _, err := track.ReadRTP()
+		p, _, err := remote.ReadRTP()
 		if err != nil {
 			return
 		}
@@ -199,9 +193,9 @@ func delta(n int, fill byte) []byte {
 	return append([]byte{0x31, 0, 0}, bytes.Repeat([]byte{fill}, n)...)
 }
 
-func newPage(t testing.TB, events chan callmedia.PageEvent) *callmedia.Page {
+func newPage(t testing.TB, events chan page.Event) *page.Page {
 	t.Helper()
-	p, err := callmedia.NewPage(callmedia.PageConfig{Log: zerolog.Nop(), OnEvent: func(e callmedia.PageEvent) {
+	p, err := page.New(page.Config{Log: zerolog.Nop(), OnEvent: func(e page.Event) {
 		select {
 		case events <- e:
 		default:
@@ -214,7 +208,7 @@ func newPage(t testing.TB, events chan callmedia.PageEvent) *callmedia.Page {
 	return p
 }
 
-func connect(t testing.TB, p *callmedia.Page, events chan callmedia.PageEvent) *browser {
+func connect(t testing.TB, p *page.Page, events chan page.Event) *browser {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -229,7 +223,7 @@ func connect(t testing.TB, p *callmedia.Page, events chan callmedia.PageEvent) *
 	for {
 		select {
 		case e := <-events:
-			if e.Kind == callmedia.PageConnected {
+			if e.Kind == page.Connected {
 				return b
 			}
 		case <-ctx.Done():
@@ -240,7 +234,7 @@ func connect(t testing.TB, p *callmedia.Page, events chan callmedia.PageEvent) *
 
 // TestPage sends whole frames through a real peer connection, both ways, with key frame requests and clocks.
 func TestPage(t *testing.T) {
-	events := make(chan callmedia.PageEvent, 16)
+	events := make(chan page.Event, 16)
 	p := newPage(t, events)
 	up := newUplink()
 	p.SetUplink(up)
@@ -248,7 +242,7 @@ func TestPage(t *testing.T) {
 
 	want := [][]byte{keyFrame(5000, 1), delta(20, 2), delta(3000, 3)}
 	timestamp := uint32(0)
-	waitFor(t, 10*time.Second, "the page's picture arriving", func() (bool, any) {
+	rig.Eventually(t, 10*time.Second, func() error {
 		for _, f := range want {
 			timestamp += 3000
 			if err := b.sendVideo(f, timestamp); err != nil {
@@ -257,7 +251,10 @@ func TestPage(t *testing.T) {
 		}
 		up.mu.Lock()
 		defer up.mu.Unlock()
-		return len(up.video) >= 6, len(up.video)
+		if len(up.video) < 6 {
+			return fmt.Errorf("%d of the page's pictures came", len(up.video))
+		}
+		return nil
 	})
 	up.mu.Lock()
 	for i, f := range up.video {
@@ -267,61 +264,71 @@ func TestPage(t *testing.T) {
 	}
 	up.mu.Unlock()
 
-	p.RequestKeyFrame(callmedia.Video)
-	waitFor(t, 5*time.Second, "the request for a key frame", func() (bool, any) {
-		n := b.keysAsked.Load()
-		return n > 0, n
+	p.RequestKeyFrame(track.Video)
+	rig.Eventually(t, 10*time.Second, func() error {
+		if b.keysAsked.Load() == 0 {
+			return errors.New("the page was not asked for a key frame")
+		}
+		return nil
 	})
-	waitFor(t, 10*time.Second, "the page's clock", func() (bool, any) {
+	rig.Eventually(t, 10*time.Second, func() error {
 		timestamp += 3000
 		_ = b.sendVideo(want[1], timestamp)
 		up.mu.Lock()
 		defer up.mu.Unlock()
-		return up.clocks[callmedia.Video] > 0, up.clocks
+		if up.clocks[track.Video] == 0 {
+			return fmt.Errorf("the page's clock did not come, only %v", up.clocks)
+		}
+		return nil
 	})
 
-	// Down: two sources follow each other in one slot, and its clock is told.
+	// Down: two sources follow each other in one tile, and its clock is told.
 	down := [][]byte{keyFrame(4000, 7), delta(100, 8)}
 	at := uint32(1000)
-	waitFor(t, 10*time.Second, "a picture in slot 2", func() (bool, any) {
-		for i, f := range down {
+	rig.Eventually(t, 10*time.Second, func() error {
+		for _, f := range down {
 			at += 3000
-			p.WriteFrame(2, callmedia.Video, callmedia.Source(1+at/60000), at, f)
-			_ = i
+			p.WriteFrame(2, track.Video, track.Source(1+at/60000), at, f)
 		}
-		p.WriteFrame(2, callmedia.Audio, 9, at, []byte{1, 2, 3})
-		p.SetClock(2, callmedia.Video, callmedia.Source(1+at/60000), time.Now(), at)
+		p.WriteFrame(2, track.Audio, 9, at, []byte{1, 2, 3})
+		p.SetClock(2, track.Video, track.Source(1+at/60000), time.Now(), at)
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		return len(b.shown["slot-2/video"]) > 50 && len(b.shown["slot-2/audio"]) > 0 && b.reports.Load() > 0,
-			[]any{len(b.shown["slot-2/video"]), len(b.shown["slot-2/audio"]), b.reports.Load()}
+		video, audio, reports := len(b.shown["tile-2/video"]), len(b.shown["tile-2/audio"]), b.reports.Load()
+		if video <= 50 || audio == 0 || reports == 0 {
+			return fmt.Errorf("tile 2 was sent %d pictures, %d sounds and %d sender reports", video, audio, reports)
+		}
+		return nil
 	})
 	b.mu.Lock()
-	for i, f := range b.shown["slot-2/video"] {
+	for i, f := range b.shown["tile-2/video"] {
 		if !bytes.Equal(f, down[0]) && !bytes.Equal(f, down[1]) {
 			t.Errorf("frame %d was shown changed", i)
 		}
 	}
-	ssrc := b.remoteSSRC["slot-2/video"]
+	ssrc := b.remoteSSRC["tile-2/video"]
 	b.mu.Unlock()
 	if err := b.pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: uint32(ssrc)}}); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, 5*time.Second, "the page's request for a key frame", func() (bool, any) {
+	rig.Eventually(t, 10*time.Second, func() error {
 		up.mu.Lock()
 		defer up.mu.Unlock()
-		return up.plis[2] > 0, up.plis
+		if up.plis[2] == 0 {
+			return fmt.Errorf("the page's request for a key frame did not come, only %v", up.plis)
+		}
+		return nil
 	})
-	// Nobody is hurt by a slot that is not there, or by frames without a page.
-	p.WriteFrame(-1, callmedia.Video, 1, 0, down[0])
-	p.WriteFrame(99, callmedia.Video, 1, 0, down[0])
+	// Nobody is hurt by a tile that is not there, or by frames without a page.
+	p.WriteFrame(-1, track.Video, 1, 0, down[0])
+	p.WriteFrame(99, track.Video, 1, 0, down[0])
 	p.Disconnect()
-	p.WriteFrame(0, callmedia.Video, 1, 0, down[0])
+	p.WriteFrame(0, track.Video, 1, 0, down[0])
 }
 
 // TestPageAgain lets the page vanish: its loss is told, and the next connection serves the same uplink from a new source.
 func TestPageAgain(t *testing.T) {
-	events := make(chan callmedia.PageEvent, 16)
+	events := make(chan page.Event, 16)
 	p := newPage(t, events)
 	up := newUplink()
 	p.SetUplink(up)
@@ -331,7 +338,7 @@ func TestPageAgain(t *testing.T) {
 	}
 	select {
 	case e := <-events:
-		if e.Kind != callmedia.PageDisconnected {
+		if e.Kind != page.Disconnected {
 			t.Fatalf("the page's end is event %+v", e)
 		}
 	case <-time.After(15 * time.Second):
@@ -339,18 +346,21 @@ func TestPageAgain(t *testing.T) {
 	}
 	second := connect(t, p, events)
 	timestamp := uint32(0)
-	waitFor(t, 10*time.Second, "the second page's picture", func() (bool, any) {
+	rig.Eventually(t, 10*time.Second, func() error {
 		timestamp += 3000
 		_ = second.sendVideo(keyFrame(100, 1), timestamp)
 		up.mu.Lock()
 		defer up.mu.Unlock()
-		return len(up.video) > 0, len(up.video)
+		if len(up.video) == 0 {
+			return errors.New("no picture of the second page came")
+		}
+		return nil
 	})
 }
 
 // TestPageAnswers refuses answers that make no sense.
 func TestPageAnswers(t *testing.T) {
-	p := newPage(t, make(chan callmedia.PageEvent, 16))
+	p := newPage(t, make(chan page.Event, 16))
 	if err := p.Answer("v=0"); err == nil {
 		t.Error("an answer without an offer is taken")
 	}

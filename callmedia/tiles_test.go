@@ -12,13 +12,14 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/callmedia/track"
 )
 
 // stage is a session whose owner is the test, and one SFU with whatever tracks the test puts there.
 type stage struct {
 	*Session
 	t      *testing.T
-	link   *link
+	sfu    *sfuConnection
 	sealed []byte // a picture under everybody's key
 	events []string
 }
@@ -30,7 +31,7 @@ func newStage(t *testing.T) *stage {
 		RemoteUp: "up", RemoteGone: "gone", PictureOn: "picture", PictureOff: "no picture", ScreenOn: "screen", ScreenOff: "no screen",
 	}
 	s.cfg.OnEvent = func(e SessionEvent) {
-		st.events = append(st.events, fmt.Sprintf("%s %s %d", e.Identity, names[e.Kind], e.Slot))
+		st.events = append(st.events, fmt.Sprintf("%s %s %d", e.Identity, names[e.Kind], e.Tile))
 	}
 	key := []byte("fedcba9876543210")
 	encryptor, err := e2ee.NewEncryptor(codec.VP8)
@@ -40,14 +41,14 @@ func newStage(t *testing.T) *stage {
 	if err := encryptor.SetKey(0, key); err != nil {
 		t.Fatal(err)
 	}
-	if st.sealed, err = encryptor.Encrypt(nil, local.camera[0]); err != nil {
+	if st.sealed, err = encryptor.Encrypt(nil, local.KeyFrame()); err != nil {
 		t.Fatal(err)
 	}
-	st.link = &link{
+	st.sfu = &sfuConnection{
 		session: s, service: "s", own: true, drop: func() {},
 		receivers: make(map[string]*receiver), cameras: make(map[string]camera),
 	}
-	s.links["s"] = st.link
+	s.connections["s"] = st.sfu
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		s.SetKey(name, 0, key)
 	}
@@ -65,13 +66,13 @@ func (st *stage) work() {
 // publish puts a track of a participant there.
 func (st *stage) publish(identity string, from livekit.TrackSource) *receiver {
 	r := &receiver{
-		session: st.Session, identity: identity, trackSID: identity + from.String(), kind: Video, from: from, source: st.newSource(),
-		playable: true, size: sizeMain, idleSince: time.Now(), resize: func(size) {},
+		session: st.Session, identity: identity, trackSID: identity + from.String(), kind: track.Video, from: from, source: st.newSource(),
+		playable: true, size: sizeLarge, idleSince: time.Now(), setSize: func(size) {},
 	}
-	r.keys.ask = func() {}
-	st.link.receivers[r.trackSID] = r
-	st.link.published(r.trackSID, identity, from, livekit.Encryption_GCM, false)
-	st.place()
+	r.keys.Ask = func() {}
+	st.sfu.receivers[r.trackSID] = r
+	st.sfu.published(r.trackSID, identity, from, livekit.Encryption_GCM, false)
+	st.assignTiles()
 	return r
 }
 
@@ -101,7 +102,7 @@ func (st *stage) play(tracks ...*receiver) {
 	st.work()
 }
 
-// TestScreen gives a shared screen a slot of its own, for which the last participant makes room if need be.
+// TestScreen gives a shared screen a tile of its own, for which the last participant makes room if need be.
 func TestScreen(t *testing.T) {
 	st := newStage(t)
 	st.remotes("a", "b", "c", "d", "e")
@@ -116,7 +117,7 @@ func TestScreen(t *testing.T) {
 	st.expect("d no picture 3", "d gone 3")
 	st.play(screen)
 	st.expect("b screen 3")
-	for r, want := range map[*receiver]size{screen: sizeScreen, camera["a"]: sizeStrip, camera["b"]: sizeStrip} {
+	for r, want := range map[*receiver]size{screen: sizeScreen, camera["a"]: sizeSmall, camera["b"]: sizeSmall} {
 		if r.size != want {
 			t.Errorf("%s is asked for as %v, want %v", r.trackSID, r.size, want)
 		}
@@ -125,7 +126,7 @@ func TestScreen(t *testing.T) {
 	second := st.publish("c", livekit.TrackSource_SCREEN_SHARE)
 	st.play(second)
 	st.expect()
-	st.link.gone(screen.trackSID)
+	st.sfu.gone(screen.trackSID)
 	st.play(second)
 	st.expect("b no screen 3", "c screen 3")
 	// Who is not to be shown any more takes the screen along.
@@ -150,24 +151,24 @@ func TestSizes(t *testing.T) {
 		st := newStage(t)
 		a, b, c := st.publish("a", livekit.TrackSource_CAMERA), st.publish("b", livekit.TrackSource_CAMERA), st.publish("c", livekit.TrackSource_CAMERA)
 		<-time.After(idleLimit - time.Second)
-		st.resize(time.Now())
+		st.requestSizes(time.Now())
 		check := func(want ...size) {
 			t.Helper()
 			if got := []size{a.size, b.size, c.size}; !slices.Equal(got, want) {
 				t.Errorf("asked for %v, want %v", got, want)
 			}
 		}
-		check(sizeMain, sizeMain, sizeMain) // it may just not be known yet who they are
+		check(sizeLarge, sizeLarge, sizeLarge) // it may just not be known yet who they are
 		st.remotes("a", "b")
-		check(sizeMain, sizeStrip, sizeMain)
+		check(sizeLarge, sizeSmall, sizeLarge)
 		<-time.After(2 * time.Second)
-		st.resize(time.Now())
-		check(sizeMain, sizeStrip, size{})
+		st.requestSizes(time.Now())
+		check(sizeLarge, sizeSmall, size{})
 		st.remotes("b", "c") // a stays for a moment, it may come back
-		check(sizeMain, sizeMain, sizeStrip)
+		check(sizeLarge, sizeLarge, sizeSmall)
 		<-time.After(idleLimit)
-		st.resize(time.Now())
-		check(size{}, sizeMain, sizeStrip)
+		st.requestSizes(time.Now())
+		check(size{}, sizeLarge, sizeSmall)
 	})
 }
 
@@ -200,7 +201,7 @@ type hooked struct {
 	handed func()
 }
 
-func (h *hooked) WriteFrame(slot int, kind Kind, source Source, timestamp uint32, data []byte) {
-	h.Local.WriteFrame(slot, kind, source, timestamp, data)
+func (h *hooked) WriteFrame(tile int, kind track.Kind, source track.Source, timestamp uint32, data []byte) {
+	h.Local.WriteFrame(tile, kind, source, timestamp, data)
 	h.handed()
 }

@@ -1,0 +1,50 @@
+package callmedia
+
+import "slices"
+
+// Bitrates in bit/s.
+const (
+	// defaultBitrate is enough for 720p30 of people in a room.
+	defaultBitrate = 1_700_000
+	// minBitrate is the least that is asked of the page's encoder.
+	minBitrate = 100_000
+	// audioBitrate is what the estimate of the line leaves to sound.
+	audioBitrate = 48_000
+	// smallBitrate is for the small picture. It is dropped when the line carries less than smallUntil, and sent again from smallFrom on.
+	smallBitrate = 150_000
+	smallFrom    = 600_000
+	smallUntil   = 450_000
+)
+
+// setEstimate takes the send-side estimate of the line to the own SFU in bit/s.
+func (s *Session) setEstimate(bps int) {
+	s.post(func() {
+		s.estimate = bps
+		s.limitBitrate()
+	})
+}
+
+// limitBitrate caps the page's encoders by what the line carries, and lets them rest while nobody wants what they make. Session.run calls it,
+// and Start does before that runs.
+func (s *Session) limitBitrate() {
+	small := 0
+	room := s.estimate < 0 || s.estimate >= smallFrom || s.smallLimit > 0 && s.estimate >= smallUntil
+	if (room || s.smallOnly) && slices.ContainsFunc(s.remotes, func(r Remote) bool { return r.Guest }) {
+		small = smallBitrate
+	}
+	bps := s.cfg.MaxBitrate
+	if s.estimate >= 0 {
+		bps = max(min(s.estimate-audioBitrate-small, s.cfg.MaxBitrate), minBitrate)
+	}
+	if s.smallOnly && small > 0 {
+		bps = 0
+	}
+	// Changes of less than a twentieth are not worth a message.
+	diff := bps - s.bitrate
+	slight := diff*20 < s.bitrate && -diff*20 < s.bitrate && bps != s.cfg.MaxBitrate && bps > 0
+	if small == s.smallLimit && (slight || diff == 0) {
+		return
+	}
+	s.bitrate, s.smallLimit = bps, small
+	s.cfg.Local.SetBitrate(bps, small)
+}

@@ -1,0 +1,39 @@
+package callmedia
+
+// EventKind says what happened in a call's media.
+type EventKind uint8
+
+const (
+	// Connected: the own SFU was joined and both tracks are published.
+	Connected EventKind = iota
+	// Lost: the own SFU was lost, or can't be reached; Err says why. The session tries again by itself.
+	Lost
+	// RemoteUp: a participant publishes a picture; Muted says whether it is muted.
+	RemoteUp
+	// RemoteMuted: a participant's picture was muted or unmuted.
+	RemoteMuted
+	// RemoteGone: a participant publishes no picture any more.
+	RemoteGone
+	// RemoteAway: we are in the room of a participant's SFU, and the participant is not.
+	RemoteAway
+	// RemoteBack: the participant is there again, or we can't tell any more.
+	RemoteBack
+	// PictureOn: the first decrypted picture was handed to the page after none.
+	PictureOn
+	// PictureOff: no picture came for [SessionConfig.PictureLimit], or the participant is gone.
+	PictureOff
+	// ScreenOn: the first picture of a participant's shared screen was handed to the page. Tile is the screen's and not the
+	// participant's. At most one screen is shown at a time.
+	ScreenOn
+	// ScreenOff: that screen is not shared any more.
+	ScreenOff
+)
+
+// SessionEvent is one event of a [Session]. Identity and Tile name the participant.
+type SessionEvent struct {
+	Kind     EventKind
+	Identity string
+	Tile     int
+	Muted    bool
+	Err      error
+}

@@ -1,0 +1,299 @@
+package page
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/interceptor"
+	"github.com/pion/interceptor/pkg/report"
+	"github.com/pion/rtcp"
+	"github.com/pion/webrtc/v4"
+	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/callmedia/codec"
+	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/callmedia/peerconnection"
+	"multifactorymodel.org/ewindow/callmedia/track"
+)
+
+const (
+	// ICE timing. The page is on the same machine: silence means that it is gone.
+	iceDisconnected = 2 * time.Second
+	iceFailed       = 4 * time.Second
+	iceKeepAlive    = 500 * time.Millisecond
+	// connectLimit is how long a page may take to answer an offer and connect.
+	connectLimit = 15 * time.Second
+	// reportInterval is how often the page is sent sender reports for what it is shown.
+	reportInterval = time.Second
+)
+
+// newAPI sets pion up as the page needs it: two codecs, host candidates of every interface, loss repair both ways, and feedback for the
+// browser's bandwidth estimation. Sender reports are our own: see connection.sendReports.
+func newAPI(log zerolog.Logger) (*webrtc.API, error) {
+	var media webrtc.MediaEngine
+	for _, c := range []codec.Codec{codec.Opus, codec.VP8} {
+		if err := peerconnection.RegisterCodec(&media, c, true); err != nil {
+			return nil, fmt.Errorf("register codec: %w", err)
+		}
+	}
+	var interceptors interceptor.Registry
+	reports, err := report.NewReceiverInterceptor()
+	if err != nil {
+		return nil, fmt.Errorf("configure receiver reports: %w", err)
+	}
+	interceptors.Add(reports)
+	if err := webrtc.ConfigureNack(&media, &interceptors); err != nil {
+		return nil, fmt.Errorf("configure NACK: %w", err)
+	}
+	if err := webrtc.ConfigureTWCCSender(&media, &interceptors); err != nil {
+		return nil, fmt.Errorf("configure TWCC: %w", err)
+	}
+	settings := webrtc.SettingEngine{LoggerFactory: peerconnection.Logger(log)}
+	settings.SetIncludeLoopbackCandidate(true)
+	settings.SetICETimeouts(iceDisconnected, iceFailed, iceKeepAlive)
+	return webrtc.NewAPI(
+		webrtc.WithMediaEngine(&media), webrtc.WithInterceptorRegistry(&interceptors), webrtc.WithSettingEngine(settings),
+	), nil
+}
+
+// connection is one peer connection to the page.
+type connection struct {
+	page  *Page
+	pc    *webrtc.PeerConnection
+	tiles []tile
+	ssrc  [track.Kinds]atomic.Uint32 // of the page's own tracks
+	taken [track.Kinds]atomic.Bool   // the page's own track has come
+
+	done  chan struct{} // closed by close
+	once  sync.Once
+	tasks sync.WaitGroup
+
+	mu    sync.Mutex // guards what follows
+	up    bool
+	ended bool // Disconnected was emitted, or nobody wants it any more
+	limit *time.Timer
+}
+
+// tile shows one remote participant.
+type tile struct{ audio, video *tileTrack }
+
+func newConnection(p *Page) (*connection, error) {
+	pc, err := p.api.NewPeerConnection(webrtc.Configuration{})
+	if err != nil {
+		return nil, err
+	}
+	c := &connection{page: p, pc: pc, done: make(chan struct{})}
+	if err := c.addTracks(); err != nil {
+		close(c.done)
+		err = errors.Join(err, pc.GracefulClose())
+		c.tasks.Wait()
+		return nil, err
+	}
+	pc.OnTrack(func(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) { c.receive(t, r) })
+	pc.OnConnectionStateChange(c.changed)
+	c.limit = time.AfterFunc(connectLimit, func() {
+		c.mu.Lock()
+		up := c.up
+		c.mu.Unlock()
+		if !up {
+			c.over()
+		}
+	})
+	return c, nil
+}
+
+// addTracks makes the sections of the offer, in the order that the page relies on.
+func (c *connection) addTracks() error {
+	for _, kind := range [track.Kinds]webrtc.RTPCodecType{
+		track.Audio: webrtc.RTPCodecTypeAudio, track.Video: webrtc.RTPCodecTypeVideo, track.SmallVideo: webrtc.RTPCodecTypeVideo,
+	} {
+		receive := webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}
+		if _, err := c.pc.AddTransceiverFromKind(kind, receive); err != nil {
+			return fmt.Errorf("add %s from the page: %w", kind, err)
+		}
+	}
+	send := webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly}
+	for i := range c.page.cfg.Tiles {
+		var tracks [2]*tileTrack
+		for kind := range tracks {
+			t, err := newTileTrack(i, track.Kind(kind))
+			if err != nil {
+				return fmt.Errorf("make tile %d: %w", i, err)
+			}
+			transceiver, err := c.pc.AddTransceiverFromTrack(t.out, send)
+			if err != nil {
+				return fmt.Errorf("add tile %d: %w", i, err)
+			}
+			tracks[kind] = t
+			t.ssrc = uint32(transceiver.Sender().GetParameters().Encodings[0].SSRC)
+			c.tasks.Go(func() { c.readFeedback(i, transceiver.Sender()) })
+		}
+		c.tiles = append(c.tiles, tile{audio: tracks[track.Audio], video: tracks[track.Video]})
+	}
+	c.tasks.Go(c.sendReports)
+	return nil
+}
+
+// offer returns the complete offer, with all candidates.
+func (c *connection) offer(ctx context.Context) (string, error) {
+	offer, err := c.pc.CreateOffer(nil)
+	if err != nil {
+		return "", fmt.Errorf("make offer: %w", err)
+	}
+	gathered := webrtc.GatheringCompletePromise(c.pc)
+	if err := c.pc.SetLocalDescription(offer); err != nil {
+		return "", fmt.Errorf("set offer: %w", err)
+	}
+	select {
+	case <-gathered:
+		return c.pc.LocalDescription().SDP, nil
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// changed follows the connection's state. pion calls it.
+func (c *connection) changed(state webrtc.PeerConnectionState) {
+	switch state {
+	case webrtc.PeerConnectionStateConnected:
+		c.mu.Lock()
+		first := !c.up && !c.ended
+		c.up = true
+		c.mu.Unlock()
+		if first {
+			c.page.cfg.OnEvent(Event{Kind: Connected})
+			if limit := c.page.bitrate.Load(); limit != nil { // the encoder of a new page does not know it yet
+				c.page.cfg.OnEvent(*limit)
+			}
+		}
+	case webrtc.PeerConnectionStateFailed, webrtc.PeerConnectionStateClosed:
+		c.over()
+	}
+}
+
+// over emits, once, that the connection is lost.
+func (c *connection) over() {
+	c.mu.Lock()
+	first := !c.ended
+	c.ended = true
+	c.mu.Unlock()
+	if first {
+		c.page.cfg.OnEvent(Event{Kind: Disconnected})
+	}
+}
+
+// close ends the connection and waits for all of its goroutines.
+func (c *connection) close() {
+	c.mu.Lock()
+	c.ended = true
+	c.once.Do(func() { close(c.done) })
+	c.mu.Unlock()
+	c.limit.Stop()
+	if err := c.pc.GracefulClose(); err != nil {
+		c.page.cfg.Log.Debug().Err(err).Msg("Closing the page's peer connection")
+	}
+	c.tasks.Wait()
+}
+
+// receive takes one of the page's own tracks. The section that the track stands in says which one it is. A second track in the same section
+// would be a fault of the page: it is read and dropped.
+func (c *connection) receive(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
+	section := slices.IndexFunc(c.pc.GetTransceivers(), func(t *webrtc.RTPTransceiver) bool { return t.Receiver() == r })
+	kind := track.Audio // how a track in any other section is read
+	first := false
+	if section >= 0 && section < int(track.Kinds) {
+		kind = track.Kind(section)
+		first = !c.taken[kind].Swap(true)
+	}
+	if first {
+		c.ssrc[kind].Store(uint32(t.SSRC()))
+	}
+	source := track.Source(c.page.sources.Add(1))
+	reader := &track.Reader{
+		Track: t, Kind: kind,
+		Frame: func(f frames.Frame) bool {
+			if first {
+				c.page.withUplink(func(u track.Uplink) { u.HandleFrame(kind, source, f) })
+			}
+			return true
+		},
+		NeedKeyFrame: func() {
+			if first {
+				c.page.RequestKeyFrame(kind)
+			}
+		},
+		Malformed: func() {},
+		Counters:  func(frames.Counters) {},
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.done: // close may be waiting already
+		return
+	default:
+	}
+	c.tasks.Go(reader.Run)
+	if first {
+		c.tasks.Go(func() { c.readReports(kind, source, r) })
+	}
+}
+
+// readReports takes the clock of one of the page's tracks from its sender reports (RFC 3550, section 6.4.1).
+func (c *connection) readReports(kind track.Kind, source track.Source, r *webrtc.RTPReceiver) {
+	for {
+		packets, _, err := r.ReadRTCP()
+		if err != nil {
+			return
+		}
+		for _, packet := range packets {
+			if report, ok := packet.(*rtcp.SenderReport); ok {
+				c.page.withUplink(func(u track.Uplink) {
+					u.HandleClock(kind, source, peerconnection.FromNTP(report.NTPTime), report.RTPTime)
+				})
+			}
+		}
+	}
+}
+
+// readFeedback takes the page's requests for key frames in a tile (RFC 4585, RFC 5104). pion sends lost packets again only while this is
+// read.
+func (c *connection) readFeedback(tile int, s *webrtc.RTPSender) {
+	for {
+		packets, _, err := s.ReadRTCP()
+		if err != nil {
+			return
+		}
+		for _, packet := range packets {
+			switch packet.(type) {
+			case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:
+				c.page.withUplink(func(u track.Uplink) { u.HandleKeyFrameRequest(tile) })
+			}
+		}
+	}
+}
+
+// sendReports sends the page sender reports for what its tiles show. pion's own would tie RTP timestamps to the moment of sending. Picture
+// and sound wait here for different times, so lips would not match.
+func (c *connection) sendReports() {
+	tick := time.NewTicker(reportInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.done:
+			return
+		case <-tick.C:
+		}
+		for _, tile := range c.tiles {
+			for _, t := range []*tileTrack{tile.audio, tile.video} {
+				if r := t.report(time.Now()); r != nil {
+					_ = c.pc.WriteRTCP([]rtcp.Packet{r})
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,227 @@
+// Package page is the media end towards the kiosk's browser. A [Page] takes camera and microphone from there, and shows others in tiles. It
+// knows neither calls nor SFUs: what it takes goes to a [track.Uplink], and whole decrypted frames come back by [Page.WriteFrame].
+//
+// The WebRTC peer connection stays on this machine: host candidates only, no STUN, no TURN. It comes and goes as the page is loaded, and
+// everything else of a Page stays.
+//
+// Goroutines: pion runs one for each callback. A connection runs one track.Reader for each track that the page sends, one reader of RTCP for
+// each of these and for each track that the page is shown, and one that sends sender reports. [Page.Connect], [Page.Disconnect] and
+// [Page.Close] wait for all of them. The page's own tracks have no lock; each of the tracks that it is shown has one.
+package page
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/rtcp"
+	"github.com/pion/webrtc/v4"
+	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/callmedia/track"
+)
+
+const (
+	// defaultTiles is how many remote participants the page shows at once if the configuration does not say.
+	defaultTiles = 4
+	// maxTiles bounds the configuration.
+	maxTiles = 16
+)
+
+// EventKind says what happened to the page's media.
+type EventKind uint8
+
+const (
+	// Connected: the peer connection carries media.
+	Connected EventKind = iota
+	// Disconnected: it carries none any more, and a new one must be offered. It comes once for each connection that was up or failed to come
+	// up, unless Disconnect or Connect ended it.
+	Disconnected
+	// Bitrate: the page's encoder should use BPS at most, and the encoder of the small picture Small. A picture whose limit is zero need not
+	// be encoded at all.
+	Bitrate
+)
+
+// Event is one event of a [Page].
+type Event struct {
+	Kind EventKind
+	// BPS and Small are limits in bit/s.
+	BPS, Small int
+}
+
+// Config is what a Page is made of.
+type Config struct {
+	// Tiles is how many remote participants can be shown at once, 16 at most; 0 means 4.
+	Tiles int
+	Log   zerolog.Logger
+	// OnEvent is required. It must not block, and may be called from several goroutines.
+	OnEvent func(Event)
+}
+
+// Page is the end of the media towards the kiosk's browser. Make it with [New]. All methods may be called from any goroutine, but Connect,
+// Disconnect and Close not from OnEvent.
+type Page struct {
+	cfg     Config
+	api     *webrtc.API
+	sources atomic.Uint64
+	bitrate atomic.Pointer[Event] // the last limit, nil before the first
+	keys    [track.Kinds]track.KeyFrameRequester
+
+	uplinkMu sync.RWMutex // held while the uplink is called
+	uplink   track.Uplink
+
+	connecting sync.Mutex // serialises Connect, Disconnect and Close
+	closed     bool
+	connection atomic.Pointer[connection]
+}
+
+// New makes a page without connection.
+func New(cfg Config) (*Page, error) {
+	if cfg.Tiles == 0 {
+		cfg.Tiles = defaultTiles
+	}
+	switch {
+	case cfg.Tiles < 0 || cfg.Tiles > maxTiles:
+		return nil, fmt.Errorf("page media: %d tiles, want 1 to %d", cfg.Tiles, maxTiles)
+	case cfg.OnEvent == nil:
+		return nil, errors.New("page media: nobody takes the events")
+	}
+	api, err := newAPI(cfg.Log)
+	if err != nil {
+		return nil, fmt.Errorf("page media: %w", err)
+	}
+	p := &Page{cfg: cfg, api: api}
+	for kind := range p.keys {
+		p.keys[kind].Ask = func() { p.askKeyFrame(track.Kind(kind)) }
+	}
+	return p, nil
+}
+
+// Connect ends the present peer connection, makes a new one and returns its complete offer (SDP). The offer has one receiving section each
+// for the page's own sound, picture and small picture, then two sending sections for each tile, sound and picture, whose stream id is
+// "tile-" and the tile's number.
+func (p *Page) Connect(ctx context.Context) (sdp string, err error) {
+	p.connecting.Lock()
+	defer p.connecting.Unlock()
+	if p.closed {
+		return "", errors.New("connect page: it is closed")
+	}
+	p.disconnect()
+	c, err := newConnection(p)
+	if err != nil {
+		return "", fmt.Errorf("connect page: %w", err)
+	}
+	if sdp, err = c.offer(ctx); err != nil {
+		c.close()
+		return "", fmt.Errorf("connect page: %w", err)
+	}
+	p.connection.Store(c)
+	return sdp, nil
+}
+
+// Answer takes the page's answer (SDP) to the last offer.
+func (p *Page) Answer(sdp string) error {
+	c := p.connection.Load()
+	if c == nil {
+		return errors.New("answer of the page: nothing was offered")
+	}
+	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: sdp}); err != nil {
+		return fmt.Errorf("answer of the page: %w", err)
+	}
+	return nil
+}
+
+// Disconnect ends the peer connection, if there is one, and waits for it.
+func (p *Page) Disconnect() {
+	p.connecting.Lock()
+	defer p.connecting.Unlock()
+	p.disconnect()
+}
+
+func (p *Page) disconnect() {
+	if c := p.connection.Swap(nil); c != nil {
+		c.close()
+	}
+}
+
+// Close ends everything. It may be called twice.
+func (p *Page) Close() error {
+	p.connecting.Lock()
+	defer p.connecting.Unlock()
+	p.closed = true
+	p.disconnect()
+	for kind := range p.keys {
+		p.keys[kind].Close()
+	}
+	return nil
+}
+
+// Tiles is how many remote participants can be shown at once.
+func (p *Page) Tiles() int { return p.cfg.Tiles }
+
+// SetUplink says who takes the page's picture and sound, nil for nobody. When it returns, the uplink before is not called any more.
+func (p *Page) SetUplink(u track.Uplink) {
+	p.uplinkMu.Lock()
+	p.uplink = u
+	p.uplinkMu.Unlock()
+}
+
+// withUplink calls f with the uplink, if there is one.
+func (p *Page) withUplink(f func(track.Uplink)) {
+	p.uplinkMu.RLock()
+	defer p.uplinkMu.RUnlock()
+	if p.uplink != nil {
+		f(p.uplink)
+	}
+}
+
+// RequestKeyFrame asks the page's encoder of track.Video or track.SmallVideo for a key frame (PLI, RFC 4585). Requests in quick succession
+// become one.
+func (p *Page) RequestKeyFrame(kind track.Kind) { p.keys[kind].Request() }
+
+func (p *Page) askKeyFrame(kind track.Kind) {
+	c := p.connection.Load()
+	if c == nil {
+		return
+	}
+	if ssrc := c.ssrc[kind].Load(); ssrc != 0 {
+		_ = c.pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: ssrc}})
+	}
+}
+
+// SetBitrate tells the page by an event what its encoders may use, in bit/s: for the picture, and for the small picture.
+func (p *Page) SetBitrate(video, small int) {
+	e := Event{Kind: Bitrate, BPS: video, Small: small}
+	p.bitrate.Store(&e)
+	p.cfg.OnEvent(e)
+}
+
+// WriteFrame shows one decrypted frame in a tile. Without a connection to the page the frame is dropped. data is only read, and only until
+// WriteFrame returns.
+func (p *Page) WriteFrame(tile int, kind track.Kind, source track.Source, timestamp uint32, data []byte) {
+	if t := p.tileTrack(tile, kind); t != nil {
+		t.write(time.Now(), source, timestamp, data)
+	}
+}
+
+// SetClock tells which moment of the sender's wall clock a source's RTP timestamp stands for, so that lips match.
+func (p *Page) SetClock(tile int, kind track.Kind, source track.Source, ntp time.Time, timestamp uint32) {
+	if t := p.tileTrack(tile, kind); t != nil {
+		t.setClock(source, ntp, timestamp)
+	}
+}
+
+// tileTrack is nil when there is no connection, or no such tile.
+func (p *Page) tileTrack(tile int, kind track.Kind) *tileTrack {
+	c := p.connection.Load()
+	if c == nil || tile < 0 || tile >= len(c.tiles) {
+		return nil
+	}
+	if kind == track.Audio {
+		return c.tiles[tile].audio
+	}
+	return c.tiles[tile].video
+}

@@ -1,0 +1,52 @@
+package callmedia
+
+import (
+	"time"
+
+	"multifactorymodel.org/ewindow/callmedia/e2ee"
+)
+
+// maxParticipants limits the participants whom keys are kept for.
+const maxParticipants = 64
+
+// participant is what is known of one other participant. It belongs to the goroutine of Session.run.
+type participant struct {
+	identity  string
+	keys      *e2ee.KeyRing
+	service   string // where it publishes; empty while it is not to be shown
+	tile      int    // -1 while it is not shown
+	audio     *receiver
+	video     *receiver
+	announced bool      // RemoteUp was emitted
+	muted     bool      // as last emitted
+	away      bool      // RemoteAway was emitted
+	picture   bool      // PictureOn was emitted
+	missing   time.Time // since when its announced picture has not come; zero while it comes, or is muted
+	reported  bool      // the log tells that it does not come
+
+	screen     *receiver
+	screenTile int  // -1 while its screen is not shown
+	sharing    bool // ScreenOn was emitted
+}
+
+// participant finds or makes the record of an identity. It is nil when there are too many.
+func (s *Session) participant(identity string) *participant {
+	p := s.participants[identity]
+	if p != nil {
+		return p
+	}
+	if len(s.participants) >= maxParticipants {
+		for name, old := range s.participants { // one that is not shown, and whose key we only keep, makes room
+			if old.service == "" && old.audio == nil && old.video == nil {
+				delete(s.participants, name)
+				break
+			}
+		}
+		if len(s.participants) >= maxParticipants {
+			return nil
+		}
+	}
+	p = &participant{identity: identity, keys: e2ee.NewKeyRing(), tile: -1, screenTile: -1}
+	s.participants[identity] = p
+	return p
+}

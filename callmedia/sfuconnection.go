@@ -1,0 +1,326 @@
+package callmedia
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/livekit/protocol/livekit"
+
+	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/sfu"
+	"multifactorymodel.org/ewindow/callmedia/track"
+)
+
+// Times of joining an SFU.
+const (
+	minBackoff  = 250 * time.Millisecond
+	maxBackoff  = 10 * time.Second
+	joinLimit   = 15 * time.Second
+	steadyAfter = 10 * time.Second // after a connection that held so long, the next wait is minBackoff again
+)
+
+// sfuConnection is the connection to one SFU, which is joined again and again. Its fields belong to the goroutine of Session.run, but keep
+// reads service and own, which don't change.
+type sfuConnection struct {
+	session   *Session
+	service   string // livekit_service_url
+	own       bool   // the one we publish at
+	drop      context.CancelFunc
+	room      *sfu.Room // nil while it is not joined
+	tracks    []*sfu.LocalTrack
+	receivers map[string]*receiver // by track SID
+	cameras   map[string]camera    // by track SID; also those that send nothing yet
+	present   map[string]bool      // the identities in the room
+}
+
+// camera is a participant's announced picture.
+type camera struct {
+	identity string
+	muted    bool
+}
+
+// connect begins to keep up a connection to an SFU. Session.run calls it, and Start does before that runs.
+func (s *Session) connect(service string) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	c := &sfuConnection{
+		session: s, service: service, own: service == s.cfg.Service, drop: cancel,
+		receivers: make(map[string]*receiver), cameras: make(map[string]camera), present: make(map[string]bool),
+	}
+	s.connections[service] = c
+	s.tasks.Go(func() { c.keep(ctx) })
+}
+
+// keep joins the SFU for ever.
+func (c *sfuConnection) keep(ctx context.Context) {
+	s := c.session
+	backoff := minBackoff
+	for ctx.Err() == nil {
+		begun := time.Now()
+		err := c.join(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		s.cfg.Log.Warn().Err(err).Str("service", c.service).Msg("No connection to the SFU, trying again")
+		if c.own {
+			s.post(func() { s.cfg.OnEvent(SessionEvent{Kind: Lost, Err: err}) })
+		}
+		if time.Since(begun) > steadyAfter {
+			backoff = minBackoff
+		}
+		// Windows that lost the same SFU must not all come back in the same moment.
+		wait := backoff/2 + rand.N(backoff)
+		backoff = min(2*backoff, maxBackoff)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// join joins once, with a fresh token, and serves the room until it is lost. It returns why.
+func (c *sfuConnection) join(ctx context.Context) error {
+	s := c.session
+	joining, cancel := context.WithTimeout(ctx, joinLimit)
+	defer cancel()
+	url, token, err := s.cfg.Token(joining, c.service)
+	if err != nil {
+		return fmt.Errorf("get token: %w", err)
+	}
+	options := sfu.Options{
+		URL: url, Token: token, Publish: c.own, HTTPClient: s.cfg.HTTPClient, Log: s.cfg.Log,
+		ForceRelay: s.cfg.ForceRelay, AllowLoopback: s.cfg.AllowLoopback,
+	}
+	if c.own {
+		options.OnBitrate = s.setEstimate
+	}
+	room, err := sfu.Connect(joining, options)
+	if err != nil {
+		return fmt.Errorf("join: %w", err)
+	}
+	if c.own {
+		s.counters.room.Store(room)
+		defer s.counters.room.CompareAndSwap(room, nil)
+	}
+	// The SFU's events are taken while we publish: the room's bounded queue must not fill up.
+	lost := make(chan error, 1)
+	s.tasks.Go(func() { lost <- c.handleEvents(room) })
+	if c.own {
+		err = c.publish(joining, room)
+	} else {
+		s.post(func() {
+			c.room = room
+			s.assignTiles()
+		})
+	}
+	if err == nil {
+		select {
+		case err = <-lost:
+			lost = nil
+		case <-ctx.Done():
+		}
+	}
+	_ = room.Close()
+	if lost != nil {
+		<-lost
+	}
+	s.post(c.clear)
+	return err
+}
+
+// publish publishes both own tracks, and has the senders write to them from then on.
+func (c *sfuConnection) publish(ctx context.Context, room *sfu.Room) error {
+	s := c.session
+	audio, err := room.PublishAudio(ctx)
+	if err != nil {
+		return fmt.Errorf("publish sound: %w", err)
+	}
+	video, err := room.PublishVideo(ctx, sizeSmall, sizeLarge)
+	if err != nil {
+		return fmt.Errorf("publish picture: %w", err)
+	}
+	layers := [track.Kinds]*sfu.LocalLayer{track.Audio: audio.Layers[0], track.SmallVideo: video.Layers[0], track.Video: video.Layers[1]}
+	video.OnKeyFrameRequest(func(layer int) { s.requestKeyFrame([]track.Kind{track.SmallVideo, track.Video}[layer]) })
+	s.post(func() {
+		c.room, c.tracks = room, []*sfu.LocalTrack{audio, video}
+		c.mute(!s.camera)
+		s.smallOnly = false
+		s.limitBitrate()
+		for kind, layer := range layers {
+			s.senders[kind].publish(layer, layer.SSRC(), layer.PayloadType())
+		}
+		s.counters.connected.Add(1)
+		s.cfg.OnEvent(SessionEvent{Kind: Connected})
+		s.assignTiles()
+	})
+	return nil
+}
+
+// mute tells the SFU whether the own tracks are muted.
+func (c *sfuConnection) mute(on bool) {
+	for _, t := range c.tracks {
+		t.SetMuted(on)
+	}
+}
+
+// clear forgets a room that is over.
+func (c *sfuConnection) clear() {
+	s := c.session
+	if c.own {
+		for _, sender := range s.senders {
+			sender.unpublish()
+		}
+	}
+	c.room, c.tracks = nil, nil
+	clear(c.cameras)
+	clear(c.present)
+	c.stopKeyFrameRequests()
+	clear(c.receivers)
+	s.assignTiles()
+}
+
+// stopKeyFrameRequests ends the requests for key frames that are still to be made.
+func (c *sfuConnection) stopKeyFrameRequests() {
+	for _, r := range c.receivers {
+		r.keys.Close()
+	}
+}
+
+// handleEvents passes the room's events to Session.run until the room is lost, and returns why it was.
+func (c *sfuConnection) handleEvents(room *sfu.Room) (err error) {
+	s := c.session
+	for e := range room.Events() {
+		switch e := e.(type) {
+		case sfu.Disconnected:
+			err = fmt.Errorf("lost: %s", e.Reason)
+			if e.Err != nil {
+				err = fmt.Errorf("lost: %s: %w", e.Reason, e.Err)
+			}
+		case sfu.ParticipantJoined:
+			s.post(func() {
+				c.present[e.Identity] = true
+				s.assignTiles()
+			})
+		case sfu.ParticipantLeft:
+			s.post(func() {
+				delete(c.present, e.Identity)
+				s.assignTiles()
+			})
+		case sfu.TrackPublished:
+			s.post(func() {
+				c.published(e.TrackSID, e.Identity, e.Source, e.Encryption, e.Muted)
+				s.assignTiles()
+			})
+		case sfu.TrackSubscribed:
+			s.post(func() { c.subscribed(room, e) })
+		case sfu.TrackGone:
+			s.post(func() { c.gone(e.TrackSID) })
+		case sfu.QualityWanted:
+			s.post(func() {
+				s.smallOnly = e.Wanted && e.Quality == livekit.VideoQuality_LOW
+				s.limitBitrate()
+			})
+		case sfu.TrackMuted:
+			s.post(func() {
+				if camera, ok := c.cameras[e.TrackSID]; ok {
+					camera.muted = e.Muted
+					c.cameras[e.TrackSID] = camera
+					s.assignTiles()
+				}
+			})
+		}
+	}
+	return err
+}
+
+// published notes an announced picture.
+func (c *sfuConnection) published(trackSID, identity string, source livekit.TrackSource, encryption livekit.Encryption_Type, muted bool) {
+	if source == livekit.TrackSource_CAMERA && encryption == livekit.Encryption_GCM {
+		c.cameras[trackSID] = camera{identity, muted}
+	}
+}
+
+// subscribed begins to read a remote track.
+func (c *sfuConnection) subscribed(room *sfu.Room, e sfu.TrackSubscribed) {
+	s := c.session
+	kind := track.Audio
+	switch e.Source {
+	case livekit.TrackSource_MICROPHONE:
+	case livekit.TrackSource_CAMERA, livekit.TrackSource_SCREEN_SHARE:
+		kind = track.Video
+	default:
+		// Tracks from other sources are not shown. They are read all the same: the SFU judges the line by what we acknowledge.
+		if e.Kind == livekit.TrackType_VIDEO {
+			kind = track.Video
+		}
+	}
+	if e.Encryption != livekit.Encryption_GCM {
+		s.counters.unencrypted.Add(1)
+		s.cfg.Log.Warn().Str("identity", e.Identity).Str("track_id", e.TrackSID).Msg("A track that is not end-to-end encrypted is not played")
+	}
+	c.published(e.TrackSID, e.Identity, e.Source, e.Encryption, e.Muted)
+	r := &receiver{
+		session: s, identity: e.Identity, trackSID: e.TrackSID, kind: kind, from: e.Source, source: s.newSource(),
+		playable: playable(e.Source, e.Encryption, e.Remote.Codec().MimeType),
+		trailer:  room.SIFTrailer(),
+		clock:    func() (time.Time, uint32, bool) { return room.SenderClock(e.TrackSID) },
+		setSize:  func(want size) { room.SetTrackSize(e.TrackSID, want.Width, want.Height) },
+		size:     sizeLarge, idleSince: time.Now(),
+	}
+	r.keys.Ask = func() {
+		s.counters.keyFramesAsked.Add(1)
+		room.RequestKeyFrame(e.TrackSID)
+	}
+	if old := c.receivers[e.TrackSID]; old != nil {
+		old.keys.Close()
+	}
+	c.receivers[e.TrackSID] = r
+	reader := &track.Reader{
+		Track: e.Remote, Kind: kind, Frame: r.frame, NeedKeyFrame: r.needKeyFrame,
+		Malformed: func() { s.counters.malformed.Add(1) },
+		Counters:  r.count,
+	}
+	s.tasks.Go(reader.Run)
+	s.assignTiles()
+}
+
+// find returns the track that shows or plays what a participant sends from a source, nil for none. A track of another identity at the same
+// SFU, and one that is not encrypted, is never returned. Of two tracks from one source the later one counts.
+func (c *sfuConnection) find(identity string, source livekit.TrackSource) (found *receiver) {
+	for _, r := range c.receivers {
+		if r.identity == identity && r.playable && r.from == source && (found == nil || r.source > found.source) {
+			found = r
+		}
+	}
+	return found
+}
+
+// playable tells whether a track may be shown: a camera, microphone or screen, encrypted, in the codec that the page is sent.
+func playable(source livekit.TrackSource, encryption livekit.Encryption_Type, mimeType string) bool {
+	kind := track.Audio
+	switch source {
+	case livekit.TrackSource_MICROPHONE:
+	case livekit.TrackSource_CAMERA, livekit.TrackSource_SCREEN_SHARE:
+		kind = track.Video
+	default:
+		return false
+	}
+	return encryption == livekit.Encryption_GCM && strings.EqualFold(mimeType, kind.Codec().Parameters().MIMEType)
+}
+
+// gone forgets a remote track.
+func (c *sfuConnection) gone(trackSID string) {
+	if r := c.receivers[trackSID]; r != nil {
+		r.keys.Close()
+		delete(c.receivers, trackSID)
+	}
+	delete(c.cameras, trackSID)
+	c.session.assignTiles()
+}
+
+// newDecryptor makes a decryptor with the participant's keys for a track.
+func (r *receiver) newDecryptor(keys *e2ee.KeyRing) *e2ee.Decryptor {
+	return e2ee.NewDecryptor(r.kind.Codec(), keys, r.trailer)
+}

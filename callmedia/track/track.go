@@ -1,0 +1,55 @@
+// Package track has what both ends of a call do with one track of sound or picture: [Reader] turns a received track's packets into frames,
+// [Timeline] gives a sent track one steady RTP clock although its source changes, and [KeyFrameRequester] limits requests for key frames.
+// [Kind], [Source] and [Uplink] are the words in which the page and a call's session talk about frames.
+//
+// Packages page and callmedia use it; it knows neither. A Reader is run by a goroutine of its user. A Timeline has no lock.
+package track
+
+import (
+	"time"
+
+	"multifactorymodel.org/ewindow/callmedia/codec"
+	"multifactorymodel.org/ewindow/callmedia/frames"
+)
+
+// Kind tells sound from picture.
+type Kind uint8
+
+const (
+	// Audio is sound.
+	Audio Kind = iota
+	// Video is a picture.
+	Video
+	// SmallVideo is the same picture in small, for participants who show it small. We only send it, never receive it.
+	SmallVideo
+	// Kinds is how many kinds there are.
+	Kinds
+)
+
+// String returns "audio", "video" or "small video".
+func (k Kind) String() string { return [...]string{"audio", "video", "small video"}[k] }
+
+// Codec is the one that a kind has in all of a call.
+func (k Kind) Codec() codec.Codec {
+	if k == Audio {
+		return codec.Opus
+	}
+	return codec.VP8
+}
+
+// ClockRate is the RTP clock rate of a kind's codec in Hz.
+func (k Kind) ClockRate() uint32 { return k.Codec().Parameters().ClockRate }
+
+// Source numbers the senders of frames. All RTP timestamps of one Source are from one clock. A new Source begins a new clock.
+type Source uint64
+
+// Uplink takes the frames of our own camera and microphone. Its methods must not block; those for one kind are called from one goroutine
+// at a time.
+type Uplink interface {
+	// HandleFrame takes a whole frame, whose data is valid until it returns.
+	HandleFrame(kind Kind, source Source, frame frames.Frame)
+	// HandleClock says which moment ntp of the source's wall clock an RTP timestamp of it stands for.
+	HandleClock(kind Kind, source Source, ntp time.Time, timestamp uint32)
+	// HandleKeyFrameRequest says that the picture in a tile needs a key frame.
+	HandleKeyFrameRequest(tile int)
+}
