@@ -61,7 +61,7 @@ type demoOptions struct {
 	out                          io.Writer
 }
 
-// demo is a running demonstration. Its programs are this one, started again as hubs and kiosks.
+// demo is a running demonstration. It starts this program again, as hubs and kiosks.
 type demo struct {
 	demoOptions
 	state *demoState
@@ -88,25 +88,25 @@ func runDemo(ctx context.Context, o demoOptions) error {
 	d := &demo{demoOptions: o, state: state, log: newLog(config.LoggingConfig{Level: "info"}, logFile)}
 	d.parts = lifecycle.NewGroup(d.log)
 	defer d.parts.Close()
-	// Server programs are looked for here first, so that a build that takes minutes is seen.
+	// The hubs need these programs. They are found or built here first, so that people see the progress of a build of minutes.
 	for _, p := range []child.Program{child.Dendrite, child.LiveKit} {
 		if _, err := child.Find(ctx, p, "", d.say); err != nil {
 			return err
 		}
 	}
 	d.say("Starting two homeservers, LiveKit and the TURN relays")
-	if err := d.each(func(p *demoPlace) error { return d.start(ctx, p, "hub", p.hubReady) }); err != nil {
+	if err := d.each(func(p *demoWindow) error { return d.start(ctx, p, "hub", p.hubReady) }); err != nil {
 		return err
 	}
-	if err := d.each(func(p *demoPlace) error { return d.account(ctx, p, p.Username, p.Password, false) }); err != nil {
+	if err := d.each(func(p *demoWindow) error { return d.makeAccount(ctx, p, p.Username, p.Password, false) }); err != nil {
 		return err
 	}
-	admin, err := d.network(ctx)
+	admin, err := d.makeNetwork(ctx)
 	if err != nil {
 		return err
 	}
 	d.say("Starting the two windows")
-	if err := d.each(func(p *demoPlace) error { return d.start(ctx, p, "kiosk", p.pageReady) }); err != nil {
+	if err := d.each(func(p *demoWindow) error { return d.start(ctx, p, "kiosk", p.pageReady) }); err != nil {
 		return err
 	}
 	if err := d.invite(ctx, admin); err != nil {
@@ -127,8 +127,8 @@ func (d *demo) say(line string) {
 	fmt.Fprintf(d.out, "%s  %s\n", time.Now().Format("15:04:05"), line)
 }
 
-// each does something for both places at the same time.
-func (d *demo) each(f func(*demoPlace) error) error {
+// each calls f for both windows at the same time.
+func (d *demo) each(f func(*demoWindow) error) error {
 	var all sync.WaitGroup
 	errs := make([]error, len(d.state.Windows))
 	for i := range d.state.Windows {
@@ -139,7 +139,7 @@ func (d *demo) each(f func(*demoPlace) error) error {
 }
 
 // start runs this program again, as a hub or a kiosk.
-func (d *demo) start(ctx context.Context, p *demoPlace, command string, ready func(context.Context) error) error {
+func (d *demo) start(ctx context.Context, p *demoWindow, command string, ready func(context.Context) error) error {
 	own, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find our own program: %w", err)
@@ -163,13 +163,13 @@ func (d *demo) start(ctx context.Context, p *demoPlace, command string, ready fu
 	return nil
 }
 
-func (p *demoPlace) hubReady(ctx context.Context) error {
+func (p *demoWindow) hubReady(ctx context.Context) error {
 	return reachable(ctx, p.local()+"/_matrix/client/versions")
 }
 
-func (p *demoPlace) pageReady(ctx context.Context) error { return reachable(ctx, p.page()) }
+func (p *demoWindow) pageReady(ctx context.Context) error { return reachable(ctx, p.page()) }
 
-// reachable says whether an address answers with 200.
+// reachable returns nil when an address answers with status 200.
 func reachable(ctx context.Context, address string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
@@ -186,8 +186,8 @@ func reachable(ctx context.Context, address string) error {
 	return nil
 }
 
-// account makes an account, unless an earlier start has made it.
-func (d *demo) account(ctx context.Context, p *demoPlace, name, password string, admin bool) error {
+// makeAccount makes a Matrix account, unless an earlier start has made it.
+func (d *demo) makeAccount(ctx context.Context, p *demoWindow, name, password string, admin bool) error {
 	_, err := homeserver.Register(ctx, http.DefaultClient, fmt.Sprintf("http://127.0.0.1:%d", p.Matrix), p.Registration, name, password, admin)
 	if err != nil && !errors.Is(err, mautrix.MUserInUse) {
 		return fmt.Errorf("make the account %s: %w", name, err)
@@ -195,10 +195,10 @@ func (d *demo) account(ctx context.Context, p *demoPlace, name, password string,
 	return nil
 }
 
-// network logs the admin in and makes the network's Space, unless it is there.
-func (d *demo) network(ctx context.Context) (*mautrix.Client, error) {
+// makeNetwork logs the admin in and makes the network's Space, unless an earlier start has made it.
+func (d *demo) makeNetwork(ctx context.Context) (*mautrix.Client, error) {
 	host := &d.state.Windows[0]
-	if err := d.account(ctx, host, d.state.Admin, d.state.Password, true); err != nil {
+	if err := d.makeAccount(ctx, host, d.state.Admin, d.state.Password, true); err != nil {
 		return nil, err
 	}
 	admin, err := login(ctx, host.local(), d.state.Admin, d.state.Password)
@@ -222,14 +222,14 @@ func (d *demo) network(ctx context.Context) (*mautrix.Client, error) {
 	return admin, d.state.save()
 }
 
-// admitLimit is how long a window may take to come into the network, and admitPoll how often it is looked for.
+// admitLimit is how long a window may take to join the network. admitPoll is how often the demonstration looks whether it has.
 const (
 	admitLimit = time.Minute
 	admitPoll  = 50 * time.Millisecond
 )
 
-// invite asks the windows into the network, which is all that an admin has to do: one after the other, as a person does. That is also
-// kinder to Dendrite, where a server that enters a room while something happens there can be left without its state for good.
+// invite invites the windows into the network, which is all that an admin has to do. It invites one after the other, as a person does. When a
+// server joins a room while another event is sent there, Dendrite can stay without the room's state for good.
 func (d *demo) invite(ctx context.Context, admin *mautrix.Client) error {
 	space := id.RoomID(d.state.Space)
 	for _, p := range d.state.Windows {
@@ -250,7 +250,7 @@ func (d *demo) invite(ctx context.Context, admin *mautrix.Client) error {
 	return nil
 }
 
-// awaitWindow waits until a window hangs in the network.
+// awaitWindow waits until a window has announced itself in the network's Space.
 func awaitWindow(ctx context.Context, admin *mautrix.Client, space id.RoomID, user id.UserID) error {
 	ctx, cancel := context.WithTimeout(ctx, admitLimit)
 	defer cancel()
@@ -271,7 +271,7 @@ func awaitWindow(ctx context.Context, admin *mautrix.Client, space id.RoomID, us
 	}
 }
 
-// list prints what there is.
+// list prints the addresses and the admin's account.
 func (d *demo) list() {
 	d.printing.Lock()
 	defer d.printing.Unlock()
@@ -281,11 +281,11 @@ func (d *demo) list() {
 	}
 	host := &d.state.Windows[0]
 	fmt.Fprintf(d.out, "  %-8s account @%s:%s, password %s, homeserver %s\n", "Element", d.state.Admin, host.serverName(), d.state.Password, host.local())
-	fate := "kept"
+	after := "kept"
 	if !d.kept {
-		fate = "removed at the end; --data DIR keeps it"
+		after = "removed at the end; --data DIR keeps it"
 	}
-	fmt.Fprintf(d.out, "  %-8s %s (%s)\n\n", "Data", d.folder, fate)
+	fmt.Fprintf(d.out, "  %-8s %s (%s)\n\n", "Data", d.folder, after)
 	if !d.open {
 		fmt.Fprint(d.out, "Open both pages and press each once. ")
 	}

@@ -19,26 +19,26 @@ import (
 	"multifactorymodel.org/ewindow/bridge/child"
 )
 
-// demoState is what a demonstration remembers in its data folder, in demo.json: a second start uses the same addresses and accounts.
+// demoState is the file demo.json in the data folder. With it a second start uses the same addresses and accounts.
 type demoState struct {
 	// Admin is the person who made the network, on Munich's homeserver; Password is theirs.
 	Admin    string `json:"admin"`
 	Password string `json:"password"`
 	// Space is the network's room, empty before it is made.
 	Space string `json:"space"`
-	// TwoFoci gives each hub a focus. Else Munich's is for both.
-	TwoFoci bool        `json:"two_foci"`
-	Windows []demoPlace `json:"windows"`
+	// TwoFoci gives each hub a focus. Otherwise both use the one of Munich's hub.
+	TwoFoci bool         `json:"two_foci"`
+	Windows []demoWindow `json:"windows"`
 
 	path string
 }
 
-// demoPlace is one window with its hub.
-type demoPlace struct {
+// demoWindow is one window with its hub.
+type demoWindow struct {
 	Name     string `json:"name"`
 	Username string `json:"username"`
 	Password string `json:"password"`
-	// Ports on 127.0.0.1. Public is the hub's HTTPS, and so part of the server's name; Local its plain HTTP.
+	// Ports on 127.0.0.1. Public is the hub's HTTPS port, which is also part of the server name; Local is its plain HTTP port.
 	Public    int `json:"public_port"`
 	Local     int `json:"local_port"`
 	Matrix    int `json:"homeserver_port"`
@@ -47,21 +47,21 @@ type demoPlace struct {
 	SFU       int `json:"livekit_port"`
 	SFUMedia  int `json:"livekit_udp_port"`
 	SFUStream int `json:"livekit_tcp_port"`
-	// Secrets of the hub's parts towards one another.
+	// Secrets that the hub's parts share.
 	Registration string `json:"registration_secret"`
 	TurnSecret   string `json:"turn_secret"`
 
 	folder string
 }
 
-func (p *demoPlace) serverName() string { return fmt.Sprintf("localhost:%d", p.Public) }
-func (p *demoPlace) local() string      { return fmt.Sprintf("http://127.0.0.1:%d", p.Local) }
-func (p *demoPlace) page() string       { return fmt.Sprintf("http://127.0.0.1:%d/", p.Page) }
-func (p *demoPlace) userID() string     { return "@" + p.Username + ":" + p.serverName() }
-func (p *demoPlace) configFile() string { return filepath.Join(p.folder, "config.yaml") }
+func (p *demoWindow) serverName() string { return fmt.Sprintf("localhost:%d", p.Public) }
+func (p *demoWindow) local() string      { return fmt.Sprintf("http://127.0.0.1:%d", p.Local) }
+func (p *demoWindow) page() string       { return fmt.Sprintf("http://127.0.0.1:%d/", p.Page) }
+func (p *demoWindow) userID() string     { return "@" + p.Username + ":" + p.serverName() }
+func (p *demoWindow) configFile() string { return filepath.Join(p.folder, "config.yaml") }
 
-// openDemo reads a data folder's demonstration or makes a new one there, with all files that the programs need. twoFoci is for one that
-// has none yet.
+// openDemo reads the demonstration in a data folder, or makes a new one there. It writes all files that the programs need. twoFoci
+// counts only for a new one.
 func openDemo(folder string, twoFoci bool) (*demoState, error) {
 	folder, err := filepath.Abs(folder)
 	if err != nil {
@@ -121,7 +121,7 @@ func (s *demoState) invent() error {
 		}
 	}
 	for i, name := range []string{"Munich", "Dresden"} {
-		p := demoPlace{
+		p := demoWindow{
 			Name: name, Username: []string{"munich", "dresden"}[i],
 			Password: rand.Text(), Registration: rand.Text(), TurnSecret: rand.Text(),
 		}
@@ -140,7 +140,7 @@ func (s *demoState) invent() error {
 	return nil
 }
 
-// save writes demo.json, whole or not at all.
+// save writes demo.json. A crash leaves the old file or the new one, never half of it.
 func (s *demoState) save() error {
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err == nil {
@@ -155,7 +155,7 @@ func (s *demoState) save() error {
 	return nil
 }
 
-// checkPorts says which port of the demonstration is taken, if one is.
+// checkPorts returns an error that names a port of the demonstration that another program uses.
 func (s *demoState) checkPorts() error {
 	for _, p := range s.Windows {
 		for _, port := range []int{p.Public, p.Local, p.Matrix, p.Turn, p.Page, p.SFU} {
@@ -170,7 +170,7 @@ func (s *demoState) checkPorts() error {
 	return nil
 }
 
-// config is one place's configuration: kiosk and hub in one file. Munich's hub has the focus that both use, unless each has one.
+// config is the configuration file of one window, for its kiosk and its hub. Without TwoFoci only Munich's hub has a focus.
 func (s *demoState) config(i int, folder string) string {
 	p, first, host := &s.Windows[i], &s.Windows[0], &s.Windows[0]
 	if s.TwoFoci {
@@ -226,10 +226,10 @@ hub:
 		focus, host.Local, p.serverName(), p.Registration, p.Matrix)
 }
 
-// caFile is where a demonstration's throw-away certificate authority is; its key is not kept.
+// caFile is the path of the certificate of the demonstration's own authority. The authority's key is never written.
 func caFile(folder string) string { return filepath.Join(folder, "ca.pem") }
 
-// makeCertificates makes a certificate authority and, signed by it, a certificate for localhost, unless they are there.
+// makeCertificates makes a certificate authority and a certificate for localhost that it signs, unless the files exist.
 func makeCertificates(folder string) error {
 	paths := []string{caFile(folder), filepath.Join(folder, "hub.pem"), filepath.Join(folder, "hub-key.pem")}
 	missing := false

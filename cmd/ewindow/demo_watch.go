@@ -13,10 +13,10 @@ import (
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 )
 
-// redial is how long an observer waits before it dials a window that is gone.
-const redial = 200 * time.Millisecond
+// reconnectPause is how long an observer waits before it connects to a window again.
+const reconnectPause = 200 * time.Millisecond
 
-// watch looks at both windows as their pages do, and prints what matters.
+// watch observes both windows over the connection that their pages use, and prints what matters.
 func (d *demo) watch(ctx context.Context) error {
 	w := &watcher{say: d.say, names: make([]string, len(d.state.Windows)), windows: make([]watched, len(d.state.Windows))}
 	var all sync.WaitGroup
@@ -28,7 +28,7 @@ func (d *demo) watch(ctx context.Context) error {
 	return nil
 }
 
-// observe follows one window for ever.
+// observe follows one window until ctx ends.
 func (d *demo) observe(ctx context.Context, w *watcher, i int) {
 	pressed := !d.open
 	for ctx.Err() == nil {
@@ -51,36 +51,36 @@ func (d *demo) observe(ctx context.Context, w *watcher, i int) {
 			w.lose(i)
 		}
 		select {
-		case <-time.After(redial):
+		case <-time.After(reconnectPause):
 		case <-ctx.Done():
 		}
 	}
 }
 
-// watcher turns the windows' states into lines. Its methods may be called from any goroutine.
+// watcher turns the windows' states into lines of text. Its methods may be called from any goroutine.
 type watcher struct {
 	say   func(string)
 	names []string
 
-	mu       sync.Mutex // guards what follows
-	windows  []watched
-	acquaint bool // both know each other
-	seeing   bool
-	opened   time.Time // when the last of them was opened
+	mu      sync.Mutex // guards what follows
+	windows []watched
+	paired  bool      // both know each other
+	seeing  bool      // both show each other
+	opened  time.Time // when the last of them was opened
 }
 
-// watched is what is known of one window.
+// watched is the last known state of one window.
 type watched struct {
 	up      bool
 	gone    bool // it was up before
 	joined  bool
 	shutter directory.Shutter
 	screen  string
-	knows   bool // the other window, and how to call it
+	knows   bool // it lists the other window, and is in its room
 	fault   string
 }
 
-// take looks at a window's new state.
+// take compares a window's new state with the last one, and prints what has changed.
 func (w *watcher) take(now time.Time, i int, s kiosk.State) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -129,18 +129,18 @@ func (w *watcher) lose(i int) {
 	w.compare(time.Now())
 }
 
-// compare prints what concerns both windows.
+// compare prints what has changed for both windows together.
 func (w *watcher) compare(now time.Time) {
-	acquaint, seeing := true, true
+	paired, seeing := true, true
 	for _, v := range w.windows {
-		acquaint = acquaint && v.knows
+		paired = paired && v.knows
 		seeing = seeing && v.screen == "visit"
 	}
 	both := w.names[0] + " and " + w.names[1]
-	if acquaint && !w.acquaint {
+	if paired && !w.paired {
 		w.say(both + " are in the network and know each other")
 	}
-	w.acquaint = w.acquaint || acquaint
+	w.paired = w.paired || paired
 	switch {
 	case seeing && !w.seeing && !w.opened.IsZero():
 		w.say(fmt.Sprintf("%s see each other, %.1f s after opening", both, now.Sub(w.opened).Seconds()))
@@ -160,7 +160,7 @@ func faultCode(s kiosk.State) string {
 	return s.Fault.Code
 }
 
-// openPages shows both pages in browser windows of their own. Where no browser can be started the addresses are there to be typed.
+// openPages opens each page in a browser window. When no browser can be started, people can type the addresses that list prints.
 func (d *demo) openPages() {
 	for _, p := range d.state.Windows {
 		for _, command := range [][]string{
@@ -178,7 +178,7 @@ func (d *demo) openPages() {
 	}
 }
 
-// browse runs a browser until the demonstration ends. One that ends before, because its window was closed, is not started again.
+// browse runs a browser until the demonstration ends. It does not start the browser again when somebody closes its window.
 func (d *demo) browse(name string, cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {

@@ -1,6 +1,7 @@
 // Command ewindow is the electronic window: the kiosk's daemon, the network's hub, and a demonstration of both on one machine.
 //
-// Each command is one file, which only wires packages together. Start reading at kiosk.go.
+// Each command has a file of its own. A command reads its flags and the configuration, connects packages with one another, runs them, and
+// decides the exit code; it holds no policy. Start reading at kiosk.go.
 package main
 
 import (
@@ -10,7 +11,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -23,7 +23,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// A second signal ends the program at once.
+	// After the first signal the handler is removed, so that a second one ends the program at once.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
 }
@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			}
 			return cli.ShowAppHelp(c)
 		},
-		ExitErrHandler: func(*cli.Context, error) {}, // errors are written below
+		ExitErrHandler: func(*cli.Context, error) {}, // run prints errors itself
 	}
 	explainUsage(app.Commands)
 	app.OnUsageError = onUsageError
@@ -68,7 +68,7 @@ type usageError struct{ text string }
 
 func (e *usageError) Error() string { return e.text }
 
-// explainUsage makes wrong flags of all commands usage errors.
+// explainUsage turns wrong flags of all commands into usage errors.
 func explainUsage(commands []*cli.Command) {
 	for _, c := range commands {
 		c.OnUsageError = onUsageError
@@ -85,7 +85,7 @@ func configFlag() cli.Flag {
 	return &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Value: "config.yaml", Usage: "read settings from `FILE`"}
 }
 
-// load reads the configuration for one role, and makes the log that it asks for.
+// load reads and checks the configuration for one role. It makes the data folder and the log.
 func load(c *cli.Context, role config.Role) (*config.Config, zerolog.Logger, error) {
 	if c.NArg() > 0 {
 		return nil, zerolog.Nop(), &usageError{fmt.Sprintf("%q is not expected here: \"ewindow help %s\" shows what is", c.Args().First(), c.Command.Name)}
@@ -115,33 +115,4 @@ func newLog(cfg config.LoggingConfig, to io.Writer) zerolog.Logger {
 	}
 	plain := zerolog.ConsoleWriter{Out: to, NoColor: true, TimeFormat: "15:04:05.000"}
 	return zerolog.New(plain).Level(level).With().Timestamp().Logger()
-}
-
-// version is the module's version, or the commit it was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	v := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && (v == "" || v == "(devel)") && len(s.Value) >= 12 {
-			v = "development " + s.Value[:12]
-		}
-	}
-	if v == "" || v == "(devel)" {
-		v = "development"
-	}
-	return v
-}
-
-func versionCommand() *cli.Command {
-	return &cli.Command{
-		Name:  "version",
-		Usage: "print the version",
-		Action: func(c *cli.Context) error {
-			_, err := fmt.Fprintf(c.App.Writer, "ewindow %s\n", version())
-			return err
-		},
-	}
 }

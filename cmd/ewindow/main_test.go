@@ -149,13 +149,6 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-func TestVersion(t *testing.T) {
-	code, stdout, _ := command(t, "version")
-	if code != 0 || !strings.HasPrefix(stdout, "ewindow ") {
-		t.Errorf("code %d, %q", code, stdout)
-	}
-}
-
 // background runs a command until the returned function is called, which returns its exit code.
 func background(t *testing.T, args ...string) (printed *output, stop func() int) {
 	t.Helper()

@@ -52,7 +52,7 @@ func networkCommand() *cli.Command {
 	}
 }
 
-// readPassword takes the password from the named file, or a line of standard input.
+// readPassword reads the password from the file of --password-file, else a line of standard input.
 func readPassword(c *cli.Context) (string, error) {
 	var password string
 	if file := c.String("password-file"); file != "" {
@@ -73,7 +73,7 @@ func readPassword(c *cli.Context) (string, error) {
 	return password, nil
 }
 
-// login logs in by password, with a device of its own.
+// login logs in by password. Each login makes a new device.
 func login(ctx context.Context, homeserver, username, password string) (*mautrix.Client, error) {
 	client, err := mautrix.NewClient(homeserver, "", "")
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 )
 
-// snippets are what other programs need in their configuration to go with this hub. None of them holds a secret.
+// snippets holds the templates of what other programs need in their configuration, by program. None of them holds a secret.
 var snippets = map[string]string{
 	"synapse": `# For Synapse's homeserver.yaml. Restart Synapse afterwards.
 
@@ -120,21 +120,21 @@ server {
 `,
 }
 
-// federationPort is where homeservers look for another one that says nothing else.
+// federationPort is the port of a homeserver that announces no other (Matrix server-server API, section "Resolving server names").
 const federationPort = "8448"
 
 // snippetData is what a snippet is filled with.
 type snippetData struct {
 	Service string   // livekit_service_url
 	Host    string   // of hub.public_url
-	Ports   []string // that one's, and the one where other homeservers look for ours
+	Ports   []string // the port of hub.public_url, and that of federation
 	Sites   string   // for Caddy: the host, once for each port
 	Local   string   // hub.local_listen
-	Path    string   // what of the host is the hub's
+	Path    string   // the part of the host that is passed on to the hub
 	Turn    []string // TURN URIs (RFC 7065)
-	Whole   bool     // the homeserver is the hub's, too, and with it the whole host
-	LiveKit string
-	Foci    string
+	Whole   bool     // the whole host is the hub's, since it has a homeserver, too
+	LiveKit string   // the type of a transport (MSC4195)
+	Foci    string   // the key of .well-known/matrix/client (MSC4143)
 }
 
 func hubSnippetCommand() *cli.Command {

@@ -19,8 +19,8 @@ import (
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
-// checkSays is how often a check that goes on says what it does.
-const checkSays = 2 * time.Second
+// progressEvery is how often a check that takes long says what it does.
+const progressEvery = 2 * time.Second
 
 func turnCheckCommand() *cli.Command {
 	return &cli.Command{
@@ -41,7 +41,7 @@ func turnCheckCommand() *cli.Command {
 			&cli.StringFlag{Name: "ca", Usage: "trust the certificate authorities in `FILE` (PEM) and no others"},
 		},
 		Action: func(c *cli.Context) error {
-			targets, options, err := checkWhat(c)
+			targets, options, err := checkArguments(c)
 			if err != nil {
 				return err
 			}
@@ -50,8 +50,8 @@ func turnCheckCommand() *cli.Command {
 	}
 }
 
-// checkWhat reads the command line.
-func checkWhat(c *cli.Context) (targets []turncheck.Target, o turncheck.Options, err error) {
+// checkArguments reads the command line: which servers to check, and how to log in.
+func checkArguments(c *cli.Context) (targets []turncheck.Target, o turncheck.Options, err error) {
 	for _, text := range c.Args().Slice() {
 		if strings.HasPrefix(text, "-") {
 			return nil, o, &usageError{fmt.Sprintf("%s comes too late: say it before the address", text)}
@@ -120,7 +120,7 @@ func checkWhat(c *cli.Context) (targets []turncheck.Target, o turncheck.Options,
 	return targets, o, nil
 }
 
-// secretFlag is the text of a flag, or of the file that its other form names.
+// secretFlag returns the text of the flag --name, or of the file that --name-file names.
 func secretFlag(c *cli.Context, name string) (string, error) {
 	value, file := c.String(name), c.String(name+"-file")
 	switch {
@@ -139,7 +139,7 @@ func secretFlag(c *cli.Context, name string) (string, error) {
 	return value, nil
 }
 
-// checkTURN looks at one target after the other and writes what it finds to w, and to progress what it does when that takes long.
+// checkTURN checks one target after the other. It writes the results to w, and to progress what it is doing when a check takes long.
 func checkTURN(ctx context.Context, targets []turncheck.Target, o turncheck.Options, w, progress io.Writer) error {
 	failed := 0
 	for _, target := range targets {
@@ -149,7 +149,7 @@ func checkTURN(ctx context.Context, targets []turncheck.Target, o turncheck.Opti
 		done, ended := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(ended)
-			tick := time.NewTicker(checkSays)
+			tick := time.NewTicker(progressEvery)
 			defer tick.Stop()
 			for {
 				select {
