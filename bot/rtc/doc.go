@@ -1,32 +1,58 @@
 // Package rtc is the signalling of MatrixRTC calls (MSC4143 as Element's clients speak it): who is in a room's call, how we enter and
-// leave it, where media goes (MSC4195), and the keys of the media. It knows nothing of the media itself.
+// leave it, where its media go, and the keys of the media. It knows nothing of the media themselves.
 //
 // Make a [Manager] with [NewManager] before the bot starts, and let [Manager.Run] run beside the bot. It watches the calls of all joined
 // rooms and reports their foreign members to Config.OnMembers. [Manager.Join] enters the call of one room:
 //
-//	Manager.Join ──► own media key 0 is made                        UseKey
-//	             │   it goes by Olm to all present members          KeySent, for each batch that was delivered
-//	             ├─► discovery: the homeserver's transports,        Transport, so that media can connect meanwhile
-//	             │   else .well-known, else FallbackService
-//	             └─► /versions, delayed leave (MSC4140), membership, restart of the delayed leave;
-//	                 then a restart every 4 s, a refresh every hour
+//	Manager.Join ──► the first own media key is made                UseKey
+//	             │   it is sent to all present members              KeySent, for each batch that was delivered
+//	             ├─► discovery of our focus                         Transport, so that media can connect meanwhile
+//	             └─► our membership is published, with a delayed leave
 //	a member comes ► it gets the present key or a new one           KeySent; UseKey one second after a new key was sent
 //	its key comes  ► it is installed for its LiveKit identity       Key
 //	a member goes  ► all others get a new key                       KeySent, UseKey
-//	SendKeyAgain ► all get the present key once more                KeySent
-//	Renew        ► a new membership: all send us their key again    Key
-//	Call.Leave   ──► the delayed leave is fired, else the membership is emptied; the keys are forgotten
+//	SendKeyAgain ──► all get the present key once more              KeySent
+//	Renew ─────────► a new membership: all send us their key again  Key
+//	Call.Leave ────► the membership is removed; the keys are forgotten
 //
-// [Manager.Ring] rings people once the call was entered; their declines, other people's rings, and calls of the old kind, which get a reject,
-// come by Config.OnDecline, OnRing and OnLegacyCall. Whether somebody calls is said by the members alone: a ring may be missing.
+// [Manager.Ring] rings people once the call was entered. Their declines, other people's rings, and legacy calls, which are rejected, come by
+// Config.OnDecline, OnRing and OnLegacyCall. Only the members say whether somebody calls: a ring may be missing.
 //
-// What can't be repaired by trying again is reported once, as Failed. Everything else is tried for ever with back-off.
+// What trying again cannot repair is reported once, as Failed. Everything else is tried for ever, with back-off.
 //
-// Who owns what: Run's goroutine owns rosters, received keys and the roll-out of own keys; the bot's handlers only put events into
-// its queue. Each call has one goroutine that owns its own membership (the announcer). Both are pure machines that take the time as an
-// argument; the network is spoken to by goroutines that report back, and for which Run waits. All callbacks come from Run's goroutine,
-// under no lock, and must not block.
+// # Who owns what
 //
-// The form that is sent is Element Call's compatibility mode: a state event, multi_sfu, /sfu/get. Sticky memberships (Matrix 2.0) are
-// read as well. The unstable names are in bot/unstable.
+// The rules are state machines without I/O, in packages of their own: [membership] (who is in a call; our own membership), [mediakeys],
+// [ring] and [transport]. This package joins them and makes the requests.
+//
+// The goroutine of Run owns the roster of members, the keys and the rings. The bot's handlers only put functions into its queue, and requests
+// run in goroutines that put their result there. Run waits for all of them. Each call has one goroutine more, which owns our
+// membership in it (membership.Publisher). All callbacks come from Run's goroutine, with no lock held, and must not block.
+//
+// # The way of a membership, from sync to an answered call
+//
+//  1. bot.Bot receives the sync response, decrypts what is encrypted, and calls [Manager.handleEvent] (sync.go), which queues it for Run.
+//  2. Run gives it to membership.Roster, which parses the dialect (state_event.go or sticky_event.go) and keeps it with its room.
+//  3. After each batch, advance (manager.go) asks Roster.Changes and calls Config.OnMembers, which is bridge.Bridge.HandleMembers.
+//  4. The bridge's rules decide to answer, and the bridge calls [Manager.Join].
+//  5. startCall makes the keys and the publisher. membership.Publisher sends our membership; discover finds our focus.
+//  6. The bridge gets Transport, asks [Call.Token] for the SFU's token and connects the media. Key and UseKey say how to decrypt and encrypt.
+//
+// # Room state
+//
+// Who is joined to a room is kept three times: in the bot's store, in membership.Roster, and in package network. There is no shared feed
+// of typed facts, for these reasons. All three get the same events in the same order from one place, the bot's sync, but need them
+// at different times: the store before anything is decrypted, and on disk, in the tables that mautrix reads to encrypt; the roster mixed with
+// memberships and keys, event by event, since a key that arrives a moment later is installed by it; the network only when a whole sync response
+// was read, since it must not act on half of one. One shared copy would have to be locked by three goroutines, and a decision could
+// see it change half-way. Only m.room.member and m.room.create are read by more than one of them, and each takes another part: the roster who is
+// joined, the network also names, invitations and bans. Reading a fact costs less than ten lines. Every copy starts from the full state
+// that bot.Start dispatches, so they cannot drift apart for longer than one response.
+//
+// # Libraries
+//
+// Requests go through mautrix's Client: the membership and the delayed leave (ReqSendEvent.UnstableDelay), delayed events by UpdateDelayedEvent, OpenID
+// tokens by RequestOpenIDToken. Delayed events are first updated at the path of MSC4140's newest text, for which mautrix has no method.
+// /versions is read by hand, since RespVersions fails as a whole when one feature is not a boolean, and the call would never be
+// entered. See package transport for what mautrix has there. The unstable names are in bot/unstable.
 package rtc

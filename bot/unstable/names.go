@@ -1,14 +1,17 @@
-// Package unstable holds every name of Matrix that no released specification has yet: event types, members of contents, features, paths
-// and error codes. When a proposal lands, or its name moves, this file changes and no other. A name stands here as Element's clients and
-// homeservers write it today, which need not be what the proposal's newest text says. The tags of Go's structs can't refer to a constant, so
-// that some names stand there, too.
+// Package unstable holds every name of Matrix that no released specification has yet: event types, members of contents, features,
+// paths and error codes. When a proposal is accepted, or one of its names changes, this file changes and no other.
+//
+// A name is written here as Element's clients and the homeservers write it today. The newest text of the proposal may have another
+// one. The tags of Go's structs cannot refer to a constant, so a few names are repeated in such tags.
+//
+// The package has only constants and imports nothing, so that anything may import it.
 package unstable
 
-// MSC3401, native group calls, of which the membership has stayed.
+// MSC3401, native group calls. MatrixRTC replaced it, but still uses its membership event.
 const (
 	// CallMember is a state event, one for each device that is in a room's call.
 	CallMember = "org.matrix.msc3401.call.member"
-	// CallMemberStable is the name that it may have one day. Rooms allow both in their power levels.
+	// CallMemberStable is the name that it may get when the proposal is accepted. Rooms allow both in their power levels.
 	CallMemberStable = "m.call.member"
 	// CallIntent is a member of memberships and notifications: "audio" or "video".
 	CallIntent = "m.call.intent"
@@ -18,12 +21,28 @@ const (
 const (
 	// RTC is the feature in unstable_features of /versions.
 	RTC = "org.matrix.msc4143"
-	// RTCMember is the membership of Matrix 2.0 mode, a sticky event of the timeline.
+	// Application is the application of a membership that is a call.
+	Application = "m.call"
+	// RoomCall names the room's own call. State events write it as "".
+	RoomCall = "ROOM"
+	// RoomSlot is the id of the slot of the room's own call.
+	RoomSlot = Application + "#" + RoomCall
+	// SlotOpen is the status of an open slot.
+	SlotOpen = "open"
+	// ScopeRoom is the scope of a membership that is a state event.
+	ScopeRoom = "m.room"
+	// FocusMultiSFU and FocusOldestMember are values of focus_selection: a device publishes at its own focus, or at the focus of
+	// the member that has been in the call longest.
+	FocusMultiSFU     = "multi_sfu"
+	FocusOldestMember = "oldest_membership"
+	// RTCMember is the membership in the Matrix 2.0 mode of Element Call, a sticky event of the timeline.
 	RTCMember = "org.matrix.msc4143.rtc.member"
 	// RTCSlot is a state event that opens and closes a room's slot for sticky memberships.
 	RTCSlot = "org.matrix.msc4143.rtc.slot"
 	// RTCFoci is the member of .well-known/matrix/client that lists a homeserver's transports.
 	RTCFoci = "org.matrix.msc4143.rtc_foci"
+	// RTCTransports is the same member in the answer of the homeserver's own request for transports.
+	RTCTransports = "rtc_transports"
 	// EncryptionKeys carries a media key to one device, Olm-encrypted.
 	EncryptionKeys = "io.element.call.encryption_keys"
 )
@@ -31,7 +50,7 @@ const (
 // TransportsPath returns the parts of the path of a homeserver's transports (MSC4143), below /_matrix/client.
 func TransportsPath() []string { return []string{"unstable", RTC, "rtc", "transports"} }
 
-// MSC4195, MatrixRTC over LiveKit: what transports say, and the authorisation service's paths, below livekit_service_url.
+// MSC4195, MatrixRTC over LiveKit: what transports say, and the paths of the MatrixRTC authorisation service, below livekit_service_url.
 const (
 	// TransportLiveKit is the type of a transport.
 	TransportLiveKit = "livekit"
@@ -49,9 +68,9 @@ const (
 	Delayed = "org.matrix.msc4140"
 	// Delay is the parameter of PUT …/send and …/state: how long to wait, in milliseconds.
 	Delay = "org.matrix.msc4140.delay"
-	// DelayedErrcode is, in a refusal, the reason beside M_UNKNOWN.
+	// DelayedErrcode is the member of a refusal that holds the reason, when errcode is M_UNKNOWN.
 	DelayedErrcode = "org.matrix.msc4140.errcode"
-	// DelayedMaxDelay is, in a refusal, the longest delay that is taken, in milliseconds.
+	// DelayedMaxDelay is the member of a refusal that holds the longest delay that the server allows, in milliseconds.
 	DelayedMaxDelay = "org.matrix.msc4140.max_delay"
 	// CodeDelayTooLong and CodeTooManyDelayed are such reasons.
 	CodeDelayTooLong   = "M_MAX_DELAY_EXCEEDED"
@@ -67,14 +86,15 @@ func DelayedPath() []string { return []string{"unstable", Delayed, "delayed_even
 
 // MSC4354, sticky events.
 const (
-	// StickyKey is, in a content, what tells a sender's sticky events of one type apart; StickyKeyStable is its later name.
+	// StickyKey is the member of a content by which the sticky events of one sender and type replace each other. StickyKeyStable is the
+	// name that it gets when the proposal is accepted.
 	StickyKey       = "msc4354_sticky_key"
 	StickyKeyStable = "sticky_key"
 )
 
 // MSC4075 and MSC4310, ringing and declining.
 const (
-	// CallNotification tells the people of a room of a call, and may make their devices ring.
+	// CallNotification tells the people of a room that there is a call. It may make their devices ring.
 	CallNotification = "org.matrix.msc4075.rtc.notification"
 	// CallDecline refuses one notification.
 	CallDecline = "org.matrix.msc4310.rtc.decline"

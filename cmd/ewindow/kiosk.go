@@ -58,7 +58,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		return err
 	}
 	calls, err := rtc.NewManager(rtc.Config{
-		Bot: matrix, FallbackService: cfg.Media.LiveKitServiceURL, Log: log.With().Str("part", "rtc").Logger(),
+		Bot: matrix, DB: db, FallbackService: cfg.Media.LiveKitServiceURL, Log: log.With().Str("part", "rtc").Logger(),
 		OnMembers:    func(room id.RoomID, members []rtc.Member) { window.HandleMembers(room, members) },
 		OnDecline:    func(d rtc.Decline) { window.HandleDecline(d.Room, d.Sender, d.Event) },
 		OnLegacyCall: func(room id.RoomID, sender id.UserID) { window.HandleLegacyCall(room, sender) },

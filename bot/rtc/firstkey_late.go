@@ -1,5 +1,0 @@
-//go:build lastkeys
-
-package rtc
-
-const firstKey = 254

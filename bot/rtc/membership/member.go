@@ -1,0 +1,72 @@
+package membership
+
+import (
+	"cmp"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/rtc/transport"
+	"multifactorymodel.org/ewindow/bot/unstable"
+)
+
+// Member is one device in a call.
+type Member struct {
+	User   id.UserID
+	Device id.DeviceID
+	// Identity is its name at the SFU: user:device, or a hash for sticky memberships (MSC4195).
+	Identity string
+	// Service is the livekit_service_url where it publishes, without a trailing slash. It is empty when it names none that we can use.
+	Service string
+	// Created is when it came into the call. A device that leaves and comes again has another time.
+	Created time.Time
+	// Intent is "audio", "video" or, when it is unknown, "".
+	Intent string
+	// Sticky says that the membership is a sticky event (MSC4354).
+	Sticky bool
+}
+
+// BotDevice is the member's device as package bot names it.
+func (m Member) BotDevice() bot.Device { return bot.Device{User: m.User, ID: m.Device} }
+
+// membership is what one event says about its device.
+type membership struct {
+	event     id.EventID
+	key       string // state key or sticky key
+	user      id.UserID
+	device    id.DeviceID
+	memberID  string
+	created   time.Time
+	expires   time.Time
+	intent    string
+	selection string // focus_selection of a state event, else ""
+	service   string // its own transport, else ""
+	sticky    bool
+}
+
+func (m *membership) id() bot.Device { return bot.Device{User: m.user, ID: m.device} }
+
+// identity is the member's name at the SFU.
+func (m *membership) identity() string {
+	if m.sticky {
+		return transport.HashedIdentity(m.user, m.device, m.memberID)
+	}
+	return transport.Identity(m.user, m.device)
+}
+
+// serviceOf is where m publishes. oldest is the member that has been in the call longest; it may be this device.
+func serviceOf(m, oldest *membership) string {
+	switch {
+	case m.sticky, m.selection == unstable.FocusMultiSFU:
+		return m.service
+	case m.selection == unstable.FocusOldestMember:
+		return oldest.service
+	}
+	return ""
+}
+
+// compareMemberships orders by age, then by name, so that every client has the same order.
+func compareMemberships(a, b *membership) int {
+	return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.user, b.user), cmp.Compare(a.device, b.device), cmp.Compare(a.key, b.key))
+}
