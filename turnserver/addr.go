@@ -2,7 +2,7 @@ package turnserver
 
 import "net/netip"
 
-// addr is a transport address as the hot path compares and hashes it: without pointers, IPv4 as IPv4-mapped IPv6.
+// addr is a transport address in a form that is fast to compare and to hash: without pointers, IPv4 as IPv4-mapped IPv6.
 type addr struct {
 	ip   [16]byte
 	port uint16

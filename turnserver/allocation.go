@@ -10,28 +10,28 @@ import (
 
 // Lifetimes (RFC 8656, sections 3.2, 9 and 12).
 const (
-	defaultLifetime = 10 * time.Minute
-	maxLifetime     = time.Hour
-	permissionTime  = 5 * time.Minute
-	channelTime     = 10 * time.Minute
+	defaultLifetime    = 10 * time.Minute
+	maxLifetime        = time.Hour
+	permissionLifetime = 5 * time.Minute
+	channelLifetime    = 10 * time.Minute
 	// afterExpiry is how long an allocation may be refreshed after its credentials have run out.
 	afterExpiry = 12 * time.Hour
-	// maxKnown is how many permissions, and how many channels, one allocation may have.
-	maxKnown = 128
+	// maxPermissions is how many permissions one allocation may have, and maxChannels how many channels.
+	maxPermissions, maxChannels = 128, 128
 )
 
-// client is one client's side of an allocation: the other two parts of the 5-tuple are the socket it came by, or its stream. It belongs to the
-// thread of its loop, or to the goroutine of its stream.
+// client is the client's side of a 5-tuple: its address, and the socket or the stream that it came by. It belongs to the thread of its
+// loop, or to the goroutine that reads its stream.
 type client struct {
 	source addr
-	loop   *loop       // whose relay sockets its allocation uses
-	socket *udpSocket  // that it came by; nil for a stream
+	loop   *loop       // the loop that owns the relay socket
+	socket *udpSocket  // nil for a stream
 	stream *stream     // nil for UDP
-	name   sockaddr    // the source, as the system writes it
-	alloc  *allocation // nil before and after
+	name   sockaddr    // source, in the system's form
+	alloc  *allocation // nil before it is made and after it has ended
 }
 
-// number tells streams apart, whose nonces are their own.
+// number is that of the client's stream, 0 for UDP. A nonce is good for one stream only.
 func (c *client) number() uint64 {
 	if c.stream != nil {
 		return c.stream.number
@@ -39,7 +39,7 @@ func (c *client) number() uint64 {
 	return 0
 }
 
-// transport is how the client came, for the log.
+// transport says how the client came, for the log.
 func (c *client) transport() string {
 	if c.stream != nil {
 		return string(c.stream.transport)
@@ -47,7 +47,7 @@ func (c *client) transport() string {
 	return string(UDP)
 }
 
-// adopt makes a the client's allocation. A client by UDP is kept from now on.
+// adopt makes a the client's allocation. From now on the socket remembers a UDP client.
 func (c *client) adopt(a *allocation) {
 	a.client, c.alloc = c, a
 	l := c.loop
@@ -68,7 +68,7 @@ func (c *client) end(reason string) {
 	a, l := c.alloc, c.loop
 	c.alloc = nil
 	if c.stream != nil {
-		l.post(func() { l.remove(a) }) // a loop that has ended has closed it
+		l.post(func() { l.remove(a) }) // a loop that has ended has closed the socket
 	} else {
 		delete(c.socket.clients, c.source)
 		if c.socket.last != nil && c.socket.last.source == c.source {
@@ -77,62 +77,63 @@ func (c *client) end(reason string) {
 		l.remove(a)
 	}
 	s := l.server
-	s.releasePlaces(a.account, 1)
-	s.cfg.Log.Info().Str("user", a.account.user).Stringer("client", c.source.addrPort()).Str("transport", c.transport()).
+	s.releaseQuota(a.quota, 1)
+	s.cfg.Log.Info().Str("user", a.quota.user).Stringer("client", c.source.addrPort()).Str("transport", c.transport()).
 		Stringer("relayed", a.relayed).Str("reason", reason).Dur("lasted", time.Since(a.born)).
 		Uint64("to_peers", a.toPeers.Load()).Uint64("from_peers", a.fromPeers.Load()).Msg("Allocation ended")
 }
 
-// allocation is a relayed transport address. Its relay socket belongs to a loop; the rest to the owner of its client, but for known, which the
-// loop reads as well.
+// allocation is a relayed transport address. Its relay socket belongs to a loop. Everything else belongs to the owner of its client;
+// the loop also reads peers.
 type allocation struct {
 	client   *client
 	fd       int // the relay socket
 	relayed  netip.AddrPort
 	family   byte
 	username string
-	account  *account // whose quota it counts for
+	quota    *quota // that it counts for
 	key      []byte
 	born     time.Time
 	expires  time.Time
-	mayLast  time.Time // however often it is refreshed
-	made     [16]byte  // transaction of the Allocate, with the cookie
-	granted  uint32    // its lifetime in seconds, as answered
-	token    []byte    // of the port after its own, if that was reserved
+	// refreshEnd is the end of all refreshes.
+	refreshEnd  time.Time
+	transaction [16]byte // of the Allocate, with the cookie
+	granted     uint32   // lifetime in seconds, as answered
+	token       []byte   // of the reserved port after its own; nil if there is none
 
-	known atomic.Pointer[known]
-	// These belong to the loop: the channel by which a peer's last packet came, and the datagrams of a batch that are in line to be sent, of
-	// which next of the loop is the list. first is -1 when there are none.
+	peers atomic.Pointer[peers]
+	// What follows belongs to the loop. last is the channel that the last packet of a peer belonged to. first and newest are the
+	// datagrams of the current batch that are queued for the relay socket: loop.next links them, and first is -1 if there are none.
 	last          *channel
 	first, newest int
 
 	toPeers, fromPeers atomic.Uint64 // bytes
 }
 
-// known is whom an allocation may speak to. It is never changed: a new one takes its place.
-type known struct {
-	permissions map[[16]byte]*atomic.Int64 // by address: until when, Unix nanoseconds
+// peers holds the permissions and channels of an allocation. Its maps never change: a new value takes the place of the old one.
+type peers struct {
+	permissions map[[16]byte]*atomic.Int64 // by address: when they expire, Unix nanoseconds
 	byNumber    map[uint16]*channel
 	byPeer      map[addr]*channel
 }
 
-// channel is a number for a peer.
+// channel is a channel number and the peer that it is bound to.
 type channel struct {
 	number uint16
 	peer   addr
 	name   sockaddr
-	until  atomic.Int64 // Unix nanoseconds
-	// permitted is until when the peer's packets are let in, Unix nanoseconds.
+	until  atomic.Int64 // when the binding expires, Unix nanoseconds
+	// permitted is when the permission for the peer's address expires, Unix nanoseconds.
 	permitted atomic.Int64
 }
 
-func newKnown() *known {
-	return &known{permissions: make(map[[16]byte]*atomic.Int64), byNumber: make(map[uint16]*channel), byPeer: make(map[addr]*channel)}
+func newPeers() *peers {
+	return &peers{permissions: make(map[[16]byte]*atomic.Int64), byNumber: make(map[uint16]*channel), byPeer: make(map[addr]*channel)}
 }
 
-// fresh is a copy, to be changed, without what has run out.
-func (k *known) fresh(now time.Time) *known {
-	next := &known{permissions: maps.Clone(k.permissions), byNumber: maps.Clone(k.byNumber), byPeer: maps.Clone(k.byPeer)}
+// copyUnexpired returns a copy that the caller may change, without what has expired.
+func (k *peers) copyUnexpired(now time.Time) *peers {
+	next := &peers{permissions: maps.Clone(k.permissions), byNumber: maps.Clone(k.byNumber), byPeer: maps.Clone(k.byPeer)}
 	over := func(until *atomic.Int64) bool { return until.Load() <= now.UnixNano() }
 	maps.DeleteFunc(next.byNumber, func(_ uint16, c *channel) bool { return over(&c.until) })
 	maps.DeleteFunc(next.byPeer, func(_ addr, c *channel) bool { return over(&c.until) })
@@ -140,10 +141,10 @@ func (k *known) fresh(now time.Time) *known {
 	return next
 }
 
-// permit installs or refreshes permissions; false when there is no room.
+// permit installs or refreshes permissions. It returns false when there are too many.
 func (a *allocation) permit(now time.Time, hosts ...netip.Addr) bool {
-	until := now.Add(permissionTime).UnixNano()
-	k, changed := a.known.Load(), false
+	until := now.Add(permissionLifetime).UnixNano()
+	k, changed := a.peers.Load(), false
 	for _, host := range hosts {
 		ip := host.As16()
 		if p := k.permissions[ip]; p != nil {
@@ -151,9 +152,9 @@ func (a *allocation) permit(now time.Time, hosts ...netip.Addr) bool {
 			continue
 		}
 		if !changed {
-			k, changed = k.fresh(now), true
+			k, changed = k.copyUnexpired(now), true
 		}
-		if len(k.permissions) >= maxKnown {
+		if len(k.permissions) >= maxPermissions {
 			return false
 		}
 		p := new(atomic.Int64)
@@ -161,7 +162,7 @@ func (a *allocation) permit(now time.Time, hosts ...netip.Addr) bool {
 		k.permissions[ip] = p
 	}
 	if changed {
-		a.known.Store(k)
+		a.peers.Store(k)
 	}
 	for _, c := range k.byNumber {
 		if slices.Contains(hosts, netip.AddrFrom16(c.peer.ip).Unmap()) {
@@ -171,17 +172,17 @@ func (a *allocation) permit(now time.Time, hosts ...netip.Addr) bool {
 	return true
 }
 
-// permitted says whether packets may go to and come from an address.
-func (k *known) permitted(now int64, ip [16]byte) bool {
+// permitted says whether packets may go to an address and come from it.
+func (k *peers) permitted(now int64, ip [16]byte) bool {
 	p := k.permissions[ip]
 	return p != nil && p.Load() > now
 }
 
-// What comes of bind.
+// The results of bind.
 const (
 	bound = iota
-	clash
-	full
+	clash // the number or the peer is bound to another one
+	full  // there are too many
 )
 
 // bind binds a channel number to a peer, or refreshes it, and with it the permission (RFC 8656, section 12.2).
@@ -189,32 +190,33 @@ func (a *allocation) bind(now time.Time, number uint16, peer netip.AddrPort) int
 	if !a.permit(now, peer.Addr()) {
 		return full
 	}
-	key, k := addrOf(peer), a.known.Load()
+	key, k := addrOf(peer), a.peers.Load()
 	if c := k.byNumber[number]; c != nil && c.peer == key {
-		c.until.Store(now.Add(channelTime).UnixNano())
+		c.until.Store(now.Add(channelLifetime).UnixNano())
 		return bound
 	}
-	next := k.fresh(now)
+	next := k.copyUnexpired(now)
 	if next.byNumber[number] != nil || next.byPeer[key] != nil {
 		return clash
 	}
-	if len(next.byNumber) >= maxKnown {
+	if len(next.byNumber) >= maxChannels {
 		return full
 	}
 	c := &channel{number: number, peer: key}
 	c.name.set(peer, systemFamily(a.family))
-	c.until.Store(now.Add(channelTime).UnixNano())
-	c.permitted.Store(now.Add(permissionTime).UnixNano())
+	c.until.Store(now.Add(channelLifetime).UnixNano())
+	c.permitted.Store(now.Add(permissionLifetime).UnixNano())
 	next.byNumber[number], next.byPeer[key] = c, c
-	a.known.Store(next)
+	a.peers.Store(next)
 	return bound
 }
 
-// send relays one packet to a peer, whole or else in fragments, as far as the limits and the system allow. Only the owner of the client may call it.
+// send relays one packet to a peer, if the bitrate and the system allow it. whole forbids fragments. Only the owner of the client may
+// call it.
 func (a *allocation) send(now int64, name *sockaddr, data []byte, whole bool) {
 	c := &a.client.loop.server.counters
 	switch {
-	case !a.pass(now, len(data)):
+	case !a.allow(now, len(data)):
 		c.throttled.Add(1)
 	case whole && !sendWhole(a.fd, name, data), !whole && !sendTo(a.fd, name, data):
 		c.unsent.Add(1)

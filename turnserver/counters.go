@@ -2,7 +2,7 @@ package turnserver
 
 import "sync/atomic"
 
-// Counters tell what a server has done since it was made. Allocations and Streams are what is open now.
+// Counters say what a server has done since it was made. Allocations and Streams are what is open now.
 type Counters struct {
 	// Allocations and Streams (TCP and TLS connections) are open now.
 	Allocations, Streams int
@@ -20,11 +20,11 @@ type Counters struct {
 	RefusedStreams uint64
 	// Limited counts messages dropped because their source sent too many without an allocation.
 	Limited uint64
-	// StaleNonces counts signed requests whose nonce had run out, or was made up or another client's.
+	// StaleNonces counts signed requests whose nonce had expired, was made up or was another client's.
 	StaleNonces uint64
-	// Unsent counts packets and answers that the system, or the queue of a slow stream, did not take.
+	// Unsent counts packets and answers that the system or the full queue of a slow stream did not take.
 	Unsent uint64
-	// Throttled counts packets dropped because their user, or all together, sent more than is allowed.
+	// Throttled counts packets dropped because their user, or all users together, exceeded the bitrate.
 	Throttled uint64
 	// Malformed counts messages that are neither STUN nor channel data of an allocation.
 	Malformed uint64

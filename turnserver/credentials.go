@@ -13,8 +13,8 @@ import (
 // maxUsername is the longest USERNAME that STUN allows, in bytes (RFC 8489, section 14.3).
 const maxUsername = 508
 
-// Credentials makes a user name and password that are good for ttl from now. name says who the user is; it may be empty, and
-// is seen by anyone on the wire.
+// Credentials makes a user name and password that are good for ttl from now. name says who the user is. It may be empty, and
+// anyone on the wire can read it.
 func Credentials(secret, name string, ttl time.Duration) (username, password string) {
 	username = strconv.FormatInt(time.Now().Add(ttl).Unix(), 10)
 	if name != "" {
@@ -23,7 +23,7 @@ func Credentials(secret, name string, ttl time.Duration) (username, password str
 	return username, passwordFor(secret, username)
 }
 
-// passwordFor is base64(HMAC-SHA1(secret, username)), as the draft has it.
+// passwordFor is base64(HMAC-SHA1(secret, username)), as the draft demands (draft-uberti-behave-turn-rest-00, section 2.2).
 func passwordFor(secret, username string) string {
 	mac := hmac.New(sha1.New, []byte(secret))
 	mac.Write([]byte(username))
@@ -32,11 +32,11 @@ func passwordFor(secret, username string) string {
 
 var errUsername = errors.New("the user name is not a time and a name")
 
-// parseUsername takes a user name apart: seconds since 1970, a colon, a name. Without a name the whole text is the name, so
-// that nameless credentials have a quota each.
+// parseUsername splits a user name into its parts: seconds since 1970, a colon, a name. If there is no name, the whole text is the
+// name, so that each of such credentials has its own quota.
 func parseUsername(username string) (expiry time.Time, name string, err error) {
 	seconds, name, _ := strings.Cut(username, ":")
-	// ParseInt would take a sign; the size keeps times in a range where they compare rightly.
+	// ParseInt would accept a sign. 40 bits keep the time in a range in which time.Time compares correctly.
 	n, err := strconv.ParseUint(seconds, 10, 40)
 	if err != nil || len(username) > maxUsername {
 		return time.Time{}, "", errUsername

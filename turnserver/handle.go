@@ -24,7 +24,7 @@ const (
 	codeInsufficientCapacity = 508
 )
 
-// handle answers one STUN message of a client: it appends the answer, if there is one, to p. The owner of the client calls it.
+// handle handles one STUN message of a client, and appends the answer to p if there is one. Only the owner of the client may call it.
 func (s *Server) handle(p []byte, now time.Time, c *client, m *message) []byte {
 	switch m.class {
 	case classRequest:
@@ -87,15 +87,15 @@ func (s *Server) handle(p []byte, now time.Time, c *client, m *message) []byte {
 	return a.done(key)
 }
 
-// refuse begins an error response with its ERROR-CODE, without a reason phrase, which no program reads.
+// refuse begins an error response with its ERROR-CODE. It has no reason phrase, since no program reads one.
 func (m *message) refuse(p []byte, code int) *answer {
 	a := begin(p, m.method, classError, m.transaction)
 	a.addNumber(attrErrorCode, uint32(code/100)<<8|uint32(code%100))
 	return a
 }
 
-// challenge is an error that tells the client how to authenticate (RFC 8489, section 9.2.4). It is short, since anyone can have it sent to
-// anyone.
+// challenge is an error response that tells the client how to authenticate (RFC 8489, section 9.2.4). It is short: anyone can have it
+// sent to anyone.
 func (s *Server) challenge(p []byte, now time.Time, c *client, m *message, code int) []byte {
 	a := m.refuse(p, code)
 	if code != codeBadRequest {
@@ -106,14 +106,15 @@ func (s *Server) challenge(p []byte, now time.Time, c *client, m *message, code 
 	return a.done(nil)
 }
 
-// authenticate checks a request's signature. It returns the key, and for an Allocate the user; else the code to refuse it with.
+// authenticate checks a request's signature. It returns the key to sign the answer with, and the user. For a request that is not
+// right it returns the error code.
 func (s *Server) authenticate(now time.Time, c *client, m *message) (key []byte, user string, code int) {
 	switch {
 	case !m.signed:
 		return nil, "", codeUnauthenticated
 	case m.username == nil || m.realm == nil || m.nonce == nil:
 		return nil, "", codeBadRequest
-	case !s.nonces.fresh(m.nonce, now, c.source, c.number()):
+	case !s.nonces.valid(m.nonce, now, c.source, c.number()):
 		s.counters.staleNonces.Add(1)
 		return nil, "", codeStaleNonce
 	}
@@ -122,15 +123,15 @@ func (s *Server) authenticate(now time.Time, c *client, m *message) (key []byte,
 		return nil, "", code
 	}
 	if a := c.alloc; a != nil {
-		// RFC 8656, section 5: an allocation is managed by the user who made it. Credentials that have run out meanwhile are
-		// still good for it, else every call would end with them.
+		// RFC 8656, section 5: only the user who made an allocation manages it. Credentials that have expired meanwhile are still good
+		// for it, since otherwise the call would end with them.
 		switch {
 		case string(m.username) != a.username:
 			return refused(codeWrongCredentials)
-		case string(m.realm) != s.cfg.Realm || !m.verify(a.key) || now.After(a.mayLast):
+		case string(m.realm) != s.cfg.Realm || !m.verify(a.key) || now.After(a.refreshEnd):
 			return refused(codeUnauthenticated)
 		}
-		return a.key, a.account.user, 0
+		return a.key, a.quota.user, 0
 	}
 	username := string(m.username)
 	expiry, user, err := parseUsername(username)
@@ -146,11 +147,11 @@ func (s *Server) authenticate(now time.Time, c *client, m *message) (key []byte,
 	return refused(codeUnauthenticated)
 }
 
-// handleAllocate makes an allocation (RFC 8656, section 7.2), and returns 0 or why not.
+// handleAllocate makes an allocation (RFC 8656, section 7.2). It returns 0 or the error code.
 func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte, user string) int {
 	if c.alloc != nil {
-		if string(m.transaction) == string(c.alloc.made[:]) {
-			return 0 // its answer was lost
+		if string(m.transaction) == string(c.alloc.transaction[:]) {
+			return 0 // the client sends it again: the answer was lost
 		}
 		return codeAllocationMismatch
 	}
@@ -159,7 +160,7 @@ func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte
 	case m.transport == 0 || m.malformed || m.token != nil && (m.evenPort || m.family != 0):
 		return codeBadRequest
 	case m.transport != protocolUDP:
-		// RFC 6062 would open connections from this machine: never.
+		// RFC 6062 (TCP relaying) would let strangers open connections from this machine.
 		s.counters.refusedTransports.Add(1)
 		return codeUnsupportedTransport
 	case m.token == nil && len(s.relays[family]) == 0:
@@ -174,11 +175,11 @@ func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte
 	lifetime := lifetimeFor(m)
 	expiry, _, _ := parseUsername(string(m.username))
 	a := &allocation{
-		fd: r.fd, relayed: r.relayed, family: familyOf(r.relayed.Addr()), username: string(m.username), account: r.place, key: key, born: now,
-		first: -1, expires: now.Add(lifetime), mayLast: expiry.Add(afterExpiry), made: [16]byte(m.transaction), granted: uint32(lifetime / time.Second),
+		fd: r.fd, relayed: r.relayed, family: familyOf(r.relayed.Addr()), username: string(m.username), quota: r.quota, key: key, born: now,
+		first: -1, expires: now.Add(lifetime), refreshEnd: expiry.Add(afterExpiry), transaction: [16]byte(m.transaction), granted: uint32(lifetime / time.Second),
 		token: token,
 	}
-	a.known.Store(newKnown())
+	a.peers.Store(newPeers())
 	s.counters.created.Add(1)
 	c.adopt(a)
 	s.cfg.Log.Info().Str("user", user).Stringer("client", c.source.addrPort()).Str("transport", c.transport()).
@@ -186,7 +187,7 @@ func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte
 	return 0
 }
 
-// familyOf is TURN's number of an address's family.
+// familyOf is TURN's number for an address's family.
 func familyOf(host netip.Addr) byte {
 	if host.Unmap().Is4() {
 		return familyIPv4
@@ -194,7 +195,7 @@ func familyOf(host netip.Addr) byte {
 	return familyIPv6
 }
 
-// lifetimeFor is what a client gets that asks for one or for none (RFC 8656, section 7.2).
+// lifetimeFor returns the lifetime that a request is granted, whether or not it asks for one (RFC 8656, section 7.2).
 func lifetimeFor(m *message) time.Duration {
 	if !m.hasLifetime {
 		return defaultLifetime
@@ -202,7 +203,7 @@ func lifetimeFor(m *message) time.Duration {
 	return min(max(time.Duration(m.lifetime)*time.Second, defaultLifetime), maxLifetime)
 }
 
-// handleRefresh lets an allocation live on, or ends it (RFC 8656, section 8).
+// handleRefresh prolongs an allocation, or ends it (RFC 8656, section 8).
 func (s *Server) handleRefresh(p []byte, now time.Time, c *client, m *message, key []byte) []byte {
 	if m.family != 0 && m.family != c.alloc.family {
 		return m.refuse(p, codeFamilyMismatch).done(key)
@@ -211,7 +212,7 @@ func (s *Server) handleRefresh(p []byte, now time.Time, c *client, m *message, k
 	if m.hasLifetime && m.lifetime == 0 {
 		c.end("closed by the client")
 	} else {
-		lifetime = min(lifetimeFor(m), c.alloc.mayLast.Sub(now))
+		lifetime = min(lifetimeFor(m), c.alloc.refreshEnd.Sub(now))
 		c.alloc.expires = now.Add(lifetime)
 	}
 	a := begin(p, m.method, classSuccess, m.transaction)
@@ -219,7 +220,7 @@ func (s *Server) handleRefresh(p []byte, now time.Time, c *client, m *message, k
 	return a.done(key)
 }
 
-// handlePermission installs permissions, all or none (RFC 8656, section 10).
+// handlePermission installs permissions, all or none (RFC 8656, section 10). It returns 0 or the error code.
 func (s *Server) handlePermission(now time.Time, a *allocation, m *message) int {
 	if m.peerCount == 0 {
 		return codeBadRequest
@@ -241,7 +242,7 @@ func (s *Server) handlePermission(now time.Time, a *allocation, m *message) int 
 	return 0
 }
 
-// handleBind binds a channel (RFC 8656, section 12).
+// handleBind binds a channel (RFC 8656, section 12). It returns 0 or the error code.
 func (s *Server) handleBind(now time.Time, a *allocation, m *message) int {
 	if m.peerCount == 0 || m.channel < 0x4000 || m.channel > 0x7fff {
 		return codeBadRequest
@@ -262,7 +263,8 @@ func (s *Server) handleBind(now time.Time, a *allocation, m *message) int {
 	return 0
 }
 
-// relayIndication sends the data of a Send indication to its peer (RFC 8656, section 11). What is wrong with it is answered by silence.
+// relayIndication sends the data of a Send indication to its peer (RFC 8656, section 11). An indication is never answered, so a wrong
+// one is only counted.
 func (s *Server) relayIndication(now time.Time, c *client, m *message) {
 	a := c.alloc
 	if a == nil || m.peerCount == 0 || !m.hasData || m.malformed || len(m.unknown) > 0 { // RFC 8489, section 6.3.2, on the last
@@ -270,7 +272,7 @@ func (s *Server) relayIndication(now time.Time, c *client, m *message) {
 		return
 	}
 	peer := m.peers[0]
-	if familyOf(peer.Addr()) != a.family || !s.policy.peer(peer) || !a.known.Load().permitted(now.UnixNano(), peer.Addr().As16()) {
+	if familyOf(peer.Addr()) != a.family || !s.policy.peer(peer) || !a.peers.Load().permitted(now.UnixNano(), peer.Addr().As16()) {
 		s.counters.droppedPeer.Add(1)
 		return
 	}

@@ -152,17 +152,17 @@ func TestNonces(t *testing.T) {
 	n, now := newNonces(), time.Unix(1_800_000_000, 0)
 	a, b := addrOf(netip.MustParseAddrPort("192.0.2.1:1")), addrOf(netip.MustParseAddrPort("192.0.2.1:2"))
 	nonce := n.add(nil, now, a, 0)
-	if len(nonce) != nonceSize || !n.fresh(nonce, now, a, 0) || !n.fresh(nonce, now.Add(nonceTime-time.Second), a, 0) {
+	if len(nonce) != nonceSize || !n.valid(nonce, now, a, 0) || !n.valid(nonce, now.Add(nonceLifetime-time.Second), a, 0) {
 		t.Errorf("%q is not good for an hour", nonce)
 	}
 	for what, ok := range map[string]bool{
-		"after its time":       n.fresh(nonce, now.Add(nonceTime), a, 0),
-		"long before its time": n.fresh(nonce, now.Add(-time.Second), a, 0),
-		"from another port":    n.fresh(nonce, now, b, 0),
-		"from a stream":        n.fresh(nonce, now, a, 1),
-		"at another server":    newNonces().fresh(nonce, now, a, 0),
-		"when empty":           n.fresh(nil, now, a, 0),
-		"when longer":          n.fresh(append(bytes.Clone(nonce), 'A'), now, a, 0),
+		"after its time":       n.valid(nonce, now.Add(nonceLifetime), a, 0),
+		"long before its time": n.valid(nonce, now.Add(-time.Second), a, 0),
+		"from another port":    n.valid(nonce, now, b, 0),
+		"from a stream":        n.valid(nonce, now, a, 1),
+		"at another server":    newNonces().valid(nonce, now, a, 0),
+		"when empty":           n.valid(nil, now, a, 0),
+		"when longer":          n.valid(append(bytes.Clone(nonce), 'A'), now, a, 0),
 	} {
 		if ok {
 			t.Errorf("a nonce is good %s", what)
@@ -170,7 +170,7 @@ func TestNonces(t *testing.T) {
 	}
 	for i := range nonce {
 		forged := bytes.Clone(nonce)
-		if forged[i]++; n.fresh(forged, now, a, 0) {
+		if forged[i]++; n.valid(forged, now, a, 0) {
 			t.Errorf("%q is taken for %q", forged, nonce)
 		}
 	}
@@ -283,27 +283,27 @@ func TestReservationTime(t *testing.T) {
 			return own, [tokenSize]byte(text)
 		}
 		own, token := reserve()
-		<-time.After(reservationTime - time.Second)
+		<-time.After(reservationLifetime - time.Second)
 		if r := s.redeem(time.Now(), token, "anna"); r == nil {
 			t.Error("it is gone before its time")
 		} else {
 			closeSocket(r.fd)
 		}
 		closeSocket(own.fd)
-		s.releasePlaces(own.place, 2)
+		s.releaseQuota(own.quota, 2)
 		own, token = reserve()
-		if r := s.redeem(time.Now().Add(reservationTime), token, "anna"); r != nil {
+		if r := s.redeem(time.Now().Add(reservationLifetime), token, "anna"); r != nil {
 			t.Error("it is handed out after its time")
 		}
-		<-time.After(reservationTime + time.Second)
+		<-time.After(reservationLifetime + time.Second)
 		fd, err := newSocket(netip.AddrPortFrom(netip.IPv4Unspecified(), own.relayed.Port()+1), forRelay)
 		if err != nil {
 			t.Errorf("its port is taken for ever: %v", err)
 		}
 		closeSocket(fd)
 		closeSocket(own.fd)
-		s.releasePlaces(own.place, 1)
-		if len(s.accounts) != 0 || s.total != 0 {
+		s.releaseQuota(own.quota, 1)
+		if len(s.quotas) != 0 || s.total != 0 {
 			t.Errorf("%d places are left", s.total)
 		}
 		if err := s.Close(); err != nil {

@@ -23,7 +23,7 @@ type Listen struct {
 }
 
 // ParseListen reads a listener as configuration files write it: udp://0.0.0.0:3478, tcp://[::]:3478, tls://0.0.0.0:5349.
-// The host must be an address, and port 0 takes a free port.
+// The host must be an address. Port 0 takes a free port.
 func ParseListen(text string) (Listen, error) {
 	scheme, address, found := strings.Cut(text, "://")
 	l := Listen{Transport: Transport(scheme)}

@@ -23,12 +23,12 @@ const (
 // udpSocket is a listener's socket of one loop.
 type udpSocket struct {
 	fd      int
-	clients map[addr]*client // those with an allocation
-	last    *client          // whose packet came last
+	clients map[addr]*client // clients with an allocation
+	last    *client          // the client whose packet came last
 }
 
-// loop is one thread that waits for its sockets, a UDP socket for each listener and the relay sockets of those who came by them, and relays what
-// comes. Only it touches what it owns, so that nothing is locked; others give it something to do by post.
+// loop is one thread that waits for its sockets and relays what comes: a UDP socket for each listener, and relay sockets. Nobody else
+// touches what it owns, so nothing is locked. Others hand it a function to run with post.
 type loop struct {
 	server   *Server
 	epoll    int
@@ -41,14 +41,15 @@ type loop struct {
 	writer   *writer
 	message  message
 	answer   []byte
-	stranger client // who has no allocation, while a message of theirs is handled
+	newcomer client // the client without an allocation whose message is being handled
 	now      time.Time
 	nanos    int64
 	more     bool // a socket was left before it was empty
 
-	// What came for each allocation in a batch is a list in next, ended by -1.
-	next    [batch]int
-	touched []*allocation
+	// Each allocation has a linked list of the datagrams in the current batch that go to its peers: next[i] is the datagram after i,
+	// -1 at the end. queued are the allocations that have such a list.
+	next   [batch]int
+	queued []*allocation
 
 	mu      sync.Mutex // guards what follows
 	posted  []func()
@@ -104,7 +105,7 @@ func (l *loop) listen(ap netip.AddrPort) (netip.AddrPort, error) {
 	return local, nil
 }
 
-// post has f run by the loop; false when the loop has ended, or is about to.
+// post lets the loop run f. It returns false when the loop has ended or is about to end; f is not run then.
 func (l *loop) post(f func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,29 +113,29 @@ func (l *loop) post(f func()) bool {
 		return false
 	}
 	l.posted = append(l.posted, f)
-	l.wake()
+	l.wakeLocked()
 	return true
 }
 
-// wake is called with the mutex, so that the loop, which looks at what it guards before it closes anything, is there to be woken.
-func (l *loop) wake() {
+// wakeLocked wakes the loop. The caller holds the mutex, and the loop takes it before it closes the eventfd, so the eventfd is open.
+func (l *loop) wakeLocked() {
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
 	_, _ = unix.Write(l.wakeup, one[:])
 }
 
-// stop ends run after what was posted.
+// stop lets run end after the functions that were posted.
 func (l *loop) stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stopped = true
-	l.wake()
+	l.wakeLocked()
 }
 
-// run relays until stop. It closes all sockets.
+// run relays until stop, and closes all sockets in the end.
 //
-// The runtime's poller waits for the loop's own one, which is readable when something has come at any of its sockets: waiting in a system call
-// instead would have the runtime look every 20 µs whether the thread is back.
+// Go's own poller waits for the loop's epoll instance, which is readable when something has come at any of its sockets. If the thread
+// waited in epoll_wait instead, the runtime would look every 20 µs whether it is back.
 func (l *loop) run() {
 	defer l.close()
 	events := make([]unix.EpollEvent, maxEvents)
@@ -142,11 +143,11 @@ func (l *loop) run() {
 	if err != nil {
 		return
 	}
-	_ = raw.Read(func(uintptr) (over bool) { return l.turn(events) })
+	_ = raw.Read(func(uintptr) (over bool) { return l.handleEvents(events) })
 }
 
-// turn handles all that has come, and says whether the loop is over.
-func (l *loop) turn(events []unix.EpollEvent) (over bool) {
+// handleEvents handles all that has come, and says whether the loop is over.
+func (l *loop) handleEvents(events []unix.EpollEvent) (over bool) {
 	for n := maxEvents; n == maxEvents || l.more; {
 		l.more = false
 		count, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&events[0])), maxEvents, 0, 0, 0)
@@ -162,7 +163,7 @@ func (l *loop) turn(events []unix.EpollEvent) (over bool) {
 				l.fromPeers(a)
 			} else if u := l.listener[fd]; u != nil {
 				l.fromClients(u)
-			} else if fd == l.wakeup && l.obey() {
+			} else if fd == l.wakeup && l.runPosted() {
 				return true
 			}
 		}
@@ -170,7 +171,7 @@ func (l *loop) turn(events []unix.EpollEvent) (over bool) {
 	return false
 }
 
-// add begins to take what comes at an allocation's relay socket, remove ends it and closes the socket.
+// add begins to read from an allocation's relay socket.
 func (l *loop) add(a *allocation) {
 	if err := l.watch(a.fd); err != nil {
 		l.server.cfg.Log.Error().Err(err).Msg("Nothing will come through an allocation")
@@ -178,13 +179,14 @@ func (l *loop) add(a *allocation) {
 	l.relays[a.fd] = a
 }
 
+// remove ends that, and closes the socket.
 func (l *loop) remove(a *allocation) {
 	delete(l.relays, a.fd)
 	closeSocket(a.fd)
 }
 
-// obey does what was posted, and says whether that was the last.
-func (l *loop) obey() (over bool) {
+// runPosted runs the functions that were posted, and says whether the loop is over.
+func (l *loop) runPosted() (over bool) {
 	var drain [8]byte
 	_, _ = unix.Read(l.wakeup, drain[:])
 	l.mu.Lock()
@@ -198,7 +200,7 @@ func (l *loop) obey() (over bool) {
 	return over
 }
 
-// sweep ends allocations whose time is over. Those of streams end with their streams.
+// sweep ends expired allocations of UDP clients. Those of streams end with their streams, which have a deadline.
 func (l *loop) sweep() {
 	l.now = time.Now()
 	for _, u := range l.sockets {
@@ -210,7 +212,7 @@ func (l *loop) sweep() {
 	}
 }
 
-// close closes everything. The allocations that are left end.
+// close ends the allocations that are left, and closes everything.
 func (l *loop) close() {
 	for _, u := range l.sockets {
 		for _, c := range u.clients {
@@ -225,7 +227,7 @@ func (l *loop) close() {
 	_ = l.file.Close()
 }
 
-// fromClients takes what has come at a listener's socket.
+// fromClients handles what has come at a listener's socket.
 func (l *loop) fromClients(u *udpSocket) {
 	c := &l.server.counters
 	for range maxReads {
@@ -251,10 +253,10 @@ func (l *loop) fromClients(u *udpSocket) {
 				l.queue(from.alloc, i)
 				continue
 			}
-			l.relay() // before the message ends the allocation of what is in line
+			l.sendQueued() // now, since the message may end an allocation that has datagrams queued
 			l.control(u, from, source, name, data)
 		}
-		l.relay()
+		l.sendQueued()
 		if n < batch {
 			return
 		}
@@ -262,33 +264,33 @@ func (l *loop) fromClients(u *udpSocket) {
 	l.more = true
 }
 
-// queue puts channel data, the i-th datagram of the batch, in line for its relay socket.
+// queue queues channel data, the i-th datagram of the batch, for the relay socket of its allocation.
 func (l *loop) queue(a *allocation, i int) {
 	l.next[i] = -1
 	if a.first < 0 {
 		a.first = i
-		l.touched = append(l.touched, a)
+		l.queued = append(l.queued, a)
 	} else {
 		l.next[a.newest] = i
 	}
 	a.newest = i
 }
 
-// relay sends what queue has put in line, socket by socket.
-func (l *loop) relay() {
+// sendQueued sends what queue has queued, one relay socket after the other.
+func (l *loop) sendQueued() {
 	c := &l.server.counters
-	for _, a := range l.touched {
-		known := a.known.Load()
+	for _, a := range l.queued {
+		peers := a.peers.Load()
 		var bytes uint64
 		for i := a.first; i >= 0; i = l.next[i] {
 			data, _ := l.reader.datagram(i)
-			ch := known.byNumber[binary.BigEndian.Uint16(data)]
+			ch := peers.byNumber[binary.BigEndian.Uint16(data)]
 			size := int(binary.BigEndian.Uint16(data[2:]))
 			if ch == nil || size > len(data)-channelHead || ch.until.Load() <= l.nanos {
 				c.droppedPeer.Add(1)
 				continue
 			}
-			if !a.pass(l.nanos, size) {
+			if !a.allow(l.nanos, size) {
 				c.throttled.Add(1)
 				continue
 			}
@@ -303,19 +305,19 @@ func (l *loop) relay() {
 		c.unsent.Add(lost)
 		a.toPeers.Add(bytes)
 	}
-	l.touched = l.touched[:0]
+	l.queued = l.queued[:0]
 }
 
 // control handles a STUN message.
 func (l *loop) control(u *udpSocket, from *client, source addr, name *sockaddr, data []byte) {
 	s := l.server
 	if from == nil {
-		// Before anything is parsed: a flood costs as little as can be.
+		// The limit comes before parsing, so that a flood costs as little as possible.
 		if !s.logins.datagrams.Allow(l.now, limit.Source(source.host())) {
 			s.counters.limited.Add(1)
 			return
 		}
-		from = &l.stranger
+		from = &l.newcomer
 		*from = client{source: source, loop: l, socket: u, name: *name}
 	}
 	if !l.message.parse(data) {
@@ -328,10 +330,10 @@ func (l *loop) control(u *udpSocket, from *client, source addr, name *sockaddr, 
 	}
 }
 
-// fromPeers takes what has come at a relay socket.
+// fromPeers handles what has come at a relay socket.
 func (l *loop) fromPeers(a *allocation) {
 	s := l.server
-	k := a.known.Load()
+	k := a.peers.Load()
 	for range maxReads {
 		n := l.reader.read(a.fd)
 		var packets, bytes, dropped uint64
@@ -361,7 +363,7 @@ func (l *loop) fromPeers(a *allocation) {
 				dropped++
 				continue
 			}
-			if !a.pass(l.nanos, len(data)) {
+			if !a.allow(l.nanos, len(data)) {
 				s.counters.throttled.Add(1)
 				continue
 			}
@@ -389,7 +391,7 @@ func (l *loop) fromPeers(a *allocation) {
 	l.more = true
 }
 
-// dataIndication makes a Data indication (RFC 8656, section 11.5) around size bytes that stand in buffer after room, and returns all of it.
+// dataIndication builds a Data indication (RFC 8656, section 11.5) around size bytes that are in buffer after room, and returns it.
 func dataIndication(buffer []byte, peer netip.AddrPort, size int) []byte {
 	value := 8
 	if !peer.Addr().Unmap().Is4() {

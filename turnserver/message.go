@@ -53,11 +53,12 @@ const (
 	familyIPv6  = 2
 )
 
-// isChannelData tells channel data from STUN by its first byte. RFC 8656, section 12 keeps channels to 0x4000–0x4fff, but clients
-// of its forerunner RFC 5766, coturn's among them, take numbers up to 0x7fff.
+// isChannelData tells channel data from STUN by its first byte. RFC 8656, section 12, allows channel numbers from 0x4000 to 0x4fff
+// only. Clients of RFC 5766, which it replaced, use numbers up to 0x7fff, coturn's client among them.
 func isChannelData(p []byte) bool { return len(p) >= channelHead && p[0]&0xc0 == 0x40 }
 
-// message is a STUN message as it came; its slices lie in it. Of an attribute that comes more than once the first counts, but for the peers.
+// message is a STUN message that has come. Its slices point into the bytes that it was read from. If an attribute comes more than once
+// the first one counts; only XOR-PEER-ADDRESS counts each time.
 type message struct {
 	raw           []byte
 	method, class uint16
@@ -68,8 +69,8 @@ type message struct {
 	integrity              []byte // of MESSAGE-INTEGRITY
 	integrityAt            int    // where that attribute begins
 
-	transport         byte // of REQUESTED-TRANSPORT, 0 if there is none
-	family            byte // of REQUESTED-ADDRESS-FAMILY, 0 if there is none
+	transport         byte // REQUESTED-TRANSPORT, 0 if there is none
+	family            byte // REQUESTED-ADDRESS-FAMILY, 0 if there is none
 	lifetime          uint32
 	hasLifetime       bool
 	evenPort, reserve bool   // EVEN-PORT, and its R bit
@@ -81,13 +82,13 @@ type message struct {
 	peers             [maxPeers]netip.AddrPort
 	peerCount         int
 
-	malformed bool     // an attribute that counts has the wrong size
-	unknown   []uint16 // comprehension-required ones that we do not know; a few at most
+	malformed bool     // an attribute that we know has the wrong size
+	unknown   []uint16 // comprehension-required attributes that we do not know; the first few
 	unknowns  [8]uint16
 }
 
-// parse reads a STUN message. It reports false for bytes that are none, which get no answer. Attributes after MESSAGE-INTEGRITY are ignored by
-// rule. m's slices lie in p.
+// parse reads a STUN message. It returns false for bytes that are none; they get no answer. It ignores attributes after
+// MESSAGE-INTEGRITY (RFC 8489, section 14.5). m's slices point into p.
 func (m *message) parse(p []byte) bool {
 	*m = message{raw: p}
 	if len(p) < stunHeader || p[0]&0xc0 != 0 || binary.BigEndian.Uint32(p[4:]) != magicCookie {
@@ -124,7 +125,7 @@ func (m *message) parse(p []byte) bool {
 	return true
 }
 
-// take notes one attribute.
+// take stores one attribute.
 func (m *message) take(kind uint16, value []byte) {
 	first := func(have *[]byte) {
 		if *have == nil {
@@ -181,14 +182,14 @@ func (m *message) take(kind uint16, value []byte) {
 		m.peers[m.peerCount] = peer
 		m.peerCount++
 	default:
-		// Those from 0x8000 on may be ignored.
+		// Attributes from 0x8000 on are comprehension-optional.
 		if kind < 0x8000 && kind != attrMappedAddress && len(m.unknown) < cap(m.unknown) {
 			m.unknown = append(m.unknown, kind)
 		}
 	}
 }
 
-// xorAddress reads a transport address that is XORed with the cookie and the transaction ID.
+// xorAddress reads a transport address that is XORed with the cookie and the transaction id (RFC 8489, section 14.2).
 func (m *message) xorAddress(value []byte) (netip.AddrPort, bool) {
 	if len(value) < 8 || value[1] == familyIPv4 && len(value) != 8 || value[1] == familyIPv6 && len(value) != 20 ||
 		value[1] != familyIPv4 && value[1] != familyIPv6 {
@@ -207,7 +208,8 @@ func (m *message) xorAddress(value []byte) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(host, port), true
 }
 
-// verify says whether MESSAGE-INTEGRITY was made with the key (RFC 8489, section 14.5). It changes the message's length for a moment.
+// verify says whether MESSAGE-INTEGRITY was made with the key (RFC 8489, section 14.5). While it computes, it changes the message's
+// length.
 func (m *message) verify(key []byte) bool {
 	if !m.signed {
 		return false
@@ -226,7 +228,7 @@ type answer struct {
 	begin int
 }
 
-// begin starts a message with the transaction of m.
+// begin starts a message with a transaction id.
 func begin(p []byte, method, class uint16, transaction []byte) *answer {
 	a := &answer{p, len(p)}
 	a.p = binary.BigEndian.AppendUint16(a.p, method&0x000f|method&0x0070<<1|method&0x0f80<<2|class)

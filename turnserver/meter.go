@@ -8,8 +8,9 @@ import (
 // meterBurst is how much may come at once, as time at the full rate: a picture comes in bursts.
 const meterBurst = 500 * time.Millisecond
 
-// meter limits a rate of bytes. It may be used by several goroutines, and is one number: the time at which all that was let through would have
-// come at the full rate (a generic cell rate algorithm).
+// meter limits a bitrate. It may be used by several goroutines. Its state is one number: the time at which everything that passed
+// so far would have come if it had come at the full rate (the generic cell rate algorithm). The package comment says why it is not
+// golang.org/x/time/rate.
 type meter struct {
 	bits int64 // a second; 0 for no limit
 	due  atomic.Int64
@@ -33,14 +34,7 @@ func (m *meter) allow(now int64, bytes int) bool {
 	}
 }
 
-// account is what a user has taken. It ends with the user's last allocation.
-type account struct {
-	user        string
-	allocations int // guarded by the server's mutex
-	meter       meter
-}
-
-// pass says whether a packet of an allocation may pass, by its user's limit and that of all.
-func (a *allocation) pass(now int64, bytes int) bool {
-	return a.account.meter.allow(now, bytes) && a.client.loop.server.meter.allow(now, bytes)
+// allow says whether a packet of an allocation may pass, by its user's bitrate and that of all, and counts it if so.
+func (a *allocation) allow(now int64, bytes int) bool {
+	return a.quota.meter.allow(now, bytes) && a.client.loop.server.meter.allow(now, bytes)
 }

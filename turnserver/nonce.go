@@ -10,14 +10,17 @@ import (
 	"time"
 )
 
+// nonceLifetime is how long a client may use a nonce. RFC 8656, section 5, asks for a new one at least once an hour.
+const nonceLifetime = time.Hour
+
 const (
-	nonceTime = time.Hour // RFC 8656, section 5: at least once an hour another one
-	nonceMAC  = 8         // bytes of its signature
-	nonceSize = 16        // of its text
+	nonceMAC  = 8  // bytes of a nonce's signature
+	nonceSize = 16 // bytes of its text
 )
 
-// nonces makes and checks nonces without keeping any: each holds the time at which it runs out, signed together with the address that it was
-// given to. What was heard on the wire is worth nothing from elsewhere. It may be used by several goroutines.
+// nonces makes and checks nonces. It keeps none of them: each holds the time at which it expires, signed together with the address
+// that it was given to. A nonce that somebody heard on the wire is worth nothing from another address. It may be used by several
+// goroutines.
 type nonces struct{ key [32]byte }
 
 func newNonces() *nonces {
@@ -29,13 +32,13 @@ func newNonces() *nonces {
 // add appends a new nonce for a client to p.
 func (n *nonces) add(p []byte, now time.Time, source addr, stream uint64) []byte {
 	var raw [4 + nonceMAC]byte
-	binary.BigEndian.PutUint32(raw[:], uint32(now.Add(nonceTime).Unix()))
+	binary.BigEndian.PutUint32(raw[:], uint32(now.Add(nonceLifetime).Unix()))
 	copy(raw[4:], n.sign(raw[:4], source, stream))
 	return base64.RawURLEncoding.AppendEncode(p, raw[:])
 }
 
-// fresh says whether a nonce is one of ours, was given to this client and has not run out.
-func (n *nonces) fresh(nonce []byte, now time.Time, source addr, stream uint64) bool {
+// valid says whether a nonce is one of ours, was given to this client and has not expired.
+func (n *nonces) valid(nonce []byte, now time.Time, source addr, stream uint64) bool {
 	var raw [4 + nonceMAC]byte
 	if len(nonce) != nonceSize {
 		return false
@@ -44,7 +47,7 @@ func (n *nonces) fresh(nonce []byte, now time.Time, source addr, stream uint64) 
 		return false
 	}
 	left := int64(binary.BigEndian.Uint32(raw[:])) - now.Unix()
-	return left > 0 && left <= int64(nonceTime/time.Second) &&
+	return left > 0 && left <= int64(nonceLifetime/time.Second) &&
 		subtle.ConstantTimeCompare(raw[4:], n.sign(raw[:4], source, stream)) == 1
 }
 

@@ -10,14 +10,14 @@ import (
 	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
-// Peer is what clients may be relayed to: the addresses of Prefix, on ports MinPort to MaxPort (0 and 0: any port).
+// Peer is one entry of what clients may be relayed to: the addresses of Prefix, on ports MinPort to MaxPort (0 and 0: any port).
 type Peer struct {
 	Prefix           netip.Prefix
 	MinPort, MaxPort uint16
 }
 
-// ParsePeer reads an allowed peer: an address or prefix, and if wanted a port or a range of ports after a colon: 203.0.113.7,
-// 203.0.113.7:7882, 10.1.0.0/16:50000-50100, [2001:db8::7]:7882, 2001:db8::/32.
+// ParsePeer reads an allowed peer as configuration files write it: an address or prefix, with or without a port or a range of ports:
+// 203.0.113.7, 203.0.113.7:7882, 10.1.0.0/16:50000-50100, [2001:db8::7]:7882, 2001:db8::/32.
 func ParsePeer(text string) (Peer, error) {
 	address, ports, hasPorts := text, "", false
 	switch {

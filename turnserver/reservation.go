@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// reservationTime is how long a port is kept for who holds its token (RFC 8656, section 7.2).
-const reservationTime = 30 * time.Second
+// reservationLifetime is how long a reserved port is kept (RFC 8656, section 7.2).
+const reservationLifetime = 30 * time.Second
 
-// reservation is a relay socket that has no allocation yet. What is kept for a token, the port after an even one, for RTCP, counts as an allocation
-// for its user's limit and for that of all, so that nobody takes more ports this way.
+// reservation is a relay socket that has no allocation yet. A port that is reserved for RTCP (the one after an even port) counts as
+// an allocation of its user, so that nobody takes more ports this way.
 type reservation struct {
 	fd      int
 	relayed netip.AddrPort
-	place   *account
+	quota   *quota
 	until   time.Time
 }
 
-// socketFor opens what an Allocate asks for, or hands out what was reserved; else code is why not. Where the port after it was to be reserved
-// there is a token for that.
+// socketFor opens the relay socket that an Allocate asks for, or returns the reserved one that its token stands for. It returns the
+// error code if there is none. If the request also reserves the next port, token is what the client can claim it with.
 func (s *Server) socketFor(now time.Time, m *message, family byte, user string) (r *reservation, token []byte, code int) {
 	if m.token != nil {
 		if r = s.redeem(now, [tokenSize]byte(m.token), user); r == nil {
@@ -27,25 +27,25 @@ func (s *Server) socketFor(now time.Time, m *message, family byte, user string) 
 		}
 		return r, nil, 0
 	}
-	places := 1
+	sockets := 1
 	if m.reserve {
-		places = 2
+		sockets = 2
 	}
-	place := s.takePlaces(user, places)
-	if place == nil {
+	q := s.acquireQuota(user, sockets)
+	if q == nil {
 		s.counters.refusedQuota.Add(1)
 		return nil, nil, codeQuotaReached
 	}
 	fd, next, relayed, err := s.relaySocket(family, m.evenPort, m.reserve)
 	if err != nil {
-		s.releasePlaces(place, places)
+		s.releaseQuota(q, sockets)
 		s.cfg.Log.Warn().Err(err).Msg("No relay socket for an allocation")
 		return nil, nil, codeInsufficientCapacity
 	}
 	if m.reserve {
-		token = s.reserve(&reservation{next, netip.AddrPortFrom(relayed.Addr(), relayed.Port()+1), place, now.Add(reservationTime)})
+		token = s.reserve(&reservation{next, netip.AddrPortFrom(relayed.Addr(), relayed.Port()+1), q, now.Add(reservationLifetime)})
 	}
-	return &reservation{fd: fd, relayed: relayed, place: place}, token, 0
+	return &reservation{fd: fd, relayed: relayed, quota: q}, token, 0
 }
 
 // reserve keeps a socket, and returns the token for it.
@@ -58,19 +58,19 @@ func (s *Server) reserve(r *reservation) []byte {
 	return token[:]
 }
 
-// redeem hands out what was reserved, to the user whose place it has; nil when there is nothing.
+// redeem returns what was reserved under a token, to the user whose quota it counts for. It returns nil if there is nothing.
 func (s *Server) redeem(now time.Time, token [tokenSize]byte, user string) *reservation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.reserved[token]
-	if r == nil || r.place.user != user || !now.Before(r.until) {
+	if r == nil || r.quota.user != user || !now.Before(r.until) {
 		return nil
 	}
 	delete(s.reserved, token)
 	return r
 }
 
-// endReservations closes what was reserved and is over.
+// endReservations closes the reserved sockets for which over returns true.
 func (s *Server) endReservations(over func(*reservation) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,7 +78,7 @@ func (s *Server) endReservations(over func(*reservation) bool) {
 		if over(r) {
 			delete(s.reserved, token)
 			closeSocket(r.fd)
-			s.release(r.place, 1)
+			s.releaseQuotaLocked(r.quota, 1)
 		}
 	}
 }

@@ -23,7 +23,7 @@ func (s *Server) accept(listener net.Listener, transport Transport, decrypt func
 			return nil
 		}
 		if err != nil {
-			// Out of file descriptors, most likely: existing calls go on, and new ones may when some have ended.
+			// Most likely there are no more file descriptors. Calls go on, and there is room for new ones when some have ended.
 			s.cfg.Log.Warn().Err(err).Msg("Failed to accept a TURN connection")
 			select {
 			case <-s.stop:
@@ -42,14 +42,14 @@ func (s *Server) accept(listener net.Listener, transport Transport, decrypt func
 	}
 }
 
-// addrPort is the address of a stream's client.
+// addrPort is the address of a stream's client, the zero value for anything but TCP.
 func addrPort(addr net.Addr) netip.AddrPort {
-	a, _ := addr.(*net.TCPAddr) // none gives no address
+	a, _ := addr.(*net.TCPAddr) // a nil *TCPAddr has the zero address
 	ap := a.AddrPort()
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// maxQueue is how many bytes wait for a stream's client to take them; what comes then is lost, as it would be on a slow line.
+// maxQueue is how many bytes may wait for a stream's client. What comes beyond that is lost, as it would be on a slow line.
 const maxQueue = 256 << 10
 
 // stream is one connection and its client. One goroutine reads from it and owns the client, another one writes what is queued.
@@ -70,7 +70,7 @@ type stream struct {
 	closed bool
 }
 
-// serve begins to serve a connection; over is called when it has ended.
+// serve begins to serve a connection. It calls over when the connection has ended.
 func (s *Server) serve(conn net.Conn, transport Transport, over func()) {
 	st := &stream{
 		conn: conn, reader: bufio.NewReaderSize(conn, inboundSize), server: s, transport: transport, number: s.lastStream.Add(1), born: time.Now(),
@@ -96,8 +96,8 @@ func (s *Server) serve(conn net.Conn, transport Transport, over func()) {
 	}()
 }
 
-// Close ends the stream. It may be called by any goroutine, and twice. TLS is not said goodbye to, since that would wait for a client that does
-// not read.
+// Close ends the stream. It may be called from any goroutine, and more than once. It closes the TCP connection without TLS's
+// close_notify, since sending that would wait for a client that does not read.
 func (st *stream) Close() (err error) {
 	st.once.Do(func() {
 		st.mu.Lock()
@@ -113,7 +113,7 @@ func (st *stream) Close() (err error) {
 	return err
 }
 
-// queue puts a message in line for the client; false when there is no room. p is copied.
+// queue queues a message for the client, and returns false when there is no room. p is copied.
 func (st *stream) queue(p []byte) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -126,8 +126,9 @@ func (st *stream) queue(p []byte) bool {
 	return true
 }
 
-// write sends what is queued until the stream is closed, all at once; by TLS each message in a record of its own, since some clients, coturn's
-// own among them, take one for the whole of a record. A client that does not read is cut off: after part of a message nothing could follow.
+// write sends what is queued until the stream is closed. Over TCP it sends all of it at once. Over TLS each message has a record of its
+// own, since some clients, coturn's own among them, read one message from each record. It closes the stream of a client that does not
+// read: after a part of a message, nothing else could follow.
 func (st *stream) write() {
 	var sending []byte
 	var ends []int
@@ -171,7 +172,8 @@ func (st *stream) read() {
 	var reply []byte
 	buffer := make([]byte, inboundSize)
 	for {
-		// Without an allocation the time runs from the connection's birth, so that neither silence nor a slow trickle holds it open.
+		// Without an allocation the deadline counts from the connection's start, so that neither silence nor a slow trickle of bytes keeps
+		// it open.
 		deadline := st.born.Add(loginTime)
 		if c.alloc != nil {
 			deadline = c.alloc.expires
@@ -207,7 +209,7 @@ func (st *stream) relay(now time.Time, p []byte) {
 		c.malformed.Add(1)
 		return
 	}
-	ch := a.known.Load().byNumber[binary.BigEndian.Uint16(p)]
+	ch := a.peers.Load().byNumber[binary.BigEndian.Uint16(p)]
 	if ch == nil || ch.until.Load() <= now.UnixNano() {
 		c.droppedPeer.Add(1)
 		return
@@ -218,7 +220,7 @@ func (st *stream) relay(now time.Time, p []byte) {
 
 var errFraming = errors.New("the stream holds neither STUN nor channel data")
 
-// next reads one message into p (RFC 8656, sections 3.1 and 12.5). A message that is too large to be relayed is skipped.
+// next reads one message into p (RFC 8656, sections 3.1 and 12.5). It skips messages that are too large to be relayed.
 func (st *stream) next(p []byte) ([]byte, error) {
 	for {
 		head, err := st.reader.Peek(4)
