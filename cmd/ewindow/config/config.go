@@ -1,11 +1,18 @@
 // Package config reads ewindow's one YAML file.
 //
-// [Load] is the way in: it reads a file over the values of [Default], refuses what it does not know, and fetches secrets that
-// live in files of their own. [Config.Validate] then looks at the values that one role of the program needs. Messages name
-// each key as it is written in the file, with its line where there is one, and say what to do.
+// [Load] reads a file over the values of [Default], refuses unknown keys, and reads secrets from the files that ..._file keys name.
+// [Config.Validate] then checks the values that one role of the program needs. Errors name the key as it is written in the
+// file, with its line, and say what to do.
 //
-// The file example-config.yaml at the top of the repository holds every key at its default with its explanation; a test
-// keeps the two equal. Nothing here opens a socket or keeps state; a Config is plain data, not safe for concurrent writing.
+// To add a setting:
+//
+//   - a field with a yaml tag here, and its value in [Default]
+//   - a check in validate.go, if some values are wrong
+//   - the key at its default, with an explanation, in example-config.yaml at the top of the repository; a test compares the two
+//   - a path, or a secret with a ..._file key, also goes into the lists in load.go
+//   - the command passes the value to the package that uses it: kiosk.go, or hub_config.go for the hub
+//
+// The package opens no socket and has no state. A Config is plain data.
 package config
 
 import (
@@ -18,7 +25,7 @@ import (
 
 // Config is the whole file. One file may serve a kiosk and a hub at once; each looks only at its own sections.
 type Config struct {
-	// DataDir is the folder for databases, keys and the children's files. Load makes it absolute.
+	// DataDir is the folder for databases, keys, and the files of Dendrite and LiveKit. Load makes it absolute.
 	DataDir    string           `yaml:"data_dir"`
 	Homeserver HomeserverConfig `yaml:"homeserver"`
 	Network    NetworkConfig    `yaml:"network"`
@@ -34,9 +41,9 @@ type Config struct {
 type HomeserverConfig struct {
 	// URL is the homeserver's client-server address: https, or http on loopback.
 	URL string `yaml:"url"`
-	// Username is a local part or a whole user ID.
+	// Username is the local part of a user ID, or all of it.
 	Username string `yaml:"username"`
-	// Password is filled from PasswordFile by Load when that is set.
+	// Password is the account's. Load reads it from PasswordFile when that is set.
 	Password     string `yaml:"password"`
 	PasswordFile string `yaml:"password_file"`
 	// DeviceName is what other people see in the bot's list of sessions.
@@ -55,7 +62,7 @@ type NetworkConfig struct {
 type WindowConfig struct {
 	Name string `yaml:"name"`
 	City string `yaml:"city"`
-	// Languages are the page's, of de, en, it; the first one leads.
+	// Languages are those of the page: de, en, it. The first one is the main one.
 	Languages []string `yaml:"languages"`
 	// Timezone is an IANA name.
 	Timezone string `yaml:"timezone"`
@@ -74,7 +81,7 @@ type KioskConfig struct {
 type MediaConfig struct {
 	// LiveKitServiceURL is the authorisation service used when the homeserver names none (MSC4143, MSC4195).
 	LiveKitServiceURL string `yaml:"livekit_service_url"`
-	// MaxVideoBitrateKbit caps the picture that we send, in kbit/s (1000 bit/s).
+	// MaxVideoBitrateKbit limits the picture that we send, in kbit/s (1000 bit/s).
 	MaxVideoBitrateKbit int `yaml:"max_video_bitrate_kbit"`
 	// AllowLoopback offers 127.0.0.1 as an ICE candidate.
 	AllowLoopback bool `yaml:"allow_loopback"`
@@ -94,7 +101,7 @@ type HubConfig struct {
 	TLSKey         string `yaml:"tls_key"`
 	// ACME obtains the certificate by itself, in place of the two files.
 	ACME ACMEConfig `yaml:"acme"`
-	// ProxyProtocolFrom are the proxies before Listen, as Prefixes reads them; empty: none.
+	// ProxyProtocolFrom are the addresses of proxies before Listen, in the form that Prefixes reads; empty: none.
 	ProxyProtocolFrom []string `yaml:"proxy_protocol_from"`
 
 	TurnServer TurnServerConfig    `yaml:"turnserver"`
@@ -120,34 +127,34 @@ type TurnServerConfig struct {
 	Listen []string `yaml:"listen"`
 	// PublicIP is the IPv4 address told to clients as the relay's; "" takes the machine's own, if that is public.
 	PublicIP string `yaml:"public_ip"`
-	// MorePublicIPs are further addresses to relay by, as turnserver.ParseRelay reads them.
+	// MorePublicIPs are further addresses to relay by, in the form that turnserver.ParseRelay reads.
 	MorePublicIPs []string `yaml:"more_public_ips"`
 	Realm         string   `yaml:"realm"`
-	// Secret is shared with whoever hands out TURN credentials; filled from SecretFile by Load when that is set.
+	// Secret is shared with the programs that make TURN credentials. Load reads it from SecretFile when that is set.
 	Secret     string `yaml:"secret"`
 	SecretFile string `yaml:"secret_file"`
-	// OldSecret is good as well; filled from OldSecretFile by Load when that is set.
+	// OldSecret is accepted as well. Load reads it from OldSecretFile when that is set.
 	OldSecret     string `yaml:"old_secret"`
 	OldSecretFile string `yaml:"old_secret_file"`
 	// RelayPorts is "first-last", or "0" for any free port.
 	RelayPorts string `yaml:"relay_ports"`
-	// AllowedPeers holds what may be relayed to, as turnserver.ParsePeer reads it.
+	// AllowedPeers are the addresses that may be relayed to, in the form that turnserver.ParsePeer reads.
 	AllowedPeers          []string `yaml:"allowed_peers"`
 	MaxAllocations        int      `yaml:"max_allocations"`
 	MaxAllocationsPerUser int      `yaml:"max_allocations_per_user"`
 	// MaxBitrate and MaxBitratePerUser are in bit/s; 0 for no limit.
 	MaxBitrate        int `yaml:"max_bitrate"`
 	MaxBitratePerUser int `yaml:"max_bitrate_per_user"`
-	// Drain is how long the relay, told to end, goes on for those who use it, and takes nobody new.
+	// Drain is how long a relay that shall end still serves those who use it.
 	Drain time.Duration `yaml:"drain"`
 	// TLSCertificate and TLSKey serve tls:// listeners; both empty: the hub's own are used.
 	TLSCertificate string `yaml:"tls_certificate"`
 	TLSKey         string `yaml:"tls_key"`
-	// TLSHost is the name by which clients are told to reach the relay over TLS; "" is the host of hub.public_url.
+	// TLSHost is the name at which clients reach the relay over TLS; "" is the host of hub.public_url.
 	TLSHost string `yaml:"tls_host"`
 	// ShareHTTPSPort lets clients reach the relay on hub.listen, too.
 	ShareHTTPSPort bool `yaml:"share_https_port"`
-	// ProxyProtocolFrom are the proxies before tcp:// and tls:// listeners, as Prefixes reads them; empty: none.
+	// ProxyProtocolFrom are the addresses of proxies before tcp:// and tls:// listeners, in the form that Prefixes reads; empty: none.
 	ProxyProtocolFrom []string `yaml:"proxy_protocol_from"`
 }
 
@@ -206,7 +213,7 @@ type LoggingConfig struct {
 	Format string `yaml:"format"`
 }
 
-// MetricsConfig is where hub and relay show their figures to Prometheus.
+// MetricsConfig is where Prometheus finds what kiosk, hub or relay count.
 type MetricsConfig struct {
 	// Listen is a loopback address and port; "" is off.
 	Listen string `yaml:"listen"`

@@ -15,7 +15,7 @@ import (
 
 const example = "../../../example-config.yaml"
 
-// TestExampleEqualsDefault demands that example-config.yaml holds every key, each at its default and each explained.
+// TestExampleEqualsDefault demands that example-config.yaml holds every key, each at its default.
 func TestExampleEqualsDefault(t *testing.T) {
 	data, err := os.ReadFile(example)
 	if err != nil {
@@ -63,7 +63,7 @@ func fields(t reflect.Type, path string) (list []string) {
 	return list
 }
 
-// TestDefaultFresh demands that two calls share no memory.
+// TestDefaultFresh demands that two calls of Default share no memory.
 func TestDefaultFresh(t *testing.T) {
 	a := config.Default()
 	a.Window.Languages[0] = "xx"
@@ -184,7 +184,7 @@ func TestLoadErrors(t *testing.T) {
 	}
 }
 
-// FuzzParse feeds hostile files: an error comes with no config, and what was read can be written and read again.
+// FuzzParse reads arbitrary files. An error comes without a Config, and a Config can be written and read again.
 func FuzzParse(f *testing.F) {
 	data, err := os.ReadFile(example)
 	if err != nil {

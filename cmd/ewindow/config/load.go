@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// maxFile bounds the configuration file, maxSecret a file with a secret: both are far above honest use.
+// maxFile limits the configuration file and maxSecret a file with a secret, in bytes. Both are far above what anybody needs.
 const (
 	maxFile   = 1 << 20
 	maxSecret = 4 << 10
 )
 
-// Load reads the file at path over the defaults, fetches secrets from their files and makes paths absolute; relative ones
-// count from the folder of the file. It checks form (unknown keys, types, secrets); Validate checks the values.
+// Load reads the file at path over the defaults, reads secrets from their files, and makes paths absolute: relative ones begin in the folder
+// of the file. It refuses unknown keys and wrong types. Validate checks the values.
 func Load(path string) (*Config, error) {
 	data, err := readLimited(path, maxFile)
 	if errors.Is(err, os.ErrNotExist) {
@@ -39,7 +39,7 @@ func Load(path string) (*Config, error) {
 	return c, nil
 }
 
-// resolve makes paths absolute and fetches secrets.
+// resolve makes paths absolute and reads secrets from their files.
 func (c *Config) resolve(folder string) error {
 	for _, p := range []*string{
 		&c.DataDir, &c.Homeserver.PasswordFile, &c.Hub.TLSCertificate, &c.Hub.TLSKey, &c.Hub.TurnServer.SecretFile,
@@ -82,7 +82,7 @@ func (c *Config) resolve(folder string) error {
 	return errors.Join(errs...)
 }
 
-// readLimited reads a whole regular file, or fails when it is larger than limit bytes.
+// readLimited reads a whole file. It fails when the file is larger than limit bytes.
 func readLimited(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -13,11 +13,11 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Parse reads YAML over the defaults. It opens no other file, so secrets in files stay unread and paths stay as written. Each
-// problem is named with its line and its key; all of them are reported at once.
+// Parse reads YAML over the defaults. It opens no other file: it does not read secrets from files, and leaves paths as they are. The error
+// has one line for each problem, with the line in the file and the key.
 //
-// The tree is walked here and not by the YAML library, whose messages name Go types where people wrote keys, and which lets
-// an empty value pass as "not set".
+// The YAML library could fill the struct by itself. Its errors, however, name Go types instead of keys, and it takes an empty value for
+// one that is not set.
 func Parse(data []byte) (*Config, error) {
 	c := Default()
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
@@ -39,7 +39,7 @@ func Parse(data []byte) (*Config, error) {
 	return c, nil
 }
 
-// walker carries YAML nodes into struct fields and collects what is wrong.
+// walker copies YAML nodes into struct fields and collects the errors.
 type walker struct{ errs []error }
 
 // fail notes a problem at a node.
@@ -139,12 +139,12 @@ func (w *walker) value(n *yaml.Node, into reflect.Value, path string) {
 		}
 		*target = list
 	default:
-		// A test reads every key, so a field of another type shows up there and not at a user's.
+		// A test reads every key, so it fails when a field has a type that is missing above.
 		panic("config: field of unsupported type at " + path)
 	}
 }
 
-// isNull tells an absent value: nothing, ~ or null.
+// isNull says whether a node has no value: nothing, ~ or null.
 func isNull(n *yaml.Node) bool {
 	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null"
 }

@@ -11,14 +11,14 @@ import (
 	"slices"
 	"strings"
 	"time"
-	_ "time/tzdata" // a kiosk's system may lack the time zone files, and the page and the messages need them
+	_ "time/tzdata" // the page and the messages need time zones, which a kiosk's system may lack
 	"unicode/utf8"
 
 	"multifactorymodel.org/ewindow/bridge/hub/certificate"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
-// Role is a part of the program, and so the set of sections that must be filled in.
+// Role is what the program runs as. It decides which sections must be filled in.
 type Role string
 
 // The roles: a window, a hub, and a hub's TURN relay alone.
@@ -28,10 +28,10 @@ const (
 	Turn  Role = "turn"
 )
 
-// Lengths of secrets, in bytes.
+// Limits of values: bit/s of the relay, and lengths of secrets in bytes.
 const (
 	minTurnBitrate   = 100_000
-	minTurnSecret    = 16 // 128 bit: REST credentials can be tried offline by anyone who was given one
+	minTurnSecret    = 16 // 128 bit, since everybody who has credentials can guess the secret offline
 	minLiveKitSecret = 32 // what livekit-server asks for
 )
 
@@ -40,29 +40,29 @@ var (
 	serverName = regexp.MustCompile(`^([A-Za-z0-9.\-]{1,200}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
 )
 
-// Validate checks the values that a role needs. All problems are reported, joined, one a line; each names its key as
-// written in the file and says what to do.
+// Validate checks the values that a role needs. The error has one line for each problem, which names the key as it is written in the file
+// and says what to do.
 func (c *Config) Validate(role Role) error {
 	var v checker
-	v.that(c.DataDir != "", "data_dir is empty: name the folder for the database and keys")
+	v.require(c.DataDir != "", "data_dir is empty: name the folder for the database and keys")
 	switch role {
 	case Kiosk:
 		v.kiosk(c)
 	case Hub:
 		v.hub(&c.Hub)
 	case Turn:
-		v.that(c.Hub.TurnServer.Enabled, "hub.turnserver.enabled is false: set it to true, or do not start the TURN server")
+		v.require(c.Hub.TurnServer.Enabled, "hub.turnserver.enabled is false: set it to true, or do not start the TURN server")
 		if c.Hub.TurnServer.Enabled {
 			v.turnserver(&c.Hub)
 			v.acme(&c.Hub, c.Hub.wantsTLS())
 		}
 	default:
-		v.that(false, "there is no role %q", string(role))
+		v.require(false, "there is no role %q", string(role))
 	}
 	if c.Metrics.Listen != "" && role != Kiosk {
 		listen, err := netip.ParseAddrPort(c.Metrics.Listen)
-		v.that(err == nil, "metrics.listen: %q is not an address and port such as 127.0.0.1:9468", c.Metrics.Listen)
-		v.that(err != nil || listen.Addr().IsLoopback(),
+		v.require(err == nil, "metrics.listen: %q is not an address and port such as 127.0.0.1:9468", c.Metrics.Listen)
+		v.require(err != nil || listen.Addr().IsLoopback(),
 			"metrics.listen: %s can be reached from outside: use 127.0.0.1, and let a reverse proxy ask for a login if Prometheus is elsewhere", c.Metrics.Listen)
 	}
 	v.oneOf("logging.level", c.Logging.Level, "trace", "debug", "info", "warn", "error")
@@ -73,50 +73,50 @@ func (c *Config) Validate(role Role) error {
 // checker collects problems.
 type checker struct{ errs []error }
 
-// that notes a problem unless ok.
-func (v *checker) that(ok bool, format string, args ...any) {
+// require notes a problem unless ok.
+func (v *checker) require(ok bool, format string, args ...any) {
 	if !ok {
 		v.errs = append(v.errs, fmt.Errorf(format, args...))
 	}
 }
 
 func (v *checker) kiosk(c *Config) {
-	v.web("homeserver.url", c.Homeserver.URL, "https://matrix.example.org")
-	v.that(c.Homeserver.Username != "", "homeserver.username is empty: give the name of this window's Matrix account")
-	v.that(c.Homeserver.Password != "",
+	v.url("homeserver.url", c.Homeserver.URL, "https://matrix.example.org")
+	v.require(c.Homeserver.Username != "", "homeserver.username is empty: give the name of this window's Matrix account")
+	v.require(c.Homeserver.Password != "",
 		"homeserver.password is empty: give the account's password, or a file that holds it in homeserver.password_file")
-	v.that(c.Homeserver.DeviceName != "", "homeserver.device_name is empty: give a name, such as e-window")
+	v.require(c.Homeserver.DeviceName != "", "homeserver.device_name is empty: give a name, such as e-window")
 	for _, admin := range c.Network.Admins {
-		v.that(userID.MatchString(admin), "network.admins: %q is not a Matrix user ID such as @anna:example.org", admin)
+		v.require(userID.MatchString(admin), "network.admins: %q is not a Matrix user ID such as @anna:example.org", admin)
 	}
-	v.label("window.name", c.Window.Name)
+	v.displayName("window.name", c.Window.Name)
 	if c.Window.City != "" {
-		v.label("window.city", c.Window.City)
+		v.displayName("window.city", c.Window.City)
 	}
-	v.that(len(c.Window.Languages) > 0, "window.languages is empty: list one or more of de, en, it")
+	v.require(len(c.Window.Languages) > 0, "window.languages is empty: list one or more of de, en, it")
 	for i, language := range c.Window.Languages {
 		v.oneOf("window.languages", language, "de", "en", "it")
-		v.that(!slices.Contains(c.Window.Languages[:i], language), "window.languages lists %s twice: remove one", language)
+		v.require(!slices.Contains(c.Window.Languages[:i], language), "window.languages lists %s twice: remove one", language)
 	}
 	_, err := time.LoadLocation(c.Window.Timezone)
-	v.that(err == nil && c.Window.Timezone != "" && c.Window.Timezone != "Local",
+	v.require(err == nil && c.Window.Timezone != "" && c.Window.Timezone != "Local",
 		"window.timezone: %q is not a time zone such as Europe/Berlin", c.Window.Timezone)
 	if listen, err := netip.ParseAddrPort(c.Kiosk.Listen); err != nil {
-		v.that(false, "kiosk.listen: %q is not an address and port such as 127.0.0.1:8470", c.Kiosk.Listen)
+		v.require(false, "kiosk.listen: %q is not an address and port such as 127.0.0.1:8470", c.Kiosk.Listen)
 	} else {
-		v.that(listen.Addr().IsLoopback(),
+		v.require(listen.Addr().IsLoopback(),
 			"kiosk.listen: %s can be reached from outside, and whoever reaches the page can open the window: use 127.0.0.1", listen)
 	}
-	v.that(c.Kiosk.Countdown >= 0 && c.Kiosk.Countdown <= 10*time.Second,
+	v.require(c.Kiosk.Countdown >= 0 && c.Kiosk.Countdown <= 10*time.Second,
 		"kiosk.countdown: %s is not between 0s and 10s", c.Kiosk.Countdown)
 	if c.Media.LiveKitServiceURL != "" {
-		v.web("media.livekit_service_url", c.Media.LiveKitServiceURL, "https://hub.example.org/livekit/jwt")
+		v.url("media.livekit_service_url", c.Media.LiveKitServiceURL, "https://hub.example.org/livekit/jwt")
 	}
 	v.between("media.max_video_bitrate_kbit", c.Media.MaxVideoBitrateKbit, 100, 20000)
 }
 
 func (v *checker) hub(h *HubConfig) {
-	v.that(h.TurnServer.Enabled || h.Focus.Enabled || h.Homeserver.Enabled,
+	v.require(h.TurnServer.Enabled || h.Focus.Enabled || h.Homeserver.Enabled,
 		"hub: every part is off: set enabled to true in hub.turnserver, hub.focus or hub.homeserver")
 	if h.Focus.Enabled || h.Homeserver.Enabled {
 		v.front(h)
@@ -124,14 +124,14 @@ func (v *checker) hub(h *HubConfig) {
 	if h.TurnServer.Enabled {
 		v.turnserver(h)
 	}
-	v.that(!h.TurnServer.Enabled || !h.TurnServer.ShareHTTPSPort || h.Listen != "" && (h.Focus.Enabled || h.Homeserver.Enabled),
+	v.require(!h.TurnServer.Enabled || !h.TurnServer.ShareHTTPSPort || h.Listen != "" && (h.Focus.Enabled || h.Homeserver.Enabled),
 		"hub.turnserver.share_https_port needs hub.listen, and hub.focus or hub.homeserver: without them list tls://0.0.0.0:443 in hub.turnserver.listen")
 	v.acme(h, h.wantsTLS() || h.Listen != "" && (h.Focus.Enabled || h.Homeserver.Enabled))
 	if h.Focus.Enabled {
 		v.focus(h)
 	}
 	if h.Focus.LiveKitServiceURL != "" {
-		v.web("hub.focus.livekit_service_url", h.Focus.LiveKitServiceURL, "https://hub.example.org/livekit/jwt")
+		v.url("hub.focus.livekit_service_url", h.Focus.LiveKitServiceURL, "https://hub.example.org/livekit/jwt")
 	}
 	if h.Homeserver.Enabled {
 		v.homeserver(&h.Homeserver)
@@ -140,48 +140,48 @@ func (v *checker) hub(h *HubConfig) {
 
 // front checks the addresses of the hub's HTTP side.
 func (v *checker) front(h *HubConfig) {
-	v.web("hub.public_url", h.PublicURL, "https://hub.example.org")
-	v.that(h.Listen != "" || h.LocalListen != "", "hub.listen and hub.local_listen are both empty: set one of them")
+	v.url("hub.public_url", h.PublicURL, "https://hub.example.org")
+	v.require(h.Listen != "" || h.LocalListen != "", "hub.listen and hub.local_listen are both empty: set one of them")
 	for _, l := range []struct{ key, value, example string }{
 		{"hub.listen", h.Listen, "0.0.0.0:8448"}, {"hub.local_listen", h.LocalListen, "127.0.0.1:8008"},
 	} {
 		if _, err := netip.ParseAddrPort(l.value); l.value != "" {
-			v.that(err == nil, "%s: %q is not an address and port such as %s", l.key, l.value, l.example)
+			v.require(err == nil, "%s: %q is not an address and port such as %s", l.key, l.value, l.example)
 		}
 	}
 	_, err := Prefixes(h.ProxyProtocolFrom)
-	v.that(err == nil, "hub.proxy_protocol_from: %v", err)
+	v.require(err == nil, "hub.proxy_protocol_from: %v", err)
 	if h.Listen != "" {
-		v.that(h.ACME.Enabled || h.TLSCertificate != "" && h.TLSKey != "",
+		v.require(h.ACME.Enabled || h.TLSCertificate != "" && h.TLSKey != "",
 			"hub.tls_certificate and hub.tls_key must both be set, or hub.acme.enabled, or hub.listen emptied to leave TLS to a reverse proxy")
 	} else {
-		v.that((h.TLSCertificate == "") == (h.TLSKey == ""), "hub.tls_certificate and hub.tls_key belong together: set both or none")
+		v.require((h.TLSCertificate == "") == (h.TLSKey == ""), "hub.tls_certificate and hub.tls_key belong together: set both or none")
 	}
 }
 
-// acme checks where certificates come from. used tells that there is a listener which wants one.
+// acme checks the section hub.acme. used says that a listener needs a certificate.
 func (v *checker) acme(h *HubConfig, used bool) {
 	a := &h.ACME
 	if !a.Enabled {
 		return
 	}
-	v.that(h.TLSCertificate == "" && h.TLSKey == "",
+	v.require(h.TLSCertificate == "" && h.TLSKey == "",
 		"hub.acme.enabled and hub.tls_certificate are both set: keep only one of these ways to a certificate")
-	v.that(used, "hub.acme.enabled is true, but nothing needs a certificate: set hub.listen or a tls:// address in hub.turnserver.listen, or set it to false")
+	v.require(used, "hub.acme.enabled is true, but nothing needs a certificate: set hub.listen or a tls:// address in hub.turnserver.listen, or set it to false")
 	host := publicHost(h.PublicURL)
-	v.that(host != "" || h.TurnServer.TLSHost != "", "hub.acme needs the name that the certificate is for: set hub.public_url or hub.turnserver.tls_host")
+	v.require(host != "" || h.TurnServer.TLSHost != "", "hub.acme needs the name that the certificate is for: set hub.public_url or hub.turnserver.tls_host")
 	if host != "" {
 		err := certificate.CheckName(host)
-		v.that(err == nil, "hub.acme: %v, and an authority certifies no other: correct hub.public_url", err)
+		v.require(err == nil, "hub.acme: %v, and an authority certifies no other: correct hub.public_url", err)
 	}
 	if a.Email != "" {
 		address, err := mail.ParseAddress(a.Email)
-		v.that(err == nil && address.Address == a.Email, "hub.acme.email: %q is not an address such as anna@example.org", a.Email)
+		v.require(err == nil && address.Address == a.Email, "hub.acme.email: %q is not an address such as anna@example.org", a.Email)
 	}
-	v.web("hub.acme.directory_url", a.DirectoryURL, "https://acme-v02.api.letsencrypt.org/directory")
+	v.url("hub.acme.directory_url", a.DirectoryURL, "https://acme-v02.api.letsencrypt.org/directory")
 	if a.HTTPListen != "" {
 		_, err := netip.ParseAddrPort(a.HTTPListen)
-		v.that(err == nil, "hub.acme.http_listen: %q is not an address and port such as 0.0.0.0:80", a.HTTPListen)
+		v.require(err == nil, "hub.acme.http_listen: %q is not an address and port such as 0.0.0.0:80", a.HTTPListen)
 	}
 }
 
@@ -194,7 +194,7 @@ func publicHost(text string) string {
 	return u.Hostname()
 }
 
-// wantsTLS tells whether the TURN server has a listener with a certificate that is the hub's.
+// wantsTLS says whether the relay has a TLS listener that uses the hub's certificate.
 func (h *HubConfig) wantsTLS() bool {
 	t := &h.TurnServer
 	return t.Enabled && t.TLSCertificate == "" && slices.ContainsFunc(t.Listen, func(text string) bool {
@@ -205,63 +205,63 @@ func (h *HubConfig) wantsTLS() bool {
 
 func (v *checker) turnserver(h *HubConfig) {
 	t := &h.TurnServer
-	v.that(len(t.Listen) > 0, "hub.turnserver.listen is empty: list an address such as udp://0.0.0.0:3478")
+	v.require(len(t.Listen) > 0, "hub.turnserver.listen is empty: list an address such as udp://0.0.0.0:3478")
 	for _, text := range t.Listen {
 		l, err := turnserver.ParseListen(text)
-		v.that(err == nil, "hub.turnserver.listen: %v", err)
-		v.that(err != nil || l.Addr.Port() != 0 || !h.Focus.Enabled && !h.Homeserver.Enabled,
+		v.require(err == nil, "hub.turnserver.listen: %v", err)
+		v.require(err != nil || l.Addr.Port() != 0 || !h.Focus.Enabled && !h.Homeserver.Enabled,
 			"hub.turnserver.listen: %s must name a port, since LiveKit and the homeserver are told of it", text)
 		if err == nil && l.Transport == turnserver.TLS {
-			v.that(t.TLSCertificate != "" || h.TLSCertificate != "" || h.ACME.Enabled,
+			v.require(t.TLSCertificate != "" || h.TLSCertificate != "" || h.ACME.Enabled,
 				"hub.turnserver.listen: %s needs hub.turnserver.tls_certificate and hub.turnserver.tls_key", text)
 		}
 	}
-	v.that((t.TLSCertificate == "") == (t.TLSKey == ""),
+	v.require((t.TLSCertificate == "") == (t.TLSKey == ""),
 		"hub.turnserver.tls_certificate and hub.turnserver.tls_key belong together: set both or none")
 	if t.PublicIP != "" {
 		v.ip("hub.turnserver.public_ip", t.PublicIP)
 	}
 	for _, text := range t.MorePublicIPs {
 		_, err := turnserver.ParseRelay(text)
-		v.that(err == nil, "hub.turnserver.more_public_ips: %v", err)
+		v.require(err == nil, "hub.turnserver.more_public_ips: %v", err)
 	}
 	_, err := Prefixes(t.ProxyProtocolFrom)
-	v.that(err == nil, "hub.turnserver.proxy_protocol_from: %v", err)
-	v.that(len(t.ProxyProtocolFrom) == 0 || slices.ContainsFunc(t.Listen, func(text string) bool { return strings.HasPrefix(text, "udp://") }),
+	v.require(err == nil, "hub.turnserver.proxy_protocol_from: %v", err)
+	v.require(len(t.ProxyProtocolFrom) == 0 || slices.ContainsFunc(t.Listen, func(text string) bool { return strings.HasPrefix(text, "udp://") }),
 		"hub.turnserver.proxy_protocol_from: list an udp:// address in hub.turnserver.listen besides, which the proxy is not before")
 	if t.TLSHost != "" {
 		err := certificate.CheckName(t.TLSHost)
-		v.that(err == nil, "hub.turnserver.tls_host: %v", err)
+		v.require(err == nil, "hub.turnserver.tls_host: %v", err)
 	}
-	v.that(t.Realm != "" && len(t.Realm) <= 128, "hub.turnserver.realm must have 1 to 128 characters")
-	v.that(len(t.Secret) >= minTurnSecret,
+	v.require(t.Realm != "" && len(t.Realm) <= 128, "hub.turnserver.realm must have 1 to 128 characters")
+	v.require(len(t.Secret) >= minTurnSecret,
 		"hub.turnserver.secret must have %d characters or more: make one with openssl rand -hex 32", minTurnSecret)
-	v.that(t.OldSecret == "" || len(t.OldSecret) >= minTurnSecret,
+	v.require(t.OldSecret == "" || len(t.OldSecret) >= minTurnSecret,
 		"hub.turnserver.old_secret must have %d characters or more, or be emptied when nobody uses it any more", minTurnSecret)
 	_, _, err = turnserver.ParsePorts(t.RelayPorts)
-	v.that(err == nil, "hub.turnserver.relay_ports: %v", err)
+	v.require(err == nil, "hub.turnserver.relay_ports: %v", err)
 	for _, text := range t.AllowedPeers {
 		_, err := turnserver.ParsePeer(text)
-		v.that(err == nil, "hub.turnserver.allowed_peers: %v", err)
+		v.require(err == nil, "hub.turnserver.allowed_peers: %v", err)
 	}
-	v.that(len(t.AllowedPeers) > 0 || (h.Focus.Enabled && h.Focus.LiveKitURL == ""),
+	v.require(len(t.AllowedPeers) > 0 || (h.Focus.Enabled && h.Focus.LiveKitURL == ""),
 		"hub.turnserver.allowed_peers is empty, so nothing could be relayed: list the address of your SFU")
 	v.between("hub.turnserver.max_allocations", t.MaxAllocations, 1, 60000)
 	v.between("hub.turnserver.max_allocations_per_user", t.MaxAllocationsPerUser, 1, 1000)
 	for key, value := range map[string]int{"max_bitrate": t.MaxBitrate, "max_bitrate_per_user": t.MaxBitratePerUser} {
-		v.that(value == 0 || value >= minTurnBitrate, "hub.turnserver.%s: %d bit/s is too little for a picture: set %d or more, or 0 for no limit",
+		v.require(value == 0 || value >= minTurnBitrate, "hub.turnserver.%s: %d bit/s is too little for a picture: set %d or more, or 0 for no limit",
 			key, value, minTurnBitrate)
 	}
-	v.that(t.Drain >= 0 && t.Drain <= time.Hour, "hub.turnserver.drain: %v is not between 0s and 1h", t.Drain)
+	v.require(t.Drain >= 0 && t.Drain <= time.Hour, "hub.turnserver.drain: %v is not between 0s and 1h", t.Drain)
 }
 
 func (v *checker) focus(h *HubConfig) {
 	f := &h.Focus
 	if f.LiveKitURL != "" {
-		v.web("hub.focus.livekit_url", f.LiveKitURL, "wss://livekit.example.org")
-		v.that(f.Key != "" && f.Secret != "", "hub.focus.key and hub.focus.secret must be those of the server in hub.focus.livekit_url")
+		v.url("hub.focus.livekit_url", f.LiveKitURL, "wss://livekit.example.org")
+		v.require(f.Key != "" && f.Secret != "", "hub.focus.key and hub.focus.secret must be those of the server in hub.focus.livekit_url")
 	} else {
-		v.that((f.Key == "") == (f.Secret == ""), "hub.focus.key and hub.focus.secret belong together: set both or none")
+		v.require((f.Key == "") == (f.Secret == ""), "hub.focus.key and hub.focus.secret belong together: set both or none")
 		v.port("hub.focus.port", f.Port)
 		v.port("hub.focus.udp_port", f.UDPPort)
 		v.port("hub.focus.tcp_port", f.TCPPort)
@@ -269,49 +269,49 @@ func (v *checker) focus(h *HubConfig) {
 			v.ip("hub.focus.node_ip", f.NodeIP)
 		}
 	}
-	v.that(f.Secret == "" || len(f.Secret) >= minLiveKitSecret,
+	v.require(f.Secret == "" || len(f.Secret) >= minLiveKitSecret,
 		"hub.focus.secret must have %d characters or more: make one with openssl rand -hex 32", minLiveKitSecret)
 	for _, name := range f.FullAccessHomeservers {
-		v.that(serverName.MatchString(name), "hub.focus.full_access_homeservers: %q is not a server name such as example.org", name)
+		v.require(serverName.MatchString(name), "hub.focus.full_access_homeservers: %q is not a server name such as example.org", name)
 	}
-	v.that(len(f.FullAccessHomeservers) > 0 || h.Homeserver.Enabled,
+	v.require(len(f.FullAccessHomeservers) > 0 || h.Homeserver.Enabled,
 		"hub.focus.full_access_homeservers is empty, so nobody could begin a call: list your homeserver's name, such as example.org")
 	if f.PublicURL != "" {
-		v.web("hub.focus.public_url", f.PublicURL, "wss://hub.example.org/livekit/sfu")
+		v.url("hub.focus.public_url", f.PublicURL, "wss://hub.example.org/livekit/sfu")
 	}
 }
 
 func (v *checker) homeserver(s *HubHomeserverConfig) {
-	v.that(serverName.MatchString(s.ServerName),
+	v.require(serverName.MatchString(s.ServerName),
 		"hub.homeserver.server_name: %q is not a server name such as example.org", s.ServerName)
 	if s.URL != "" {
-		v.web("hub.homeserver.url", s.URL, "http://127.0.0.1:8108")
+		v.url("hub.homeserver.url", s.URL, "http://127.0.0.1:8108")
 		return
 	}
 	v.port("hub.homeserver.port", s.Port)
-	v.that(s.RegistrationSecret != "",
+	v.require(s.RegistrationSecret != "",
 		"hub.homeserver.registration_secret is empty, so no account could be made: make one with openssl rand -hex 32")
 	v.prefixes("hub.homeserver.allow_networks", s.AllowNetworks)
 	v.prefixes("hub.homeserver.deny_networks", s.DenyNetworks)
-	v.that(len(s.AllowNetworks) > 0, "hub.homeserver.allow_networks is empty: list 0.0.0.0/0 to federate with all")
+	v.require(len(s.AllowNetworks) > 0, "hub.homeserver.allow_networks is empty: list 0.0.0.0/0 to federate with all")
 	v.between("hub.homeserver.bcrypt_cost", s.BcryptCost, 4, 15)
 }
 
-// web checks an absolute URL: https, or plain http when the host is this machine, since passwords and tokens travel on it.
-// Where the example is a WebSocket's, wss and ws are right too.
-func (v *checker) web(key, text, example string) {
+// url checks an absolute URL. It must be https, since passwords and tokens are sent there; plain http is allowed when the host is this
+// machine. If the example begins with wss, so may the URL, and ws is allowed on this machine.
+func (v *checker) url(key, text, example string) {
 	u, err := url.Parse(text)
 	if err == nil && u.User != nil {
-		v.that(false, "%s must not hold a user name or password: remove them", key)
+		v.require(false, "%s must not hold a user name or password: remove them", key)
 		return
 	}
 	known := err == nil && (u.Scheme == "https" || u.Scheme == "http" ||
 		(strings.HasPrefix(example, "wss:") && (u.Scheme == "wss" || u.Scheme == "ws")))
 	if !known || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
-		v.that(false, "%s: %q is not an address such as %s", key, text, example)
+		v.require(false, "%s: %q is not an address such as %s", key, text, example)
 		return
 	}
-	v.that(u.Scheme == "https" || u.Scheme == "wss" || isLoopback(u.Hostname()),
+	v.require(u.Scheme == "https" || u.Scheme == "wss" || isLoopback(u.Hostname()),
 		"%s: %q is not encrypted: use %ss:// (plain %s:// is for this machine only)", key, text, u.Scheme, u.Scheme)
 }
 
@@ -322,30 +322,30 @@ func isLoopback(host string) bool {
 
 func (v *checker) ip(key, text string) {
 	addr, err := netip.ParseAddr(text)
-	v.that(err == nil && addr.Is4() && !addr.IsUnspecified() && !addr.IsMulticast(),
+	v.require(err == nil && addr.Is4() && !addr.IsUnspecified() && !addr.IsMulticast(),
 		"%s: %q is not an IPv4 address: give the one under which clients reach this machine", key, text)
 }
 
 func (v *checker) prefixes(key string, list []string) {
 	for _, text := range list {
 		_, err := netip.ParsePrefix(text)
-		v.that(err == nil, "%s: %q is not a prefix such as 10.0.0.0/8", key, text)
+		v.require(err == nil, "%s: %q is not a prefix such as 10.0.0.0/8", key, text)
 	}
 }
 
 func (v *checker) oneOf(key, value string, allowed ...string) {
-	v.that(slices.Contains(allowed, value), "%s: %q is not one of %s", key, value, strings.Join(allowed, ", "))
+	v.require(slices.Contains(allowed, value), "%s: %q is not one of %s", key, value, strings.Join(allowed, ", "))
 }
 
 func (v *checker) between(key string, value, low, high int) {
-	v.that(low <= value && value <= high, "%s: %d is not between %d and %d", key, value, low, high)
+	v.require(low <= value && value <= high, "%s: %d is not between %d and %d", key, value, low, high)
 }
 
 func (v *checker) port(key string, port int) { v.between(key, port, 0, 65535) }
 
-// label checks a name that stands on other people's screens.
-func (v *checker) label(key, text string) {
+// displayName checks a name that the screens of other windows show.
+func (v *checker) displayName(key, text string) {
 	clean := utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f })
-	v.that(clean && strings.TrimSpace(text) != "" && utf8.RuneCountInString(text) <= 64,
+	v.require(clean && strings.TrimSpace(text) != "" && utf8.RuneCountInString(text) <= 64,
 		"%s must have 1 to 64 characters: it is shown on the screens of the other windows", key)
 }

@@ -10,7 +10,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 )
 
-// good returns a file that is right for every role.
+// good returns a configuration that is right for every role.
 func good() *config.Config {
 	c := config.Default()
 	c.Homeserver.URL = "https://matrix.example.org"
@@ -79,7 +79,7 @@ func acme(change func(*config.Config)) func(*config.Config) {
 	}
 }
 
-// TestValidateErrors holds each message, word for word, as the only one that its change brings.
+// TestValidateErrors compares each message word for word. Each change causes exactly this message.
 func TestValidateErrors(t *testing.T) {
 	type change = func(*config.Config)
 	long := strings.Repeat("x", 65)
