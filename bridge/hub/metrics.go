@@ -12,5 +12,8 @@ func (h *hub) startMetrics() error {
 	if h.relay != nil {
 		parts = append(parts, metrics.Relay(h.relay.Counters))
 	}
+	if h.service != nil {
+		parts = append(parts, metrics.Focus(h.service.Stats))
+	}
 	return metrics.Serve(h.parts, h.cfg.MetricsListen, h.cfg.Log, parts...)
 }

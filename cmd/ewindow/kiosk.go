@@ -15,6 +15,7 @@ import (
 	"multifactorymodel.org/ewindow/bridge"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/bridge/lifecycle"
+	"multifactorymodel.org/ewindow/bridge/metrics"
 	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/page"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
@@ -92,6 +93,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	if err != nil {
 		return err
 	}
+	var counted callmedia.Counters // by all sessions, one after another
 	window, err = bridge.New(bridge.Config{
 		Name: cfg.Window.Name, City: cfg.Window.City, Timezone: cfg.Window.Timezone, Languages: cfg.Window.Languages,
 		Countdown: cfg.Kiosk.Countdown, TestPattern: cfg.Kiosk.TestPattern,
@@ -110,7 +112,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		Join: func(room id.RoomID, opts rtc.JoinOptions) (bridge.Call, error) { return calls.Join(room, opts) },
 		NewSession: func(service string, token bridge.TokenFunc, onEvent func(callmedia.SessionEvent)) (bridge.Session, error) {
 			return callmedia.NewSession(callmedia.SessionConfig{
-				Local: media, Service: service, Token: token, OnEvent: onEvent, PictureLimit: bridge.PictureLimit,
+				Local: media, Service: service, Token: token, OnEvent: onEvent, PictureLimit: bridge.PictureLimit, Counters: &counted,
 				AllowLoopback: cfg.Media.AllowLoopback, ForceRelay: cfg.Media.ForceRelay,
 				MaxBitrate: cfg.Media.MaxVideoBitrateKbit * 1000, Log: log.With().Str("part", "callmedia").Logger(),
 			})
@@ -128,6 +130,10 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	parts.OnClose("page's server", screen.Close)
 	parts.OnClose("page's media", media.Close)
 	log.Info().Str("page", "http://"+screen.Addr().String()).Msg("The window's page is served")
+	if err := metrics.Serve(parts, cfg.Metrics.Listen, log, metrics.Bot(matrix.Stats), metrics.Calls(calls.Stats), metrics.Media(counted.Stats),
+		metrics.Page(screen.Counters)); err != nil {
+		return err
+	}
 	// The bridge runs first and ends first: it shows that the homeserver is awaited, and leaves its call while the bot can say so.
 	parts.GoEndingFirst("bridge", window.Run)
 	if err := matrix.Start(ctx); err != nil {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestMetricsServed asks a running relay, and a hub without one.
+// TestMetricsServed asks a relay that runs alone, a hub without a relay, and a kiosk whose homeserver does not answer.
 func TestMetricsServed(t *testing.T) {
 	get := func(port int) string {
 		t.Helper()
@@ -46,8 +46,38 @@ func TestMetricsServed(t *testing.T) {
 
 	printed, stop = background(t, "hub", "-c", write(t, fmt.Sprintf("metrics: {listen: \"127.0.0.1:%d\"}\n", port)+fmt.Sprintf(externalFocus, "127.0.0.1:0")))
 	await(t, printed, "The hub is up")
-	if text := get(port); !strings.Contains(text, "go_goroutines ") || strings.Contains(text, "ewindow_turn_") {
+	if text := get(port); !strings.Contains(text, "go_goroutines ") || strings.Contains(text, "ewindow_turn_") ||
+		!strings.Contains(text, `ewindow_focus_tokens_total{access="full"} 0`) {
 		t.Errorf("the metrics of a hub without a relay:\n%s", text)
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, printed)
+	}
+
+	page := freePort(t)
+	printed, stop = background(t, "kiosk", "-c", write(t, kioskConfig(fmt.Sprintf("metrics: {listen: \"127.0.0.1:%d\"}\nkiosk: {listen: \"127.0.0.1:%d\"}\n", port, page))))
+	await(t, printed, "Metrics are served")
+	request, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", page), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Host = "elsewhere.example.org"
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	text := get(port)
+	for _, want := range []string{
+		"ewindow_bot_sync_responses_total 0\n", `ewindow_rtc_invalid_total{kind="membership"} 0`, `ewindow_media_frames_total{direction="sent"} 0`,
+		`ewindow_page_refused_total{reason="foreign_or_too_many"} 1`, "go_goroutines ",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in the metrics of a kiosk:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "very secret") {
+		t.Error("the password is in the metrics")
 	}
 	if code := stop(); code != 0 {
 		t.Errorf("exit code %d:\n%s", code, printed)

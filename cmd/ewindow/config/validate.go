@@ -59,7 +59,7 @@ func (c *Config) Validate(role Role) error {
 	default:
 		v.require(false, "there is no role %q", string(role))
 	}
-	if c.Metrics.Listen != "" && role != Kiosk {
+	if c.Metrics.Listen != "" {
 		listen, err := netip.ParseAddrPort(c.Metrics.Listen)
 		v.require(err == nil, "metrics.listen: %q is not an address and port such as 127.0.0.1:9468", c.Metrics.Listen)
 		v.require(err != nil || listen.Addr().IsLoopback(),

@@ -251,6 +251,8 @@ func TestValidateErrors(t *testing.T) {
 			`metrics.listen: "9468" is not an address and port such as 127.0.0.1:9468`},
 		{config.Hub, func(c *config.Config) { c.Metrics.Listen = "0.0.0.0:9468" },
 			`metrics.listen: 0.0.0.0:9468 can be reached from outside: use 127.0.0.1, and let a reverse proxy ask for a login if Prometheus is elsewhere`},
+		{config.Kiosk, func(c *config.Config) { c.Metrics.Listen = "[::]:9468" },
+			`metrics.listen: [::]:9468 can be reached from outside: use 127.0.0.1, and let a reverse proxy ask for a login if Prometheus is elsewhere`},
 		{"cook", func(*config.Config) {}, `there is no role "cook"`},
 	} {
 		c := good()
