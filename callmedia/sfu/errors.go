@@ -16,8 +16,8 @@ var ErrClosed = errors.New("the room is closed")
 
 // RefusedError is returned by [Connect] when the SFU answered and did not let us in.
 type RefusedError struct {
-	// Status is the HTTP status: 401 the token is not good, 403 it does not permit this, 404 the room does not exist (its
-	// owner has not made it yet: try again later), 429 and 503 no capacity.
+	// Status is the HTTP status. 401: the token is not valid. 403: it does not permit this. 404: the room does not exist; its owner has not made
+	// it yet, so try again later. 429 and 503: no capacity.
 	Status int
 	// Reason is the SFU's own text, shortened and without control characters.
 	Reason string
@@ -35,7 +35,7 @@ func (e *RefusedError) Error() string {
 type LeaveError struct {
 	// Reason is DUPLICATE_IDENTITY when another connection took our identity.
 	Reason livekit.DisconnectReason
-	// Action is what the SFU wants us to do; a room leaves that to its user.
+	// Action is what the SFU wants us to do. That is left to the room's user.
 	Action livekit.LeaveRequest_Action
 }
 
@@ -55,7 +55,7 @@ func (e *PublishError) Error() string {
 	return fmt.Sprintf("the SFU did not accept the track: %s %s", e.Reason, e.Message)
 }
 
-// quoted prepares an SFU's answer for an error. LiveKit repeats tokens that it refuses; whatever looks like a part of one goes.
+// quoted prepares an SFU's answer for an error. LiveKit repeats tokens that it refuses: all parts of the token are removed.
 func quoted(text []byte, token string) string {
 	s := strings.ReplaceAll(string(text), token, "…")
 	for _, part := range strings.Split(token, ".") {

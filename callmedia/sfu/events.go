@@ -8,7 +8,7 @@ import (
 // Event is something that happened in a [Room]: one of the struct types in this file.
 type Event interface{ event() }
 
-// ParticipantJoined tells of another participant, either there before us or new.
+// ParticipantJoined says that another participant is in the room, either since before us or new.
 type ParticipantJoined struct {
 	// Identity is the participant's name in the room, made by the authorisation service.
 	Identity string
@@ -22,8 +22,8 @@ type ParticipantLeft struct {
 	ParticipantSID string
 }
 
-// TrackPublished tells that a participant announced a track. It comes before any [TrackSubscribed] of that track and also
-// for a muted track, of which no media may ever come. The SFU's word is all there is for its members.
+// TrackPublished says that a participant announced a track. It comes before any [TrackSubscribed] of that track, and also for a muted track,
+// whose media may never come. All its fields are the SFU's word, which nothing proves.
 type TrackPublished struct {
 	Identity       string
 	ParticipantSID string
@@ -34,29 +34,27 @@ type TrackPublished struct {
 	Muted          bool
 }
 
-// TrackSubscribed hands over a track whose RTP arrives. The consumer has to read Remote until it ends (io.EOF); RTCP is
-// read by the room. The same TrackSID can come again after a [TrackGone].
+// TrackSubscribed hands over a track whose RTP arrives. The consumer has to read Remote until it ends (io.EOF). The room reads its RTCP. The same
+// TrackSID can come again after a [TrackGone].
 type TrackSubscribed struct {
 	Identity       string
 	ParticipantSID string
 	TrackSID       string
 	Source         livekit.TrackSource
 	Kind           livekit.TrackType
-	// Encryption is what the publisher announced; anything but GCM is media that must not be played.
+	// Encryption is what the publisher announced. Only media with GCM may be played.
 	Encryption livekit.Encryption_Type
 	Muted      bool
 	Remote     *webrtc.TrackRemote
-	Receiver   *webrtc.RTPReceiver
 }
 
-// TrackGone tells that no more media of the track will come: it is no longer published, its participant left, or its
-// media ended.
+// TrackGone says that no more media of the track will come: it is no longer published, its participant left, or its media ended.
 type TrackGone struct {
 	Identity string
 	TrackSID string
 }
 
-// TrackMuted tells that a participant muted or unmuted a track. The state at the start is in [TrackPublished].
+// TrackMuted says that a participant muted or unmuted a track. The state at the start is in [TrackPublished].
 type TrackMuted struct {
 	Identity string
 	TrackSID string
@@ -64,18 +62,12 @@ type TrackMuted struct {
 	Muted    bool
 }
 
-// QualityWanted tells what the subscribers of one of our own tracks want at most. Wanted false means that nobody is
-// watching; it is a hint to save effort, sending on does no harm.
+// QualityWanted says which layer of one of our own tracks its subscribers want at most. Wanted is false when nobody watches. It is a hint that
+// saves effort: to go on sending does no harm.
 type QualityWanted struct {
 	TrackSID string
 	Quality  livekit.VideoQuality
 	Wanted   bool
-}
-
-// LocalMuted tells that the SFU muted or unmuted one of our own tracks (a moderator did).
-type LocalMuted struct {
-	TrackSID string
-	Muted    bool
 }
 
 // Disconnected is the last event of a room; the channel is closed after it.
@@ -105,5 +97,4 @@ func (TrackSubscribed) event()   {}
 func (TrackGone) event()         {}
 func (TrackMuted) event()        {}
 func (QualityWanted) event()     {}
-func (LocalMuted) event()        {}
 func (Disconnected) event()      {}

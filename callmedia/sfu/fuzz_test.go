@@ -14,7 +14,7 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
-// signals are messages as an SFU sends them, and some as it should not.
+// signals are messages that an SFU sends, and some that it should not send.
 func signals() []*livekit.SignalResponse {
 	participant := &livekit.ParticipantInfo{Sid: "PA_1", Identity: "@a:b:C", JoinedAtMs: 1, Tracks: []*livekit.TrackInfo{
 		{Sid: "TR_1", Source: livekit.TrackSource_CAMERA, Encryption: livekit.Encryption_GCM}, {Sid: "TR_2", Muted: true}, {},
@@ -44,8 +44,8 @@ func signals() []*livekit.SignalResponse {
 	}
 }
 
-// FuzzSignal reads foreign messages. What is accepted is within bounds, and what a roster makes of it is in order: nothing goes that
-// has not come, and nothing comes twice.
+// FuzzSignal reads messages that anybody may have written. An accepted message is within bounds. The events that participants makes of it are in
+// order: nobody leaves who has not joined, and nobody joins twice.
 func FuzzSignal(f *testing.F) {
 	for _, m := range signals() {
 		data, err := proto.Marshal(m)
@@ -86,7 +86,7 @@ func FuzzSignal(f *testing.F) {
 				t.Fatalf("accepted %v", j)
 			}
 		}
-		checkRoster(t, participants)
+		checkParticipantsUpdate(t, participants)
 		if c := m.GetTrickle().GetCandidateInit(); c != "" {
 			var init webrtc.ICECandidateInit
 			if json.Unmarshal([]byte(c), &init) == nil && len(init.Candidate) > maxCandidate {
@@ -96,11 +96,11 @@ func FuzzSignal(f *testing.F) {
 	})
 }
 
-// checkRoster applies news twice, and then that all have gone.
-func checkRoster(t *testing.T, infos []*livekit.ParticipantInfo) {
+// checkParticipantsUpdate takes one update twice, and then updates in which everybody has left.
+func checkParticipantsUpdate(t *testing.T, infos []*livekit.ParticipantInfo) {
 	t.Helper()
 	var refused atomic.Uint64
-	r := newRoster("PA_0", "me", &refused)
+	r := newParticipants("PA_0", "me", &refused)
 	people, tracks := make(map[string]bool), make(map[string]int)
 	emit := func(e Event) {
 		switch e := e.(type) {
@@ -132,16 +132,16 @@ func checkRoster(t *testing.T, infos []*livekit.ParticipantInfo) {
 	r.update(infos, emit)
 	r.update(infos, emit)
 	identities := make(map[string]bool)
-	for _, m := range r.members {
+	for _, m := range r.bySID {
 		if identities[m.identity] || len(m.tracks) > maxTracks {
-			t.Fatalf("the roster holds %+v", m)
+			t.Fatalf("there is the participant %+v", m)
 		}
 		identities[m.identity] = true
 	}
-	for sid := range r.members {
+	for sid := range r.bySID {
 		r.update([]*livekit.ParticipantInfo{{Sid: sid, State: livekit.ParticipantInfo_DISCONNECTED}}, emit)
 	}
-	if len(people) != 0 || len(r.members) != 0 {
+	if len(people) != 0 || len(r.bySID) != 0 {
 		t.Fatalf("%d are left over", len(people))
 	}
 	for name, n := range tracks {
@@ -151,10 +151,9 @@ func checkRoster(t *testing.T, infos []*livekit.ParticipantInfo) {
 	}
 }
 
-// FuzzOffer answers foreign offers, as a room does. Whatever is in them, pion must not fall over, and who is asked for nothing sends
-// nothing.
+// FuzzOffer answers any offer, as a room does. pion must not panic, and a connection without tracks of its own must not send.
 func FuzzOffer(f *testing.F) {
-	peer, err := newPeer(Options{}, nil, nil)
+	peer, err := newPeerConnection(Options{}, nil, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -178,7 +177,7 @@ func FuzzOffer(f *testing.F) {
 		if checkSDP(&livekit.SessionDescription{Type: "offer", Sdp: sdp}, "offer") != nil {
 			return
 		}
-		pc, err := newPeer(Options{}, nil, nil)
+		pc, err := newPeerConnection(Options{}, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +195,7 @@ func FuzzOffer(f *testing.F) {
 	})
 }
 
-// FuzzQuoted cleans foreign text. No part of the token is left, and nothing that can't be printed.
+// FuzzQuoted prepares any text for an error. No part of the token is left in it, and no character that can't be printed.
 func FuzzQuoted(f *testing.F) {
 	f.Add("invalid token: eyJhbGciOi.eyJpc3MiOi.SY0ANUMye9, error: x", "eyJhbGciOi.eyJpc3MiOi.SY0ANUMye9")
 	f.Add("\x00\x1b[31m\u202e\xff", "t")

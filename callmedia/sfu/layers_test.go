@@ -2,6 +2,7 @@ package sfu_test
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,7 +14,8 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// playLayers writes a picture of each layer every 20 ms, all its bytes the layer's number, until the test ends. Layers that are off rest.
+// playLayers writes a picture of each layer every 20 ms until the test ends. All its bytes are the layer's number. Nothing is written of a layer
+// while off is not zero. asked counts the requests for key frames.
 func playLayers(t *testing.T, track *sfu.LocalTrack) (off, asked [2]*atomic.Int64) {
 	t.Helper()
 	var key [2]atomic.Bool
@@ -51,7 +53,7 @@ func playLayers(t *testing.T, track *sfu.LocalTrack) (off, asked [2]*atomic.Int6
 	return off, asked
 }
 
-// watch reads a track and tells which layer came last, and how many packets came.
+// watch reads a track. It returns which layer came last, and how many packets came.
 func watch(t *testing.T, e sfu.TrackSubscribed) (layer, packets *atomic.Int64) {
 	t.Helper()
 	layer, packets = new(atomic.Int64), new(atomic.Int64)
@@ -71,8 +73,8 @@ func watch(t *testing.T, e sfu.TrackSubscribed) (layer, packets *atomic.Int64) {
 	return layer, packets
 }
 
-// TestLayers publishes a picture in two sizes: who shows it small gets the small one, who shows it large the large one, both announced as
-// encrypted, and the publisher learns what is watched.
+// TestLayers publishes a picture in two sizes. A participant who shows it small gets the small layer, one who shows it large the large layer. Both
+// are announced as encrypted, and the publisher is told which layer is watched.
 func TestLayers(t *testing.T) {
 	s := rig.StartLiveKit(t)
 	window := join(t, s, "@window:a:DEV", nil)
@@ -97,7 +99,12 @@ func TestLayers(t *testing.T) {
 	largeGets, largePackets := at(large, 1280, 720)
 	sees := func(what string, layer *atomic.Int64, want int64) {
 		t.Helper()
-		eventually(t, what, func() (bool, any) { n := layer.Load(); return n == want, n })
+		rig.Eventually(t, patience, func() error {
+			if n := layer.Load(); n != want {
+				return fmt.Errorf("layer %d came last, want %s", n, what)
+			}
+			return nil
+		})
 	}
 	sees("the small picture", smallGets, 0)
 	sees("the large picture", largeGets, 1)
@@ -113,13 +120,13 @@ func TestLayers(t *testing.T) {
 			t.Errorf("no key frame of layer %d was asked for", i)
 		}
 	}
-	// A layer that is not sent any more is replaced by the other one, and comes back.
+	// When a layer is not sent any more, the other one takes its place until it comes back.
 	off[1].Store(1)
 	sees("the small picture instead of the large one", largeGets, 0)
 	off[1].Store(0)
-	// LiveKit trusts a layer above the lowest again after ten seconds only.
+	// LiveKit uses a layer above the lowest again only after ten seconds.
 	sees("the large picture again", largeGets, 1)
-	// Nothing comes of a track that has no size, and the publisher is told what the others watch.
+	// Nothing comes of a track without size, and the publisher is told which layer the others watch.
 	large.SetTrackSize(track.SID(), 0, 0)
 	await(t, window, func(e sfu.QualityWanted) bool {
 		return e.TrackSID == track.SID() && e.Wanted && e.Quality == livekit.VideoQuality_LOW
@@ -131,5 +138,10 @@ func TestLayers(t *testing.T) {
 	}
 	large.SetTrackSize(track.SID(), 1280, 720)
 	await(t, window, func(e sfu.QualityWanted) bool { return e.Wanted && e.Quality > livekit.VideoQuality_LOW })
-	eventually(t, "the track being shown again", func() (bool, any) { n := largePackets.Load(); return n > before && largeGets.Load() == 1, n })
+	rig.Eventually(t, patience, func() error {
+		if n, layer := largePackets.Load(), largeGets.Load(); n <= before || layer != 1 {
+			return fmt.Errorf("%d packets came since the track is shown again, the last one of layer %d", n-before, layer)
+		}
+		return nil
+	})
 }

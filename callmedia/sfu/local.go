@@ -28,7 +28,7 @@ const rtcpSize = 1500
 
 // LocalTrack is a published track. Its methods may be called from several goroutines, also after the room has ended.
 type LocalTrack struct {
-	// Layers are what is sent of the track: one, or the same picture in several sizes (simulcast, RFC 8853), the smallest first. It is not
+	// Layers are the RTP streams of the track: one, or one for each size of the picture (simulcast, RFC 8853), the smallest first. They are not
 	// changed.
 	Layers []*LocalLayer
 
@@ -48,7 +48,7 @@ type LocalTrack struct {
 	failure    error         // why publishing failed; read after ready
 	published  bool          // owned by the room's goroutine
 	answered   bool          // owned by the room's goroutine
-	bound      int           // layers whose packets have a way; owned by the room's goroutine
+	bound      int           // layers that pion has bound to a sender; owned by the room's goroutine
 	negotiated uint32        // offer that contains the track; owned by the room's goroutine
 }
 
@@ -64,12 +64,12 @@ type LocalLayer struct {
 	binding string
 	ssrc    uint32
 	payload uint8
-	names   []rtp.Extension // by which the SFU knows the layer: its media section and its rid
-	header  rtp.Header      // scratch: reused for every packet
+	names   []rtp.Extension // mid and rid, by which the SFU knows the layer
+	header  rtp.Header      // reused for every packet
 	clock   senderClock
 }
 
-// senderClock is a pair of the same instant on two clocks: wall time and RTP time. base is when we were told.
+// senderClock is one instant on two clocks, the sender's wall clock and its RTP clock. base is that instant on our own clock.
 type senderClock struct {
 	ntp  time.Time
 	rtp  uint32
@@ -108,8 +108,8 @@ func (l *LocalLayer) PayloadType() uint8 {
 	return l.payload
 }
 
-// WriteRTP sends a packet. Sequence number, timestamp, marker and payload are taken as they are; SSRC and payload type are
-// set, header extensions are the room's. The packet is not changed and not kept. It returns ErrClosed after the end.
+// WriteRTP sends a packet. Sequence number, timestamp, marker and payload are sent as they are. SSRC, payload type and header extensions are set
+// by the layer. The packet is not changed and not kept. WriteRTP returns [ErrClosed] after the room's end.
 func (l *LocalLayer) WriteRTP(p *rtp.Packet) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -134,8 +134,7 @@ func (l *LocalLayer) WriteRTP(p *rtp.Packet) error {
 	return nil
 }
 
-// SetMuted tells the SFU, and through it the others, whether the track has anything to show or to say. The track stays
-// published; packets are not held back by it.
+// SetMuted tells the SFU, and through it the others, whether the track is muted. It stays published, and its packets are sent all the same.
 func (t *LocalTrack) SetMuted(muted bool) {
 	sid := t.SID()
 	if sid == "" {
@@ -146,15 +145,15 @@ func (t *LocalTrack) SetMuted(muted bool) {
 	}})
 }
 
-// OnKeyFrameRequest sets what is called when a receiver asks for a key frame of a layer (PLI or FIR, RFC 4585 and 5104). It is called
-// from the goroutine that reads the layer's RTCP and must not block.
+// OnKeyFrameRequest sets the function that is called when a receiver asks for a key frame of a layer (PLI, RFC 4585, or FIR, RFC 5104). The
+// goroutine that reads the layer's RTCP calls it. It must not block.
 func (t *LocalTrack) OnKeyFrameRequest(f func(layer int)) {
 	t.keyFrame.Store(&f)
 }
 
-// SetClock says that the instant ntp, on a wall clock common to all layers of this room, is rtp on the layer's RTP clock.
-// The sender reports (RFC 3550 section 6.4.1) that let receivers play sound and picture in step are made from it; without
-// it none are sent. The first call sends one at once.
+// SetClock says that the instant ntp, on a wall clock common to all layers of this room, is rtp on the layer's RTP clock. Sender reports (RFC
+// 3550, section 6.4.1), which let receivers play sound and picture in step, are made from it. Without a clock none are sent. The first call
+// sends one at once.
 func (l *LocalLayer) SetClock(ntp time.Time, rtp uint32) {
 	now := time.Now()
 	l.mu.Lock()
@@ -166,7 +165,7 @@ func (l *LocalLayer) SetClock(ntp time.Time, rtp uint32) {
 	}
 }
 
-// report makes a sender report when one is due at now.
+// report returns a sender report when one is due at now, else nil.
 func (l *LocalLayer) report(now time.Time) *rtcp.SenderReport {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -176,7 +175,7 @@ func (l *LocalLayer) report(now time.Time) *rtcp.SenderReport {
 	l.clock.sent = now
 	elapsed := now.Sub(l.clock.base)
 	rate := time.Duration(l.track.codec.ClockRate)
-	// Whole seconds apart, so that a long time without a new pair does not overflow.
+	// Whole seconds and their rest are converted separately, so that a long time since the last SetClock does not overflow.
 	ticks := elapsed/time.Second*rate + elapsed%time.Second*rate/time.Second
 	return &rtcp.SenderReport{
 		SSRC:        l.ssrc,
@@ -187,7 +186,7 @@ func (l *LocalLayer) report(now time.Time) *rtcp.SenderReport {
 	}
 }
 
-// finish ends waiting for the track: with nil when media can flow.
+// finish ends the waiting for the track. err is nil when media can flow.
 func (t *LocalTrack) finish(err error) {
 	t.onceReady.Do(func() {
 		t.failure = err
@@ -207,8 +206,8 @@ func (t *LocalTrack) wait(ctx context.Context) error {
 	}
 }
 
-// readRTCP reads the receivers' feedback on a layer till the sender is stopped. Reading is also what drives retransmission and the
-// bandwidth estimate.
+// readRTCP reads the receivers' feedback on a layer until the sender is stopped. pion's retransmission and bandwidth estimate work only while it
+// is read.
 func (t *LocalTrack) readRTCP(sender *webrtc.RTPSender, layer int) {
 	read := sender.Read
 	if rid := t.Layers[layer].rid; rid != "" {
@@ -252,7 +251,8 @@ func (t *LocalTrack) readRTCP(sender *webrtc.RTPSender, layer int) {
 	}
 }
 
-// trackLocal makes a layer a webrtc.TrackLocal. The library's own static track would copy and allocate for each packet.
+// trackLocal makes a layer a webrtc.TrackLocal. pion's TrackLocalStaticRTP copies each packet, and does not write mid
+// and rid into it.
 type trackLocal struct{ *LocalLayer }
 
 func (l trackLocal) ID() string                { return l.track.cid }
@@ -281,7 +281,8 @@ func (l trackLocal) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters,
 	return webrtc.RTPCodecParameters{}, webrtc.ErrUnsupportedCodec
 }
 
-// extensions names a layer in each of its packets: no SSRC of simulcast is in the SDP (RFC 8852). The only layer needs no name.
+// extensions are the header extensions with mid and rid (RFC 8852) by which the SFU knows a layer: the SDP has no SSRC of a simulcast layer. The
+// only layer of a track needs none.
 func (l trackLocal) extensions(negotiated []webrtc.RTPHeaderExtensionParameter) (names []rtp.Extension) {
 	if l.rid == "" {
 		return nil

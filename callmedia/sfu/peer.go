@@ -18,15 +18,15 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
-// ICE timing. Without any packet for iceLost the room is given up: the user's rejoin is quicker than pion's own 25 s.
+// ICE timing. After iceLost without any packet the room ends: joining again is quicker than the 25 s until pion fails by default.
 const (
 	iceLost      = 6 * time.Second
-	iceFailed    = 9 * time.Second // more, when no pair ever worked
+	iceFailed    = 9 * time.Second // besides that, when no pair of candidates ever worked
 	iceKeepalive = time.Second
 )
 
-// nackInterval is how often missing packets are asked for. Pion's 100 ms would leave room for one try before a frame is
-// given up; most networks answer within this.
+// nackInterval is how often missing packets are asked for. pion's 100 ms would leave time for fewer tries before a frame is given up. Most
+// networks answer within 30 ms.
 const nackInterval = 30 * time.Millisecond
 
 // Bounds of the send-side bandwidth estimate, in bit/s, and where it starts.
@@ -46,8 +46,9 @@ var (
 	}
 )
 
-// newPeer makes one of the two peer connections. estimate is set for the publisher and gets its bandwidth estimator.
-func newPeer(opts Options, servers []webrtc.ICEServer, estimate func(cc.BandwidthEstimator)) (*webrtc.PeerConnection, error) {
+// newPeerConnection makes one of the two peer connections. estimate is set for the publisher connection, and is called with its bandwidth
+// estimator.
+func newPeerConnection(opts Options, servers []webrtc.ICEServer, estimate func(cc.BandwidthEstimator)) (*webrtc.PeerConnection, error) {
 	media := &webrtc.MediaEngine{}
 	chain := &interceptor.Registry{}
 	if err := registerCodecs(media, estimate == nil); err != nil {
@@ -60,7 +61,7 @@ func newPeer(opts Options, servers []webrtc.ICEServer, estimate func(cc.Bandwidt
 	settings.SetICETimeouts(iceLost, iceFailed, iceKeepalive)
 	settings.SetIncludeLoopbackCandidate(opts.AllowLoopback)
 	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	// A better pair than the first one gets this long to show up. The defaults, 2 s for a relay, are most of a join.
+	// This is how long a pair of candidates is not used because a better one may come. pion's defaults, 2 s for a relay, are most of a join.
 	settings.SetSrflxAcceptanceMinWait(200 * time.Millisecond)
 	settings.SetPrflxAcceptanceMinWait(200 * time.Millisecond)
 	settings.SetRelayAcceptanceMinWait(500 * time.Millisecond)
@@ -90,8 +91,8 @@ func registerCodecs(media *webrtc.MediaEngine, receiving bool) error {
 	return peerconnection.RegisterCodec(media, codec.Opus, receiving, audioFeedback...)
 }
 
-// registerInterceptors sets up retransmission, transport-wide congestion control and receiver reports. Sender reports are
-// not left to pion: its clock is not that of the page's camera.
+// registerInterceptors sets up retransmission, transport-wide congestion control (TWCC) and receiver reports. Sender reports are our own, since
+// pion does not know the clock of the page's camera.
 func registerInterceptors(media *webrtc.MediaEngine, chain *interceptor.Registry, estimate func(cc.BandwidthEstimator)) error {
 	reports, err := report.NewReceiverInterceptor()
 	if err != nil {
@@ -108,7 +109,7 @@ func registerInterceptors(media *webrtc.MediaEngine, chain *interceptor.Registry
 		return webrtc.ConfigureNackWithOptions(media, chain, []nack.GeneratorOption{nack.GeneratorInterval(nackInterval)})
 	}
 	congestion, err := cc.NewInterceptor(func() (cc.BandwidthEstimator, error) {
-		// No pacer: the page's browser already paces what we forward, and a second one only adds delay.
+		// No pacer: the page's browser paces what we forward, and a second pacer would only add delay.
 		return gcc.NewSendSideBWE(gcc.SendSideBWEInitialBitrate(bitrateStart), gcc.SendSideBWEMinBitrate(bitrateMin),
 			gcc.SendSideBWEMaxBitrate(bitrateMax), gcc.SendSideBWEPacer(gcc.NewNoOpPacer()))
 	})
@@ -116,7 +117,7 @@ func registerInterceptors(media *webrtc.MediaEngine, chain *interceptor.Registry
 		return err
 	}
 	congestion.OnNewPeerConnection(func(_ string, e cc.BandwidthEstimator) { estimate(e) })
-	// The order counts: a packet passes the last one added first, and the estimator needs the header extension in it.
+	// The order matters: a packet passes first the interceptor that was added last, and the estimator needs the header extension in it.
 	chain.Add(congestion)
 	media.RegisterFeedback(webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC}, webrtc.RTPCodecTypeVideo)
 	if err := webrtc.ConfigureTWCCHeaderExtensionSender(media, chain); err != nil {
@@ -125,8 +126,8 @@ func registerInterceptors(media *webrtc.MediaEngine, chain *interceptor.Registry
 	return webrtc.ConfigureNack(media, chain)
 }
 
-// iceServers takes over the servers of the join message and adds none. URLs that pion cannot use are left out and counted,
-// because one bad one would make it refuse them all.
+// iceServers takes the ICE servers of the join message and adds none. URLs that pion can't use are left out and counted: with one of them pion
+// would refuse all.
 func iceServers(in []*livekit.ICEServer) (out []webrtc.ICEServer, bad int) {
 	for _, s := range in {
 		server := webrtc.ICEServer{Username: s.GetUsername(), Credential: s.GetCredential()}

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/livekit/protocol/livekit"
 	"github.com/pion/webrtc/v4"
@@ -26,17 +25,18 @@ func (r *Room) PublishAudio(ctx context.Context) (*LocalTrack, error) {
 	})
 }
 
-// Size is that of a picture in pixels.
+// Size is the size of a picture in pixels.
 type Size struct{ Width, Height int }
 
-// The names of simulcast layers, and what the SFU knows them as, the smallest first. LiveKit's own clients use the same ones.
+// The rids of simulcast layers (RFC 8852) and their qualities in LiveKit's signalling, the smallest first. LiveKit's own clients use the same
+// ones.
 var (
 	layerRIDs      = []string{"q", "h", "f"}
 	layerQualities = []livekit.VideoQuality{livekit.VideoQuality_LOW, livekit.VideoQuality_MEDIUM, livekit.VideoQuality_HIGH}
 )
 
-// PublishVideo publishes a VP8 track as our camera, announced as encrypted with GCM. Each size becomes a layer of it, one to three, the
-// smallest first; nothing needs to be sent of a layer. It returns when packets can be written. After an error the room is best closed.
+// PublishVideo publishes a VP8 track as our camera, announced as encrypted with GCM. It has a simulcast layer for each size, one to three, the
+// smallest first. A layer need not be sent. It returns when packets can be written. After an error the room is best closed.
 func (r *Room) PublishVideo(ctx context.Context, sizes ...Size) (*LocalTrack, error) {
 	if len(sizes) < 1 || len(sizes) > len(layerRIDs) {
 		return nil, fmt.Errorf("publish video: %d layers, want one to three", len(sizes))
@@ -68,8 +68,8 @@ func (r *Room) publish(ctx context.Context, t *LocalTrack, add *livekit.AddTrack
 		return nil, errors.New("publish a track: the room was joined without Options.Publish")
 	}
 	add.Cid, add.Stream = t.cid, localStream
-	// Without the first, browsers would play ciphertext. Without the second, an SFU may offer redundant audio (RED), whose
-	// blocks cannot be told apart once they are encrypted.
+	// Without Encryption browsers would play ciphertext. Without DisableRed an SFU may offer redundant audio (RED), whose blocks can't be
+	// taken apart once they are encrypted.
 	add.Encryption, add.DisableRed = livekit.Encryption_GCM, true
 	if !r.post(func() { r.addLocal(t, add) }) {
 		return nil, ErrClosed
@@ -80,8 +80,8 @@ func (r *Room) publish(ctx context.Context, t *LocalTrack, add *livekit.AddTrack
 	return t, nil
 }
 
-// addLocal announces a track and offers it. The offer follows the announcement at once: the SFU takes both in order, and
-// waiting for its word in between would cost a round trip.
+// addLocal announces a track and offers it. The offer follows the announcement at once: the SFU takes both in order, and waiting for its answer
+// in between would cost a round trip.
 func (r *Room) addLocal(t *LocalTrack, add *livekit.AddTrackRequest) {
 	if len(r.locals) >= maxLocal {
 		t.finish(fmt.Errorf("there are %d tracks already", maxLocal))
@@ -125,7 +125,7 @@ func (r *Room) trackPublished(m *livekit.TrackPublishedResponse) {
 	r.counters.stray.Add(1)
 }
 
-// requestAnswered notes that the SFU did not accept a track; other requests of ours have nothing to wait for.
+// requestAnswered takes note when the SFU did not accept a track. No other request of ours is waited for.
 func (r *Room) requestAnswered(m *livekit.RequestResponse) {
 	if m.GetReason() == livekit.RequestResponse_OK || m.GetReason() == livekit.RequestResponse_QUEUED {
 		return
@@ -148,74 +148,20 @@ func (r *Room) localBySID(sid string) *LocalTrack {
 	return nil
 }
 
-// tracks gives our own tracks to other goroutines than the room's.
+// tracks returns our own tracks. It is for goroutines other than the room's.
 func (r *Room) tracks() []*LocalTrack {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// Appended to only, so that the slice itself may be handed out.
+	// The slice is only appended to, so it may be returned as it is.
 	return r.locals
 }
 
-// checkReady ends the waiting of publish for the tracks that the SFU has named and answered and whose packets have a way.
+// checkReady ends the waiting of publish for each track that is ready: the SFU has given it a SID and answered the offer with it, all its layers
+// are bound, and the peer connection is up.
 func (r *Room) checkReady() {
 	for _, t := range r.locals {
 		if t.published && t.answered && t.bound >= len(t.Layers) && r.publisherUp {
 			t.finish(nil)
 		}
 	}
-}
-
-// Events gives what happens in the room, to one consumer. The room never waits for it: a consumer that leaves thousands of
-// events lying loses the room. The last event is a Disconnected; the channel is closed when everything has ended.
-func (r *Room) Events() <-chan Event { return r.events }
-
-// Identity is our own identity in the room, which the token contains.
-func (r *Room) Identity() string { return r.identity }
-
-// SIFTrailer is what ends every frame that the SFU itself makes up (server-injected frames, such as silence for a muted
-// track). Such frames are not encrypted and must be dropped; empty when the SFU makes none.
-func (r *Room) SIFTrailer() []byte { return append([]byte(nil), r.trailer...) }
-
-// Close leaves the room and waits until all goroutines have ended. It may be called again, and by several goroutines, but
-// not from OnBitrate or OnKeyFrameRequest callbacks.
-func (r *Room) Close() error {
-	r.fail(ReasonClosed, nil)
-	<-r.done
-	return nil
-}
-
-// Stats are counters since the room was joined, except where a field says otherwise.
-type Stats struct {
-	Since           time.Time     // when the room was joined
-	RTT             time.Duration // last signalling round trip; 0 when not yet known
-	Bitrate         int           // newest send-side estimate, bit/s; 0 when nothing is published
-	PacketsSent     uint64        // RTP, without retransmissions
-	BytesSent       uint64        // RTP payload
-	NACKsReceived   uint64        // messages that ask for retransmission
-	KeyFramesWanted uint64        // PLI and FIR received
-	KeyFramesAsked  uint64        // PLI sent
-	FractionLost    float64       // worst of our tracks in the last receiver reports, 0…1
-	UnknownSignals  uint64        // signalling messages of unknown kinds
-	StraySignals    uint64        // answers, candidates and tracks that nothing was waiting for
-	Refused         uint64        // participants, tracks and candidates above the bounds
-	BadRTCP         uint64        // RTCP that could not be read or used
-}
-
-// Stats gives the counters.
-func (r *Room) Stats() Stats {
-	s := Stats{
-		Since: r.started, RTT: time.Duration(r.rtt.Load()), Bitrate: int(r.bitrate.Load()),
-		KeyFramesAsked: r.counters.keyFramesAsked.Load(), UnknownSignals: r.counters.unknownSignals.Load(),
-		StraySignals: r.counters.stray.Load(), Refused: r.counters.refused.Load(), BadRTCP: r.counters.badRTCP.Load(),
-	}
-	for _, t := range r.tracks() {
-		for _, l := range t.Layers {
-			s.PacketsSent += l.packets.Load()
-			s.BytesSent += l.octets.Load()
-		}
-		s.NACKsReceived += t.nacks.Load()
-		s.KeyFramesWanted += t.keyAsked.Load()
-		s.FractionLost = max(s.FractionLost, float64(t.lost.Load())/256)
-	}
-	return s
 }

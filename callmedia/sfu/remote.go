@@ -12,8 +12,8 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
-// keyFrameInterval is the least time between two key frame requests for one track. It keeps a user in bounds that asks with each
-// packet; one that limits itself to 300 ms is never refused.
+// keyFrameInterval is the least time between two requests for a key frame of one track. It is for users that ask with each packet. One that asks
+// no more often than each 300 ms is never refused.
 const keyFrameInterval = 250 * time.Millisecond
 
 // maxRemote bounds the tracks that are received at the same time.
@@ -25,7 +25,7 @@ type remoteTrack struct {
 	participant string
 	remote      *webrtc.TrackRemote
 	receiver    *webrtc.RTPReceiver
-	announced   bool // TrackSubscribed was emitted; owned by the room's goroutine
+	emitted     bool // TrackSubscribed was emitted; owned by the room's goroutine
 
 	asked atomic.Int64 // when a key frame was last asked for, in ns since the room's start, plus one
 	clock atomic.Pointer[remoteClock]
@@ -42,7 +42,7 @@ func streamParticipant(stream string) string {
 	return participant
 }
 
-// mayAsk says whether a key frame may be asked for now, given as time since the room's start, and notes it.
+// mayAsk says whether a key frame may be asked for now, and takes note of that. now is the time since the room's start.
 func (t *remoteTrack) mayAsk(now time.Duration) bool {
 	last := t.asked.Load()
 	if last != 0 && now-time.Duration(last-1) < keyFrameInterval {
@@ -51,7 +51,7 @@ func (t *remoteTrack) mayAsk(now time.Duration) bool {
 	return t.asked.CompareAndSwap(last, int64(now)+1)
 }
 
-// readRTCP notes the sender reports until the track ends.
+// readRTCP takes the sender reports until the track ends.
 func (t *remoteTrack) readRTCP(r *Room) {
 	buf := make([]byte, rtcpSize)
 	failed := 0
@@ -77,7 +77,7 @@ func (t *remoteTrack) readRTCP(r *Room) {
 	}
 }
 
-// onTrack is pion's callback for a track whose first packet came.
+// onTrack is pion's callback for a track whose first packet came. It returns when the track has ended.
 func (r *Room) onTrack(remote *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
 	t := &remoteTrack{sid: remote.ID(), participant: streamParticipant(remote.StreamID()), remote: remote, receiver: receiver}
 	if !r.post(func() { r.addRemote(t) }) {
@@ -108,29 +108,29 @@ func (r *Room) removeRemote(t *remoteTrack) {
 	r.mu.Lock()
 	delete(r.remotes, t.sid)
 	r.mu.Unlock()
-	if t.announced {
-		// When the track was unpublished the roster has said so already.
-		if m, info := r.roster.find(t.participant, t.sid); info != nil {
+	if t.emitted {
+		// When the track was unpublished, participants has emitted that already.
+		if m, info := r.others.find(t.participant, t.sid); info != nil {
 			r.emit(TrackGone{Identity: m.identity, TrackSID: t.sid})
 		}
 	}
 }
 
-// announce emits TrackSubscribed for tracks of which both the media and the announcement have come; either can be first.
+// announce emits TrackSubscribed for each track whose media and whose announcement have both come. Either can be first.
 func (r *Room) announce() {
 	for _, t := range r.remotes {
-		m, info := r.roster.find(t.participant, t.sid)
+		m, info := r.others.find(t.participant, t.sid)
 		if info == nil {
-			// Unpublished, or not yet known. Published again it is announced again.
-			t.announced = false
+			// It was unpublished, or is not known yet. If it is published again, the event comes again.
+			t.emitted = false
 			continue
 		}
-		if t.announced {
+		if t.emitted {
 			continue
 		}
-		t.announced = true
+		t.emitted = true
 		r.emit(TrackSubscribed{Identity: m.identity, ParticipantSID: m.sid, TrackSID: t.sid, Source: info.GetSource(),
-			Kind: info.GetType(), Encryption: info.GetEncryption(), Muted: info.GetMuted(), Remote: t.remote, Receiver: t.receiver})
+			Kind: info.GetType(), Encryption: info.GetEncryption(), Muted: info.GetMuted(), Remote: t.remote})
 	}
 }
 
@@ -140,8 +140,8 @@ func (r *Room) remote(trackSID string) *remoteTrack {
 	return r.remotes[trackSID]
 }
 
-// RequestKeyFrame asks the sender of a track for a key frame (PLI). It says whether it did: not when the track is unknown or
-// was asked less than a quarter of a second ago.
+// RequestKeyFrame asks the sender of a track for a key frame (PLI, RFC 4585). It returns false when it did not: the track is unknown, or was asked
+// less than a quarter of a second ago.
 func (r *Room) RequestKeyFrame(trackSID string) bool {
 	t := r.remote(trackSID)
 	if t == nil || !t.mayAsk(time.Since(r.started)) {
@@ -156,8 +156,8 @@ func (r *Room) RequestKeyFrame(trackSID string) bool {
 	return true
 }
 
-// SenderClock gives the last sender report of a remote track: the same instant on its sender's wall clock and on its RTP
-// clock. ok is false before the first one.
+// SenderClock returns the last sender report of a remote track (RFC 3550, section 6.4.1): one instant on its sender's wall clock and on its RTP
+// clock. ok is false before the first report.
 func (r *Room) SenderClock(trackSID string) (ntp time.Time, rtp uint32, ok bool) {
 	t := r.remote(trackSID)
 	if t == nil {
@@ -170,8 +170,8 @@ func (r *Room) SenderClock(trackSID string) (ntp time.Time, rtp uint32, ok bool)
 	return c.ntp, c.rtp, true
 }
 
-// SetTrackSize tells the SFU at what size, in pixels, a remote track is shown, so that it sends the layer that fits. Of a track without
-// size it sends nothing. Sound needs any size to be sent.
+// SetTrackSize tells the SFU at what size, in pixels, a remote track is shown. The SFU sends the simulcast layer that fits. It sends nothing of a
+// track without size, even of sound.
 func (r *Room) SetTrackSize(trackSID string, width, height int) {
 	settings := &livekit.UpdateTrackSettings{TrackSids: []string{trackSID}, Disabled: true}
 	if width > 0 && height > 0 {

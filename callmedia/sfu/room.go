@@ -20,8 +20,8 @@ const (
 	tick           = time.Second
 	mediaTimeout   = 20 * time.Second // from join until the subscriber connection works
 	leaveTimeout   = time.Second
-	reportInterval = time.Second            // sender reports
-	bitratePeriod  = 200 * time.Millisecond // at most one OnBitrate in it
+	reportInterval = time.Second            // between two sender reports
+	bitratePeriod  = 200 * time.Millisecond // between two calls of OnBitrate
 
 	eventQueue    = 4096
 	callQueue     = 64
@@ -64,8 +64,8 @@ type Room struct {
 	running sync.WaitGroup // goroutines that end when the room does
 	ended   bool           // no goroutine may be added any more
 
-	// Only the room's goroutine uses what follows (it also is the only writer of remotes and locals).
-	roster         *roster
+	// What follows belongs to the room's goroutine. It is also the only writer of remotes and locals.
+	others         *participants
 	offerID        uint32
 	offering       bool
 	offerAgain     bool
@@ -93,36 +93,36 @@ func newRoom(opts Options, conn *signalConn, join *livekit.JoinResponse) (*Room,
 		remotes:      make(map[string]*remoteTrack),
 		pending:      make(map[livekit.SignalTarget][]webrtc.ICECandidateInit),
 	}
-	r.roster = newRoster(join.GetParticipant().GetSid(), r.identity, &r.counters.refused)
+	r.others = newParticipants(join.GetParticipant().GetSid(), r.identity, &r.counters.refused)
 	r.log = opts.Log.With().Str("participant_id", peerconnection.Printable(join.GetParticipant().GetSid())).Logger()
 	servers, bad := iceServers(join.GetIceServers())
 	if bad > 0 {
 		r.log.Warn().Int("count", bad).Msg("The SFU announced ICE servers that cannot be used")
 	}
 	var err error
-	if r.subscriber, err = newPeer(opts, servers, nil); err != nil {
+	if r.subscriber, err = newPeerConnection(opts, servers, nil); err != nil {
 		return nil, fmt.Errorf("make the subscriber connection: %w", err)
 	}
 	r.watch(r.subscriber, livekit.SignalTarget_SUBSCRIBER)
 	r.subscriber.OnTrack(func(t *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
-		// Already a goroutine of its own.
+		// pion calls this in a goroutine of its own.
 		if r.enter() {
 			defer r.running.Done()
 			r.onTrack(t, receiver)
 		}
 	})
 	if opts.Publish {
-		if r.publisher, err = newPeer(opts, servers, r.estimator); err != nil {
+		if r.publisher, err = newPeerConnection(opts, servers, r.useEstimator); err != nil {
 			_ = r.subscriber.Close()
 			return nil, fmt.Errorf("make the publisher connection: %w", err)
 		}
 		r.watch(r.publisher, livekit.SignalTarget_PUBLISHER)
 	}
-	r.roster.update(join.GetOtherParticipants(), r.emit)
+	r.others.update(join.GetOtherParticipants(), r.emit)
 	return r, nil
 }
 
-// seconds takes over a time that the SFU set, within limits.
+// seconds is a time that the SFU sets, within limits.
 func seconds(v int32, missing, low, high time.Duration) time.Duration {
 	if v <= 0 {
 		return missing * time.Second
@@ -130,13 +130,33 @@ func seconds(v int32, missing, low, high time.Duration) time.Duration {
 	return min(max(time.Duration(v), low), high) * time.Second
 }
 
-func (r *Room) estimator(e cc.BandwidthEstimator) {
+// Events returns what happens in the room, for one consumer. The room never waits for it: when thousands of events were not consumed, the room
+// ends. The last event is a [Disconnected]. The channel is closed when everything has ended.
+func (r *Room) Events() <-chan Event { return r.events }
+
+// Identity is our own identity in the room, as the token says.
+func (r *Room) Identity() string { return r.identity }
+
+// SIFTrailer is the end of every frame that the SFU makes up (server-injected frames, for example silence for a muted track). Such frames are
+// not encrypted and must be dropped. It is empty when the SFU makes none.
+func (r *Room) SIFTrailer() []byte { return append([]byte(nil), r.trailer...) }
+
+// Close leaves the room and waits until all goroutines have ended. It may be called again, and by several goroutines, but not from the
+// callbacks OnBitrate and OnKeyFrameRequest.
+func (r *Room) Close() error {
+	r.fail(ReasonClosed, nil)
+	<-r.done
+	return nil
+}
+
+// useEstimator takes the bandwidth estimator of the publisher connection.
+func (r *Room) useEstimator(e cc.BandwidthEstimator) {
 	r.bitrate.Store(int64(e.GetTargetBitrate()))
 	e.OnTargetBitrateChange(func(bps int) { r.bitrate.Store(int64(bps)) })
 }
 
-// watch follows a peer connection's own candidates and state. A connection that pion calls disconnected has been silent for
-// iceLost; waiting for it any longer would not be quicker than joining again.
+// watch follows the candidates and the state of a peer connection. One that pion calls disconnected has been silent for iceLost: joining again
+// is quicker than waiting for it any longer.
 func (r *Room) watch(pc *webrtc.PeerConnection, target livekit.SignalTarget) {
 	pc.OnICECandidate(func(c *webrtc.ICECandidate) {
 		if c != nil {
@@ -150,7 +170,7 @@ func (r *Room) watch(pc *webrtc.PeerConnection, target livekit.SignalTarget) {
 		case webrtc.PeerConnectionStateDisconnected, webrtc.PeerConnectionStateFailed:
 			r.fail(ReasonMedia, fmt.Errorf("the %s connection is %s", target, state))
 		case webrtc.PeerConnectionStateClosed:
-			// The SFU closed it. It also says why on the signalling connection, which may take a moment longer.
+			// The SFU closed it. It also says why, on the signalling connection, where that may come a moment later.
 			r.post(func() { r.closedByRemote = true })
 		}
 	})

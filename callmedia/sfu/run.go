@@ -52,7 +52,7 @@ func (r *Room) check(now time.Time) {
 
 // finish ends everything that start and the callbacks began.
 func (r *Room) finish(reader, writer <-chan struct{}) {
-	// The last place of the queue is kept free for this one.
+	// emit leaves the last place of the queue free for this one.
 	r.events <- r.failure
 	for _, t := range r.tracks() {
 		t.finish(ErrClosed)
@@ -61,11 +61,11 @@ func (r *Room) finish(reader, writer <-chan struct{}) {
 		r.log.Info().Str("reason", r.failure.Reason).AnErr("error", r.failure.Err).Msg("Connection to the SFU ended")
 		r.conn.abort()
 	}
-	// The writing goroutine says goodbye, the SFU closes the connection and so ends the reading one.
-	impatient := time.AfterFunc(leaveTimeout, r.conn.abort)
+	// The writing goroutine sends a leave request. Then the SFU closes the connection, which ends the reading goroutine.
+	giveUp := time.AfterFunc(leaveTimeout, r.conn.abort)
 	<-writer
 	<-reader
-	impatient.Stop()
+	giveUp.Stop()
 	r.conn.abort()
 
 	r.mu.Lock()
@@ -84,7 +84,7 @@ func (r *Room) finish(reader, writer <-chan struct{}) {
 	close(r.done)
 }
 
-// fail ends the room; the first reason counts.
+// fail ends the room. Only the first reason counts.
 func (r *Room) fail(reason string, err error) {
 	r.failOnce.Do(func() {
 		r.failure = Disconnected{Reason: reason, Err: err}
@@ -92,7 +92,7 @@ func (r *Room) fail(reason string, err error) {
 	})
 }
 
-// enter counts the calling goroutine as one that Close waits for; false when the room has ended.
+// enter counts the calling goroutine as one that Close waits for. It is false when the room has ended.
 func (r *Room) enter() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -114,7 +114,7 @@ func (r *Room) spawn(f func()) {
 	}()
 }
 
-// post has f run by the room's goroutine; false when the room has ended. Not to be called by that goroutine itself.
+// post has the room's goroutine call f. It is false when the room has ended. That goroutine itself must not call post.
 func (r *Room) post(f func()) bool {
 	select {
 	case r.calls <- f:
@@ -153,8 +153,8 @@ func (r *Room) sendCandidate(c webrtc.ICECandidateInit, target livekit.SignalTar
 	}})
 }
 
-// readSignals hands messages to the room's goroutine until the connection ends. After the room's end it reads on, so that
-// our goodbye is not lost to a connection reset.
+// readSignals hands messages to the room's goroutine until the connection ends. It goes on reading after the room's end: closing a TCP connection
+// with unread data resets it, and our leave request could get lost.
 func (r *Room) readSignals() {
 	for {
 		m, err := r.conn.read(context.Background())
@@ -176,19 +176,19 @@ func (r *Room) readSignals() {
 	}
 }
 
-// endReading ends the room since nothing can be read any more. The room's goroutine does it, which may still be at the last message: that one
-// can tell more of the end than the connection's does.
+// endReading ends the room because nothing can be read any more. The room's goroutine does that, after the messages that came before: the last
+// one may say more about the end than the connection's error does.
 func (r *Room) endReading(reason string, err error) {
 	r.post(func() { r.fail(reason, fmt.Errorf("read from the SFU: %w", err)) })
 }
 
-// writeSignals writes queued messages, and at our own Close those still queued and a goodbye.
+// writeSignals writes queued messages. After our own Close it writes those that are still queued, and a leave request.
 func (r *Room) writeSignals() {
 	for {
 		select {
 		case m := <-r.outbox:
 			if err := r.conn.write(context.Background(), m); err != nil {
-				// Who was sent away finds it out here first; the reason may still be waiting to be read.
+				// When the SFU has removed us, the write may fail before the SFU's reason is read.
 				select {
 				case <-r.failed:
 				case <-time.After(leaveTimeout):
@@ -198,14 +198,15 @@ func (r *Room) writeSignals() {
 			}
 		case <-r.failed:
 			if r.failure.Reason == ReasonClosed {
-				r.sayGoodbye()
+				r.sendLeave()
 			}
 			return
 		}
 	}
 }
 
-func (r *Room) sayGoodbye() {
+// sendLeave writes what is still queued, and a leave request.
+func (r *Room) sendLeave() {
 	for {
 		select {
 		case m := <-r.outbox:
@@ -253,7 +254,7 @@ func (r *Room) sendReports(now time.Time) {
 			}
 		}
 	}
-	// One by one: the first packet decides through which stream a compound goes.
+	// One by one: pion sends a compound packet as part of its first packet's stream.
 	for _, p := range packets {
 		if err := r.publisher.WriteRTCP([]rtcp.Packet{p}); err != nil && !errors.Is(err, io.ErrClosedPipe) {
 			r.log.Debug().Err(err).Msg("Sender report could not be sent")
@@ -261,10 +262,10 @@ func (r *Room) sendReports(now time.Time) {
 	}
 }
 
-// maxReadErrors is how many RTCP reads may fail in a row before a stream is taken for dead.
+// maxReadErrors is how many RTCP reads may fail in a row before a stream counts as dead.
 const maxReadErrors = 100
 
-// readingEnds says whether a failed RTCP read was the last one; others come from feedback that pion could not use.
+// readingEnds says whether a failed RTCP read was the last one. Reads also fail when pion can't use the feedback that came.
 func (r *Room) readingEnds(err error, inRow int) bool {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) || inRow > maxReadErrors {
 		return true

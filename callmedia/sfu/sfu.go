@@ -16,30 +16,30 @@ import (
 
 // Options say where and how to join. URL and Token are mandatory.
 type Options struct {
-	// URL is the SFU's address as the authorisation service gave it: ws, wss, http or https, with or without a path.
+	// URL is the SFU's address from the MatrixRTC authorisation service: ws, wss, http or https, with or without a path.
 	URL string
-	// Token is the JWT of the authorisation service. It is sent as a header, so that it does not end up in access logs.
+	// Token is the JWT of the MatrixRTC authorisation service (MSC4195). It is sent as a header, so that it does not get into access logs.
 	Token string
 	// Publish says that PublishAudio or PublishVideo will be used.
 	Publish bool
 	// HTTPClient makes the WebSocket connection; nil is http.DefaultClient. It must have no time-out of its own.
 	HTTPClient *http.Client
-	// Log gets constant messages; identities and track ids are fields. Never the token, SDP or media.
+	// Log gets constant messages with identities and track ids as fields. It never gets the token, SDP or media.
 	Log zerolog.Logger
 	// ForceRelay sends all media through the TURN servers that the SFU announces.
 	ForceRelay bool
-	// AllowLoopback offers loopback addresses too: for an SFU on the same machine.
+	// AllowLoopback also offers loopback addresses, for an SFU on the same machine.
 	AllowLoopback bool
-	// OnBitrate is told the estimate, in bit/s, of what the way to the SFU carries for all published tracks together: when
-	// it changes, at most five times a second, never at the same time twice. It must not block.
+	// OnBitrate is called with the estimate, in bit/s, of what the line to the SFU carries for all published tracks together. That happens when
+	// the estimate changes, at most five times a second, from one goroutine. It must not block.
 	OnBitrate func(bps int)
 }
 
 // protocolVersion is the version of LiveKit's signalling that this package speaks.
 const protocolVersion = 17
 
-// Connect joins the room that the token names. It returns after the SFU's join answer, with media connections still being
-// made; ctx ends only the attempt. A *RefusedError says that the SFU did not want us.
+// Connect joins the room that the token names. It returns after the SFU's join message, while the media connections are still being made. ctx
+// bounds only the attempt. The error is a *[RefusedError] when the SFU answered and did not let us in.
 func Connect(ctx context.Context, opts Options) (*Room, error) {
 	address, err := signalURL(opts.URL)
 	if err != nil {
@@ -66,9 +66,9 @@ func Connect(ctx context.Context, opts Options) (*Room, error) {
 	return room, nil
 }
 
-// signalURL checks the SFU's address and gives the WebSocket URL of its signalling.
+// signalURL checks the SFU's address and returns the WebSocket URL of its signalling.
 func signalURL(base string) (*url.URL, error) {
-	// The parser's own error would repeat the address, which is foreign text.
+	// The parser's own error would repeat the address, which others have written.
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.User != nil || u.Opaque != "" {
 		return nil, errors.New("connect to the SFU: its address is not a URL with a host")

@@ -18,13 +18,13 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
-// Bounds of what an SFU may send. They are far above what a call needs.
+// Bounds for what an SFU may send. They are far above what a call needs.
 const (
 	maxMessage      = 1 << 20
 	maxSDP          = 512 << 10
 	maxSections     = 512 // m-lines of an SDP
 	maxCandidate    = 2 << 10
-	maxParticipants = 512 // in one message and in all
+	maxParticipants = 512 // in one message, and in the room
 	maxTracks       = 32  // of one participant
 	maxName         = 1 << 10
 	maxICEServers   = 16
@@ -41,7 +41,7 @@ const (
 	writeTimeout = 5 * time.Second
 )
 
-// errUnknownSignal is for a message of a kind that the generated types do not know. It is no fault: newer servers have more.
+// errUnknownSignal is for a message of a kind that the generated types do not know. Newer servers may send such messages.
 var errUnknownSignal = errors.New("signalling message of an unknown kind")
 
 // signalConn is the WebSocket with one protobuf message in each binary message.
@@ -65,14 +65,14 @@ func dialSignal(ctx context.Context, client *http.Client, address *url.URL, toke
 		text, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 		refused.Reason = quoted(text, token)
 	}
-	// A proxy may have replaced the SFU's answer by its own; this request goes the plain way.
+	// A proxy may have replaced the SFU's answer to the WebSocket request by its own. A plain HTTP request gets through.
 	if told := validate(ctx, client, *address, token); told != nil {
 		refused = told
 	}
 	return nil, refused
 }
 
-// validate asks the SFU over plain HTTP why it refuses us; nil when that cannot be found out.
+// validate asks the SFU by a plain HTTP request why it refuses us. It is nil when that can't be found out.
 func validate(ctx context.Context, client *http.Client, address url.URL, token string) *RefusedError {
 	if client == nil {
 		client = http.DefaultClient
@@ -98,7 +98,7 @@ func validate(ctx context.Context, client *http.Client, address url.URL, token s
 	return &RefusedError{Status: answer.StatusCode, Reason: quoted(text, token)}
 }
 
-// read gives the next message. errUnknownSignal is not the end, every other error is.
+// read returns the next message. Every error but errUnknownSignal is the end of the connection.
 func (c *signalConn) read(ctx context.Context) (*livekit.SignalResponse, error) {
 	kind, data, err := c.ws.Read(ctx)
 	if err != nil {
@@ -110,7 +110,7 @@ func (c *signalConn) read(ctx context.Context) (*livekit.SignalResponse, error) 
 	return decodeSignal(data)
 }
 
-// readJoin waits for the join answer. LiveKit sends it first; a few messages that overtake it are handed back.
+// readJoin waits for the join message. LiveKit sends it first; a few messages that came before it are returned, too.
 func (c *signalConn) readJoin(ctx context.Context) (*livekit.JoinResponse, []*livekit.SignalResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
@@ -144,17 +144,17 @@ func (c *signalConn) write(ctx context.Context, m *livekit.SignalRequest) error 
 	return c.ws.Write(ctx, websocket.MessageBinary, data)
 }
 
-// isNetwork says whether err is the connection's end rather than an unacceptable message.
+// isNetwork says whether err means that the connection ended, and not that a message was unacceptable.
 func isNetwork(err error) bool {
 	var network net.Error
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.As(err, &network)
 }
 
-// abort closes the connection without waiting for the SFU's part of it.
+// abort closes the connection without waiting for the SFU.
 func (c *signalConn) abort() { _ = c.ws.CloseNow() }
 
-// decodeSignal reads one message of the SFU and checks everything in it that is used later against the bounds above.
+// decodeSignal reads one message of the SFU. Everything in it that is used later is checked against the bounds above.
 func decodeSignal(data []byte) (*livekit.SignalResponse, error) {
 	if len(data) > maxMessage {
 		return nil, errors.New("signalling message is too long")

@@ -9,7 +9,7 @@ import (
 	"github.com/pion/webrtc/v4"
 )
 
-// handle acts on one message of the SFU, in the room's goroutine.
+// handle acts on one message of the SFU. The room's goroutine calls it.
 func (r *Room) handle(m *livekit.SignalResponse) {
 	switch m := m.Message.(type) {
 	case *livekit.SignalResponse_Offer:
@@ -23,7 +23,7 @@ func (r *Room) handle(m *livekit.SignalResponse) {
 	case *livekit.SignalResponse_Trickle:
 		r.takeCandidate(m.Trickle)
 	case *livekit.SignalResponse_Update:
-		r.roster.update(m.Update.GetParticipants(), r.emit)
+		r.others.update(m.Update.GetParticipants(), r.emit)
 		r.announce()
 	case *livekit.SignalResponse_TrackPublished:
 		r.trackPublished(m.TrackPublished)
@@ -32,10 +32,6 @@ func (r *Room) handle(m *livekit.SignalResponse) {
 	case *livekit.SignalResponse_TrackUnpublished:
 		if t := r.localBySID(m.TrackUnpublished.GetTrackSid()); t != nil {
 			r.fail(ReasonUnpublish, errors.New("the SFU removed a published track"))
-		}
-	case *livekit.SignalResponse_Mute:
-		if t := r.localBySID(m.Mute.GetSid()); t != nil {
-			r.emit(LocalMuted{TrackSID: t.SID(), Muted: m.Mute.GetMuted()})
 		}
 	case *livekit.SignalResponse_SubscribedQualityUpdate:
 		if t := r.localBySID(m.SubscribedQualityUpdate.GetTrackSid()); t != nil {
@@ -48,14 +44,14 @@ func (r *Room) handle(m *livekit.SignalResponse) {
 	case *livekit.SignalResponse_Leave:
 		r.fail(ReasonLeave, &LeaveError{Reason: m.Leave.GetReason(), Action: m.Leave.GetAction()})
 	case *livekit.SignalResponse_RoomMoved:
-		// Our keys and members are those of the old room.
+		// Our keys and the participants that we know belong to the old room.
 		r.fail(ReasonProtocol, errors.New("the SFU moved us to another room"))
 	default:
-		// Speakers, connection quality, fresh tokens and so on: nothing that we use.
+		// Speakers, connection quality, fresh tokens and so on: we use none of them.
 	}
 }
 
-// wantedQuality sums up what subscribers want of a track of ours in any codec.
+// wantedQuality is the highest quality that subscribers want of a track of ours, in any codec.
 func wantedQuality(sid string, u *livekit.SubscribedQualityUpdate) QualityWanted {
 	q := QualityWanted{TrackSID: sid}
 	note := func(list []*livekit.SubscribedQuality) {
@@ -95,7 +91,7 @@ func (r *Room) takeOffer(offer *livekit.SessionDescription) error {
 	return nil
 }
 
-// negotiate offers the publisher connection, now or after the answer that is still due.
+// negotiate offers the publisher connection, now or after the answer to the offer before.
 func (r *Room) negotiate() error {
 	if r.offering {
 		r.offerAgain = true
@@ -153,7 +149,7 @@ func (r *Room) peer(target livekit.SignalTarget) *webrtc.PeerConnection {
 	return r.subscriber
 }
 
-// takeCandidate adds a candidate of the SFU, or keeps it until the description comes that it belongs to.
+// takeCandidate adds an ICE candidate of the SFU, or keeps it until the SDP comes that it belongs to.
 func (r *Room) takeCandidate(t *livekit.TrickleRequest) {
 	pc := r.peer(t.GetTarget())
 	var c webrtc.ICECandidateInit
