@@ -8,8 +8,8 @@
 // They end with the test, which fails when one ended before. Package load below puts them under load; BenchmarkRelay prints the
 // comparison:
 //
-//	go test -run '^$' -bench Relay -benchtime 1x ./cmd/e2e/turn          # two minutes
-//	go test -short -run '^$' -bench Relay -benchtime 1x ./cmd/e2e/turn   # fewer rows
+//	go test -tags goolm,full -run '^$' -bench Relay -benchtime 1x ./cmd/e2e/turn          # two minutes
+//	go test -tags goolm,full -short -run '^$' -bench Relay -benchtime 1x ./cmd/e2e/turn   # fewer rows
 //
 // Test helpers only. Linux.
 package turn
