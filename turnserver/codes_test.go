@@ -1,6 +1,7 @@
 package turnserver_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/pion/stun/v3"
 
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
@@ -18,7 +20,7 @@ var (
 	bindType    = stun.NewType(stun.MethodChannelBind, stun.ClassRequest)
 )
 
-// toward is XOR-PEER-ADDRESS.
+// toward adds XOR-PEER-ADDRESS.
 type toward netip.AddrPort
 
 func (p toward) AddTo(m *stun.Message) error {
@@ -34,7 +36,8 @@ func raw(kind stun.AttrType, value ...byte) stun.Setter {
 
 func numbered(n uint16) stun.Setter { return raw(stun.AttrChannelNumber, byte(n>>8), byte(n), 0, 0) }
 
-// TestErrorCodes provokes every error of RFC 8656, section 19 and of the authentication below it, each by a request that is right but for one thing.
+// TestErrorCodes provokes every error of RFC 8656, section 19, and of the authentication in RFC 8489. Each request is right but for one
+// thing.
 func TestErrorCodes(t *testing.T) {
 	const (
 		v4     = 1
@@ -44,7 +47,7 @@ func TestErrorCodes(t *testing.T) {
 	username, password := turnserver.Credentials(secret, "anna", time.Hour)
 	udp := attribute(transportUDP)
 	for name, test := range map[string]struct {
-		login bool // after an Allocate
+		login bool // whether an allocation is made first
 		kind  stun.MessageType
 		extra []stun.Setter
 		want  stun.ErrorCode
@@ -178,7 +181,7 @@ func TestErrorCodes(t *testing.T) {
 	})
 }
 
-// TestShortAnswers demands that little comes back of what anybody can send in another's name.
+// TestShortAnswers demands that the answers to requests with a forged source are small.
 func TestShortAnswers(t *testing.T) {
 	s := start(t, base(t))
 	for _, kind := range []stun.MessageType{stun.BindingRequest, allocateType, refreshType, permitType, bindType, stun.NewType(stun.MethodSend, stun.ClassRequest)} {
@@ -190,7 +193,7 @@ func TestShortAnswers(t *testing.T) {
 	}
 }
 
-// TestOldSecret demands that credentials of the secret before are good while a new one is brought in, and no others.
+// TestOldSecret demands that credentials of the new and of the old secret are good, and no others.
 func TestOldSecret(t *testing.T) {
 	cfg := base(t)
 	cfg.OldSecret = "fedcba9876543210"
@@ -207,7 +210,7 @@ func TestOldSecret(t *testing.T) {
 	}
 }
 
-// TestPortIsTaken demands that no second server takes half of the first one's clients.
+// TestPortIsTaken demands that a second server cannot listen on the same port and take half of the first one's clients.
 func TestPortIsTaken(t *testing.T) {
 	first := start(t, base(t))
 	cfg := base(t)
@@ -222,7 +225,7 @@ func TestPortIsTaken(t *testing.T) {
 	}
 }
 
-// TestBitrate demands that a user gets what is allowed and not much more, and that another one is not disturbed by that.
+// TestBitrate demands that a user gets the bitrate that is allowed and not much more, and that another user does not notice.
 func TestBitrate(t *testing.T) {
 	cfg := base(t)
 	cfg.MaxBitratePerUser = 800_000 // 100 packets of 1,000 bytes a second, both directions together
@@ -237,12 +240,12 @@ func TestBitrate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, func() string {
+	rig.Eventually(t, patient, func() error {
 		c := s.Counters()
 		if n := c.Throttled + c.ToPeers - 10; n < 500 {
-			return fmt.Sprintf("%d packets came", n)
+			return fmt.Errorf("%d packets came", n)
 		}
-		return ""
+		return nil
 	})
 	c := s.Counters()
 	allowed := 60 + uint64(100*time.Since(begun).Seconds())
@@ -252,7 +255,7 @@ func TestBitrate(t *testing.T) {
 	roundTrips(t, allocate(t, login(t, s, turnserver.UDP, "ben")), peer.LocalAddr(), 10)
 }
 
-// TestDrain demands that a server that drains takes nobody new, and waits for the last one.
+// TestDrain demands that Drain refuses new allocations, and waits for the last one to end.
 func TestDrain(t *testing.T) {
 	s := start(t, base(t))
 	peer := socket(t)
@@ -263,29 +266,29 @@ func TestDrain(t *testing.T) {
 		defer close(ended)
 		s.Drain(t.Context())
 	}()
-	eventually(t, func() string {
+	rig.Eventually(t, patient, func() error {
 		late, err := login(t, s, turnserver.UDP, "ben").Allocate()
 		if err == nil {
 			_ = late.Close()
-			return "a new allocation while it drains"
+			return errors.New("a new allocation was made while the server drains")
 		}
-		return ""
+		return nil
 	})
 	roundTrips(t, relay, peer.LocalAddr(), 10)
 	select {
 	case <-ended:
-		t.Fatal("it did not wait for an allocation")
+		t.Fatal("Drain did not wait for an allocation")
 	default:
 	}
 	_ = relay.Close()
 	select {
 	case <-ended:
 	case <-time.After(patient):
-		t.Fatal("it waits for ever")
+		t.Fatal("Drain does not return")
 	}
 }
 
-// TestIPv6Listener lets clients come by IPv6, also to a socket that takes both; their relays are IPv4.
+// TestIPv6Listener lets clients come by IPv6, also to a socket that takes both families. Their relay addresses are IPv4.
 func TestIPv6Listener(t *testing.T) {
 	for _, listen := range []string{"[::1]:0", "[::]:0"} {
 		cfg := base(t)
@@ -315,7 +318,7 @@ func TestIPv6Listener(t *testing.T) {
 	}
 }
 
-// TestIPv6Relay relays by IPv6 for clients that ask for it, and never from one family to the other.
+// TestIPv6Relay relays by IPv6 for clients that ask for it, and demands that nothing is relayed from one family to the other.
 func TestIPv6Relay(t *testing.T) {
 	cfg := base(t)
 	cfg.Relays = append(cfg.Relays, turnserver.Relay{Public: netip.IPv6Loopback(), Local: netip.IPv6Loopback()})
@@ -360,7 +363,7 @@ func TestIPv6Relay(t *testing.T) {
 					t.Errorf("%v is answered %v, want %d", step.kind, answer, step.want)
 				}
 			}
-			// By an indication first, of which one with an attribute that must be understood and is not is dropped, then by a channel.
+			// First by indications: the one with an unknown comprehension-required attribute is dropped. Then by a channel.
 			w.send(stun.NewType(stun.MethodSend, stun.ClassIndication), toward(at), raw(stun.AttrData, []byte("lost")...), raw(0x7fff, 1))
 			w.send(stun.NewType(stun.MethodSend, stun.ClassIndication), toward(at), raw(stun.AttrData, []byte("hello")...))
 			indication := w.receive()

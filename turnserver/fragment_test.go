@@ -14,16 +14,17 @@ import (
 	"github.com/pion/stun/v3"
 	"golang.org/x/sys/unix"
 
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
 const (
-	smallest = 1280 // bytes of the packets that the network of TestDontFragment takes; IPv6 knows no smaller ones
+	smallest = 1280 // MTU in the network of TestDontFragment, in bytes; the smallest that IPv6 allows
 	inside   = "EWINDOW_TEST_INSIDE"
 )
 
-// TestDontFragment runs itself in a network of its own whose packets are small, and demands that what a client wants to have whole is sent whole or
-// not at all, and everything else in fragments.
+// TestDontFragment runs itself in a network namespace with a small MTU. It demands that a packet with DONT-FRAGMENT is sent whole or not
+// at all, and that every other packet is sent in fragments.
 func TestDontFragment(t *testing.T) {
 	if os.Getenv(inside) == "" {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
@@ -38,7 +39,7 @@ func TestDontFragment(t *testing.T) {
 			t.Skipf("%v: run this test as root", err)
 		}
 		if err != nil {
-			t.Fatalf("in a network of its own: %v\n%s", err, output)
+			t.Fatalf("in a network namespace: %v\n%s", err, output)
 		}
 		return
 	}
@@ -87,18 +88,18 @@ func TestDontFragment(t *testing.T) {
 				arrives(1401)
 				w.raw(append([]byte{0x40, 0, 0x05, 0x78}, make([]byte, 1400)...))
 				arrives(1400)
-				eventually(t, func() string {
+				rig.Eventually(t, patient, func() error {
 					if c := s.Counters(); c.ToPeers != 4 || c.Unsent != 1 {
-						return fmt.Sprintf("counted %+v", c)
+						return fmt.Errorf("counted %+v", c)
 					}
-					return ""
+					return nil
 				})
 			})
 		}
 	}
 }
 
-// shrinkLoopback brings up the loopback interface of a new network.
+// shrinkLoopback brings up the loopback interface of a new network namespace, with a small MTU.
 func shrinkLoopback(t *testing.T) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)

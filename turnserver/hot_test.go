@@ -11,11 +11,12 @@ import (
 
 	"github.com/pion/stun/v3"
 
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
-// channelTo makes an allocation with a channel to an echo, and returns what sends a packet through it and waits until it is back, false when it
-// is lost. Neither client nor echo allocates memory.
+// channelTo makes an allocation with a channel to an echo. It returns a function that sends a packet through the channel and waits for
+// it to come back; the function returns false if the packet is lost. Neither client nor echo allocates memory.
 func channelTo(t testing.TB, s *turnserver.Server, size int) (roundTrip func() bool) {
 	t.Helper()
 	peer := socket(t)
@@ -44,7 +45,7 @@ func channelTo(t testing.TB, s *turnserver.Server, size int) (roundTrip func() b
 	}
 }
 
-// TestNoAllocation demands that relaying a packet needs no memory of its own.
+// TestNoAllocation demands that relaying a packet allocates no memory.
 func TestNoAllocation(t *testing.T) {
 	roundTrip := channelTo(t, start(t, base(t)), 1200)
 	roundTrip()
@@ -72,8 +73,9 @@ func floodTime(t *testing.T) time.Duration {
 	return d
 }
 
-// TestSpoofedFlood sends a thousand Allocate requests from one address, and then up to 40,000 a second from hundreds, beside a client whose packets
-// come back in time meanwhile, and demands that nothing is kept of them. EWINDOW_FLOOD=1m makes it last a minute.
+// TestSpoofedFlood sends a thousand Allocate requests from one address, and then up to 40,000 a second from hundreds of addresses. It
+// demands that a client's packets come back meanwhile, and that the server keeps no memory for the flood. EWINDOW_FLOOD=1m makes it last
+// a minute.
 func TestSpoofedFlood(t *testing.T) {
 	s := start(t, base(t))
 	roundTrip := channelTo(t, s, 1000)
@@ -98,7 +100,7 @@ func TestSpoofedFlood(t *testing.T) {
 	flooding := make(chan int)
 	go func() {
 		sent := 0
-		// On a machine that is too slow for the limits of hundreds of addresses, this passes that of one.
+		// A slow machine can't exceed the limits of hundreds of addresses. This exceeds the limit of one.
 		for range 1000 {
 			if _, err := sources[0].WriteToUDPAddrPort(request, server); err == nil {
 				sent++
@@ -126,11 +128,11 @@ func TestSpoofedFlood(t *testing.T) {
 	}
 	sent := <-flooding
 	var after uint64
-	eventually(t, func() string { // answers that are still made meanwhile count as used
+	rig.Eventually(t, patient, func() error { // answers that are being made use memory, too
 		if after = heap(); after > before+256<<10 {
-			return fmt.Sprintf("%d kB are kept of the flood", (after-before)>>10)
+			return fmt.Errorf("%d kB are kept of the flood", (after-before)>>10)
 		}
-		return ""
+		return nil
 	})
 	c := s.Counters()
 	t.Logf("%d requests from %d addresses: %d got no answer; %d of %d packets beside them were lost, the slowest took %v; heap %d kB, then %d kB",
@@ -138,7 +140,7 @@ func TestSpoofedFlood(t *testing.T) {
 	if lost > trips/100 {
 		t.Errorf("%d packets of %d were lost", lost, trips)
 	}
-	if c.Created != 1 || c.Limited == 0 { // how many are answered TestFlood says, which loses none on their way
+	if c.Created != 1 || c.Limited == 0 { // TestFlood counts the answers: it loses no request on the way
 		t.Errorf("counted %+v", c)
 	}
 }

@@ -82,7 +82,7 @@ func TestLoginLimit(t *testing.T) {
 	}
 }
 
-// addressed is a connection from a made-up address.
+// addressed is a connection whose client has a made-up address.
 type addressed struct {
 	net.Conn
 	from netip.AddrPort
@@ -176,7 +176,7 @@ func TestNonces(t *testing.T) {
 	}
 }
 
-// bubble is a server without sockets, for tests on a made-up clock.
+// bubble makes a server without sockets, for tests inside a synctest bubble.
 func bubble(t *testing.T) *Server {
 	s, err := New(Config{
 		Listen: []Listen{{TCP, netip.MustParseAddrPort("127.0.0.1:0")}}, Relays: []Relay{{Public: netip.MustParseAddr("127.0.0.1")}},
@@ -188,21 +188,14 @@ func bubble(t *testing.T) *Server {
 	return s
 }
 
-// tcpPipe is a stream in memory that comes from an IP address, which answers hold.
-type tcpPipe struct{ net.Conn }
-
-func (tcpPipe) RemoteAddr() net.Addr {
-	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:1000"))
-}
-
 // pipe serves one stream in memory and returns the client's end.
 func pipe(s *Server) net.Conn {
 	theirs, ours := net.Pipe()
-	s.serve(tcpPipe{ours}, TCP, func() {})
+	s.serve(addressed{ours, netip.MustParseAddrPort("192.0.2.1:1000")}, TCP, func() {})
 	return theirs
 }
 
-// TestStreamLoginTime demands that neither silence nor a trickle holds a stream open without a login.
+// TestStreamLoginTime demands that neither silence nor a trickle of bytes keeps a stream open that does not log in.
 func TestStreamLoginTime(t *testing.T) {
 	for name, send := range map[string]func(net.Conn){
 		"silence": func(net.Conn) {},
@@ -247,7 +240,7 @@ func TestStreamLoginTime(t *testing.T) {
 	}
 }
 
-// TestStreamNotReading demands that a client that takes no answers is cut off.
+// TestStreamNotReading demands that the stream of a client that reads no answers is closed.
 func TestStreamNotReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := bubble(t)
@@ -256,7 +249,7 @@ func TestStreamNotReading(t *testing.T) {
 		request := stun.MustBuild(stun.TransactionID, stun.BindingRequest)
 		var err error
 		for err == nil {
-			<-time.After(100 * time.Millisecond) // on the bubble's clock, which else would stand still
+			<-time.After(100 * time.Millisecond) // on the bubble's clock, which moves only while everybody waits
 			_, err = c.Write(request.Raw)
 		}
 		if lasted := time.Since(begin).Round(time.Second); lasted != writeTime {
@@ -269,7 +262,7 @@ func TestStreamNotReading(t *testing.T) {
 	})
 }
 
-// TestReservationTime demands that a reserved port is kept for 30 seconds, and then is free again with its place.
+// TestReservationTime demands that a reserved port is kept for 30 seconds, and that its socket and its quota are free afterwards.
 func TestReservationTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := bubble(t)
@@ -304,7 +297,7 @@ func TestReservationTime(t *testing.T) {
 		closeSocket(own.fd)
 		s.releaseQuota(own.quota, 1)
 		if len(s.quotas) != 0 || s.total != 0 {
-			t.Errorf("%d places are left", s.total)
+			t.Errorf("%d allocations are still counted", s.total)
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -340,7 +333,7 @@ func FuzzMessage(f *testing.F) {
 			return
 		}
 		if !ok {
-			// We are stricter about lengths and MESSAGE-INTEGRITY only; such messages are dropped.
+			// We are stricter than pion about lengths and MESSAGE-INTEGRITY, and drop such messages.
 			return
 		}
 		if want := stun.NewType(stun.Method(ours.method), map[uint16]stun.MessageClass{
@@ -361,7 +354,7 @@ func FuzzMessage(f *testing.F) {
 		if !bytes.Equal(before, data) {
 			t.Fatal("reading changed the message")
 		}
-		if !ours.signed { // of a signed one only what stands before the signature counts
+		if !ours.signed { // in a signed message only what comes before the signature counts
 			if username, err := m.Get(stun.AttrUsername); (err == nil) != (ours.username != nil) || !bytes.Equal(username, ours.username) {
 				t.Fatalf("USERNAME %q is read as %q", username, ours.username)
 			}
@@ -374,7 +367,7 @@ func FuzzMessage(f *testing.F) {
 				}
 			}
 		}
-		// What we make of it pion can read.
+		// pion can read our answer.
 		reply := ours.refuse(nil, codeUnsupportedTransport)
 		reply.addXOR(attrXORMappedAddress, netip.MustParseAddrPort("192.0.2.1:1000"))
 		answer := &stun.Message{Raw: reply.done(key)}
@@ -388,7 +381,7 @@ func FuzzMessage(f *testing.F) {
 	})
 }
 
-// FuzzStream demands that framing never reads past what came and gives only whole messages, the same however they are cut.
+// FuzzStream demands that framing returns only whole messages of what came, and the same messages however the bytes are cut.
 func FuzzStream(f *testing.F) {
 	f.Add([]byte{0x40, 0, 0, 5, 1, 2, 3, 4, 5, 0, 0, 0})
 	f.Add(stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw)

@@ -7,7 +7,7 @@ import (
 	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
-// everything allows what a careless operator might: all there is.
+// everything is the list of a careless operator.
 var everything = mustPeers("0.0.0.0/0", "::/0")
 
 func mustPeers(texts ...string) policy {
@@ -27,7 +27,7 @@ var abused = []string{
 	"0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.254", "10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.0.1",
 	"192.168.255.255", "100.64.0.1", "100.127.255.255", "169.254.0.1", "169.254.169.254", "192.0.0.1", "192.0.2.1", "192.88.99.1",
 	"198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255",
-	// IPv6 of its own
+	// IPv6
 	"::", "::1", "fe80::1", "fc00::1", "fd00::1", "ff02::1", "fec0::1", "2001:db8::1", "100::1",
 	// IPv4-mapped
 	"::ffff:0.0.0.0", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::ffff:192.168.0.1", "::ffff:224.0.0.1",
@@ -139,7 +139,7 @@ func TestParsePeerErrors(t *testing.T) {
 	}
 }
 
-// FuzzParsePeer demands that what is read never opens more than it says: a special address only by an entry inside its range.
+// FuzzParsePeer demands that no entry opens more than it says: it opens a special address only if it lies inside the special range.
 func FuzzParsePeer(f *testing.F) {
 	for _, seed := range []string{"1.2.3.4", "1.2.3.4:5", "10.0.0.0/8:1-2", "0.0.0.0/0", "::1", "1.2.3.4/32:0-0", "a/b:c"} {
 		f.Add(seed)

@@ -9,10 +9,11 @@ import (
 
 	"github.com/pion/stun/v3"
 
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
-// ask sends a new client's Allocate and returns the answer, with the client and the port and token that it got.
+// ask sends an Allocate request of a new client. It returns the client, the answer, and the port and the token in it.
 func ask(t *testing.T, s *turnserver.Server, name string, extra ...stun.Setter) (w *wire, answer *stun.Message, port int, token []byte) {
 	t.Helper()
 	w = newWire(t, s)
@@ -41,7 +42,7 @@ var (
 
 func withToken(token []byte) stun.Setter { return raw(stun.AttrReservationToken, token...) }
 
-// TestReservation demands that the port after an even one is kept for who has the token, once, and for nobody else.
+// TestReservation demands that the port after an even one is kept for the user with the token: once, and for nobody else.
 func TestReservation(t *testing.T) {
 	s := start(t, base(t))
 	for range 5 {
@@ -83,7 +84,7 @@ func TestReservation(t *testing.T) {
 	}
 }
 
-// TestReservationQuota demands that what is reserved counts for the limits, and that a pair that is refused takes nothing.
+// TestReservationQuota demands that reserved ports count for the limits, and that a refused pair of ports takes nothing.
 func TestReservationQuota(t *testing.T) {
 	cfg := base(t)
 	cfg.MaxAllocations, cfg.MaxAllocationsPerUser = 4, 3
@@ -105,14 +106,14 @@ func TestReservationQuota(t *testing.T) {
 	}
 }
 
-// TestReservationPorts demands that both ports of a pair lie in the range, and that Close frees both.
+// TestReservationPorts demands that both ports of a pair lie in the range, and that Close closes both.
 func TestReservationPorts(t *testing.T) {
 	var even int
-	eventually(t, func() string { // three neighbouring free ports
+	rig.Eventually(t, patient, func() error { // three neighbouring free ports
 		a := socket(t)
 		even = a.LocalAddr().(*net.UDPAddr).Port &^ 1
 		_ = a.Close()
-		return firstError(even-1, even, even+1)
+		return free(even-1, even, even+1)
 	})
 	cfg := base(t)
 	cfg.MinPort, cfg.MaxPort = uint16(even-1), uint16(even)
@@ -131,25 +132,25 @@ func TestReservationPorts(t *testing.T) {
 	if _, answer, port, _ := ask(t, s, "anna", portPair); code(answer) != 0 || port != even {
 		t.Errorf("a pair: %v", answer)
 	}
-	if firstError(even+1) == "" {
+	if free(even+1) == nil {
 		t.Error("the port is not kept")
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := firstError(even, even+1); err != "" {
-		t.Errorf("after Close: %s", err)
+	if err := free(even, even+1); err != nil {
+		t.Errorf("after Close: %v", err)
 	}
 }
 
-// firstError says which port of 127.0.0.1 is taken, "" if none is.
-func firstError(ports ...int) string {
+// free returns an error for the first port of 127.0.0.1 that is taken, nil if none is.
+func free(ports ...int) error {
 	for _, port := range ports {
 		p, err := net.ListenPacket("udp4", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			return err.Error()
+			return err
 		}
 		_ = p.Close()
 	}
-	return ""
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -20,16 +21,17 @@ import (
 	"github.com/pion/turn/v4"
 	"github.com/rs/zerolog"
 
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
 const (
 	secret  = "0123456789abcdef"
 	realm   = "ewindow.test"
-	patient = 10 * time.Second // for what comes at once, on a busy machine too
+	patient = 10 * time.Second // a limit for what comes at once, on a busy machine too
 )
 
-// base is a server that listens on all three transports and relays to 127.0.0.1.
+// base is the configuration of a server that listens on all three transports and relays to 127.0.0.1.
 func base(t testing.TB) turnserver.Config {
 	return turnserver.Config{
 		Listen: []turnserver.Listen{
@@ -96,7 +98,7 @@ func start(t testing.TB, cfg turnserver.Config) *turnserver.Server {
 	return s
 }
 
-// connect opens a socket or stream to one of base's listeners, as messages.
+// connect opens a socket or a stream to one of base's listeners. What it returns reads and writes whole messages.
 func connect(t testing.TB, s *turnserver.Server, transport turnserver.Transport) net.PacketConn {
 	t.Helper()
 	var conn net.Conn
@@ -112,7 +114,7 @@ func connect(t testing.TB, s *turnserver.Server, transport turnserver.Transport)
 	case turnserver.TCP:
 		conn, err = net.Dial("tcp", s.Addrs()[1].String())
 	case turnserver.TLS:
-		conn, err = tls.Dial("tcp", s.Addrs()[2].String(), &tls.Config{InsecureSkipVerify: true}) // own throw-away certificate
+		conn, err = tls.Dial("tcp", s.Addrs()[2].String(), &tls.Config{InsecureSkipVerify: true}) // the certificate is made for this test
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -121,14 +123,14 @@ func connect(t testing.TB, s *turnserver.Server, transport turnserver.Transport)
 	return turn.NewSTUNConn(conn)
 }
 
-// client makes pion's client on a connection.
+// client makes a TURN client of pion's that speaks to one of base's listeners.
 func client(t testing.TB, s *turnserver.Server, transport turnserver.Transport, username, password string) *turn.Client {
 	t.Helper()
 	address := s.Addrs()[map[turnserver.Transport]int{turnserver.UDP: 0, turnserver.TCP: 1, turnserver.TLS: 2}[transport]].String()
 	return clientOn(t, connect(t, s, transport), address, username, password)
 }
 
-// clientOn makes pion's client on what connects it with a server's address.
+// clientOn makes a TURN client of pion's on a connection to a server's address.
 func clientOn(t testing.TB, conn net.PacketConn, address, username, password string) *turn.Client {
 	t.Helper()
 	c, err := turn.NewClient(&turn.ClientConfig{
@@ -173,7 +175,7 @@ func socket(t testing.TB) net.PacketConn {
 	return p
 }
 
-// echo answers everything that comes. On a plain socket it allocates no memory.
+// echo sends everything back until the socket is closed. On a plain UDP socket it allocates no memory.
 func echo(p net.PacketConn) {
 	buffer := make([]byte, 2000)
 	if plain, ok := p.(*net.UDPConn); ok {
@@ -194,7 +196,7 @@ func echo(p net.PacketConn) {
 	}
 }
 
-// roundTrips sends n numbered packets to an echo through a relay, each when the last has come back, and demands all.
+// roundTrips sends n numbered packets through a relay to an echo, each when the one before has come back. It demands all of them.
 func roundTrips(t testing.TB, relay net.PacketConn, peer net.Addr, n int) {
 	t.Helper()
 	buffer := make([]byte, 2000)
@@ -211,24 +213,6 @@ func roundTrips(t testing.TB, relay net.PacketConn, peer net.Addr, n int) {
 	}
 }
 
-// eventually polls until check returns "", and reports what it said last.
-func eventually(t testing.TB, check func() string) {
-	t.Helper()
-	deadline, tick := time.After(patient), time.NewTicker(5*time.Millisecond)
-	defer tick.Stop()
-	for {
-		reason := check()
-		if reason == "" {
-			return
-		}
-		select {
-		case <-deadline:
-			t.Fatal(reason)
-		case <-tick.C:
-		}
-	}
-}
-
 func TestRelay(t *testing.T) {
 	for _, transport := range []turnserver.Transport{turnserver.UDP, turnserver.TCP, turnserver.TLS} {
 		t.Run(string(transport), func(t *testing.T) {
@@ -237,27 +221,27 @@ func TestRelay(t *testing.T) {
 			go echo(peer)
 			relay := allocate(t, login(t, s, transport, "anna"))
 			roundTrips(t, relay, peer.LocalAddr(), 50)
-			eventually(t, func() string { // a packet is counted when it has been sent
+			rig.Eventually(t, patient, func() error { // a packet is counted when it has been sent
 				c := s.Counters()
 				if c.Allocations != 1 || c.Created != 1 || c.ToPeers != 50 || c.FromPeers != 50 || c.ToPeersBytes != c.FromPeersBytes {
-					return fmt.Sprintf("counted %+v", c)
+					return fmt.Errorf("counted %+v", c)
 				}
-				return ""
+				return nil
 			})
 			if err := relay.Close(); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, func() string {
+			rig.Eventually(t, patient, func() error {
 				if n := s.Counters().Allocations; n != 0 {
-					return fmt.Sprintf("%d allocations are left", n)
+					return fmt.Errorf("%d allocations are left", n)
 				}
-				return ""
+				return nil
 			})
 		})
 	}
 }
 
-// TestAbuse asks for each abused peer, of a server whose operator has listed everything.
+// TestAbuse asks a server whose operator has allowed everything for each of the peers that relays are abused to reach.
 func TestAbuse(t *testing.T) {
 	cfg := base(t)
 	cfg.AllowedPeers = peers(t, "0.0.0.0/0")
@@ -281,7 +265,7 @@ func TestAbuse(t *testing.T) {
 	}
 }
 
-// TestPeerPort demands that an address that is open on one port is closed on the others, in both directions.
+// TestPeerPort allows one port of an address, and demands that the other ports are closed in both directions.
 func TestPeerPort(t *testing.T) {
 	open, shut := socket(t), socket(t)
 	cfg := base(t)
@@ -291,26 +275,26 @@ func TestPeerPort(t *testing.T) {
 	if _, err := relay.WriteTo([]byte("to shut"), shut.LocalAddr()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() string {
+	rig.Eventually(t, patient, func() error {
 		if n := s.Counters().DroppedPeer; n != 1 {
-			return fmt.Sprintf("%d packets to a closed port are counted as dropped", n)
+			return fmt.Errorf("%d packets to a closed port are counted as dropped", n)
 		}
-		return ""
+		return nil
 	})
 	if _, err := shut.WriteTo([]byte("from shut"), relay.LocalAddr()); err != nil {
 		t.Fatal(err)
 	}
 	go echo(open)
-	roundTrips(t, relay, open.LocalAddr(), 3) // nothing of shut comes between
-	eventually(t, func() string {
+	roundTrips(t, relay, open.LocalAddr(), 3) // no packet of shut comes between
+	rig.Eventually(t, patient, func() error {
 		if c := s.Counters(); c.DroppedPeer != 2 || c.ToPeers != 3 || c.FromPeers != 3 {
-			return fmt.Sprintf("counted %+v", c)
+			return fmt.Errorf("counted %+v", c)
 		}
-		return ""
+		return nil
 	})
 }
 
-// TestExpiry demands that credentials that have run out make no allocation, and that an allocation outlives them.
+// TestExpiry demands that expired credentials make no allocation, and that an allocation outlives its credentials.
 func TestExpiry(t *testing.T) {
 	s := start(t, base(t))
 	peer := socket(t)
@@ -319,12 +303,12 @@ func TestExpiry(t *testing.T) {
 	c := client(t, s, turnserver.UDP, username, password)
 	relay := allocate(t, c)
 	roundTrips(t, relay, peer.LocalAddr(), 1)
-	eventually(t, func() string {
+	rig.Eventually(t, patient, func() error {
 		if late, err := client(t, s, turnserver.UDP, username, password).Allocate(); err == nil {
 			_ = late.Close()
-			return "credentials that have run out are good for a new allocation"
+			return errors.New("expired credentials are good for a new allocation")
 		}
-		return ""
+		return nil
 	})
 	other := socket(t)
 	go echo(other)
@@ -340,7 +324,7 @@ func TestQuota(t *testing.T) {
 	s := start(t, cfg)
 	first := allocate(t, login(t, s, turnserver.UDP, "anna"))
 	allocate(t, login(t, s, turnserver.TCP, "anna"))
-	// Credentials made at another second are the same user's.
+	// Credentials made in another second belong to the same user.
 	username, password := turnserver.Credentials(secret, "anna", 2*time.Hour)
 	if _, err := client(t, s, turnserver.UDP, username, password).Allocate(); err == nil {
 		t.Error("a user got more than their quota with fresh credentials")
@@ -353,13 +337,13 @@ func TestQuota(t *testing.T) {
 		t.Errorf("%d refusals are counted", n)
 	}
 	_ = first.Close()
-	eventually(t, func() string {
+	rig.Eventually(t, patient, func() error {
 		relay, err := login(t, s, turnserver.UDP, "cleo").Allocate()
 		if err != nil {
-			return fmt.Sprintf("the place of a closed allocation is not free: %v", err)
+			return fmt.Errorf("a closed allocation still counts: %v", err)
 		}
 		t.Cleanup(func() { _ = relay.Close() })
-		return ""
+		return nil
 	})
 }
 
@@ -384,29 +368,29 @@ func TestStreamEnd(t *testing.T) {
 	}
 	c.Close()
 	_ = conn.Close()
-	eventually(t, func() string {
+	rig.Eventually(t, patient, func() error {
 		if c := s.Counters(); c.Allocations != 0 || c.Streams != 0 {
-			return fmt.Sprintf("%d allocations and %d streams are left", c.Allocations, c.Streams)
+			return fmt.Errorf("%d allocations and %d streams are left", c.Allocations, c.Streams)
 		}
-		return ""
+		return nil
 	})
 }
 
-// TestRelayPorts demands that the range is used to its last port and not beyond.
+// TestRelayPorts demands that the range of relay ports is used to its last port and not beyond.
 func TestRelayPorts(t *testing.T) {
 	cfg := base(t)
 	var free [2]int
-	eventually(t, func() string { // two neighbouring free ports
+	rig.Eventually(t, patient, func() error { // two neighbouring free ports
 		a := socket(t)
 		free[0] = a.LocalAddr().(*net.UDPAddr).Port
 		free[1] = free[0] + 1
 		b, err := net.ListenPacket("udp4", fmt.Sprintf("127.0.0.1:%d", free[1]))
 		_ = a.Close()
 		if err != nil {
-			return err.Error()
+			return err
 		}
 		_ = b.Close()
-		return ""
+		return nil
 	})
 	cfg.MinPort, cfg.MaxPort = uint16(free[0]), uint16(free[1])
 	s := start(t, cfg)
@@ -420,15 +404,15 @@ func TestRelayPorts(t *testing.T) {
 	if _, err := login(t, s, turnserver.UDP, "anna").Allocate(); err == nil {
 		t.Error("a third allocation of two ports")
 	}
-	eventually(t, func() string { // the refusal is sent before the place is given back
+	rig.Eventually(t, patient, func() error { // the refusal is sent before the quota is released
 		if n := s.Counters().Allocations; n != 2 {
-			return fmt.Sprintf("%d allocations are counted: the failed one kept its place", n)
+			return fmt.Errorf("%d allocations are counted: the failed one still counts", n)
 		}
-		return ""
+		return nil
 	})
 }
 
-// TestRelayToRelay lets two clients reach each other who both have nothing but the relay, with nothing else allowed.
+// TestRelayToRelay lets two clients reach each other who both have nothing but the relay. No other peer is allowed.
 func TestRelayToRelay(t *testing.T) {
 	cfg := base(t)
 	cfg.AllowedPeers, cfg.MinPort, cfg.MaxPort = nil, 20000, 29999
@@ -445,11 +429,12 @@ func TestRelayToRelay(t *testing.T) {
 	w.allocate(username, password)
 	w.request(bindType, []stun.Setter{numbered(0x4000), peerAt("127.0.0.1:80")}, w.sign(username, password, realm))
 	if answer := w.receive(); code(answer) != stun.CodeForbidden {
-		t.Errorf("a port of this machine that is no relay's: %v", answer)
+		t.Errorf("a port of this machine that is no relay port: %v", answer)
 	}
 }
 
-// TestClose demands that nothing is left: no goroutine, no port; and that Close may come twice, early, and at once.
+// TestClose demands that no goroutine and no port is left, and that Close may be called twice, before Start, and from two goroutines
+// at the same time.
 func TestClose(t *testing.T) {
 	s, err := turnserver.New(base(t))
 	if err != nil {
@@ -495,16 +480,16 @@ func TestClose(t *testing.T) {
 	if err := s.Start(t.Context()); err == nil {
 		t.Error("a closed server was started")
 	}
-	eventually(t, func() string { // the last may still be about to return
+	rig.Eventually(t, patient, func() error { // the last one may be about to return
 		stacks := make([]byte, 1<<20)
 		for _, stack := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
 			for _, function := range []string{"turnserver.(*loop)", "turnserver.(*stream)", "turnserver.(*Server).accept"} {
 				if strings.Contains(stack, function) {
-					return "a goroutine is left:\n" + stack
+					return errors.New("a goroutine is left:\n" + stack)
 				}
 			}
 		}
-		return ""
+		return nil
 	})
 
 	unstarted, err := turnserver.New(base(t))
@@ -516,7 +501,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestCloseWhileStarting demands that a server that is closed while it starts leaves nothing open, however far it came.
+// TestCloseWhileStarting closes a server while it starts, and demands that nothing is left open, however far it came.
 func TestCloseWhileStarting(t *testing.T) {
 	for range 20 {
 		s, err := turnserver.New(base(t))
@@ -525,7 +510,7 @@ func TestCloseWhileStarting(t *testing.T) {
 		}
 		started := make(chan error, 1)
 		go func() { started <- s.Start(t.Context()) }()
-		for len(s.Addrs()) == 0 { // in the midst of it
+		for len(s.Addrs()) == 0 { // until it has opened its first listener
 			runtime.Gosched()
 		}
 		if err := s.Close(); err != nil {
@@ -545,7 +530,7 @@ func TestCloseWhileStarting(t *testing.T) {
 	}
 }
 
-// TestStartFails demands that a start that fails leaves nothing open.
+// TestStartFails demands that Start leaves nothing open when it fails.
 func TestStartFails(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

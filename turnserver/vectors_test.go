@@ -45,7 +45,7 @@ func TestVectors(t *testing.T) {
 			}
 			continue
 		}
-		// The address stands behind an attribute of 16 bytes.
+		// The address comes after an attribute of 16 bytes.
 		size := int(raw[stunHeader+16+3])
 		at := stunHeader + 16 + 4
 		got, ok := m.xorAddress(raw[at : at+size])

@@ -17,7 +17,7 @@ import (
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
-// These tests send what no honest client sends, byte by byte.
+// The tests in this file send bytes that no honest client sends.
 
 // wire is a socket that talks STUN to a server.
 type wire struct {
@@ -65,7 +65,7 @@ func (w *wire) receive() *stun.Message {
 	return m
 }
 
-// comesBack sends channel data to an echo, and demands the same.
+// comesBack sends channel data to an echo, and demands that the same data comes back.
 func (w *wire) comesBack(want []byte) {
 	w.t.Helper()
 	w.raw(want)
@@ -92,12 +92,12 @@ var (
 	allocateType = stun.NewType(stun.MethodAllocate, stun.ClassRequest)
 )
 
-// attribute makes a raw attribute a setter of its bytes.
+// attribute adds a raw attribute.
 type attribute stun.RawAttribute
 
 func (a attribute) AddTo(m *stun.Message) error { m.Add(a.Type, a.Value); return nil }
 
-// getNonce asks for a nonce, as clients begin.
+// getNonce asks for a nonce with an unsigned Allocate, as every client begins.
 func (w *wire) getNonce() {
 	w.t.Helper()
 	w.send(allocateType, attribute(transportUDP))
@@ -122,7 +122,7 @@ func (w *wire) request(kind stun.MessageType, extra []stun.Setter, signed []stun
 	return w.send(append(append([]stun.Setter{kind}, extra...), signed...)...)
 }
 
-// allocate logs in and returns the request that did it.
+// allocate makes an allocation, and returns the request that made it.
 func (w *wire) allocate(username, password string) *stun.Message {
 	w.t.Helper()
 	w.getNonce()
@@ -133,7 +133,7 @@ func (w *wire) allocate(username, password string) *stun.Message {
 	return m
 }
 
-// passwordOf is the right password of any user name, so that only the name can be wrong.
+// passwordOf returns the right password for any user name, so that only the name can be wrong.
 func passwordOf(t testing.TB, username string) string {
 	t.Helper()
 	return turnserver.PasswordFor(secret, username)
@@ -171,16 +171,16 @@ func TestForgedLogins(t *testing.T) {
 			t.Errorf("%s: counted %+v", name, c)
 		}
 	}
-	newWire(t, s).allocate(good, goodPassword) // and the same way, done right, works
+	newWire(t, s).allocate(good, goodPassword) // right credentials work in the same way
 }
 
-// TestForgedNonce demands a nonce of this server and this listener.
+// TestForgedNonce demands that a server takes no nonces but its own.
 func TestForgedNonce(t *testing.T) {
 	s, other := start(t, base(t)), start(t, base(t))
 	username, password := turnserver.Credentials(secret, "anna", time.Hour)
-	stranger := newWire(t, other)
-	stranger.getNonce()
-	for name, nonce := range map[string]stun.Nonce{"made up": stun.NewNonce("abc"), "of another server": stranger.nonce} {
+	elsewhere := newWire(t, other)
+	elsewhere.getNonce()
+	for name, nonce := range map[string]stun.Nonce{"made up": stun.NewNonce("abc"), "of another server": elsewhere.nonce} {
 		w := newWire(t, s)
 		w.nonce = nonce
 		w.request(allocateType, []stun.Setter{attribute(transportUDP)}, w.sign(username, password, realm))
@@ -190,7 +190,7 @@ func TestForgedNonce(t *testing.T) {
 	}
 }
 
-// TestReplay sends a request that was heard on the wire again from another address, while it is served and afterwards.
+// TestReplay sends a request that was heard on the wire again, from another address: while the allocation lives, and afterwards.
 func TestReplay(t *testing.T) {
 	s := start(t, base(t))
 	username, password := turnserver.Credentials(secret, "anna", time.Hour)
@@ -218,7 +218,7 @@ func TestReplay(t *testing.T) {
 	check("afterwards", 2)
 }
 
-// TestHijack demands that good credentials of another user do not end or use an allocation, were its address forged.
+// TestHijack forges a client's address, and demands that another user's good credentials neither end nor use its allocation.
 func TestHijack(t *testing.T) {
 	s := start(t, base(t))
 	username, password := turnserver.Credentials(secret, "anna", time.Hour)
@@ -234,7 +234,7 @@ func TestHijack(t *testing.T) {
 	}
 }
 
-// TestTCPAllocation demands that RFC 6062 is off, with the answer that its clients know.
+// TestTCPAllocation demands that TCP relaying (RFC 6062) is refused with the answer that its clients expect.
 func TestTCPAllocation(t *testing.T) {
 	s := start(t, base(t))
 	username, password := turnserver.Credentials(secret, "anna", time.Hour)
@@ -251,7 +251,7 @@ func TestTCPAllocation(t *testing.T) {
 	}
 }
 
-// TestFlood demands that a flood of unsigned requests gets few answers and no memory, and does not reach those who are in.
+// TestFlood demands that a flood of unsigned requests gets few answers, and that clients with an allocation do not notice it.
 func TestFlood(t *testing.T) {
 	s := start(t, base(t))
 	peer := socket(t)
@@ -262,7 +262,7 @@ func TestFlood(t *testing.T) {
 	begin := time.Now()
 	for i := range sent {
 		flood.send(allocateType, attribute(transportUDP))
-		if i%100 == 0 { // in step with the server, so that the system's buffer drops nothing
+		if i%100 == 0 { // wait for the server, so that the system's buffer drops nothing
 			roundTrips(t, relay, peer.LocalAddr(), 1)
 		}
 	}
@@ -275,14 +275,14 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// TestGarbage sends bytes that are nothing, and demands that the server goes on.
+// TestGarbage sends bytes that are no message, and demands that the server goes on.
 func TestGarbage(t *testing.T) {
 	s := start(t, base(t))
 	w := newWire(t, s)
 	garbage := [][]byte{
 		{}, {0}, {0x40, 0, 0, 0}, {0x40, 1, 0xff, 0xff}, bytes.Repeat([]byte{0xff}, 100), bytes.Repeat([]byte{0}, 2000),
-		{0, 3, 0, 8, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},             // shorter than it says
-		{0, 3, 0, 4, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 9}, // so is its attribute
+		{0, 3, 0, 8, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},             // shorter than its length says
+		{0, 3, 0, 4, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 9}, // the attribute is shorter than its length says
 	}
 	for _, p := range garbage {
 		w.raw(p)
@@ -305,7 +305,7 @@ func TestGarbage(t *testing.T) {
 	allocate(t, login(t, s, turnserver.TCP, "anna"))
 }
 
-// TestStreamLimit demands that one address cannot take all connections.
+// TestStreamLimit demands that one address cannot take up all connections.
 func TestStreamLimit(t *testing.T) {
 	s := start(t, base(t))
 	for range 64 {
@@ -334,7 +334,7 @@ func isTimeout(err error) bool {
 	return ok && n.Timeout()
 }
 
-// TestCoturnClient lets coturn's test client send through our server to coturn's echo peer, and demands every packet back.
+// TestCoturnClient lets coturn's test client send through our server to coturn's echo peer, and demands that every packet comes back.
 func TestCoturnClient(t *testing.T) {
 	uclient, err := exec.LookPath("turnutils_uclient")
 	if err != nil && os.Getenv("EWINDOW_E2E") == "require" {
