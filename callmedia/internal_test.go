@@ -200,7 +200,7 @@ func TestFirstKeyFrame(t *testing.T) {
 			"two":  {[]frames.Frame{frame(true, 3000), frame(true, 6000), frame(false, 9000)}, []frames.Frame{frame(true, 3000), frame(true, 6000), frame(false, 9000)}},
 			"none": {[]frames.Frame{frame(false, 3000), frame(false, 6000)}, nil},
 		} {
-			v := &viewer{t: t, assembler: frames.NewAssembler(codec.VP8, frames.AssemblerOptions{}), decryptor: e2ee.NewDecryptor(codec.VP8, keys, nil)}
+			v := &viewer{t: t, assembler: frames.NewAssembler(codec.VP8), decryptor: e2ee.NewDecryptor(codec.VP8, keys, nil)}
 			s.senders[kind].line = track.NewTimeline(90000)
 			s.senders[kind].publish(v, 1, 96) // once more: what the one before it left over is forgotten
 			for _, f := range c.sent {

@@ -466,7 +466,7 @@ func listen(t *testing.T, answer map[string]any, from string) {
 			if e.Kind == livekit.TrackType_VIDEO {
 				coding, plain = codec.VP8, []byte("picture!")
 			}
-			assembler := frames.NewAssembler(coding, frames.AssemblerOptions{})
+			assembler := frames.NewAssembler(coding)
 			right := e2ee.NewKeyRing()
 			if err := right.Set(0, ownKey); err != nil {
 				t.Fatal(err)

@@ -9,22 +9,17 @@ import (
 )
 
 const (
-	// defaultVideoWait is time for the receiver to notice a gap and send a NACK (30 ms in package sfu), and for two tries on a round trip of
-	// 200 ms. Where so much is lost that a repair is lost as well, a key frame asked for instead, which is many packets, hardly ever comes whole:
-	// with 150 ms no picture moved at 5 % of loss and 160 ms there and back.
-	defaultVideoWait = 500 * time.Millisecond
-	// defaultAudioWait is three Opus frames: enough for packets that overtook each other and for one NACK on a way of 30 ms. What is
-	// later than that has been concealed by the listener already, and each wait makes the listener's own jitter buffer longer.
-	defaultAudioWait = 60 * time.Millisecond
-
-	defaultVideoPackets = 1024
-	defaultAudioPackets = 128
-	minPackets          = 16
-	maxPackets          = 8192
+	// videoWait is how long to wait for a missing packet of video: long enough to notice a gap, to send a NACK (after 30 ms in package sfu), and
+	// for two tries on a round trip of 200 ms. Where so much is lost that repairs are lost as well, a longer wait is better than a key frame: that
+	// is many packets and hardly ever comes whole. With 150 ms no picture moved at 5 % of loss and 160 ms there and back.
+	videoWait = 500 * time.Millisecond
+	// audioWait is three Opus frames: enough for packets that overtook each other, and for one NACK with a delay of 30 ms each way. The listener
+	// has concealed by then what comes later, and each wait makes the listener's own jitter buffer longer.
+	audioWait = 60 * time.Millisecond
 
 	// packetRoom is the size of pooled packet buffers: what fits into an Ethernet frame.
 	packetRoom = 1500
-	// strayDistance is how far back a packet may be late; beyond it the sender has perhaps begun to count anew.
+	// strayDistance is how far back a packet may be late. Beyond it the sender has perhaps begun to count anew.
 	strayDistance = 1024
 
 	// maxPayload is the longest payload taken. pion's receive buffer is shorter.
@@ -33,11 +28,11 @@ const (
 
 // Frame is one encoded frame.
 type Frame struct {
-	// Data is the frame's bytes, without anything of RTP. It is valid until the next call of Pop.
+	// Data is the frame's bytes, without RTP headers and payload descriptors. It is valid until the next call of Pop.
 	Data []byte
 	// Timestamp is the RTP timestamp, in the codec's clock.
 	Timestamp uint32
-	// Key tells that the frame refers to no other. Always true for audio.
+	// Key is true when the frame refers to no other. It is always true for audio.
 	Key bool
 	// Packets is the number of RTP packets that carried the frame.
 	Packets int
@@ -45,26 +40,31 @@ type Frame struct {
 	Arrived time.Time
 }
 
-// AssemblerOptions tune an [Assembler]. The zero value means the defaults.
-type AssemblerOptions struct {
-	// MaxWait is how long to wait for a missing packet after a later one came. 0 means 500 ms for video, 60 ms for audio.
-	MaxWait time.Duration
-	// MaxPackets is the most packets kept, rounded up to a power of two between 16 and 8192. 0 means 1024 for video (five seconds
-	// of 1.7 Mbit/s), 128 for audio.
-	MaxPackets int
+// limits are how long an [Assembler] waits and how much it keeps.
+type limits struct {
+	wait    time.Duration // for a missing packet, since a later one came
+	packets int           // a power of two, so that a mask finds a sequence number's place in the ring
+}
+
+// limitsOf returns a codec's limits. 1024 packets of video are five seconds of 1.7 Mbit/s.
+func limitsOf(c codec.Codec) limits {
+	if c.Parameters().Audio {
+		return limits{wait: audioWait, packets: 128}
+	}
+	return limits{wait: videoWait, packets: 1024}
 }
 
 // Counters count what an [Assembler] has seen since it was made.
 type Counters struct {
-	// Packets counts all packets pushed; all other packet counters are parts of it.
+	// Packets counts all packets pushed. Padding, Duplicates, Late, Malformed and Unsupported are parts of it.
 	Packets uint64
 	// Padding counts packets without payload, as SFUs send them to probe for bandwidth.
 	Padding uint64
-	// Duplicates counts packets that were there already.
+	// Duplicates counts packets that came twice.
 	Duplicates uint64
-	// Late counts packets that came after they had been given up or used.
+	// Late counts packets that came when nobody waited for them any more.
 	Late uint64
-	// Malformed counts payloads that are too long or not the codec's.
+	// Malformed counts payloads that are too long, or not valid for the codec.
 	Malformed uint64
 	// Unsupported counts packets of a codec that is not supported.
 	Unsupported uint64
@@ -74,22 +74,22 @@ type Counters struct {
 	Lost uint64
 	// Frames counts the frames handed out, KeyFrames those of them that are key frames of video.
 	Frames, KeyFrames uint64
-	// Withheld counts whole frames not handed out because their references were missing.
+	// Withheld counts whole frames that were not handed out because a frame they refer to is missing.
 	Withheld uint64
 	// Resets counts jumps of the sequence numbers and changes of the SSRC.
 	Resets uint64
 }
 
-type slotState uint8
+type entryState uint8
 
 const (
-	slotMissing slotState = iota
-	slotPresent
+	missing entryState = iota
+	present
 )
 
-// slot is one place of the ring of packets. A slot between next and highest is missing or present.
-type slot struct {
-	state     slotState
+// entry is one sequence number in the ring of packets. Entries between next and highest are missing or present.
+type entry struct {
+	state     entryState
 	start     bool // begins a frame
 	key       bool // begins a key frame
 	marker    bool
@@ -99,18 +99,18 @@ type slot struct {
 	data      []byte    // part of buf; empty for padding
 }
 
-// Assembler puts the frames of one track together. Packets may come in any order. It belongs to one goroutine and takes the time as
-// an argument. A user pushes each packet, then pops until there is no frame, asks for a key frame when NeedKey says so, and pops
-// again at the time that Next tells.
+// Assembler joins the packets of one track to frames. Packets may come in any order. It belongs to one goroutine and takes the time as an
+// argument. A user pushes each packet, pops until there is no frame, asks the sender for a key frame when NeedKey says so, and pops again at the
+// time that Next returns.
 type Assembler struct {
 	codec codec.Codec
 	video bool
 	wait  time.Duration
 
-	slots []slot
-	mask  int64
-	pool  [][]byte
-	frame []byte
+	entries []entry
+	mask    int64
+	pool    [][]byte
+	frame   []byte
 
 	begun         bool
 	ssrc          uint32
@@ -125,48 +125,35 @@ type Assembler struct {
 }
 
 // NewAssembler returns an assembler for one track. For a codec that is not supported all packets are counted and dropped.
-func NewAssembler(c codec.Codec, opts AssemblerOptions) *Assembler {
+func NewAssembler(c codec.Codec) *Assembler { return newAssembler(c, limitsOf(c)) }
+
+func newAssembler(c codec.Codec, l limits) *Assembler {
 	video := !c.Parameters().Audio
-	wait, size := opts.MaxWait, opts.MaxPackets
-	if wait <= 0 {
-		if wait = defaultAudioWait; video {
-			wait = defaultVideoWait
-		}
-	}
-	if size <= 0 {
-		if size = defaultAudioPackets; video {
-			size = defaultVideoPackets
-		}
-	}
-	power := minPackets
-	for power < size && power < maxPackets {
-		power *= 2
-	}
 	return &Assembler{
-		codec: c, video: video, wait: wait, needKey: video,
-		slots: make([]slot, power), mask: int64(power - 1),
+		codec: c, video: video, wait: l.wait, needKey: video,
+		entries: make([]entry, l.packets), mask: int64(l.packets - 1),
 	}
 }
 
 // Counters returns what was counted so far.
 func (a *Assembler) Counters() Counters { return a.counters }
 
-// NeedKey tells that video can't go on without a new key frame, and that none is on its way: the caller asks the sender for one
-// (PLI), at its own rate, and asks again here after the next packets.
+// NeedKey says that video can't go on without a new key frame, and that none has begun to come. The caller asks the sender for one (PLI, RFC
+// 4585) at a rate of its own, and calls NeedKey again after the next packets.
 func (a *Assembler) NeedKey() bool { return a.needKey && a.keyStarts == 0 }
 
-// Drop tells that the last frame could not be used: the frames that refer to it are withheld until the next key frame. It does
-// nothing for audio.
+// Drop says that the last frame could not be used. The frames that refer to it are withheld until the next key frame. It does nothing for
+// audio.
 func (a *Assembler) Drop() { a.needKey = a.video }
 
-// Push takes one packet, which is copied.
+// Push takes one packet. It copies what it needs.
 func (a *Assembler) Push(now time.Time, p *rtp.Packet) {
 	a.counters.Packets++
-	if !Supported(a.codec) {
+	if !supported(a.codec) {
 		a.counters.Unsupported++
 		return
 	}
-	s := slot{state: slotPresent, timestamp: p.Timestamp, marker: p.Marker, at: now}
+	s := entry{state: present, timestamp: p.Timestamp, marker: p.Marker, at: now}
 	offset := 0
 	switch {
 	case len(p.Payload) == 0:
@@ -186,21 +173,21 @@ func (a *Assembler) Push(now time.Time, p *rtp.Packet) {
 	default:
 		s.start = true
 	}
-	ext, ok := a.place(now, p)
+	ext, ok := a.extend(now, p)
 	if !ok {
 		return
 	}
 	s.buf = append(a.take(), p.Payload[offset:]...)
 	s.data = s.buf
-	a.slots[ext&a.mask] = s
+	a.entries[ext&a.mask] = s
 	if s.key {
 		a.keyStarts++
 	}
 }
 
-// place finds the extended sequence number for a packet and makes its slot free. It is false for duplicates and late packets.
-func (a *Assembler) place(now time.Time, p *rtp.Packet) (int64, bool) {
-	size := int64(len(a.slots))
+// extend finds the extended sequence number of a packet, and makes room for it in the ring. It is false for duplicates and late packets.
+func (a *Assembler) extend(now time.Time, p *rtp.Packet) (int64, bool) {
+	size := int64(len(a.entries))
 	if !a.begun || p.SSRC != a.ssrc {
 		if a.begun {
 			a.counters.Resets++
@@ -213,24 +200,24 @@ func (a *Assembler) place(now time.Time, p *rtp.Packet) (int64, bool) {
 		a.counters.Resets++
 		return a.restart(p), true
 	case ext > a.highest:
-		for ; ext-a.next >= size; a.next++ { // nobody popped, or a frame is longer than the ring
+		for ; ext-a.next >= size; a.next++ { // the caller did not pop, or a frame is longer than the ring
 			a.discard(a.next)
 			a.popped = true
 			a.needKey = a.video
 		}
 		for i := a.highest + 1; i < ext; i++ {
-			a.slots[i&a.mask] = slot{at: now}
+			a.entries[i&a.mask] = entry{at: now}
 		}
 		a.highest = ext
 	case ext < a.next && !a.popped && a.highest-ext < size:
 		// The first packets overtook each other.
 		for i := ext + 1; i < a.next; i++ {
-			a.slots[i&a.mask] = slot{at: now}
+			a.entries[i&a.mask] = entry{at: now}
 		}
 		a.next = ext
 	case ext < a.next:
 		if a.next-ext > max(size, strayDistance) {
-			// Far too old: two such in a row mean that the sender counts anew (as in RFC 3550, A.1).
+			// Far too old. Two such packets in a row mean that the sender counts anew (as in RFC 3550, appendix A.1).
 			if a.strayed && p.SequenceNumber == a.stray {
 				a.counters.Resets++
 				return a.restart(p), true
@@ -239,21 +226,21 @@ func (a *Assembler) place(now time.Time, p *rtp.Packet) (int64, bool) {
 		}
 		a.counters.Late++
 		return 0, false
-	case a.slots[ext&a.mask].state == slotPresent:
+	case a.entries[ext&a.mask].state == present:
 		a.counters.Duplicates++
 		return 0, false
 	}
 	return ext, true
 }
 
-// restart forgets what is kept and begins with a packet.
+// restart forgets all packets and begins with p.
 func (a *Assembler) restart(p *rtp.Packet) int64 {
 	if a.begun {
 		for ; a.next <= a.highest; a.next++ {
 			a.discard(a.next)
 		}
 	}
-	// Far enough from zero that earlier packets have positive numbers too.
+	// Far enough from zero that earlier packets have positive numbers, too.
 	ext := int64(1)<<17 + int64(p.SequenceNumber)
 	a.begun, a.ssrc, a.popped, a.strayed = true, p.SSRC, false, false
 	a.next, a.highest = ext, ext
@@ -271,22 +258,22 @@ func (a *Assembler) take() []byte {
 	return make([]byte, 0, packetRoom)
 }
 
-// release empties a slot that is present.
-func (a *Assembler) release(s *slot) {
+// release empties an entry.
+func (a *Assembler) release(s *entry) {
 	if s.key {
 		a.keyStarts--
 	}
 	if s.buf != nil {
 		a.pool = append(a.pool, s.buf[:0])
 	}
-	*s = slot{}
+	*s = entry{}
 }
 
-// discard empties a slot without use and counts it.
+// discard empties an entry that was not used, and counts it.
 func (a *Assembler) discard(ext int64) {
-	s := &a.slots[ext&a.mask]
+	s := &a.entries[ext&a.mask]
 	switch {
-	case s.state == slotMissing:
+	case s.state == missing:
 		a.counters.Lost++
 	case len(s.data) > 0:
 		a.counters.Orphans++
@@ -294,13 +281,13 @@ func (a *Assembler) discard(ext int64) {
 	a.release(s)
 }
 
-// Pop returns the next whole frame in order. It is false when there is none now; then Next tells when to call again if no packet
-// comes. Frames whose packets are missing for too long are given up.
+// Pop returns the next whole frame in order. It is false when there is none now. Then Next returns when to call Pop again if no packet comes.
+// Frames whose packets are missing for too long are given up.
 func (a *Assembler) Pop(now time.Time) (Frame, bool) {
 	for a.begun && a.next <= a.highest {
-		s := &a.slots[a.next&a.mask]
-		if s.state == slotPresent && !s.start {
-			// Padding, or the rest of a frame whose beginning was given up.
+		s := &a.entries[a.next&a.mask]
+		if s.state == present && !s.start {
+			// Padding, or the rest of a frame whose start was given up.
 			if len(s.data) > 0 {
 				a.needKey = a.video
 			}
@@ -315,11 +302,11 @@ func (a *Assembler) Pop(now time.Time) (Frame, bool) {
 		}
 		if blocked >= 0 {
 			if key := a.completeKey(); key >= 0 {
-				// Nothing before a whole key frame can be used any more, so there is no reason to wait for it.
+				// No frame before a whole key frame is needed any more, so none is waited for.
 				a.skip(key)
 				continue
 			}
-			if now.Before(a.slots[blocked&a.mask].at.Add(a.wait)) {
+			if now.Before(a.entries[blocked&a.mask].at.Add(a.wait)) {
 				return Frame{}, false
 			}
 			a.giveUp(now, blocked)
@@ -328,7 +315,7 @@ func (a *Assembler) Pop(now time.Time) (Frame, bool) {
 		if a.needKey && !s.key {
 			a.counters.Withheld++
 			for ; a.next <= end; a.next++ {
-				a.release(&a.slots[a.next&a.mask])
+				a.release(&a.entries[a.next&a.mask])
 			}
 			a.popped = true
 			continue
@@ -338,8 +325,8 @@ func (a *Assembler) Pop(now time.Time) (Frame, bool) {
 	return Frame{}, false
 }
 
-// Next returns when Pop should be called again even if no packet comes. It is false when only a packet can change anything. It
-// supposes that Pop was called until it had no frame.
+// Next returns when Pop should be called again even if no packet comes. It is false when only a packet can change anything. The caller must have
+// popped all frames.
 func (a *Assembler) Next(now time.Time) (time.Time, bool) {
 	if !a.begun || a.next > a.highest {
 		return time.Time{}, false
@@ -348,27 +335,27 @@ func (a *Assembler) Next(now time.Time) (time.Time, bool) {
 	if blocked < 0 {
 		return time.Time{}, false
 	}
-	at := a.slots[blocked&a.mask].at.Add(a.wait)
+	at := a.entries[blocked&a.mask].at.Add(a.wait)
 	if at.Before(now) {
 		at = now
 	}
 	return at, true
 }
 
-// scan follows the frame that begins at from. If it is whole, end is its last packet and size its length in bytes; if a packet is
-// missing, blocked is that. Both are -1 when all packets so far are there and the end has not come yet.
+// scan follows the frame that begins at from. If it is whole, end is its last packet and size its length in bytes. If a packet is missing, blocked
+// is that packet. Both are -1 when no packet is missing and the frame's end has not come yet.
 func (a *Assembler) scan(from int64) (end int64, size int, blocked int64) {
-	first := &a.slots[from&a.mask]
+	first := &a.entries[from&a.mask]
 	for i := from; i <= a.highest; i++ {
-		s := &a.slots[i&a.mask]
-		if s.state == slotMissing {
+		s := &a.entries[i&a.mask]
+		if s.state == missing {
 			return -1, 0, i
 		}
 		if len(s.data) == 0 {
 			continue
 		}
 		if s.timestamp != first.timestamp {
-			// The next frame ends this one as well as a marker does. A packet with the S bit does not: it may begin a partition.
+			// The next frame ends this one, as a marker does. The S bit alone does not: it may begin a partition of the same frame.
 			return i - 1, size, -1
 		}
 		size += len(s.data)
@@ -379,13 +366,13 @@ func (a *Assembler) scan(from int64) (end int64, size int, blocked int64) {
 	return -1, 0, -1
 }
 
-// completeKey returns where the first whole key frame begins if one is needed, else -1.
+// completeKey returns where the first whole key frame begins, if one is needed and has come, else -1.
 func (a *Assembler) completeKey() int64 {
 	if !a.needKey || a.keyStarts == 0 {
 		return -1
 	}
 	for i := a.next; i <= a.highest; i++ {
-		if !a.slots[i&a.mask].key {
+		if !a.entries[i&a.mask].key {
 			continue
 		}
 		if end, _, _ := a.scan(i); end >= 0 {
@@ -403,17 +390,17 @@ func (a *Assembler) skip(to int64) {
 	a.popped = true
 }
 
-// giveUp discards the frame that lacks the packet blocked: up to the next packet that begins one, or that may still come.
+// giveUp discards the frame that lacks the packet blocked: all packets up to the next one that begins a frame, or that may still come.
 func (a *Assembler) giveUp(now time.Time, blocked int64) {
-	first := a.slots[a.next&a.mask]
+	first := a.entries[a.next&a.mask]
 	to := blocked + 1
 	for ; to <= a.highest; to++ {
-		s := &a.slots[to&a.mask]
-		if s.state == slotMissing && now.Before(s.at.Add(a.wait)) {
+		s := &a.entries[to&a.mask]
+		if s.state == missing && now.Before(s.at.Add(a.wait)) {
 			break
 		}
-		same := a.video && first.state == slotPresent && s.timestamp == first.timestamp
-		if s.state == slotPresent && s.start && !same {
+		same := a.video && first.state == present && s.timestamp == first.timestamp
+		if s.state == present && s.start && !same {
 			break
 		}
 	}
@@ -423,14 +410,14 @@ func (a *Assembler) giveUp(now time.Time, blocked int64) {
 
 // collect takes the frame from next to end out of the ring.
 func (a *Assembler) collect(end int64, size int) Frame {
-	first := &a.slots[a.next&a.mask]
+	first := &a.entries[a.next&a.mask]
 	f := Frame{Timestamp: first.timestamp, Key: first.key || !a.video}
 	if cap(a.frame) < size {
 		a.frame = make([]byte, 0, size+size/2)
 	}
 	a.frame = a.frame[:0]
 	for ; a.next <= end; a.next++ {
-		s := &a.slots[a.next&a.mask]
+		s := &a.entries[a.next&a.mask]
 		if len(s.data) > 0 {
 			f.Packets++
 			a.frame = append(a.frame, s.data...)

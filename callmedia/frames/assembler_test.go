@@ -2,7 +2,6 @@ package frames
 
 import (
 	"bytes"
-	"cmp"
 	"testing"
 	"time"
 
@@ -25,12 +24,17 @@ type track struct {
 	number int
 }
 
-// newTrack has an assembler for video wait 150 ms if opts say nothing else.
-func newTrack(t *testing.T, c codec.Codec, opts AssemblerOptions) *track {
+// newTrack has an assembler for the codec. That for video waits 150 ms.
+func newTrack(t *testing.T, c codec.Codec) *track {
+	l := limitsOf(c)
 	if c == codec.VP8 {
-		opts.MaxWait = cmp.Or(opts.MaxWait, 150*time.Millisecond)
+		l.wait = 150 * time.Millisecond
 	}
-	return &track{t: t, a: NewAssembler(c, opts), p: NewPacketizer(c, 500, 1, 96, Seed{Sequence: 65500})}
+	return newLimitedTrack(t, c, l)
+}
+
+func newLimitedTrack(t *testing.T, c codec.Codec, l limits) *track {
+	return &track{t: t, a: newAssembler(c, l), p: NewPacketizer(c, 500, 1, 96, Seed{Sequence: 65500})}
 }
 
 // frame makes the next frame, of so many packets, and returns it with its packets.
@@ -93,7 +97,7 @@ func (k *track) wantCounters(want Counters) {
 }
 
 func TestFramesInOrder(t *testing.T) {
-	k := newTrack(t, codec.VP8, AssemblerOptions{})
+	k := newTrack(t, codec.VP8)
 	k.wantKey(true)
 	k.wantNext(0, -1)
 	// 40 packets, so that the sequence number wraps.
@@ -116,7 +120,7 @@ func TestFramesInOrder(t *testing.T) {
 }
 
 func TestDisorderAndRepair(t *testing.T) {
-	k := newTrack(t, codec.VP8, AssemblerOptions{})
+	k := newTrack(t, codec.VP8)
 	f1, p1 := k.frame(true, 3)
 	f2, p2 := k.frame(false, 3)
 	f3, p3 := k.frame(false, 1)
@@ -147,7 +151,7 @@ func TestDisorderAndRepair(t *testing.T) {
 
 func TestGivenUp(t *testing.T) {
 	for lost := range 3 {
-		k := newTrack(t, codec.VP8, AssemblerOptions{MaxWait: 100 * time.Millisecond})
+		k := newLimitedTrack(t, codec.VP8, limits{100 * time.Millisecond, 1024})
 		f1, p1 := k.frame(true, 2)
 		k.push(0, p1...)
 		k.want(0, f1)
@@ -190,7 +194,7 @@ func TestGivenUp(t *testing.T) {
 
 // TestWholeKeyFrameEndsWaiting: when a key frame is needed, nothing before it is waited for.
 func TestWholeKeyFrameEndsWaiting(t *testing.T) {
-	k := newTrack(t, codec.VP8, AssemblerOptions{})
+	k := newTrack(t, codec.VP8)
 	_, p1 := k.frame(false, 3)
 	k.push(0, p1[0], p1[2])
 	f2, p2 := k.frame(true, 3)
@@ -209,7 +213,7 @@ func TestWholeKeyFrameEndsWaiting(t *testing.T) {
 
 // TestKeyFrameGivenUp: the beginning of a key frame that never gets whole stops asking for one only for a while.
 func TestKeyFrameGivenUp(t *testing.T) {
-	k := newTrack(t, codec.VP8, AssemblerOptions{})
+	k := newTrack(t, codec.VP8)
 	_, p1 := k.frame(true, 3)
 	_, p2 := k.frame(false, 1)
 	k.push(0, p1[0], p1[2])
@@ -226,7 +230,7 @@ func TestKeyFrameGivenUp(t *testing.T) {
 
 // TestRepairBehindGivenUp: giving up one frame leaves the time for the next one's repair.
 func TestRepairBehindGivenUp(t *testing.T) {
-	k := newTrack(t, codec.VP8, AssemblerOptions{})
+	k := newTrack(t, codec.VP8)
 	f1, p1 := k.frame(true, 1)
 	_, p2 := k.frame(false, 2)
 	f3, p3 := k.frame(true, 3)
@@ -244,7 +248,7 @@ func TestRepairBehindGivenUp(t *testing.T) {
 
 // TestDrop: after a frame that could not be decrypted only a key frame helps.
 func TestDrop(t *testing.T) {
-	k := newTrack(t, codec.VP8, AssemblerOptions{})
+	k := newTrack(t, codec.VP8)
 	f1, p1 := k.frame(true, 1)
 	k.push(0, p1...)
 	k.want(0, f1)
@@ -259,7 +263,7 @@ func TestDrop(t *testing.T) {
 	k.push(3, p4...)
 	k.want(3, f3, f4)
 
-	audio := newTrack(t, codec.Opus, AssemblerOptions{})
+	audio := newTrack(t, codec.Opus)
 	audio.wantKey(false)
 	audio.a.Drop()
 	audio.wantKey(false)
@@ -267,7 +271,7 @@ func TestDrop(t *testing.T) {
 
 // TestMarkerForgotten: the next frame's first packet ends a frame too. (A sender forgot the marker; its packet is there.)
 func TestMarkerForgotten(t *testing.T) {
-	k := newTrack(t, codec.VP8, AssemblerOptions{})
+	k := newTrack(t, codec.VP8)
 	f1, p1 := k.frame(true, 2)
 	p1[1].Marker = false
 	k.push(0, p1...)
@@ -280,7 +284,7 @@ func TestMarkerForgotten(t *testing.T) {
 
 // TestPadding: SFUs fill the stream with packets without payload, which have numbers of their own.
 func TestPadding(t *testing.T) {
-	k := newTrack(t, codec.VP8, AssemblerOptions{})
+	k := newTrack(t, codec.VP8)
 	f1, p1 := k.frame(true, 3)
 	f2, p2 := k.frame(false, 1)
 	pad := func(number uint16, ts uint32) *rtp.Packet {
@@ -304,7 +308,7 @@ func TestPadding(t *testing.T) {
 }
 
 func TestOpus(t *testing.T) {
-	k := newTrack(t, codec.Opus, AssemblerOptions{})
+	k := newTrack(t, codec.Opus)
 	packet := func(number uint16, ts uint32) ([]byte, *rtp.Packet) {
 		f := []byte{0x78, byte(number), byte(ts)}
 		return f, &rtp.Packet{Header: rtp.Header{SequenceNumber: number, Timestamp: ts, SSRC: 9}, Payload: f}
@@ -342,7 +346,7 @@ func TestOpus(t *testing.T) {
 }
 
 func TestRestarts(t *testing.T) {
-	k := newTrack(t, codec.VP8, AssemblerOptions{MaxPackets: 16})
+	k := newLimitedTrack(t, codec.VP8, limits{150 * time.Millisecond, 16})
 	next := func(key bool) []byte {
 		t.Helper()
 		f, p := k.frame(key, 1)
@@ -373,7 +377,7 @@ func TestRestarts(t *testing.T) {
 
 // TestFull: a frame longer than the ring, or a caller that doesn't pop, loses the oldest packets and no memory.
 func TestFull(t *testing.T) {
-	k := newTrack(t, codec.VP8, AssemblerOptions{MaxPackets: 16})
+	k := newLimitedTrack(t, codec.VP8, limits{150 * time.Millisecond, 16})
 	_, p1 := k.frame(true, 40)
 	k.push(0, p1...)
 	k.want(0)
@@ -397,12 +401,12 @@ func TestFull(t *testing.T) {
 
 func TestUnsupportedAndMalformed(t *testing.T) {
 	for _, c := range []codec.Codec{codec.VP9, codec.H264} {
-		k := newTrack(t, c, AssemblerOptions{})
+		k := newTrack(t, c)
 		k.push(0, &rtp.Packet{Payload: []byte{1, 2, 3}})
 		k.want(0)
 		k.wantCounters(Counters{Packets: 1, Unsupported: 1})
 	}
-	k := newTrack(t, codec.VP8, AssemblerOptions{})
+	k := newTrack(t, codec.VP8)
 	for _, payload := range [][]byte{{0x10}, {0x90, 0x80, 0x80, 1}, make([]byte, maxPayload+1)} {
 		k.push(0, &rtp.Packet{Payload: payload})
 	}
@@ -441,7 +445,7 @@ func TestVP8Descriptors(t *testing.T) {
 
 // TestTemporalLayers: browsers describe temporal layers in each packet, and change the picture id's size when it grows.
 func TestTemporalLayers(t *testing.T) {
-	k := newTrack(t, codec.VP8, AssemblerOptions{})
+	k := newTrack(t, codec.VP8)
 	for i := range 8 {
 		f, packets := k.frame(i == 0, 3)
 		descriptor := []byte{0x80, 0xf0, byte(124 + i), byte(i), byte(i%4)<<6 | 1}
@@ -461,7 +465,7 @@ func TestTemporalLayers(t *testing.T) {
 
 // TestPartitions: the S bit of a later partition, and the remains of a frame, are not taken for a frame.
 func TestPartitions(t *testing.T) {
-	k := newTrack(t, codec.VP8, AssemblerOptions{})
+	k := newTrack(t, codec.VP8)
 	f1, p1 := k.frame(true, 4)
 	p1[2].Payload[0] |= 0x10
 	k.push(0, p1...)

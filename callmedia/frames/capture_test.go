@@ -72,7 +72,7 @@ func TestCapture(t *testing.T) {
 		t.Fatal(err)
 	}
 	decryptor := e2ee.NewDecryptor(codec.VP8, ring, nil)
-	up, down := NewAssembler(codec.VP8, AssemblerOptions{}), NewAssembler(codec.VP8, AssemblerOptions{})
+	up, down := NewAssembler(codec.VP8), NewAssembler(codec.VP8)
 	packetizer := NewPacketizer(codec.VP8, 0, 1, 96, Seed{})
 
 	var got [][]byte

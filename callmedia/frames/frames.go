@@ -1,12 +1,21 @@
-// Package frames turns RTP packets into whole encoded frames and frames into packets again, as end-to-end encryption of frames
-// (package e2ee) needs it on both sides of a relay.
+// Package frames turns RTP packets into whole encoded frames, and frames into packets again. End-to-end encryption of frames (package e2ee) needs
+// that on both sides of a relay.
 //
-// An [Assembler] is a jitter buffer that waits only as long as a lost packet can still be repaired by NACK (RFC 4585), and never
-// hands out a video frame whose references are missing. A [Packetizer] goes the other way. Both are pure: no goroutine, no clock,
-// no randomness of their own; neither allocates in steady state; neither may be used by several goroutines at once.
+// An [Assembler] is a jitter buffer. It waits only as long as a NACK (RFC 4585) can still repair a loss, and never hands out a video frame that
+// refers to a missing one. A [Packetizer] goes the other way. Both are pure: they have no goroutine, no clock and no randomness of their own.
+// Neither allocates in steady state. Neither may be used by several goroutines at once.
 //
-// VP8 (RFC 7741) and Opus (RFC 7587) are supported, see [Supported]. VP8's payload descriptor belongs to RTP and is not part of a
-// frame: temporal layers are received, but not described again when sending.
+// VP8 (RFC 7741) and Opus (RFC 7587) are supported. VP8's payload descriptor belongs to RTP and not to a frame: temporal layers are received, but
+// not described again when a frame is sent.
+//
+// # Why not pion's
+//
+// pion has payloaders and a samplebuilder. The samplebuilder gives packets up by their number, where waiting for a NACK needs a time. It does not
+// know which frames refer to a lost one, nor when a key frame has to be asked for. And both allocate: for a picture of 7,000 bytes there and back
+// BenchmarkRelay counts 25 allocations of 38 kB for pion's, none for ours, and ours is more than ten times as fast.
+//
+// The VP8 payload descriptor is written and read by hand for the same reason. pion's payloader makes a slice for each packet, and its first
+// picture id can't be set. Its reader, codecs.VP8Packet, is what FuzzVP8Descriptor compares ours with.
 package frames
 
 import (
@@ -15,19 +24,19 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/codec"
 )
 
-// ErrUnsupported means that the codec can't be packetised here; see [Supported].
-var ErrUnsupported = errors.New("codec is not supported")
+// errUnsupported means that a codec can't be packetised.
+var errUnsupported = errors.New("codec is not supported")
 
-// Supported tells whether assemblers and packetizers know the codec.
-func Supported(c codec.Codec) bool { return c == codec.Opus || c == codec.VP8 }
+// supported says whether assemblers and packetizers know the codec.
+func supported(c codec.Codec) bool { return c == codec.Opus || c == codec.VP8 }
 
-// vp8Descriptor is what the payload descriptor of RFC 7741, section 4.2, tells us.
+// vp8Descriptor is what we use of a payload descriptor (RFC 7741, section 4.2).
 type vp8Descriptor struct {
-	size  int  // bytes before the frame's
+	size  int  // of the descriptor in bytes
 	start bool // the packet begins a frame: S bit and partition 0
 }
 
-// parseVP8Descriptor reads the descriptor of a payload. It is false when the payload ends within it or right behind it.
+// parseVP8Descriptor reads the descriptor at the start of a payload. It is false when the payload has nothing behind it.
 func parseVP8Descriptor(payload []byte) (vp8Descriptor, bool) {
 	const (
 		extended, startBit, partition        = 0x80, 0x10, 0x07
@@ -66,13 +75,12 @@ func parseVP8Descriptor(payload []byte) (vp8Descriptor, bool) {
 	return d, true
 }
 
-// isVP8Key tells whether a frame that begins with data is a key frame (RFC 6386, section 9.1). Those bytes are in clear in
-// encrypted frames too.
+// isVP8Key says whether a frame that begins with data is a key frame (RFC 6386, section 9.1). An encrypted frame has these bytes in clear, too.
 func isVP8Key(data []byte) bool {
 	if data[0]&1 != 0 {
 		return false
 	}
-	// The start code makes sure that the packet really begins a frame: some senders set the S bit for later partitions without
-	// counting them.
+	// The start code makes sure that the packet really begins a frame: some senders set the S bit for later partitions, too, and number none of
+	// them.
 	return len(data) < 6 || data[3] == 0x9d && data[4] == 0x01 && data[5] == 0x2a
 }

@@ -13,11 +13,11 @@ const (
 	defaultMTU = 1200
 	minMTU     = 100
 	rtpHeader  = 12
-	// vp8Header is our payload descriptor's size: always with a 15-bit picture id, so that SFUs can rewrite it in place.
+	// vp8Header is the size of our payload descriptors. They always have a picture id of 15 bits, so that SFUs can rewrite it in place.
 	vp8Header = 4
 )
 
-// Seed holds the first numbers of a [Packetizer]. RFC 3550 wants them to be unpredictable; tests want them fixed.
+// Seed holds the first numbers of a [Packetizer]. RFC 3550 wants them to be unpredictable. Tests fix them.
 type Seed struct {
 	// Sequence is the first packet's sequence number.
 	Sequence uint16
@@ -28,7 +28,7 @@ type Seed struct {
 // RandomSeed returns random first numbers.
 func RandomSeed() Seed {
 	r := rand.Uint32()
-	// RFC 3711 advises against starting close to the wrap: a receiver that misses the wrap mistakes the roll-over counter.
+	// RFC 3711 advises against a start close to the wrap: a receiver that misses the wrap gets the roll-over counter wrong.
 	return Seed{Sequence: uint16(r) >> 1, PictureID: uint16(r>>16) & 0x7fff}
 }
 
@@ -56,12 +56,12 @@ func NewPacketizer(c codec.Codec, mtu int, ssrc uint32, pt uint8, seed Seed) *Pa
 	}
 }
 
-// Packetize calls emit with each packet of the frame in order. The packet and all it refers to are valid only until emit returns.
-// An error of emit ends the frame and is returned; numbers that were used are not used again. An empty frame has no packets. An
-// Opus frame is always one packet, whatever its size.
+// Packetize calls emit with each packet of the frame in order. ts is the frame's RTP timestamp. The packet and all it refers to are valid only until
+// emit returns. An error of emit ends the frame and is returned. Sequence numbers that were used are not used again. An empty frame has no
+// packets. An Opus frame is always one packet, whatever its size.
 func (p *Packetizer) Packetize(frame []byte, ts uint32, emit func(*rtp.Packet) error) error {
-	if !Supported(p.codec) {
-		return fmt.Errorf("packetise %s frame: %w", p.codec, ErrUnsupported)
+	if !supported(p.codec) {
+		return fmt.Errorf("packetise %s frame: %w", p.codec, errUnsupported)
 	}
 	if len(frame) == 0 {
 		return nil
@@ -74,7 +74,7 @@ func (p *Packetizer) Packetize(frame []byte, ts uint32, emit func(*rtp.Packet) e
 	room := p.room - vp8Header
 	count := (len(frame) + room - 1) / room
 	start := byte(0x10)
-	// Packets of equal size: a short last one costs as much overhead and is lost as easily as the others.
+	// The packets have about equal sizes: a short last one would cost as much overhead and be lost as easily as the others.
 	for ; count > 0; count-- {
 		n := (len(frame) + count - 1) / count
 		b := p.payload[:vp8Header+n]
@@ -92,14 +92,14 @@ func (p *Packetizer) Packetize(frame []byte, ts uint32, emit func(*rtp.Packet) e
 	return nil
 }
 
-// Empty calls emit with a packet that carries nothing: it shows that the track is there before there is a frame.
+// Empty calls emit with a packet without payload. It shows that the track is there before there is a frame.
 func (p *Packetizer) Empty(ts uint32, emit func(*rtp.Packet) error) error {
 	return p.emit(nil, ts, false, emit)
 }
 
 // emit hands over one packet.
 func (p *Packetizer) emit(payload []byte, ts uint32, marker bool, emit func(*rtp.Packet) error) error {
-	// Written whole: interceptors may have left extensions in it.
+	// All fields are written: interceptors may have left extensions in the packet.
 	p.packet = rtp.Packet{
 		Header: rtp.Header{
 			Version: 2, Marker: marker, PayloadType: p.pt, SequenceNumber: p.sequence, Timestamp: ts, SSRC: p.ssrc,

@@ -110,8 +110,8 @@ func TestPacketizeErrors(t *testing.T) {
 	emit := func(*rtp.Packet) error { t.Error("a packet was emitted"); return nil }
 	for _, c := range []codec.Codec{codec.VP9, codec.H264} {
 		err := NewPacketizer(c, 0, 1, 2, Seed{}).Packetize([]byte{1, 2, 3}, 0, emit)
-		if !errors.Is(err, ErrUnsupported) {
-			t.Errorf("%s: error %v, want ErrUnsupported", c, err)
+		if !errors.Is(err, errUnsupported) {
+			t.Errorf("%s: error %v, want errUnsupported", c, err)
 		}
 	}
 	p := NewPacketizer(codec.VP8, 0, 1, 2, Seed{Sequence: 10, PictureID: 20})

@@ -73,7 +73,7 @@ func TestSimulation(t *testing.T) {
 				}
 				frames[i] = vp8Frame(i%30 == 0, size, i)
 			}
-			a := NewAssembler(codec.VP8, AssemblerOptions{})
+			a := NewAssembler(codec.VP8)
 			last, got := -1, 0
 			var latest time.Duration
 			pop := func(now time.Time) {
@@ -110,7 +110,7 @@ func TestSimulation(t *testing.T) {
 				pop(arrival.at)
 			}
 			// Two waits follow each other at most: one for the frame and one for the frame before.
-			if latest > 2*defaultVideoWait {
+			if latest > 2*videoWait {
 				t.Errorf("a whole frame waited for %v", latest)
 			}
 			if got < tt.want {
@@ -127,17 +127,17 @@ func check(t *testing.T, a *Assembler) {
 	if !a.begun {
 		return
 	}
-	if n := a.highest - a.next + 1; n < 0 || n > int64(len(a.slots)) {
+	if n := a.highest - a.next + 1; n < 0 || n > int64(len(a.entries)) {
 		t.Fatalf("packets from %d to %d are kept", a.next, a.highest)
 	}
-	keys, present := 0, 0
+	keys, held := 0, 0
 	for i := a.next; i <= a.highest; i++ {
-		s := a.slots[i&a.mask]
+		s := a.entries[i&a.mask]
 		if s.key {
 			keys++
 		}
-		if s.state == slotPresent {
-			present++
+		if s.state == present {
+			held++
 		} else if s.buf != nil {
 			t.Fatal("a missing packet has a buffer")
 		}
@@ -145,8 +145,8 @@ func check(t *testing.T, a *Assembler) {
 	if keys != a.keyStarts {
 		t.Fatalf("%d key frames begin, but %d were counted", keys, a.keyStarts)
 	}
-	if present+len(a.pool) > len(a.slots)+1 {
-		t.Fatalf("%d packets and %d free buffers", present, len(a.pool))
+	if held+len(a.pool) > len(a.entries)+1 {
+		t.Fatalf("%d packets and %d free buffers", held, len(a.pool))
 	}
 }
 
@@ -173,7 +173,7 @@ func FuzzAssembler(f *testing.F) {
 		if video {
 			kind = codec.VP8
 		}
-		a := NewAssembler(kind, AssemblerOptions{MaxPackets: 16})
+		a := newAssembler(kind, limits{limitsOf(kind).wait, 16})
 		now := epoch
 		var pushed, popped int
 		for len(script) >= 4 && pushed < 5000 {
@@ -235,7 +235,7 @@ func FuzzPacketizer(f *testing.F) {
 		}
 		mtu %= 2000
 		p := NewPacketizer(kind, mtu, 1, 96, Seed{Sequence: 60000})
-		a := NewAssembler(kind, AssemblerOptions{})
+		a := NewAssembler(kind)
 		key := cut(t, p, []byte{0, 0, 0, 0x9d, 1, 0x2a}, 0)
 		if !video && len(frame) > maxPayload {
 			return

@@ -165,7 +165,7 @@ func (b *browser) show(remote *webrtc.TrackRemote, receiver *webrtc.RTPReceiver)
 	if remote.Kind() == webrtc.RTPCodecTypeVideo {
 		coding = codec.VP8
 	}
-	assembler := frames.NewAssembler(coding, frames.AssemblerOptions{})
+	assembler := frames.NewAssembler(coding)
 	for {
 		p, _, err := remote.ReadRTP()
 		if err != nil {

@@ -39,7 +39,7 @@ type Reader struct {
 
 // Run returns when the track has ended.
 func (r *Reader) Run() {
-	assembler := frames.NewAssembler(r.Kind.Codec(), frames.AssemblerOptions{})
+	assembler := frames.NewAssembler(r.Kind.Codec())
 	buffer := make([]byte, receiveSize)
 	var packet rtp.Packet
 	var set time.Time

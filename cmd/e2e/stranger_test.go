@@ -110,7 +110,7 @@ func (s *stranger) record(e sfu.TrackSubscribed) {
 	if e.Kind == livekit.TrackType_VIDEO {
 		coding = codec.VP8
 	}
-	assembler := frames.NewAssembler(coding, frames.AssemblerOptions{})
+	assembler := frames.NewAssembler(coding)
 	for {
 		packet, _, err := e.Remote.ReadRTP()
 		if err != nil {

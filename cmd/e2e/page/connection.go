@@ -122,7 +122,7 @@ func (p *page) watch(pc *webrtc.PeerConnection, remote *webrtc.TrackRemote) {
 	if remote.Kind() == webrtc.RTPCodecTypeVideo {
 		kind, coding = track.Video, codec.VP8
 	}
-	assembler := frames.NewAssembler(coding, frames.AssemblerOptions{})
+	assembler := frames.NewAssembler(coding)
 	for {
 		// The zero time waits for ever.
 		deadline, _ := assembler.Next(time.Now())
