@@ -1,20 +1,22 @@
-// Package focus is a MatrixRTC focus (MSC4143, MSC4195): an unmodified LiveKit server that runs beside us, and the service
-// that gives Matrix users access to its rooms.
+// Package focus is a MatrixRTC focus (MSC4143, MSC4195): an unmodified LiveKit server that runs beside us, and the MatrixRTC
+// authorisation service, which gives Matrix users access to its rooms.
 //
 //	client ── OpenID token ──► [Service] ── whose token is it? ──► the client's homeserver (federation API)
-//	   │   ◄── URL and JWT ──     └─── make the room ──────────► LiveKit's API (loopback)
+//	   │   ◄── URL and JWT ──     └─── create the room ─────────► LiveKit's API (loopback)
 //	   └── WebSocket, JWT ─────► [NewProxy] ───────────────────► LiveKit's signalling (loopback)
 //	   └── media ──────────────────────────────────────────────► LiveKit's UDP and TCP port
 //
-// [LiveKit] makes the server's configuration and the command that starts it; something else runs the command, for example
-// package child. [Service] speaks the protocol of lk-jwt-service: POST /sfu/get and /get_token, GET /healthz. Delegated delayed
-// leave events are refused as older services do; clients then keep their own.
+// [LiveKit] makes the server's configuration and the command that starts it. Something else runs the command, for example package
+// child. [Service] speaks the protocol of lk-jwt-service: POST /sfu/get and /get_token, GET /healthz. It refuses to take over
+// delayed leave events (MSC4140), as older services do; clients then keep their own.
 //
-// Everything is closed by default: LiveKit makes no room by itself, and the service makes rooms for the users of listed
-// homeservers only. Users of all other homeservers get a token too, with which they can enter a room that is there already;
-// what is said in it they can't read, since media is encrypted from end to end. Room membership is not checked: the focus sees
-// no room state.
+// Everything is closed by default: LiveKit creates no room by itself, and the service creates rooms only for the users of listed
+// homeservers (room_creation.go). Users of all other homeservers get a token, too, which lets them enter a room that exists. Media is
+// encrypted from end to end, so they can't read what is said in it. The service does not check who is in the Matrix room: the focus
+// sees no room state.
 //
-// Looking somebody up means connecting to a host that a stranger names. So the addresses that may be connected to are a
-// policy, asked for each address just before it is connected to, and answers are bounded in size and time, look-ups in number.
+// To look a user up, the service connects to a host that a stranger names. Before each connection it asks an address policy about
+// the very address. Answers are bounded in size and time, and so is the number of look-ups.
+//
+// Nothing here starts a goroutine that outlives a request. Whoever serves the handlers owns their goroutines.
 package focus

@@ -10,7 +10,8 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// FuzzRequest reads foreign request bodies in both forms. What is accepted is within bounds and means the same when written anew.
+// FuzzRequest reads request bodies in both forms. It demands that an accepted one is within bounds, and means the same when it is encoded
+// again.
 func FuzzRequest(f *testing.F) {
 	for _, text := range []string{
 		`{"room":"!abc:space.example","openid_token":{"access_token":"opaque","token_type":"Bearer","matrix_server_name":"space.example","expires_in":3600},"device_id":"KIOSKAAAA1"}`,
@@ -23,9 +24,9 @@ func FuzzRequest(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, decode := range []func([]byte) (wish, *apiError){
-			func(b []byte) (wish, *apiError) { return decodePlain(bytes.NewReader(b)) },
-			func(b []byte) (wish, *apiError) { return decodeHashed(bytes.NewReader(b)) },
+		for _, decode := range []func([]byte) (tokenRequest, *apiError){
+			func(b []byte) (tokenRequest, *apiError) { return decodePlain(bytes.NewReader(b)) },
+			func(b []byte) (tokenRequest, *apiError) { return decodeHashed(bytes.NewReader(b)) },
 		} {
 			w, err := decode(body)
 			if err != nil {
@@ -35,7 +36,7 @@ func FuzzRequest(f *testing.F) {
 				continue
 			}
 			if len(body) > maxBody || !json.Valid(body) {
-				t.Fatal("what is no JSON, or too long, was accepted")
+				t.Fatal("a body that is no JSON or too long was accepted")
 			}
 			if len(w.room) != 43 || !validServerName(w.token.MatrixServerName) || w.token.AccessToken == "" {
 				t.Fatalf("accepted %+v", w)
@@ -49,13 +50,13 @@ func FuzzRequest(f *testing.F) {
 				t.Fatal(err)
 			}
 			if v, err := decode(again.Bytes()); err != nil || v.room != w.room || v.identity("@u:s") != name {
-				t.Fatalf("written anew it is %+v, %v", v, err)
+				t.Fatalf("encoded again it is %+v, %v", v, err)
 			}
 		}
 	})
 }
 
-// FuzzUserInfo reads foreign homeservers' answers. Whom they name is a user of that very homeserver.
+// FuzzUserInfo reads homeservers' answers. It demands that an accepted one names a user of that very homeserver.
 func FuzzUserInfo(f *testing.F) {
 	for _, text := range []string{
 		`{"sub":"@window:space.example"}`, `{"sub":"@window:evil.example"}`, `{"sub":"window:space.example"}`, `{"sub":"@:space.example"}`,

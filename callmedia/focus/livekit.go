@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -21,20 +20,17 @@ import (
 const (
 	// minSecret is the shortest secret that LiveKit signs tokens with, in characters.
 	minSecret = 32
-	// pliThrottle is the least time between two key frame requests that LiveKit passes on. Its own half second to three seconds is
-	// most of what somebody waits for a picture who joins or whose key comes late; more often than this publishers limit themselves.
+	// pliThrottle is the shortest time between two key frame requests that LiveKit passes on. LiveKit's default, half a second to
+	// three seconds, is most of the time that people wait for a picture when they join or when a media key comes late. Publishers
+	// limit key frames themselves.
 	pliThrottle = "100ms"
-	// turnLifetime is how long TURN credentials are valid, in seconds. They are only checked when an allocation is made, which a
-	// client does when it joins or restarts ICE.
+	// turnLifetime is how long TURN credentials are valid, in seconds. A TURN server checks that only when a client makes an
+	// allocation: when it joins, and when it restarts ICE.
 	turnLifetime = 4 * 60 * 60
 	// maxIdentity takes every Matrix user id (255 bytes) with a device id.
 	maxIdentity = 512
 
-	// emptyTimeout and departureTimeout are how long a room without participants stays, in seconds: before the first one came, and
-	// after the last one went.
-	emptyTimeout, departureTimeout = 300, 20
-
-	// discard is a port that is never sent to.
+	// discard is a port that nothing is ever sent to.
 	discard = 9
 
 	configName = "livekit.yaml"
@@ -51,9 +47,9 @@ type Turn struct {
 	Secret   string
 }
 
-// LiveKitConfig is what a LiveKit server is run with. Dir, Key, Secret, Port, UDPPort and NodeIP are required.
+// LiveKitConfig is what a LiveKit server runs with. Dir, Key, Secret, Port, UDPPort and NodeIP are required.
 type LiveKitConfig struct {
-	// Dir is the folder for the server's configuration file; it is made when it isn't there.
+	// Dir is the folder for the server's configuration file. It is made if it does not exist.
 	Dir string
 	// Key and Secret sign tokens. The secret has 32 characters or more.
 	Key, Secret string
@@ -63,14 +59,15 @@ type LiveKitConfig struct {
 	UDPPort, TCPPort int
 	// NodeIP is the address under which clients reach this machine.
 	NodeIP string
-	// AllowLoopback also announces loopback candidates. With a loopback NodeIP it is the only interface used.
+	// AllowLoopback announces loopback candidates, too. If NodeIP is a loopback address, no other interface is used.
 	AllowLoopback bool
-	// Turn is handed out to clients. When there is none they get no STUN server of anybody else's either.
+	// Turn is what clients are told. If it is empty they are not told anybody else's STUN servers either.
 	Turn []Turn
 	Log  zerolog.Logger
 }
 
-// LiveKit knows how to start a LiveKit server and how to find out that it works. It starts nothing by itself.
+// LiveKit knows how to start a LiveKit server and how to find out whether it works. It starts nothing by itself. Its methods may be
+// called from any goroutine.
 type LiveKit struct {
 	cfg    LiveKitConfig
 	client *http.Client
@@ -105,11 +102,11 @@ func NewLiveKit(cfg LiveKitConfig) (*LiveKit, error) {
 	return &LiveKit{cfg: cfg, client: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}, nil
 }
 
-// URL is where signalling and API are on this machine.
+// URL is the address of signalling and API on this machine.
 func (l *LiveKit) URL() string { return "http://127.0.0.1:" + strconv.Itoa(l.cfg.Port) }
 
-// Command writes the server's configuration, secrets included, to a file that only we can read, and returns the command that
-// starts program with it.
+// Command writes the server's configuration, secrets included, to a file that only this user can read. It returns the command that
+// starts program with this configuration.
 func (l *LiveKit) Command(program string) (*exec.Cmd, error) {
 	path, err := l.write()
 	if err != nil {
@@ -117,7 +114,7 @@ func (l *LiveKit) Command(program string) (*exec.Cmd, error) {
 	}
 	cmd := exec.Command(program, "--config", path)
 	cmd.Dir = l.cfg.Dir
-	// The server takes settings from many variables too; ours are not for it.
+	// The server reads settings from environment variables, too. It must not see ours.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + l.cfg.Dir}
 	return cmd, nil
 }
@@ -140,7 +137,7 @@ func (l *LiveKit) Ready(ctx context.Context) error {
 	return nil
 }
 
-// write puts the configuration in place in one step.
+// write writes the configuration. The file is complete at any time: it is renamed into place.
 func (l *LiveKit) write() (path string, err error) {
 	if err := os.MkdirAll(l.cfg.Dir, 0o700); err != nil {
 		return "", err
@@ -171,66 +168,4 @@ func (l *LiveKit) write() (path string, err error) {
 		return "", err
 	}
 	return path, os.Rename(file.Name(), path)
-}
-
-// ownAddress is the machine's address on the way to node: node itself, if that is one of the machine's own, else what a NAT at node most likely
-// forwards to. It is the zero Addr where there is no way. Nothing is sent.
-func ownAddress(node netip.Addr) netip.Addr {
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(node, discard)))
-	if err != nil {
-		return netip.Addr{}
-	}
-	defer conn.Close()
-	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
-}
-
-// settings is LiveKit's configuration as its sample describes it.
-func (l *LiveKit) settings() map[string]any {
-	c := l.cfg
-	rtc := map[string]any{
-		"udp_port": c.UDPPort, "node_ip": c.NodeIP, "use_external_ip": false, "enable_loopback_candidate": c.AllowLoopback,
-		"pli_throttle": map[string]any{"low_quality": pliThrottle, "mid_quality": pliThrottle, "high_quality": pliThrottle},
-		"tcp_port":     c.TCPPort,
-		// Clients alone choose the way. LiveKit, which is at an address that they can reach, would wait two seconds before it takes a relay.
-		"use_ice_lite": true,
-	}
-	node := netip.MustParseAddr(c.NodeIP)
-	if own := ownAddress(node); node.IsLoopback() {
-		rtc["interfaces"] = map[string]any{"includes": []string{"lo"}}
-	} else if own.IsValid() {
-		// LiveKit tells clients NodeIP for each address that the machine has, and then listens to them at one of these.
-		taken := []string{netip.PrefixFrom(own, own.BitLen()).String(), "::/0"}
-		if node.Is6() {
-			taken[1] = "0.0.0.0/0"
-		}
-		if c.AllowLoopback {
-			taken = append(taken, "127.0.0.0/8", "::1/128")
-		}
-		rtc["ips"] = map[string]any{"includes": taken}
-	}
-	if len(c.Turn) == 0 {
-		// An empty list would make LiveKit hand out the STUN servers of large companies. Its own media port stands in: clients send
-		// there anyway, and it does not answer such requests.
-		rtc["stun_servers"] = []string{netip.AddrPortFrom(node, uint16(c.UDPPort)).String()}
-	} else {
-		var list []map[string]any
-		for _, t := range c.Turn {
-			list = append(list, map[string]any{"host": t.Host, "port": t.Port, "protocol": t.Protocol, "secret": t.Secret, "ttl": turnLifetime})
-		}
-		rtc["turn_servers"] = list
-	}
-	var codecs []map[string]string
-	// No RED, whose blocks of ciphertext nobody can take apart, and no AV1, which can't be encrypted frame by frame.
-	for _, name := range []string{"audio/opus", "video/VP8", "video/H264", "video/VP9", "video/rtx"} {
-		codecs = append(codecs, map[string]string{"mime": name})
-	}
-	return map[string]any{
-		"port": c.Port, "bind_addresses": []string{"127.0.0.1"}, "keys": map[string]string{c.Key: c.Secret}, "rtc": rtc,
-		"room": map[string]any{
-			"auto_create": false, "enabled_codecs": codecs, "empty_timeout": emptyTimeout, "departure_timeout": departureTimeout,
-		},
-		"limit": map[string]any{"max_participant_identity_length": maxIdentity},
-		// Its warnings hold every token that it refuses.
-		"logging": map[string]any{"level": "error", "pion_level": "error", "json": true},
-	}
 }

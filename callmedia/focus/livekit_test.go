@@ -49,7 +49,7 @@ func TestLiveKitConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // a second start overwrites the first one's file
+	for range 2 { // the second time, the file exists
 		cmd, err := server.Command("/bin/livekit-server")
 		if err != nil {
 			t.Fatal(err)
@@ -94,7 +94,7 @@ func TestLiveKitConfig(t *testing.T) {
 	}
 }
 
-// iceServers joins a room and returns what the server says about ICE.
+// iceServers joins a room and returns the ICE servers that LiveKit tells clients.
 func iceServers(t *testing.T, l *rig.LiveKit) []*livekit.ICEServer {
 	t.Helper()
 	conn, _, err := websocket.Dial(t.Context(), l.URL+"/rtc?protocol=17", &websocket.DialOptions{
@@ -112,7 +112,7 @@ func iceServers(t *testing.T, l *rig.LiveKit) []*livekit.ICEServer {
 	return m.GetJoin().GetIceServers()
 }
 
-// TestICEServers holds the promise that clients are sent to our servers only.
+// TestICEServers demands that clients are told no ICE servers but ours.
 func TestICEServers(t *testing.T) {
 	for _, s := range iceServers(t, rig.StartLiveKit(t)) {
 		for _, u := range s.GetUrls() {

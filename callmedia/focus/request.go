@@ -15,19 +15,19 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// Bounds of a request, in bytes.
+// The largest sizes in a request, in bytes.
 const (
 	maxBody  = 16 << 10
-	maxName  = 255 // Matrix's own limit of ids
+	maxName  = 255 // Matrix's own limit for ids
 	maxToken = 4 << 10
 )
 
-// apiError is an answer in Matrix's form.
+// apiError is an error response in Matrix's form.
 type apiError struct {
 	status  int
 	code    string
 	message string
-	retryMS int64 // 0: not said
+	retryMS int64 // retry_after_ms; 0: left out
 }
 
 // Error implements error.
@@ -43,8 +43,8 @@ func badJSON(format string, args ...any) *apiError {
 
 var errUnauthorized = &apiError{status: http.StatusUnauthorized, code: "M_UNAUTHORIZED", message: "The request could not be authorised."}
 
-// openIDToken is what a homeserver gives its users to prove who they are (Matrix client-server API, OpenID). Two of its members are
-// of no use here.
+// openIDToken is what a homeserver gives its users to prove who they are (Matrix client-server API, OpenID). The members of type any
+// are accepted and not used.
 type openIDToken struct {
 	AccessToken      string `json:"access_token"`
 	TokenType        any    `json:"token_type"`
@@ -52,7 +52,7 @@ type openIDToken struct {
 	ExpiresIn        any    `json:"expires_in"`
 }
 
-// delegation is what a request may hold to hand over a delayed leave event (MSC4140). We take none.
+// delegation holds the members with which a request hands over a delayed leave event (MSC4140). We refuse that.
 type delegation struct {
 	DelayID       json.RawMessage `json:"delay_id"`
 	DelayTimeout  json.RawMessage `json:"delay_timeout"`
@@ -87,10 +87,10 @@ type hashedRequest struct {
 	delegation
 }
 
-// wish is a request of either form after all checks that need nobody else.
-type wish struct {
+// tokenRequest is a request of either form, after all checks that need no other server.
+type tokenRequest struct {
 	token    openIDToken
-	room     string // LiveKit's name
+	room     string // LiveKit's name for it
 	claimed  id.UserID
 	identity func(user id.UserID) string
 }
@@ -116,27 +116,27 @@ func decode(body io.Reader, into any) *apiError {
 }
 
 // decodePlain reads and checks a request to /sfu/get.
-func decodePlain(body io.Reader) (wish, *apiError) {
+func decodePlain(body io.Reader) (tokenRequest, *apiError) {
 	var r plainRequest
 	if err := decode(body, &r); err != nil {
-		return wish{}, err
+		return tokenRequest{}, err
 	}
 	if err := firstError(
 		r.check(), checkRoom("room", r.Room), checkDevice("device_id", r.DeviceID), r.OpenIDToken.check(),
 	); err != nil {
-		return wish{}, err
+		return tokenRequest{}, err
 	}
-	return wish{
+	return tokenRequest{
 		token: r.OpenIDToken, room: roomName(r.Room, callSlot),
 		identity: func(user id.UserID) string { return plainIdentity(user.String(), r.DeviceID) },
 	}, nil
 }
 
 // decodeHashed reads and checks a request to /get_token.
-func decodeHashed(body io.Reader) (wish, *apiError) {
+func decodeHashed(body io.Reader) (tokenRequest, *apiError) {
 	var r hashedRequest
 	if err := decode(body, &r); err != nil {
-		return wish{}, err
+		return tokenRequest{}, err
 	}
 	m := r.Member
 	if err := firstError(
@@ -144,12 +144,12 @@ func decodeHashed(body io.Reader) (wish, *apiError) {
 		checkName("member.claimed_user_id", m.ClaimedUserID), checkDevice("member.claimed_device_id", m.ClaimedDeviceID),
 		r.OpenIDToken.check(),
 	); err != nil {
-		return wish{}, err
+		return tokenRequest{}, err
 	}
 	if strings.Count(r.SlotID, "#") != 1 {
-		return wish{}, badJSON("slot_id is not an application and an id with # in between.")
+		return tokenRequest{}, badJSON("slot_id is not an application and an id with # in between.")
 	}
-	return wish{
+	return tokenRequest{
 		token: r.OpenIDToken, room: roomName(r.RoomID, r.SlotID), claimed: id.UserID(m.ClaimedUserID),
 		identity: func(user id.UserID) string { return hashedIdentity(user.String(), m.ClaimedDeviceID, m.ID) },
 	}, nil
@@ -164,7 +164,7 @@ func firstError(errs ...*apiError) *apiError {
 	return nil
 }
 
-// checkName bounds a text that becomes a part of names.
+// checkName checks a text that becomes part of a name.
 func checkName(member, text string) *apiError {
 	switch {
 	case text == "":
@@ -177,7 +177,8 @@ func checkName(member, text string) *apiError {
 	return nil
 }
 
-// unfit tells of characters that no id holds. Go and JavaScript write the two separators differently, so their hashes would differ.
+// unfit tells whether a character belongs in no id. Go and JavaScript write the two separators differently in JSON, so that hashes of
+// them would differ.
 func unfit(r rune) bool {
 	const lineSeparator, paragraphSeparator = 0x2028, 0x2029
 	return unicode.IsControl(r) || r == unicode.ReplacementChar || r == lineSeparator || r == paragraphSeparator
@@ -193,8 +194,8 @@ func checkRoom(member, room string) *apiError {
 	return nil
 }
 
-// checkDevice also refuses a colon. It would let a user of a.example with the device 8448:X take the identity of a user of
-// a.example:8448 with the device X, and the SFU would then throw that one out.
+// checkDevice refuses a colon, too. With one, a user of a.example with the device 8448:X would have the same identity as a user of
+// a.example:8448 with the device X, and the SFU would then disconnect the other one.
 func checkDevice(member, device string) *apiError {
 	if err := checkName(member, device); err != nil {
 		return err

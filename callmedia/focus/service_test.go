@@ -44,13 +44,13 @@ func roots(t testing.TB) *x509.CertPool {
 	return pool
 }
 
-// newService makes a service in front of a LiveKit server. Its log is kept, to look for secrets in it.
+// newService makes a service in front of a LiveKit server. Its log goes to log, so that a test can look for secrets in it.
 func newService(t testing.TB, l *rig.LiveKit, log io.Writer, full ...string) *focus.Service {
 	t.Helper()
 	return newServiceWith(t, l, log, false, full...)
 }
 
-// newServiceWith makes one whose LiveKit's API is closed to others, or not.
+// newServiceWith also says whether LiveKit's API is closed to others.
 func newServiceWith(t testing.TB, l *rig.LiveKit, log io.Writer, closed bool, full ...string) *focus.Service {
 	t.Helper()
 	s, err := focus.NewService(focus.ServiceConfig{
@@ -106,7 +106,7 @@ func TestServiceConfig(t *testing.T) {
 	}
 }
 
-// TestRequests checks the answers that need neither a homeserver nor LiveKit.
+// TestRequests checks the answers for which no homeserver and no LiveKit are needed.
 func TestRequests(t *testing.T) {
 	s, err := focus.NewService(focus.ServiceConfig{
 		LiveKitURL: "http://127.0.0.1:1", PublicURL: "wss://hub.example.org", Key: "k", Secret: strings.Repeat("s", 32), Log: zerolog.Nop(),
@@ -187,7 +187,7 @@ func TestRequests(t *testing.T) {
 	if got := s.Stats(); got.Unauthorized != 2 || got.Bad < 20 || got.Full+got.Restricted+got.Limited+got.Failed != 0 {
 		t.Errorf("counted %+v", got)
 	}
-	// Too much from one source is refused before anybody is asked.
+	// Too many requests from one source are refused before a homeserver is asked.
 	for range 100 {
 		status, answer, _ := ask(t, s, "POST", "/sfu/get", plain())
 		if status == http.StatusTooManyRequests {
@@ -226,8 +226,8 @@ func (p person) plain(t *testing.T, room string) map[string]any {
 	return map[string]any{"room": room, "openid_token": p.openID(t), "device_id": "DEVICE"}
 }
 
-// TestRealServers gives users of a real homeserver access to a real LiveKit server: those of the own homeserver make rooms, others
-// can enter them only then, and who has no keys gets nothing out of what he receives.
+// TestRealServers gives users of a real homeserver access to a real LiveKit server. Users of the listed homeserver create rooms, others
+// can enter rooms that exist, and nobody can use the media without its key.
 func TestRealServers(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	l := rig.StartLiveKitWith(t, rig.LiveKitOptions{NoAutoCreate: true})
@@ -236,17 +236,17 @@ func TestRealServers(t *testing.T) {
 	anna, eve := newPerson(t, hs, "anna"), newPerson(t, hs, "eve")
 	const room = "!room:elsewhere.example"
 
-	// A restricted user before there is a room.
+	// A restricted user comes before the room exists.
 	status, early, _ := ask(t, foreign, "POST", "/sfu/get", eve.plain(t, room))
 	if status != http.StatusOK {
 		t.Fatalf("a restricted user is answered %d %v", status, early)
 	}
 	var refused *sfu.RefusedError
 	if _, err := sfu.Connect(t.Context(), options(early)); !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
-		t.Fatalf("a restricted user enters a room that is not there: %v", err)
+		t.Fatalf("a restricted user enters a room that does not exist: %v", err)
 	}
 
-	// The room's own user.
+	// A user of the listed homeserver creates it.
 	status, answer, _ := ask(t, own, "POST", "/sfu/get", anna.plain(t, room))
 	if status != http.StatusOK || answer["url"] != l.URL {
 		t.Fatalf("a user of the own homeserver is answered %d %v", status, answer)
@@ -261,7 +261,7 @@ func TestRealServers(t *testing.T) {
 	defer host.Close()
 	send(t, host)
 
-	// Now the restricted one can enter, with a new token and with the old one. He hears nothing but noise.
+	// Now the restricted user can enter, with the old token and with a new one, and can't decrypt anything.
 	for _, answer := range []map[string]any{early, second(ask(t, foreign, "POST", "/sfu/get", eve.plain(t, room)))} {
 		listen(t, answer, string(anna.id)+":DEVICE")
 	}
@@ -273,7 +273,7 @@ func TestRealServers(t *testing.T) {
 		}
 	}
 
-	// The hashed form leads into the same room; a wrong claim leads nowhere.
+	// /get_token leads into the same room. A wrong claim is refused.
 	hashed := map[string]any{"room_id": room, "slot_id": "m.call#ROOM", "openid_token": eve.openID(t), "member": map[string]any{
 		"id": "member", "claimed_user_id": string(eve.id), "claimed_device_id": "DEVICE",
 	}}
@@ -285,7 +285,7 @@ func TestRealServers(t *testing.T) {
 	if status, answer, _ := ask(t, foreign, "POST", "/get_token", hashed); status != http.StatusUnauthorized {
 		t.Errorf("a wrong claim is answered %d %v", status, answer)
 	}
-	// Nor does a token of one homeserver do for another's name.
+	// A token of one homeserver is refused under the name of another one.
 	body := eve.plain(t, room)
 	body["openid_token"].(map[string]any)["matrix_server_name"] = strings.Replace(hs.ServerName, "localhost", "127.0.0.1", 1)
 	if status, answer, _ := ask(t, foreign, "POST", "/sfu/get", body); status != http.StatusUnauthorized {
@@ -297,7 +297,7 @@ func TestRealServers(t *testing.T) {
 		t.Errorf("an invented token is answered %d %v", status, answer)
 	}
 
-	// Without LiveKit no room can be made.
+	// Without LiveKit no room can be created.
 	l.Kill(t)
 	status, down, _ := ask(t, own, "POST", "/sfu/get", anna.plain(t, room))
 	if status != http.StatusInternalServerError || down["errcode"] != "M_UNKNOWN" {
@@ -316,8 +316,8 @@ func TestRealServers(t *testing.T) {
 	}
 }
 
-// TestRestart: LiveKit forgets its rooms when it ends. A client that goes on with the token that it has, as Element Call does, makes its room
-// anew, if its user may make rooms and the API is closed.
+// TestRestart restarts LiveKit, which then has no rooms. A client that goes on with its old token, as Element Call does, creates its room
+// again if its user may create rooms and the API is closed.
 func TestRestart(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	l := rig.StartLiveKitWith(t, rig.LiveKitOptions{NoAutoCreate: true})
@@ -336,7 +336,7 @@ func TestRestart(t *testing.T) {
 	for name, answer := range map[string]map[string]any{"open": open, "restricted": restricted} {
 		var refused *sfu.RefusedError
 		if _, err := sfu.Connect(t.Context(), options(answer)); !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
-			t.Errorf("%s: enters a room that is gone: %v", name, err)
+			t.Errorf("%s: enters a room that no longer exists: %v", name, err)
 		}
 	}
 	room, err := sfu.Connect(t.Context(), options(closed))
@@ -344,7 +344,7 @@ func TestRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer room.Close()
-	other, err := sfu.Connect(t.Context(), options(restricted)) // now there is one
+	other, err := sfu.Connect(t.Context(), options(restricted)) // now the room exists
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -394,7 +394,7 @@ func checkToken(t *testing.T, l *rig.LiveKit, jwt, identity string) {
 	}
 }
 
-// plainKeyFrame is what goes in: a VP8 key frame's head and bytes to know it by.
+// plainKeyFrame is a frame before encryption: a VP8 key frame's header, and bytes to recognise it by.
 var plainKeyFrame = append([]byte{0x10, 0, 0, 0x9d, 0x01, 0x2a, 0, 5, 0xd0, 2}, bytes.Repeat([]byte("picture!"), 200)...)
 
 var ownKey = []byte("0123456789abcdef")
@@ -437,7 +437,8 @@ func send(t *testing.T, room *sfu.Room) {
 	}()
 }
 
-// listen enters a room with a token and without keys, and checks what comes of a participant: announced as encrypted, and useless.
+// listen enters a room with a token and without media keys. It demands that a participant's tracks are announced as encrypted and can't be
+// decrypted.
 func listen(t *testing.T, answer map[string]any, from string) {
 	t.Helper()
 	room, err := sfu.Connect(t.Context(), options(answer))
@@ -485,7 +486,7 @@ func listen(t *testing.T, answer map[string]any, from string) {
 					if out, err := e2ee.NewDecryptor(coding, e2ee.NewKeyRing(), nil).Decrypt(nil, f.Data); err == nil || len(out) != 0 {
 						t.Errorf("%s decrypts without a key", e.Source)
 					}
-					// It is the right frame all the same.
+					// With the key it is the right frame.
 					if out, err := e2ee.NewDecryptor(coding, right, nil).Decrypt(nil, f.Data); err != nil || !bytes.Contains(out, plain) {
 						t.Errorf("%s does not decrypt with the key: %v", e.Source, err)
 					}
@@ -495,7 +496,7 @@ func listen(t *testing.T, answer map[string]any, from string) {
 	}
 }
 
-// TestProxy joins through the proxy and finds everything else closed.
+// TestProxy joins a room through the proxy, and demands that everything else is closed.
 func TestProxy(t *testing.T) {
 	l := rig.StartLiveKit(t)
 	proxy, err := focus.NewProxy(l.HTTPURL)
@@ -549,7 +550,7 @@ func TestProxy(t *testing.T) {
 			t.Errorf("%s %s answers %d %q, want %d", c.method, c.path, answer.StatusCode, text, c.status)
 		}
 	}
-	// A request with a body, as smuggled ones have.
+	// A request with a body, as in request smuggling.
 	request := must(http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/rtc/validate", strings.NewReader("POST / HTTP/1.1\r\n\r\n")))
 	answer := must(http.DefaultTransport.RoundTrip(request))
 	_ = answer.Body.Close()

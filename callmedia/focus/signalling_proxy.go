@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// signalPaths are what clients need of LiveKit: both forms of signalling, and what explains a refusal. Everything else stays
-// closed: the API, which makes and ends rooms, and WHIP, by which media comes in without the rest of signalling.
+// signalPaths are the paths of LiveKit that clients need: both forms of signalling, and the ones that explain a refusal. Everything
+// else stays closed: the API, which creates and ends rooms, and WHIP, which takes media without signalling.
 var signalPaths = map[string]bool{"/rtc": true, "/rtc/v1": true, "/rtc/validate": true, "/rtc/v1/validate": true}
 
-// NewProxy passes LiveKit's signalling on, and nothing else, from below wherever it is mounted (without that prefix) to the server at
-// liveKitURL (http or https).
+// NewProxy makes a handler that passes LiveKit's signalling on to the server at liveKitURL (http or https), and nothing else. It
+// expects request paths without the prefix that it is mounted under.
 func NewProxy(liveKitURL string) (http.Handler, error) {
 	if err := checkURL(liveKitURL, "http", "https"); err != nil {
 		return nil, fmt.Errorf("proxy to LiveKit: %w", err)
@@ -35,7 +35,7 @@ func NewProxy(liveKitURL string) (http.Handler, error) {
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
 			http.Error(w, "the SFU does not answer", http.StatusBadGateway)
 		},
-		ErrorLog: log.New(io.Discard, "", 0), // its lines would hold addresses with tokens
+		ErrorLog: log.New(io.Discard, "", 0), // its lines would contain URLs with tokens
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {

@@ -22,12 +22,12 @@ import (
 	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
-// Bounds of a look-up.
+// Limits of one look-up.
 const (
-	lookupLimit  = 10 * time.Second // in all
+	lookupLimit  = 10 * time.Second // all requests together
 	connectLimit = 5 * time.Second
 	maxRedirects = 3
-	maxTargets   = 3 // addresses of one server that are tried (SRV records)
+	maxTargets   = 3 // addresses of one server that are tried (from SRV records)
 	maxHeaders   = 16 << 10
 	maxUserInfo  = 16 << 10
 	maxMatrixID  = 255
@@ -35,24 +35,26 @@ const (
 )
 
 var (
-	// errAddress says that a server is at an address that must not be connected to.
+	// errAddress says that a server has an address that the policy does not allow.
 	errAddress  = errors.New("the server's address is not one that may be connected to")
 	errRedirect = errors.New("too many redirects, or one to a page without encryption")
 )
 
-// directory finds out whose an OpenID token is.
-type directory struct {
+// openIDLookup asks homeservers whose OpenID token a token is. It may be used by several goroutines.
+type openIDLookup struct {
 	resolve *federation.ResolveServerNameOpts
 	client  *http.Client
 }
 
-// targetsKey is where a request's context holds the addresses to connect to.
+// targetsKey is the key under which a request's context holds the addresses to connect to.
 type targetsKey struct{}
 
-func newDirectory(allowed func(netip.Addr) bool, roots *x509.CertPool) *directory {
+// newOpenIDLookup makes one that connects to addresses that allowed allows. roots are the authorities that homeservers' certificates
+// are checked with; nil means the system's.
+func newOpenIDLookup(allowed func(netip.Addr) bool, roots *x509.CertPool) *openIDLookup {
 	dialer := &net.Dialer{
 		Timeout: connectLimit, KeepAlive: -1,
-		// Asked with the very address that is about to be connected to, so that a name can't change its meaning after the check.
+		// Control sees the very address that the socket connects to. A name can't get another address between check and connection.
 		Control: func(_, address string, _ syscall.RawConn) error {
 			to, err := netip.ParseAddrPort(address)
 			if err != nil || !addrpolicy.Reachable(to.Addr(), allowed) {
@@ -63,7 +65,7 @@ func newDirectory(allowed func(netip.Addr) bool, roots *x509.CertPool) *director
 	}
 	transport := func() *http.Transport {
 		return &http.Transport{
-			Proxy: nil, // it would connect for us, unasked
+			Proxy: nil, // a proxy would connect without asking the policy
 			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 				targets, ok := ctx.Value(targetsKey{}).([]string)
 				if !ok {
@@ -83,11 +85,11 @@ func newDirectory(allowed func(netip.Addr) bool, roots *x509.CertPool) *director
 			TLSHandshakeTimeout:    connectLimit,
 			ResponseHeaderTimeout:  connectLimit,
 			MaxResponseHeaderBytes: maxHeaders,
-			DisableCompression:     true, // so that what is read is what is counted
-			DisableKeepAlives:      true, // strangers' connections are not kept
+			DisableCompression:     true, // so that the limit counts what comes over the line
+			DisableKeepAlives:      true, // no connection to a stranger's server stays open
 		}
 	}
-	return &directory{
+	return &openIDLookup{
 		resolve: &federation.ResolveServerNameOpts{HTTPClient: &http.Client{
 			Transport: transport(),
 			CheckRedirect: func(r *http.Request, via []*http.Request) error {
@@ -104,8 +106,8 @@ func newDirectory(allowed func(netip.Addr) bool, roots *x509.CertPool) *director
 	}
 }
 
-// user asks a homeserver whose token it is, over federation. The answer is one of that homeserver's own users.
-func (d *directory) user(ctx context.Context, server, token string) (id.UserID, error) {
+// user asks a homeserver over federation whose token this is. It returns only users of that very homeserver.
+func (d *openIDLookup) user(ctx context.Context, server, token string) (id.UserID, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
 	defer cancel()
 	at, err := federation.ResolveServerName(ctx, server, d.resolve)
@@ -139,7 +141,7 @@ func (d *directory) user(ctx context.Context, server, token string) (id.UserID, 
 	return readUserInfo(text, server)
 }
 
-// readUserInfo takes the user out of a homeserver's answer. Without the check of the name any server could claim any user.
+// readUserInfo reads the user in a homeserver's answer. It checks the server name: without that any server could name any user.
 func readUserInfo(text []byte, server string) (id.UserID, error) {
 	var info struct {
 		Sub string `json:"sub"`
@@ -157,7 +159,7 @@ func readUserInfo(text []byte, server string) (id.UserID, error) {
 	return id.UserID(info.Sub), nil
 }
 
-// bare takes the address off an error of net/http: it holds the token.
+// bare removes the URL from an error of net/http: it contains the token.
 func bare(err error) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {

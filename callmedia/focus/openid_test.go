@@ -14,15 +14,14 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 const secretToken = "very-secret-openid-token"
 
-// homeserver is a TLS server that plays a homeserver, or something worse. Its name is 127.0.0.1:PORT; its certificate is good for
-// example.com too.
+// homeserver starts a TLS server that acts as a homeserver, or as an attacker. Its name is 127.0.0.1:PORT. Its certificate is good for
+// example.com, too.
 func homeserver(t *testing.T, handler http.HandlerFunc) (name string, roots *x509.CertPool) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(handler)
@@ -79,7 +78,7 @@ func TestLookup(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, roots := homeserver(t, c.handler)
-			user, err := newDirectory(loopback, roots).user(t.Context(), server, secretToken)
+			user, err := newOpenIDLookup(loopback, roots).user(t.Context(), server, secretToken)
 			if c.want == "" {
 				if err != nil || user.String() != "@anna:"+server {
 					t.Errorf("%q, %v", user, err)
@@ -96,7 +95,7 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-// TestLookupRefusesAddresses sees that nothing is connected to that the policy does not allow, whatever a name means.
+// TestLookupRefusesAddresses demands that no address is connected to that the policy does not allow, whatever a name resolves to.
 func TestLookupRefusesAddresses(t *testing.T) {
 	var reached atomic.Int64
 	server, roots := homeserver(t, func(w http.ResponseWriter, r *http.Request) {
@@ -104,7 +103,7 @@ func TestLookupRefusesAddresses(t *testing.T) {
 		fmt.Fprintf(w, `{"sub":"@anna:%s"}`, r.Host)
 	})
 	_, port, _ := net.SplitHostPort(server)
-	d := newDirectory(addrpolicy.Public, roots)
+	d := newOpenIDLookup(addrpolicy.Public, roots)
 	for _, name := range []string{server, "127.0.0.1:" + port, "[::1]:" + port, "[::ffff:127.0.0.1]:" + port, "0.0.0.0:" + port, "localhost:" + port, "169.254.169.254:80"} {
 		_, err := d.user(t.Context(), name, secretToken)
 		if !errors.Is(err, errAddress) {
@@ -114,20 +113,51 @@ func TestLookupRefusesAddresses(t *testing.T) {
 	if n := reached.Load(); n != 0 {
 		t.Errorf("a private address was reached %d times", n)
 	}
-	// Only the certificate's own names are believed.
-	if _, err := newDirectory(loopback, nil).user(t.Context(), server, secretToken); err == nil || !strings.Contains(err.Error(), "certificate") {
+	// The certificate must be trusted, and must be for the server's name.
+	if _, err := newOpenIDLookup(loopback, nil).user(t.Context(), server, secretToken); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("a foreign certificate: %v", err)
 	}
-	if _, err := newDirectory(loopback, roots).user(t.Context(), "localhost:"+port, secretToken); err == nil {
+	if _, err := newOpenIDLookup(loopback, roots).user(t.Context(), "localhost:"+port, secretToken); err == nil {
 		t.Error("a certificate for another name is good enough")
 	}
 	if n := reached.Load(); n != 0 {
-		t.Errorf("a server that can't prove its name was sent %d tokens", n)
+		t.Errorf("a server without the right certificate was sent %d tokens", n)
 	}
 }
 
-// TestWellKnown follows a homeserver's delegation, and stops where that leads nowhere. All connections for names without a port go to
-// the test's server; what it delegates to is itself.
+// TestReachable asks the policies about all kinds of addresses: the default one, and one that allows everything.
+func TestReachable(t *testing.T) {
+	private := func(netip.Addr) bool { return true }
+	for _, c := range []struct {
+		address        string
+		public, opened bool
+	}{
+		{"9.9.9.9", true, true}, {"2620:fe::fe", true, true}, {"::ffff:9.9.9.9", true, true}, {"64:ff9b::909:909", true, true},
+		{"2002:909:909::1", true, true},
+		{"127.0.0.1", false, true}, {"127.9.9.9", false, true}, {"10.1.2.3", false, true}, {"172.31.0.1", false, true},
+		{"192.168.1.1", false, true}, {"169.254.169.254", false, true}, {"100.64.0.1", false, true}, {"198.18.0.1", false, true},
+		{"::1", false, true}, {"fe80::1", false, true}, {"fe80::1%eth0", false, true}, {"fd00::1", false, true},
+		{"::ffff:127.0.0.1", false, true}, {"::ffff:10.0.0.1", false, true}, {"::127.0.0.1", false, true}, {"64:ff9b::7f00:1", false, true},
+		{"64:ff9b::a9fe:a9fe", false, true}, {"2002:7f00:1::1", false, true}, {"2002:c0a8:101::", false, true},
+		{"0.0.0.0", false, false}, {"0.1.2.3", false, false}, {"::", false, false}, {"224.0.0.1", false, false}, {"255.255.255.255", false, false},
+		{"ff02::1", false, false}, {"240.0.0.1", false, false}, {"2001::1", false, false}, {"::ffff:0.0.0.0", false, false},
+		{"64:ff9b::", false, false}, {"2002:e000:1::1", false, false},
+	} {
+		a := netip.MustParseAddr(c.address)
+		if got := addrpolicy.Public(a); got != c.public {
+			t.Errorf("%s is reachable by default: %t", c.address, got)
+		}
+		if got := addrpolicy.Reachable(a, private); got != c.opened {
+			t.Errorf("%s is reachable where all are allowed: %t", c.address, got)
+		}
+	}
+	if addrpolicy.Reachable(netip.Addr{}, private) {
+		t.Error("no address is reachable")
+	}
+}
+
+// TestWellKnown follows a homeserver's delegation, and gives up on a bad one. All connections to names without a port go to the test's
+// server, which delegates to itself.
 func TestWellKnown(t *testing.T) {
 	for name, c := range map[string]struct {
 		wellKnown func(w http.ResponseWriter, r *http.Request, own string)
@@ -158,7 +188,7 @@ func TestWellKnown(t *testing.T) {
 			})
 			own = server
 			_, port, _ := net.SplitHostPort(server)
-			d := newDirectory(loopback, roots)
+			d := newOpenIDLookup(loopback, roots)
 			ctx := context.WithValue(t.Context(), targetsKey{}, []string{"127.0.0.1:" + port})
 			user, err := d.user(ctx, "example.com", secretToken)
 			if c.ok != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
@@ -166,7 +196,7 @@ func TestWellKnown(t *testing.T) {
 			}
 		})
 	}
-	// What can't be read is taken for no delegation, as the specification wants; it must only end.
+	// A delegation that can't be read counts as none (server-server API, "Resolving server names"). The look-up must end all the same.
 	for name, handler := range map[string]http.HandlerFunc{
 		"redirect loop": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", http.StatusFound) },
 		"redirect to no encryption": func(w http.ResponseWriter, r *http.Request) {
@@ -186,9 +216,8 @@ func TestWellKnown(t *testing.T) {
 			handler(w, r)
 		})
 		_, port, _ := net.SplitHostPort(server)
-		d := newDirectory(loopback, roots)
+		d := newOpenIDLookup(loopback, roots)
 		ctx := context.WithValue(t.Context(), targetsKey{}, []string{"127.0.0.1:" + port})
-		begin := time.Now()
 		_, err := d.resolve.HTTPClient.Do(must(http.NewRequestWithContext(ctx, http.MethodGet, "https://example.com/.well-known/matrix/server", nil)))
 		if name != "huge" && !errors.Is(err, errRedirect) {
 			t.Errorf("%s: %v", name, err)
@@ -196,8 +225,8 @@ func TestWellKnown(t *testing.T) {
 		if _, err := d.user(ctx, "example.com", secretToken); err == nil {
 			t.Errorf("%s: somebody was found", name)
 		}
-		if n := asked.Load(); n > 2*(maxRedirects+2) || time.Since(begin) > 2*lookupLimit {
-			t.Errorf("%s: asked %d times in %s", name, n, time.Since(begin))
+		if n := asked.Load(); n > 2*(maxRedirects+2) {
+			t.Errorf("%s: asked %d times", name, n)
 		}
 	}
 }
@@ -209,7 +238,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// TestSlowHomeserver gives up on one that takes connections and says nothing.
+// TestSlowHomeserver demands that a look-up gives up on a homeserver that takes connections and never answers.
 func TestSlowHomeserver(t *testing.T) {
 	release := make(chan struct{})
 	server, roots := homeserver(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -219,11 +248,9 @@ func TestSlowHomeserver(t *testing.T) {
 		}
 	})
 	defer close(release)
-	begin := time.Now()
-	if _, err := newDirectory(loopback, roots).user(t.Context(), server, secretToken); err == nil || strings.Contains(err.Error(), secretToken) {
+	_, err := newOpenIDLookup(loopback, roots).user(t.Context(), server, secretToken)
+	var late net.Error
+	if !errors.As(err, &late) || !late.Timeout() || strings.Contains(err.Error(), secretToken) {
 		t.Error(err)
-	}
-	if took := time.Since(begin); took > lookupLimit+time.Second {
-		t.Errorf("that took %s", took)
 	}
 }

@@ -1,0 +1,70 @@
+package focus
+
+import (
+	"net"
+	"net/netip"
+)
+
+// ownAddress returns the address of this machine that packets to node would come from. That is node itself if it belongs to this machine;
+// otherwise a NAT at node most likely forwards to this address. It returns the zero Addr if there is no route. Nothing is sent.
+func ownAddress(node netip.Addr) netip.Addr {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(node, discard)))
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer conn.Close()
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+}
+
+// settings returns LiveKit's configuration; config-sample.yaml in LiveKit's repository describes it.
+func (l *LiveKit) settings() map[string]any {
+	c := l.cfg
+	rtc := map[string]any{
+		"udp_port": c.UDPPort, "node_ip": c.NodeIP, "use_external_ip": false, "enable_loopback_candidate": c.AllowLoopback,
+		"pli_throttle": map[string]any{"low_quality": pliThrottle, "mid_quality": pliThrottle, "high_quality": pliThrottle},
+		"tcp_port":     c.TCPPort,
+		// LiveKit has an address that clients can reach, so clients alone choose the candidate pair. Without ICE lite LiveKit waits
+		// two seconds before it accepts a relayed pair.
+		"use_ice_lite": true,
+	}
+	node := netip.MustParseAddr(c.NodeIP)
+	if own := ownAddress(node); node.IsLoopback() {
+		rtc["interfaces"] = map[string]any{"includes": []string{"lo"}}
+	} else if own.IsValid() {
+		// LiveKit announces NodeIP once for each address of this machine that it uses. It may use the one that NodeIP leads to, and
+		// those of the other family.
+		taken := []string{netip.PrefixFrom(own, own.BitLen()).String(), "::/0"}
+		if node.Is6() {
+			taken[1] = "0.0.0.0/0"
+		}
+		if c.AllowLoopback {
+			taken = append(taken, "127.0.0.0/8", "::1/128")
+		}
+		rtc["ips"] = map[string]any{"includes": taken}
+	}
+	if len(c.Turn) == 0 {
+		// If the list were empty LiveKit would tell clients the STUN servers of large companies. So they are told LiveKit's own media
+		// port: they send there anyway, and it does not answer such requests.
+		rtc["stun_servers"] = []string{netip.AddrPortFrom(node, uint16(c.UDPPort)).String()}
+	} else {
+		var list []map[string]any
+		for _, t := range c.Turn {
+			list = append(list, map[string]any{"host": t.Host, "port": t.Port, "protocol": t.Protocol, "secret": t.Secret, "ttl": turnLifetime})
+		}
+		rtc["turn_servers"] = list
+	}
+	var codecs []map[string]string
+	// There is no RED, since nobody can split its blocks once they are encrypted, and no AV1, since it can't be encrypted frame by frame.
+	for _, name := range []string{"audio/opus", "video/VP8", "video/H264", "video/VP9", "video/rtx"} {
+		codecs = append(codecs, map[string]string{"mime": name})
+	}
+	return map[string]any{
+		"port": c.Port, "bind_addresses": []string{"127.0.0.1"}, "keys": map[string]string{c.Key: c.Secret}, "rtc": rtc,
+		"room": map[string]any{
+			"auto_create": false, "enabled_codecs": codecs, "empty_timeout": emptyTimeout, "departure_timeout": departureTimeout,
+		},
+		"limit": map[string]any{"max_participant_identity_length": maxIdentity},
+		// Its warnings contain every token that it refuses.
+		"logging": map[string]any{"level": "error", "pion_level": "error", "json": true},
+	}
+}
