@@ -13,7 +13,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// Limits on what others write, in characters where it is text.
+// Limits on what others write. Those of texts are in characters.
 const (
 	maxName      = 64
 	maxCity      = 64
@@ -37,7 +37,7 @@ type windowContent struct {
 	Timezone  string    `json:"timezone,omitempty"`
 }
 
-// parseWindow reads a window's state as somebody sent it. What it returns is within all limits; on an error it is nil.
+// parseWindow reads the window event that somebody sent. What it returns is within all limits. On an error it is nil.
 func parseWindow(data []byte) (*windowContent, error) {
 	var c windowContent
 	if err := json.Unmarshal(data, &c); err != nil {
@@ -73,7 +73,7 @@ func (c *windowContent) equal(o *windowContent) bool {
 		c.City == o.City && c.Timezone == o.Timezone && slices.Equal(c.Languages, o.Languages)
 }
 
-// networkContent is the content of [StateNetwork]. So far only its being there is looked at.
+// networkContent is the content of [StateNetwork]. So far it only matters that the event exists.
 type networkContent struct {
 	Version int           `json:"version"`
 	Policy  networkPolicy `json:"policy"`
@@ -81,11 +81,11 @@ type networkContent struct {
 
 // networkPolicy says how the network is run.
 type networkPolicy struct {
-	// Admit says who lets new windows in: "admins".
+	// Admit says who may let new windows in: "admins".
 	Admit string `json:"admit"`
 }
 
-// parseChild reads m.space.child: the servers that know the room. None means that the room was taken down again.
+// parseChild reads m.space.child: the servers through which the room can be joined. None means that the room is no longer listed.
 func parseChild(data []byte) []string {
 	var c struct {
 		Via []string `json:"via"`
@@ -102,8 +102,7 @@ func parseChild(data []byte) []string {
 	return via
 }
 
-// clean makes one line that can be shown: no control or direction characters, white space as single spaces, at most limit
-// characters.
+// clean makes a line that can be shown to people: no control or direction characters, single spaces, at most limit characters.
 func clean(s string, limit int) string {
 	var b strings.Builder
 	space, n := false, 0
@@ -112,7 +111,7 @@ func clean(s string, limit int) string {
 		case unicode.IsSpace(r):
 			space = n > 0
 			continue
-		// The joiner (U+200D) holds emoji together.
+		// The joiner (U+200D) connects the parts of an emoji.
 		case r != '\u200d' && !unicode.IsPrint(r), r == unicode.ReplacementChar:
 			continue
 		}
@@ -131,7 +130,7 @@ func clean(s string, limit int) string {
 	return b.String()
 }
 
-// tag returns s if it looks like a language (BCP 47) or a time zone (IANA), else nothing.
+// tag returns s if it looks like a language (BCP 47) or a time zone (IANA), else "".
 func tag(s string) string {
 	if len(s) > maxTag || strings.ContainsFunc(s, func(r rune) bool {
 		return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_+/", r)
@@ -141,7 +140,7 @@ func tag(s string) string {
 	return s
 }
 
-// printable says whether s is made of visible ASCII characters and not too long for an identifier.
+// printable says whether s consists of visible ASCII characters and is not too long for an identifier.
 func printable(s string) bool {
 	return len(s) <= maxID && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
@@ -155,8 +154,8 @@ func validRoom(r id.RoomID) bool {
 	return len(r) > 1 && r[0] == '!' && printable(string(r))
 }
 
-// validServer is a little more generous than the grammar of server names (Matrix, appendix 4.1), but lets no address pass that
-// would change a request.
+// validServer accepts a little more than the grammar of server names (Matrix specification, appendix "Server Name"), but no name that could
+// change the address of a request.
 func validServer(s string) bool {
 	return s != "" && len(s) <= maxID && !strings.ContainsFunc(s, func(r rune) bool {
 		return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-.:[]", r)

@@ -13,7 +13,6 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
-	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 // CreateOptions describe a new network.
@@ -26,7 +25,7 @@ type CreateOptions struct {
 	Windows []id.UserID
 }
 
-// Create makes the Space of a new network, by the account that the client is logged in with: that becomes its admin. It returns
+// Create makes the Space of a new network, with the account that the client is logged in with. That account becomes its admin. Create returns
 // the Space's room id.
 func Create(ctx context.Context, client *mautrix.Client, opts CreateOptions) (id.RoomID, error) {
 	name := clean(opts.Name, maxName)
@@ -41,7 +40,7 @@ func Create(ctx context.Context, client *mautrix.Client, opts CreateOptions) (id
 	power := &event.PowerLevelsEventContent{
 		Users: make(map[id.UserID]int),
 		Events: map[string]int{
-			event.StateSpaceChild.Type: 0, // a new bot hangs in its own room
+			event.StateSpaceChild.Type: 0, // a new bot lists its own room
 			StateNetwork.Type:          100,
 		},
 		EventsDefault:   50,
@@ -63,8 +62,8 @@ func Create(ctx context.Context, client *mautrix.Client, opts CreateOptions) (id
 		Invite:          slices.DeleteFunc(slices.Concat(opts.Admins, opts.Windows), func(u id.UserID) bool { return u == client.UserID }),
 		InitialState: []*event.Event{
 			state(event.StateJoinRules, "", &event.JoinRulesEventContent{JoinRule: event.JoinRuleInvite}),
-			// Its members may see all of its past: there are no messages. Where they may not, Dendrite redacts events for a server that
-			// joined later, and forgets to give them back to everybody else.
+			// Members may see all of the past, which has no messages. If they may not, Dendrite hides the content of old events from a
+			// server that joins later, and then from everybody else, too.
 			state(event.StateHistoryVisibility, "", &event.HistoryVisibilityEventContent{HistoryVisibility: event.HistoryVisibilityShared}),
 			state(event.StateGuestAccess, "", &event.GuestAccessEventContent{GuestAccess: event.GuestAccessForbidden}),
 			state(StateNetwork, "", &networkContent{Version: version, Policy: networkPolicy{Admit: "admins"}}),
@@ -78,7 +77,7 @@ func Create(ctx context.Context, client *mautrix.Client, opts CreateOptions) (id
 	return room, nil
 }
 
-// windowRequest describes our window's room. All of it is made at once, so that the room is either whole or not there.
+// windowRequest describes our window's room. All of it is made in one request, so that the room is either complete or does not exist.
 func (n *Network) windowRequest(space id.RoomID) *mautrix.ReqCreateRoom {
 	return &mautrix.ReqCreateRoom{
 		Visibility: "private",
@@ -98,7 +97,7 @@ func (n *Network) windowRequest(space id.RoomID) *mautrix.ReqCreateRoom {
 	}
 }
 
-// windowJoinRules let the members of a Space in, and whoever is invited.
+// windowJoinRules let members of a Space join, and users who are invited.
 func windowJoinRules(space id.RoomID) *event.JoinRulesEventContent {
 	return &event.JoinRulesEventContent{
 		JoinRule: event.JoinRuleRestricted,
@@ -106,51 +105,13 @@ func windowJoinRules(space id.RoomID) *event.JoinRulesEventContent {
 	}
 }
 
-// initialWindow is shut, whatever was asked for: the room is told of that right after it is there.
+// initialWindow says that the shutter is shut. What SetState said is sent right after the room was made.
 func (n *Network) initialWindow() *windowContent {
 	return &windowContent{Version: version, Kiosk: n.cfg.Bot.UserID(), Shutter: directory.Shut, City: clean(n.cfg.City, maxCity)}
 }
 
-// windowPower are the power levels of a window's room: everybody may join calls (protocol sheet 1.8). Those admins who are in the
-// room may invite guests, and nobody else: Dendrite names any user who may invite, whether in the room or not, as the one who
-// authorises a restricted join (MSC3083), which then fails. The bot itself is listed only where that is needed and allowed,
-// before room version 12.
-func (n *Network) windowPower(listBot bool, admins []id.UserID) *event.PowerLevelsEventContent {
-	power := &event.PowerLevelsEventContent{
-		Users: make(map[id.UserID]int),
-		Events: map[string]int{
-			unstable.CallMember: 0, unstable.CallMemberStable: 0, unstable.RTCSlot: 50, unstable.CallNotification: 0, unstable.CallDecline: 0,
-			StateWindow.Type: ownWindowPower,
-		},
-		Notifications:   &event.NotificationPowerLevels{RoomPtr: ptr.Ptr(0)},
-		StateDefaultPtr: ptr.Ptr(50),
-		InvitePtr:       ptr.Ptr(50),
-		KickPtr:         ptr.Ptr(50),
-		BanPtr:          ptr.Ptr(50),
-		RedactPtr:       ptr.Ptr(50),
-	}
-	protect(power)
-	for _, admin := range admins {
-		power.Users[admin] = adminPower
-	}
-	if listBot {
-		power.Users[n.cfg.Bot.UserID()] = ownWindowPower
-	}
-	return power
-}
-
-// protect keeps to the highest level what could open a room to others.
-func protect(power *event.PowerLevelsEventContent) {
-	for _, t := range []event.Type{
-		event.StatePowerLevels, event.StateJoinRules, event.StateHistoryVisibility, event.StateGuestAccess, event.StateEncryption,
-		event.StateServerACL, event.StateTombstone,
-	} {
-		power.Events[t.Type] = 100
-	}
-}
-
-// createRoom makes a room of the best version that the server offers. It asks once: a second request after a lost answer would
-// make a second room.
+// createRoom makes a room of the best version that the homeserver offers. It makes the request once: repeating it after a lost answer would make
+// a second room.
 func createRoom(ctx context.Context, client *mautrix.Client, req *mautrix.ReqCreateRoom) (id.RoomID, error) {
 	offered, err := client.Capabilities(ctx)
 	if err != nil {
@@ -171,14 +132,14 @@ func createRoom(ctx context.Context, client *mautrix.Client, req *mautrix.ReqCre
 		return "", errors.New("create room: the server did not say which")
 	}
 	for _, e := range req.InitialState {
-		// The room is encrypted from now on for us too, not only when sync says so.
+		// The bot's store must know at once that the room is encrypted, not only when sync says so.
 		e.RoomID = resp.RoomID
 		mautrix.UpdateStateStore(ctx, client.StateStore, e)
 	}
 	return resp.RoomID, nil
 }
 
-// bestVersion is 12 where the server has it, else 11 or 10, the first with all that is needed (MSC3083 joins, integer power levels).
+// bestVersion is 12 if the homeserver has it, else 11, else 10. Older versions lack restricted joins (MSC3083) or integer power levels.
 func bestVersion(offered *mautrix.CapRoomVersions) id.RoomVersion {
 	for _, v := range []id.RoomVersion{id.RoomV12, id.RoomV11} {
 		if offered != nil && offered.IsAvailable(string(v)) && offered.IsStable(string(v)) {
@@ -188,6 +149,7 @@ func bestVersion(offered *mautrix.CapRoomVersions) id.RoomVersion {
 	return id.RoomV10
 }
 
+// state makes a state event for a new room.
 func state(t event.Type, key string, content any) *event.Event {
 	return &event.Event{Type: t, StateKey: &key, Content: event.Content{Parsed: content}}
 }

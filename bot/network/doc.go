@@ -1,23 +1,33 @@
-// Package network is one window's place in its network: the admission, the own room, and the directory of the others.
+// Package network is one window's part in its network: its admission, its own room, and the directory of the other windows.
 //
-// A network is a Matrix Space that an admin made with [Create]. The admin invites a bot; [Network.Run] accepts, makes the bot's
-// encrypted window room, hangs it into the Space (m.space.child), and from then on finds every other window by the same token:
+// A network is a Matrix Space that an admin made with [Create]. The admin invites a bot. [Network.Run] accepts, makes the bot's
+// encrypted window room, lists it in the Space (m.space.child), and finds every other window in the same way:
 //
 //	Space ── m.space.child ──► window room of Dresden    …window: kiosk, shutter, since, facing, city
 //	      ── m.space.child ──► window room of Munich     joined by everybody in the Space (restricted join, MSC3083)
 //
-// A window is believed only if the sender of its …window event is the kiosk that it names, that kiosk is in the Space, and it (or
-// an admin) hung the room in. Whoever is removed from the Space is removed from the own window room. What members write is
-// capped, and cleaned of control characters.
+// A room counts as a window only if the sender of its …window event is the kiosk that the event names, that kiosk is in the Space, and it (or
+// an admin) listed the room. A user who is removed from the Space is removed from the own window room. What members write is limited in
+// length, and cleaned of control characters.
 //
-// When the Space is upgraded, the bot follows into the room that took its place, once it is invited there, and hangs its own room in again;
-// what hung in the old one, and who was in it, counts until the new one says something else. A window's room that its own account upgrades
-// is followed as well.
+// When the Space is upgraded, the bot joins the new one once it is invited there, and lists its own room again. The list and the members of the old
+// Space count until the new one says something else. If the bot's own account upgrades a window room, the new room replaces it.
 //
-// Start with [New], which registers handlers on the bot; call [Network.Run] when the bot's Start has returned. The owner of
-// everything is Run's goroutine: handlers put whole sync responses into its queue, requests run beside it and put their result
-// there too. It compares how things should be with how they are, so that a start, a crash half-way and an outage are all the
-// same to it: what is missing is done, one request after another, until it is there.
+// # The way of an invitation, from an admin to a tile
+//
+//  1. bot.Bot hands over the invitation's stripped state. [Network.collect] and [Network.commit] (reconcile.go) queue it for Run.
+//  2. applyInvite (invitations.go) notes who invites. inviteTasks accepts an admin's invitation: acceptTask joins the Space.
+//  3. The state of the Space goes into the model (room_state.go), and chooseSpace (space.go) makes it the network.
+//  4. ownTasks (own_room_tasks.go) makes the window's room and lists it in the Space.
+//  5. At another kiosk, sync shows the m.space.child event. movements (movements.go) makes it join the room, and judge (windows.go) accepts it.
+//  6. directory (windows.go) lists it, publish (network.go) calls Config.OnChange, and the bridge asks [Network.Windows] and shows a tile.
+//
+// # Who owns what
+//
+// Start with [New], which registers handlers on the bot. Call [Network.Run] when the bot's Start has returned. Run's goroutine owns everything:
+// the handlers put whole sync responses into its queue, and requests run in goroutines of their own and put their result there. Run
+// compares the rooms with how they should be (reconcile.go) and makes the requests that are missing (requests.go), until nothing is missing. A start, a
+// crash half-way and an outage need no other code. Package rtc says why the members of rooms are kept here as well as there and in the bot.
 //
 // The package knows nothing of calls.
 package network

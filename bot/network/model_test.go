@@ -20,6 +20,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bot/queue"
 )
 
 const (
@@ -106,9 +107,9 @@ func listed(m *model) string {
 	return strings.Join(names, " ")
 }
 
-func rooms(visits []visit) string {
+func rooms(movements []movement) string {
 	var names []string
-	for _, v := range visits {
+	for _, v := range movements {
 		names = append(names, string(v.room))
 	}
 	return strings.Join(names, " ")
@@ -308,7 +309,7 @@ func TestTimeline(t *testing.T) {
 		t.Fatal("the Space was lost")
 	}
 	// What was fetched fills gaps, and never goes back behind sync.
-	m.fill(space, []*event.Event{
+	m.addState(space, []*event.Event{
 		member(space, self, event.MembershipInvite), member(space, munich, event.MembershipJoin),
 	})
 	m.forget()
@@ -323,12 +324,12 @@ func TestStrangers(t *testing.T) {
 	guest := id.UserID("@guest:elsewhere")
 	m.apply(member(ownRoom, guest, event.MembershipJoin))
 	m.apply(member(ownRoom, mallory, event.MembershipInvite))
-	if got := m.strangers(m.rooms[ownRoom]); len(got) > 0 {
+	if got := m.removedUsers(m.rooms[ownRoom]); len(got) > 0 {
 		t.Fatalf("would remove %v", got)
 	}
 	m.apply(member(space, munich, event.MembershipLeave))
 	m.apply(stateEvent(space, admin, event.StateMember, string(mallory), `{"membership":"ban"}`))
-	if got := m.strangers(m.rooms[ownRoom]); !slices.Equal(got, []id.UserID{mallory, munich}) {
+	if got := m.removedUsers(m.rooms[ownRoom]); !slices.Equal(got, []id.UserID{mallory, munich}) {
 		t.Fatalf("would remove %v", got)
 	}
 }
@@ -338,7 +339,7 @@ func TestReminders(t *testing.T) {
 	m := newTestModel()
 	n := &Network{reminders: make(map[id.UserID]*reminder)}
 	now := time.Now()
-	absent := func() map[id.UserID]id.EventID { return m.absent(m.rooms[ownRoom], m.directory()) }
+	absent := func() map[id.UserID]id.EventID { return m.absentKiosks(m.rooms[ownRoom], m.directory()) }
 	if len(absent()) > 0 {
 		t.Fatalf("%v is absent", absent())
 	}
@@ -471,17 +472,17 @@ func TestRunner(t *testing.T) {
 		}
 		handle()
 		wake := r.run(time.Now(), tasks)
-		if wait := time.Until(wake); calls != 1 || wait < firstBackoff/2 || wait > firstBackoff*3/2 {
+		if wait := time.Until(wake); calls != 1 || wait < 500*time.Millisecond || wait > 1500*time.Millisecond {
 			t.Fatalf("%d calls, again in %v", calls, wait)
 		}
-		r.hurry()
+		r.retryNow()
 		answer = mautrix.HTTPError{
 			Response:  &http.Response{StatusCode: http.StatusTooManyRequests},
 			RespError: &mautrix.RespError{ErrCode: "M_LIMIT_EXCEEDED", ExtraData: map[string]any{"retry_after_ms": 90_000.0}},
 		}
 		r.run(time.Now(), tasks)
 		handle()
-		r.hurry()
+		r.retryNow()
 		wake = r.run(time.Now(), tasks)
 		if wait := time.Until(wake); calls != 2 || wait != 90*time.Second {
 			t.Fatalf("%d calls, again in %v although the server asked for 90 s", calls, wait)
@@ -528,13 +529,7 @@ func TestAnswered(t *testing.T) {
 	}
 }
 
-func TestBackoff(t *testing.T) {
-	for failures := 1; failures < 200; failures++ {
-		wait := backoff(failures, firstBackoff, maxBackoff)
-		if wait < firstBackoff/2 || wait > maxBackoff*5/4+1 {
-			t.Fatalf("after %d failures %v", failures, wait)
-		}
-	}
+func TestRetryAfter(t *testing.T) {
 	for _, ms := range []any{-5.0, "soon", nil, 1e300} {
 		err := mautrix.RespError{ErrCode: "M_LIMIT_EXCEEDED", ExtraData: map[string]any{"retry_after_ms": ms}}
 		if wait := retryAfter(fmt.Errorf("send: %w", err)); wait < 0 || wait > time.Hour {
@@ -543,17 +538,24 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// TestBatches shows a sync response only when all of it is there.
+// TestBatches: a sync response is seen only when all of it is there.
 func TestBatches(t *testing.T) {
-	q := newQueue()
-	q.collect(member(space, self, event.MembershipJoin))
-	if events, _, synced := q.take(); len(events) > 0 || synced {
+	n := &Network{
+		queue: queue.New[func()](), model: newModel(self, nil), runner: newRunner(t.Context(), nil, zerolog.Nop()), invites: make(map[id.RoomID]*invite),
+	}
+	n.collect(member(space, self, event.MembershipJoin))
+	if got := n.queue.Take(); len(got) > 0 {
 		t.Fatal("half a response was seen")
 	}
-	q.collect(member(space, munich, event.MembershipJoin))
-	q.commit()
-	if events, _, synced := q.take(); len(events) != 2 || !synced {
-		t.Fatalf("%d events", len(events))
+	n.collect(member(space, munich, event.MembershipJoin))
+	n.commit()
+	got := n.queue.Take()
+	if len(got) != 1 {
+		t.Fatalf("%d responses", len(got))
+	}
+	got[0]()
+	if members := n.model.rooms[space].members; len(members) != 2 {
+		t.Fatalf("%d events", len(members))
 	}
 }
 

@@ -2,18 +2,19 @@ package network
 
 import "maunium.net/go/mautrix/event"
 
-// Our own events. Every name under our prefix stands here and nowhere else.
+// prefix of our own events. Every name with it is in this file.
 const prefix = "org.multifactorymodel.ewindow."
 
-// version is that of the events' contents. Later versions may only add.
+// version of the events' contents. Later versions may only add members.
 const version = 1
 
 var (
-	// StateWindow describes one window, as state of its room with an empty key. It isn't encrypted.
+	// StateWindow describes one window. It is state of the window's room, with an empty key. State is not encrypted.
 	StateWindow = event.Type{Type: prefix + "window", Class: event.StateEventType}
-	// StateNetwork makes a Space (MSC1772) the room of a network, as state with an empty key.
+	// StateNetwork makes a Space (MSC1772) the room of a network. It is state of the Space, with an empty key.
 	StateNetwork = event.Type{Type: prefix + "network", Class: event.StateEventType}
 )
 
-// again is a field in our membership and m.space.child that only serves to make a new event of the same meaning.
+// again is a member of our m.room.member and m.space.child events. It only makes them differ from the ones before, since a homeserver makes no new
+// event of the same content.
 const again = prefix + "again"

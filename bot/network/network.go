@@ -15,9 +15,10 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bot/queue"
 )
 
-// Bot is what the package needs of the Matrix user: [multifactorymodel.org/ewindow/bot.Bot] implements it.
+// Bot is what the package needs of the Matrix user. [multifactorymodel.org/ewindow/bot.Bot] implements it.
 type Bot interface {
 	UserID() id.UserID
 	ServerName() string
@@ -26,13 +27,13 @@ type Bot interface {
 	OnSynced(f func(ctx context.Context))
 }
 
-// Config is what a Network is made of. Bot and Name are required.
+// Config is what a Network needs. Bot and Name are required.
 type Config struct {
 	// Bot must not have been started yet.
 	Bot Bot
-	// Admins are those whose invitation into a network is accepted. None: no invitation is.
+	// Admins are the users whose invitation into a network is accepted. If there are none, no invitation is.
 	Admins []id.UserID
-	// Name and City are this window's, for people. Languages are those of its page, Timezone is an IANA name.
+	// Name and City of this window are shown to people. Languages are those of its page. Timezone is an IANA name.
 	Name, City, Timezone string
 	Languages            []string
 	// OnChange is called after [Network.Own], [Network.Windows] or [Network.Name] changed, by one goroutine and with no lock
@@ -41,21 +42,29 @@ type Config struct {
 	Log      zerolog.Logger
 }
 
-// Network is this window's place in its network. Own, Windows, Name, SetState and Refused may be called from any goroutine.
+// Stats counts since the start.
+type Stats struct {
+	// RefusedInvitations are the invitations that were not accepted: a high number means that strangers invite the window.
+	RefusedInvitations uint64
+}
+
+// Network is this window's part in its network. Own, Windows, Name, SetState and Stats may be called from any goroutine.
 type Network struct {
 	cfg     Config
-	queue   queue
-	refused atomic.Int64
+	queue   *queue.Queue[func()] // for Run's goroutine
+	refused atomic.Uint64
 
-	// The rest belongs to Run's goroutine.
-	model     *model
-	invites   map[id.RoomID]*invite
-	runner    *runner
-	desired   directory.State // as SetState said last; no Shutter means that it has not been called
-	sent      sentWindow
-	reminders map[id.UserID]*reminder
-	looked    bool // invitations that came while we were off were looked for
-	said      map[string]bool
+	collected []*event.Event // of the sync response that the bot is handing over; belongs to the bot's goroutine
+
+	// What follows belongs to Run's goroutine.
+	model           *model
+	invites         map[id.RoomID]*invite
+	runner          *runner
+	desired         directory.State // what SetState said last; no Shutter: it has not been called
+	sent            sentWindow
+	reminders       map[id.UserID]*reminder
+	searchedInvites bool            // for invitations that came before the start
+	warned          map[string]bool // what was logged already
 
 	mu        sync.RWMutex // guards published
 	published snapshot
@@ -64,12 +73,12 @@ type Network struct {
 // snapshot is what other goroutines see.
 type snapshot struct {
 	own     id.RoomID
-	hung    bool
+	listed  bool
 	windows []directory.Window
 	names   map[id.UserID]string
 }
 
-// sentWindow is the state event that we have sent and not yet seen come back.
+// sentWindow is the window event that we have sent and that sync has not shown yet.
 type sentWindow struct {
 	room    id.RoomID
 	event   id.EventID
@@ -95,25 +104,25 @@ func New(cfg Config) (*Network, error) {
 		cfg.OnChange = func() {}
 	}
 	n := &Network{
-		cfg: cfg, queue: newQueue(), invites: make(map[id.RoomID]*invite), reminders: make(map[id.UserID]*reminder),
-		said: make(map[string]bool),
+		cfg: cfg, queue: queue.New[func()](), invites: make(map[id.RoomID]*invite), reminders: make(map[id.UserID]*reminder),
+		warned: make(map[string]bool),
 	}
 	n.published.names = make(map[id.UserID]string)
 	for _, t := range []event.Type{
 		event.StateCreate, event.StateMember, event.StateRoomName, event.StatePowerLevels, event.StateJoinRules,
 		event.StateSpaceChild, event.StateSpaceParent, event.StateTombstone, StateWindow, StateNetwork,
 	} {
-		cfg.Bot.On(t, func(_ context.Context, e *event.Event) { n.queue.collect(e) })
+		cfg.Bot.On(t, func(_ context.Context, e *event.Event) { n.collect(e) })
 	}
-	cfg.Bot.OnSynced(func(context.Context) { n.queue.commit() })
+	cfg.Bot.OnSynced(func(context.Context) { n.commit() })
 	return n, nil
 }
 
-// Own returns this window's room, and whether it hangs in the network's Space by now.
+// Own returns this window's room, and whether the network's Space lists it by now.
 func (n *Network) Own() (id.RoomID, bool) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	return n.published.own, n.published.hung
+	return n.published.own, n.published.listed
 }
 
 // Windows returns the other windows of the network, in a stable order. The caller may keep the result.
@@ -123,7 +132,7 @@ func (n *Network) Windows() []directory.Window {
 	return slices.Clone(n.published.windows)
 }
 
-// Name is what to call a user: the display name in a room that we share, else the first part of the user id.
+// Name is how a user is shown to people: the display name in a room that we share, else the first part of the user id.
 func (n *Network) Name(user id.UserID) string {
 	n.mu.RLock()
 	name := n.published.names[user]
@@ -134,15 +143,16 @@ func (n *Network) Name(user id.UserID) string {
 	return clean(user.Localpart(), maxName)
 }
 
-// SetState tells the network how this window stands. It returns at once; the last state wins, and is sent until the homeserver has
-// it. An unknown Shutter counts as shut.
+// SetState tells the network the state of this window. It returns at once. The last state counts. It is sent until the homeserver has
+// accepted it. An unknown Shutter counts as shut.
 func (n *Network) SetState(s directory.State) {
-	n.queue.put(func() { n.desired = sane(s) })
+	n.queue.Put(func() { n.desired = sane(s) })
 }
 
-// Refused counts the invitations that were not accepted since the start.
-func (n *Network) Refused() int { return int(n.refused.Load()) }
+// Stats returns the counters.
+func (n *Network) Stats() Stats { return Stats{RefusedInvitations: n.refused.Load()} }
 
+// sane replaces what is not valid.
 func sane(s directory.State) directory.State {
 	s.Shutter = directory.ParseShutter(string(s.Shutter))
 	if !validRoom(s.Facing) {
@@ -151,30 +161,22 @@ func sane(s directory.State) directory.State {
 	return s
 }
 
-// Run does the work until ctx ends; it then returns nil when all its requests have ended, which takes up to three seconds. The bot
-// must have been started.
+// Run does the work until ctx ends. It then waits for its requests, which takes up to three seconds, and returns nil. The bot must have been
+// started.
 func (n *Network) Run(ctx context.Context) error {
 	self := n.cfg.Bot.UserID()
 	if self == "" {
 		return errors.New("network: run before the bot was started")
 	}
 	n.model = newModel(self, n.cfg.Admins)
-	n.runner = newRunner(ctx, n.queue.put, n.cfg.Log)
+	n.runner = newRunner(ctx, func(f func()) { n.queue.Put(f) }, n.cfg.Log)
 	if len(n.cfg.Admins) == 0 {
 		n.cfg.Log.Warn().Msg("No network admins are configured, so no invitation into a network will be accepted")
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	n.queue.commit() // what the bot's Start has found
 	for ctx.Err() == nil {
-		events, calls, synced := n.queue.take()
-		if synced {
-			n.runner.hurry()
-		}
-		for _, e := range events {
-			n.apply(e)
-		}
-		for _, f := range calls {
+		for _, f := range n.queue.Take() {
 			f()
 		}
 		wake := n.reconcile(time.Now())
@@ -185,7 +187,7 @@ func (n *Network) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-		case <-n.queue.signal:
+		case <-n.queue.Ready():
 		case <-timer.C:
 		}
 	}
@@ -193,14 +195,14 @@ func (n *Network) Run(ctx context.Context) error {
 	return nil
 }
 
-// publish shows others what has changed, and tells them.
+// publish makes the results visible to other goroutines, and calls OnChange when they have changed.
 func (n *Network) publish() {
-	own, hung := n.model.own()
+	own, listed := n.model.own()
 	windows := n.model.directory()
 	n.mu.Lock()
-	changed := n.published.own != own || n.published.hung != hung || len(n.model.newNames) > 0 ||
+	changed := n.published.own != own || n.published.listed != listed || len(n.model.newNames) > 0 ||
 		!slices.EqualFunc(n.published.windows, windows, directory.Window.Equal)
-	n.published.own, n.published.hung, n.published.windows = own, hung, windows
+	n.published.own, n.published.listed, n.published.windows = own, listed, windows
 	for user, name := range n.model.newNames {
 		if len(n.published.names) < maxNames || n.published.names[user] != "" {
 			n.published.names[user] = name

@@ -336,7 +336,7 @@ func TestInvitations(t *testing.T) {
 	refused := func(want int) {
 		t.Helper()
 		rig.Eventually(t, patience, func() error {
-			if got := dresden.Refused(); got != want {
+			if got := dresden.Stats().RefusedInvitations; got != uint64(want) {
 				return fmt.Errorf("%d refused, want %d", got, want)
 			}
 			if rooms := joinedRooms(t, dresden.client); len(rooms) > 2 {

@@ -38,7 +38,7 @@ func TestSpaceUpgraded(t *testing.T) {
 	}
 	m.apply(tombstone(space, admin, newSpace))
 	look("not invited yet", space)
-	if got := m.awaited(); got != newSpace {
+	if got := m.unjoinedSuccessor(); got != newSpace {
 		t.Fatalf("waits for %q", got)
 	}
 	m.apply(successorCreate(newSpace, admin, `"type":"m.space",`, space))
@@ -49,7 +49,7 @@ func TestSpaceUpgraded(t *testing.T) {
 	look("Munich is invited", newSpace)
 	m.apply(stateEvent(newSpace, admin, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`))
 	look("the homeserver hung Munich's room in by the admin's name", newSpace)
-	if m.awaited() != "" || m.admin(munich) {
+	if m.unjoinedSuccessor() != "" || m.admin(munich) {
 		t.Fatal("still waits, or has made Munich an admin")
 	}
 	m.apply(stateEvent(newSpace, self, event.StateSpaceChild, string(ownRoom), `{"via":["a"]}`))
@@ -71,7 +71,7 @@ func TestSpaceUpgraded(t *testing.T) {
 	m.apply(successorCreate(third, admin, `"type":"m.space",`, newSpace))
 	m.apply(member(third, self, event.MembershipJoin))
 	look("the second upgrade", third)
-	if got := m.strangers(m.rooms[ownRoom]); len(got) > 0 {
+	if got := m.removedUsers(m.rooms[ownRoom]); len(got) > 0 {
 		t.Fatalf("would remove %v", got)
 	}
 	m.apply(member(third, self, event.MembershipLeave))
@@ -83,7 +83,7 @@ func TestSpaceUpgraded(t *testing.T) {
 	if _, leave, _ := m.movements(time.Now()); listed(m) != "" || rooms(leave) != string(peerRoom) {
 		t.Fatalf("others %s, would leave %v", listed(m), leave)
 	}
-	if got := m.strangers(m.rooms[ownRoom]); len(got) != 1 || got[0] != munich {
+	if got := m.removedUsers(m.rooms[ownRoom]); len(got) != 1 || got[0] != munich {
 		t.Fatalf("would remove %v", got)
 	}
 }
@@ -91,7 +91,7 @@ func TestSpaceUpgraded(t *testing.T) {
 // TestInvitedBeforeTombstone: of two things that come by different ways, the invitation may be the first. It is not refused then.
 func TestInvitedBeforeTombstone(t *testing.T) {
 	for inviter, want := range map[id.UserID]string{admin: "", mallory: "refuse !newspace:a"} {
-		n := &Network{model: newTestModel(), invites: make(map[id.RoomID]*invite), said: make(map[string]bool)}
+		n := &Network{model: newTestModel(), invites: make(map[id.RoomID]*invite), warned: make(map[string]bool)}
 		n.cfg = Config{Bot: nobody{}, Admins: []id.UserID{admin}}
 		n.applyInvite(successorCreate(newSpace, inviter, `"type":"m.space",`, space))
 		n.applyInvite(stateEvent(newSpace, inviter, event.StateMember, string(self), `{"membership":"invite"}`))
@@ -129,8 +129,8 @@ func TestFalseSuccessors(t *testing.T) {
 		}
 		m.apply(member(newSpace, self, event.MembershipJoin))
 		m.chooseSpace()
-		if own, hung := m.own(); m.space != space || own != ownRoom || !hung || m.awaited() != "" {
-			t.Errorf("%s: Space %s, own room %s, waits for %q", name, m.space, own, m.awaited())
+		if own, hung := m.own(); m.space != space || own != ownRoom || !hung || m.unjoinedSuccessor() != "" {
+			t.Errorf("%s: Space %s, own room %s, waits for %q", name, m.space, own, m.unjoinedSuccessor())
 		}
 	}
 }
@@ -185,10 +185,10 @@ func TestWindowUpgraded(t *testing.T) {
 	}
 	m.apply(stateEvent(space, munich, event.StateSpaceChild, string(peerRoom), `{}`))
 	now := time.Now()
-	if _, leave, wake := m.movements(now); listed(m) != string(second) || len(leave) > 0 || !wake.Equal(now.Add(closedGrace)) {
+	if _, leave, wake := m.movements(now); listed(m) != string(second) || len(leave) > 0 || !wake.Equal(now.Add(upgradedGrace)) {
 		t.Fatalf("lists %s, would leave %v, wakes at %v", listed(m), leave, wake)
 	}
-	if _, leave, _ := m.movements(now.Add(closedGrace)); rooms(leave) != string(peerRoom) {
+	if _, leave, _ := m.movements(now.Add(upgradedGrace)); rooms(leave) != string(peerRoom) {
 		t.Fatalf("would leave %v", leave)
 	}
 }

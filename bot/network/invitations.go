@@ -13,18 +13,18 @@ import (
 )
 
 const (
-	// maxInvites is how many invitations are looked at at once; more are left lying.
+	// maxInvites is how many invitations are handled at a time. Further ones stay unanswered.
 	maxInvites = 256
-	// refuseAttempts is how often it is tried to refuse one.
+	// refuseAttempts is how often refusing one is tried.
 	refuseAttempts = 6
 )
 
-// invite is an invitation as its stripped state shows it. All but the inviter is only what the inviter's server says.
+// invite is an invitation as its stripped state shows it. Only the inviter is certain. Everything else is what the inviter's server says.
 type invite struct {
-	inviter  id.UserID
-	space    bool
-	previous id.RoomID // whose place the room took, as it says itself
-	forged   bool      // two inviters are named
+	inviter     id.UserID
+	space       bool
+	predecessor id.RoomID // the room that this one says it replaces
+	forged      bool      // it names two inviters
 }
 
 // applyInvite takes one event of a room's stripped state.
@@ -52,7 +52,7 @@ func (n *Network) applyInvite(e *event.Event) {
 		var c event.CreateEventContent
 		inv.space = json.Unmarshal(data, &c) == nil && c.Type == event.RoomTypeSpace
 		if c.Predecessor != nil {
-			inv.previous = c.Predecessor.RoomID
+			inv.predecessor = c.Predecessor.RoomID
 		}
 	case e.Type.Type == event.StateMember.Type && id.UserID(*e.StateKey) == n.model.self &&
 		membershipOf(data) == event.MembershipInvite:
@@ -61,28 +61,30 @@ func (n *Network) applyInvite(e *event.Event) {
 	}
 }
 
-// inviteTasks accepts at most one invitation, follows that into the room that the network's Space was upgraded to, and refuses what is
-// neither.
-func (n *Network) inviteTasks(tasks []task, joins []visit) []task {
+// inviteTasks adds the tasks that answer invitations:
+//   - from a configured admin, while we are in no network: accepted, one at a time;
+//   - into the room that the network's Space was upgraded to: accepted;
+//   - from anybody else, who is not an admin, or to anything else: refused.
+func (n *Network) inviteTasks(tasks []task, joins []movement) []task {
 	accepting := n.model.space != ""
 	for _, room := range slices.Sorted(maps.Keys(n.invites)) {
 		inv := n.invites[room]
 		fromAdmin := slices.Contains(n.cfg.Admins, inv.inviter) && !inv.forged
 		switch {
-		case slices.ContainsFunc(joins, func(v visit) bool { return v.room == room }):
-			// A window of the network: it is being joined anyway.
-		case room == n.model.awaited():
+		case slices.ContainsFunc(joins, func(v movement) bool { return v.room == room }):
+			// A window of the network, which is being joined anyway.
+		case room == n.model.unjoinedSuccessor():
 			tasks = append(tasks, n.followTask(room, inv.inviter))
-		case n.model.space != "" && inv.previous == n.model.space && !inv.forged && n.model.admin(inv.inviter):
-			// It was faster than the tombstone, which is waited for.
+		case n.model.space != "" && inv.predecessor == n.model.space && !inv.forged && n.model.admin(inv.inviter):
+			// The invitation came before the tombstone. Wait for that.
 		case fromAdmin && inv.space && n.model.space == "":
-			if !accepting { // others wait until it turned out what this one is
+			if !accepting { // further ones wait until it is known what this one leads to
 				accepting = true
 				tasks = append(tasks, n.acceptTask(room, inv.inviter))
 			}
 		default:
-			if fromAdmin && !n.said["refused "+string(room)] && len(n.said) < maxInvites {
-				n.said["refused "+string(room)] = true
+			if fromAdmin && !n.warned["refused "+string(room)] && len(n.warned) < maxInvites {
+				n.warned["refused "+string(room)] = true
 				why := "This window is in a network already: an invitation into a second one is refused"
 				if !inv.space {
 					why = "An admin's invitation is refused: it doesn't lead into a network's Space"
@@ -95,17 +97,17 @@ func (n *Network) inviteTasks(tasks []task, joins []visit) []task {
 	return tasks
 }
 
-// followTask goes where the network's Space was upgraded to.
+// followTask joins the room that the network's Space was upgraded to.
 func (n *Network) followTask(room id.RoomID, inviter id.UserID) task {
 	return task{
 		key: "follow " + string(room), what: "follow the network's Space to its new room", max: maxJoinBackoff, log: logRoom(room),
 		do: func(ctx context.Context) (func(), error) {
-			fill, err := n.join(ctx, room, servers([]string{inviter.Homeserver()}, n.cfg.Bot.ServerName()))
+			addState, err := n.join(ctx, room, servers([]string{inviter.Homeserver()}, n.cfg.Bot.ServerName()))
 			if err != nil {
 				return nil, err
 			}
 			return func() {
-				fill()
+				addState()
 				delete(n.invites, room)
 				n.cfg.Log.Info().Stringer("room_id", room).Msg("The network's Space was upgraded, and this window is in the new one")
 			}, nil
@@ -113,14 +115,14 @@ func (n *Network) followTask(room id.RoomID, inviter id.UserID) task {
 	}
 }
 
-// acceptTask joins the Space, and leaves again when it isn't a network's.
+// acceptTask joins a Space, and leaves it again when it is not a network's.
 func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) task {
 	log := n.cfg.Log.With().Stringer("room_id", room).Stringer("sender", inviter).Logger()
 	return task{
 		key: "accept " + string(room), what: "accept the invitation into a network", log: logRoom(room),
 		do: func(ctx context.Context) (func(), error) {
 			client := n.cfg.Bot.Client()
-			fill, err := n.join(ctx, room, servers([]string{inviter.Homeserver()}, n.cfg.Bot.ServerName()))
+			addState, err := n.join(ctx, room, servers([]string{inviter.Homeserver()}, n.cfg.Bot.ServerName()))
 			if err != nil {
 				return nil, err
 			}
@@ -130,7 +132,7 @@ func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) task {
 			}
 			if err == nil {
 				return func() {
-					fill()
+					addState()
 					delete(n.invites, room)
 					log.Info().Msg("This window was taken into a network")
 				}, nil
@@ -147,6 +149,7 @@ func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) task {
 	}
 }
 
+// refuseTask refuses an invitation. After some failures it is forgotten.
 func (n *Network) refuseTask(room id.RoomID) task {
 	t := n.leaveTask(room)
 	t.key, t.what, t.known = "refuse "+string(room), "refuse an invitation", true
@@ -163,24 +166,25 @@ func (n *Network) refuseTask(room id.RoomID) task {
 	return t
 }
 
+// refusedOne forgets an invitation and counts it.
 func (n *Network) refusedOne(room id.RoomID) {
 	delete(n.invites, room)
 	n.refused.Add(1)
 	n.cfg.Log.Debug().Stringer("room_id", room).Msg("An invitation was refused")
 }
 
-// invitesOnly asks sync for next to nothing but invitations, which no filter takes away.
+// invitesOnly is a sync filter that leaves out nearly everything. Invitations cannot be filtered out.
 const invitesOnly = `{"presence":{"not_types":["*"]},"account_data":{"not_types":["*"]},"room":{"timeline":{"limit":1},` +
 	`"state":{"types":["m.room.create"]},"ephemeral":{"not_types":["*"]},"account_data":{"not_types":["*"]}}}`
 
-// lookForInvites finds invitations that were seen, but not answered, before this program was last ended: sync doesn't tell twice.
-func (n *Network) lookForInvites(ctx context.Context) (func(), error) {
+// findOldInvites finds invitations that came before this program was started and were not answered. The bot's sync shows each only once.
+func (n *Network) findOldInvites(ctx context.Context) (func(), error) {
 	resp, err := n.cfg.Bot.Client().SyncRequest(ctx, 0, "", invitesOnly, false, "")
 	if err != nil {
 		return nil, err
 	}
 	return func() {
-		n.looked = true
+		n.searchedInvites = true
 		for room, invited := range resp.Rooms.Invite {
 			for _, e := range invited.State.Events {
 				e.RoomID = room

@@ -1,46 +1,48 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
+
+	"multifactorymodel.org/ewindow/bot/backoff"
 )
 
 const (
-	// maxRunning is how many requests are under way at once.
+	// maxRunning is how many requests are under way at a time.
 	maxRunning = 4
 	// requestLimit bounds one task, with the client's own retries.
 	requestLimit = 2 * time.Minute
-	// settle is how long a request that succeeded may take to show in sync before it is sent again.
+	// settle is how long sync may take to show the effect of a request that succeeded, before the request is made again.
 	settle = 30 * time.Second
 
-	// endGrace is how long requests may go on when everything ends. Dendrite's SQLite can be left in the middle of a transaction, and
-	// then refuses every other, when the one who asked goes away.
+	// endGrace is how long requests may go on when Run ends. A client that hangs up in the middle of a request can leave Dendrite's SQLite inside a
+	// transaction, and every later one then fails.
 	endGrace = 3 * time.Second
 
-	firstBackoff = time.Second
-	// maxBackoff bounds the waiting of everything but joins.
+	// minBackoff and maxBackoff are the shortest and the longest wait after a failure.
+	minBackoff = 500 * time.Millisecond
 	maxBackoff = time.Minute
-	// maxJoinBackoff bounds that of joins, which a server may have a reason to refuse.
+	// maxJoinBackoff is the longest wait of joins. A server may have a lasting reason to refuse one.
 	maxJoinBackoff = 10 * time.Minute
 )
 
-// task is something that is to be true and isn't yet.
+// task is something that should be true and is not yet.
 type task struct {
 	key  string
 	what string        // for the log, the same for all tasks of a kind
-	min  time.Duration // the shortest waiting after a failure; 0 means firstBackoff
-	max  time.Duration // the longest waiting after a failure; 0 means maxBackoff
-	// known says that the owner knows of a success before sync shows it, so that there is nothing to settle.
+	min  time.Duration // the shortest wait after a failure; 0: minBackoff
+	max  time.Duration // the longest wait after a failure; 0: maxBackoff
+	// known says that the owner knows of a success without sync, so there is no time to settle.
 	known bool
 	log   func(*zerolog.Event)
-	// do runs beside the owner. What it returns, if anything, is called by the owner after a success.
+	// do runs in a goroutine of its own. The owner calls the function that it returns, if any, after a success.
 	do func(ctx context.Context) (func(), error)
 	// failed, if set, is called by the owner after a failure.
 	failed func(count int)
@@ -48,13 +50,14 @@ type task struct {
 
 // attempt is the record of a task that was begun. It is kept as long as the task is asked for.
 type attempt struct {
-	running  bool
-	failures int
-	next     time.Time
-	patient  bool // it keeps its waiting though the homeserver answers again
+	running   bool
+	pause     backoff.Backoff
+	next      time.Time
+	keepsWait bool // it is not tried at once when the homeserver answers again
 }
 
-// runner runs tasks beside the owner, each again and again until it isn't asked for any more. It belongs to the owner.
+// runner runs tasks, each again and again until it is not asked for any more. It belongs to the goroutine of Network.Run; the requests run in
+// goroutines of their own, which give their result to post.
 type runner struct {
 	ctx      context.Context // ends a little after the owner's
 	post     func(func())
@@ -85,7 +88,7 @@ func (r *runner) run(now time.Time, tasks []task) (wake time.Time) {
 	for _, t := range tasks {
 		a := r.attempts[t.key]
 		if a == nil {
-			a = &attempt{}
+			a = &attempt{pause: backoff.Backoff{Min: cmp.Or(t.min, minBackoff), Max: cmp.Or(t.max, maxBackoff)}}
 			r.attempts[t.key] = a
 		}
 		switch {
@@ -99,6 +102,7 @@ func (r *runner) run(now time.Time, tasks []task) (wake time.Time) {
 	return wake
 }
 
+// begin starts one attempt.
 func (r *runner) begin(t task, a *attempt) {
 	a.running = true
 	r.running++
@@ -113,7 +117,8 @@ func (r *runner) begin(t task, a *attempt) {
 				r.fail(t, a, err)
 				return
 			}
-			a.failures, a.next = 0, time.Time{}
+			a.pause.Reset()
+			a.next = time.Time{}
 			if !t.known {
 				a.next = time.Now().Add(settle)
 			}
@@ -124,39 +129,37 @@ func (r *runner) begin(t task, a *attempt) {
 	})
 }
 
+// fail notes a failed attempt and when to try again.
 func (r *runner) fail(t task, a *attempt, err error) {
-	a.failures++
-	wait := backoff(a.failures, max(t.min, firstBackoff), max(t.max, maxBackoff))
-	if after := retryAfter(err); after > wait {
-		wait = after
-	}
+	wait := max(a.pause.Next(), retryAfter(err))
+	failures := a.pause.Failures()
 	a.next = time.Now().Add(wait)
-	// What has a waiting of its own may still be under way in the server: it must not be hurried either.
-	a.patient = t.min > 0 || answered(err)
+	// A task with a shortest wait of its own may still be under way in the homeserver, so it is not tried sooner.
+	a.keepsWait = t.min > 0 || answered(err)
 	e := r.log.Debug()
-	if a.failures == 1 || a.failures == 4 || a.failures%20 == 0 {
+	if failures == 1 || failures == 4 || failures%20 == 0 {
 		e = r.log.Warn()
 	}
 	if t.log != nil {
 		t.log(e)
 	}
-	e.Err(err).Str("task", t.what).Int("failures", a.failures).Dur("retry_in", wait).Msg("A request failed, it will be tried again")
+	e.Err(err).Str("task", t.what).Int("failures", failures).Dur("retry_in", wait).Msg("A request failed, it will be tried again")
 	if t.failed != nil {
-		t.failed(a.failures)
+		t.failed(failures)
 	}
 }
 
-// hurry lets those that failed for want of a connection be tried at once: the homeserver answers again.
-func (r *runner) hurry() {
+// retryNow makes tasks be tried at once that failed because there was no connection. It is called when the homeserver answers again.
+func (r *runner) retryNow() {
 	for _, a := range r.attempts {
-		if a.failures > 0 && !a.patient {
+		if a.pause.Failures() > 0 && !a.keepsWait {
 			a.next = time.Time{}
 		}
 	}
 }
 
-// answered says whether a homeserver has answered, and not only what stands before it. Dendrite refuses some joins with status 500 and
-// no error code, so the status alone must do.
+// answered says whether a homeserver has answered, and not only a proxy before it. Dendrite refuses some joins with status 500 and no
+// error code, so only the status is looked at.
 func answered(err error) bool {
 	var failed mautrix.HTTPError
 	if !errors.As(err, &failed) || failed.Response == nil {
@@ -169,7 +172,7 @@ func answered(err error) bool {
 	return true
 }
 
-// end returns when no task is running any more. They have a moment for it.
+// end waits until no task is running any more. After endGrace it cancels them.
 func (r *runner) end() {
 	timer := time.AfterFunc(endGrace, r.cancel)
 	defer timer.Stop()
@@ -177,16 +180,8 @@ func (r *runner) end() {
 	r.group.Wait()
 }
 
-// backoff doubles from first up to limit, and spreads by a quarter to both sides.
-func backoff(failures int, first, limit time.Duration) time.Duration {
-	wait := limit
-	if failures < 16 {
-		wait = min(first<<(failures-1), limit)
-	}
-	return wait - wait/4 + rand.N(wait/2+1)
-}
-
-// retryAfter is how long a rate limit (M_LIMIT_EXCEEDED) asks to wait, at most an hour; 0 for any other error.
+// retryAfter is how long a rate limit (M_LIMIT_EXCEEDED) asks us to wait, up to an hour. It is 0 for any other error. mautrix reads only the
+// header Retry-After, which homeservers need not send.
 func retryAfter(err error) time.Duration {
 	var refused mautrix.RespError
 	if !errors.As(err, &refused) || !errors.Is(refused, mautrix.MLimitExceeded) {

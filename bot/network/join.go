@@ -1,0 +1,85 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+)
+
+// join joins a room through the servers named, and fetches its state. The function that it returns gives the state to the model.
+func (n *Network) join(ctx context.Context, room id.RoomID, via []string) (func(), error) {
+	client := n.cfg.Bot.Client()
+	address := client.BuildURLWithFullQuery(mautrix.ClientURLPath{"v3", "join", room}, func(q url.Values) {
+		q["via"] = via
+		q["server_name"] = via // as via was called before Matrix 1.12
+	})
+	var resp mautrix.RespJoinRoom
+	if _, err := client.MakeRequest(ctx, http.MethodPost, address, struct{}{}, &resp); err != nil {
+		return nil, err
+	}
+	if resp.RoomID == "" {
+		return nil, errors.New("the homeserver has not finished joining the room") // Dendrite's 202 after twenty seconds
+	}
+	events, err := n.fetch(ctx, room)
+	if err != nil {
+		return nil, err
+	}
+	// Dendrite may say that we joined and then forget it, as long as the invitation has not reached all servers.
+	self := n.cfg.Bot.UserID()
+	if !slices.ContainsFunc(events, func(e *event.Event) bool {
+		return e.Type.Type == event.StateMember.Type && e.GetStateKey() == string(self) &&
+			membershipOf(contentOf(e)) == event.MembershipJoin
+	}) {
+		return nil, errors.New("the homeserver does not show us in the room that we joined")
+	}
+	return func() { n.model.addState(room, events) }, nil
+}
+
+// reintroduce sends our membership of the Space, and the event that lists our window there, once more. A homeserver that joined the Space at the
+// same moment as we did may never have received our membership. Dendrite then rejects all our events in the Space for good, and refuses us the
+// rooms of its windows. A new event of the same meaning brings it what it lacks. If this fails, it is tried at the next refusal.
+func (n *Network) reintroduce(ctx context.Context, space, own id.RoomID) {
+	client := n.cfg.Bot.Client()
+	now := time.Now().UnixMilli()
+	var member map[string]any
+	err := client.StateEvent(ctx, space, event.StateMember, client.UserID.String(), &member)
+	if err == nil && member["membership"] == string(event.MembershipJoin) {
+		member[again] = now
+		_, err = client.SendStateEvent(ctx, space, event.StateMember, client.UserID.String(), member)
+	}
+	if err == nil && own != "" {
+		_, err = client.SendStateEvent(ctx, space, event.StateSpaceChild, own.String(),
+			map[string]any{"via": []string{n.cfg.Bot.ServerName()}, again: now})
+	}
+	n.cfg.Log.Info().Err(err).Stringer("room_id", space).Msg("A window's homeserver does not know us, so the network is told again that we are here")
+}
+
+// fetch asks for a room's state. mautrix also writes it to the bot's store.
+func (n *Network) fetch(ctx context.Context, room id.RoomID) ([]*event.Event, error) {
+	state, err := n.cfg.Bot.Client().State(ctx, room)
+	if err != nil {
+		return nil, err
+	}
+	var events []*event.Event
+	for _, byKey := range state {
+		events = slices.AppendSeq(events, maps.Values(byKey))
+	}
+	return events, nil
+}
+
+// servers returns the list with one more server, if that is valid and not in it.
+func servers(list []string, more string) []string {
+	list = slices.Clone(list)
+	if validServer(more) && !slices.Contains(list, more) {
+		list = append(list, more)
+	}
+	return list
+}

@@ -1,0 +1,88 @@
+package network
+
+import (
+	"maps"
+	"slices"
+
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
+)
+
+// isOwn says whether r is our window room for the network whose Spaces are in chain. It uses nothing that a redaction removes, because
+// Dendrite may show us our own state without its content: it hides the content from a server that joined later, and then from everybody.
+func (m *model) isOwn(r *room, chain []id.RoomID) bool {
+	return r != nil && r.joined && r.creator == m.self && (r.windowSender == m.self || m.replaces(r)) &&
+		slices.ContainsFunc(r.allow, func(space id.RoomID) bool { return slices.Contains(chain, space) })
+}
+
+// replaces says whether our own account upgraded another window room of ours to r. An upgrade may not copy the window's state.
+func (m *model) replaces(r *room) bool {
+	old := m.rooms[r.predecessor]
+	return old != nil && old.upgraded && old.creator == m.self && old.windowSender == m.self && m.rooms[old.replacement] == r
+}
+
+// lists says whether the other windows accept c, an event that lists our room in the Space.
+func (m *model) lists(c child) bool {
+	return len(c.via) > 0 && (c.sender == m.self || m.admin(c.sender))
+}
+
+// own is our window room, and whether the network's Space lists it. A room that has just replaced another one counts as listed if that was
+// listed, so that an upgrade does not end a visit.
+func (m *model) own() (own id.RoomID, listed bool) {
+	children := m.children()
+	for _, name := range slices.Sorted(maps.Keys(m.rooms)) {
+		if !m.isOwn(m.rooms[name], m.chain) || m.rooms[name].upgraded {
+			continue
+		}
+		r := m.rooms[name]
+		c, exists := children[name]
+		lists := m.lists(c) || !exists && m.replaces(r) && m.lists(children[r.predecessor])
+		// There should be only one. Of several, a listed one is preferred, and then the oldest.
+		if own == "" || lists && !listed || lists == listed && r.created < m.rooms[own].created {
+			own, listed = name, lists
+		}
+	}
+	return own, listed
+}
+
+// replaced are the upgraded rooms of ours that the network still lists.
+func (m *model) replaced() (rooms []id.RoomID) {
+	for name, c := range m.children() {
+		if r := m.rooms[name]; len(c.via) > 0 && r != nil && r.upgraded && r.creator == m.self {
+			rooms = append(rooms, name)
+		}
+	}
+	slices.Sort(rooms)
+	return rooms
+}
+
+// absentKiosks are the kiosks of the directory that have not come into our own room.
+func (m *model) absentKiosks(own *room, windows []directory.Window) map[id.UserID]id.EventID {
+	var out map[id.UserID]id.EventID
+	for _, w := range windows {
+		if own.members[w.Kiosk] != event.MembershipJoin {
+			if out == nil {
+				out = make(map[id.UserID]id.EventID)
+			}
+			out[w.Kiosk] = m.rooms[w.Room].window.id
+		}
+	}
+	return out
+}
+
+// removedUsers are the users in our own room who left the network or were removed from it.
+func (m *model) removedUsers(own *room) []id.UserID {
+	var out []id.UserID
+	for user, membership := range own.members {
+		if user == m.self || membership != event.MembershipJoin && membership != event.MembershipInvite {
+			continue
+		}
+		if in := m.membership(user); in == event.MembershipLeave || in == event.MembershipBan {
+			out = append(out, user)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

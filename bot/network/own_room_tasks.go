@@ -1,0 +1,232 @@
+package network
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/backoff"
+	"multifactorymodel.org/ewindow/bot/directory"
+)
+
+// createBackoff is the shortest wait before a new room is asked for again. The homeserver may still be creating the room of the request that failed.
+const createBackoff = 15 * time.Second
+
+// ownTasks adds the tasks for our own room: that it exists, that the Space lists it, and that its state is as it should be. wake is when to
+// ask again.
+func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Time) {
+	space, chain := n.model.space, n.model.chain
+	own, _ := n.model.own()
+	if own == "" {
+		known := slices.Collect(maps.Keys(n.model.rooms))
+		return append(tasks, task{
+			key: "make", what: "make the window's room", min: createBackoff, log: logRoom(space),
+			do: func(ctx context.Context) (func(), error) { return n.makeOwn(ctx, chain, known) },
+		}), time.Time{}
+	}
+	room := n.model.rooms[own]
+	state := func(what string, where id.RoomID, t event.Type, key string, content any) {
+		tasks = append(tasks, task{
+			key: what, what: what, log: logRoom(where),
+			do: func(ctx context.Context) (func(), error) {
+				_, err := n.cfg.Bot.Client().SendStateEvent(ctx, where, t, key, content)
+				return nil, err
+			},
+		})
+	}
+	tasks = n.windowTask(tasks, own, room)
+	c, exists := n.model.rooms[space].children[own]
+	switch {
+	case n.model.lists(c):
+		delete(n.warned, "taken down")
+		var due bool
+		if due, wake = n.remind(now, n.model.absentKiosks(room, n.model.directory())); due {
+			state("hang the window into the network again", space, event.StateSpaceChild, string(own),
+				map[string]any{"via": []string{n.cfg.Bot.ServerName()}, again: now.UnixMilli()})
+		}
+		for _, old := range n.model.replaced() {
+			state("take a window's old room down: "+string(old), space, event.StateSpaceChild, string(old), struct{}{})
+		}
+	case exists && len(c.via) == 0 && c.sender != n.model.self && n.model.admin(c.sender):
+		if !n.warned["taken down"] {
+			n.warned["taken down"] = true
+			n.cfg.Log.Warn().Stringer("room_id", own).Stringer("sender", c.sender).Msg("An admin took this window out of the network")
+		}
+	default:
+		state("hang the window into the network", space, event.StateSpaceChild, string(own),
+			&event.SpaceChildEventContent{Via: []string{n.cfg.Bot.ServerName()}})
+	}
+	if !slices.Contains(room.allow, space) { // the Space was upgraded
+		state("let the network's members in", own, event.StateJoinRules, "", windowJoinRules(space))
+	}
+	if !room.parents[space] {
+		state("name the network in the window's room", own, event.StateSpaceParent, string(space),
+			&event.SpaceParentEventContent{Via: n.spaceServers(space), Canonical: true})
+	}
+	if name := clean(n.cfg.Name, maxName); room.name != name {
+		state("name the window", own, event.StateRoomName, "", &event.RoomNameEventContent{Name: name})
+	}
+	var present []id.UserID
+	for _, admin := range n.cfg.Admins {
+		if admin != n.model.self && room.members[admin] == event.MembershipJoin {
+			present = append(present, admin)
+		}
+	}
+	if power, changed := mergePower(room.power.raw, n.windowPower(room.creators == nil, present), n.cfg.Admins); changed {
+		state("set the power levels", own, event.StatePowerLevels, "", power)
+	}
+	for _, user := range n.model.removedUsers(room) {
+		tasks = append(tasks, task{
+			key: "remove " + string(user), what: "remove a user who left the network", log: logRoom(own),
+			do: func(ctx context.Context) (func(), error) {
+				_, err := n.cfg.Bot.Client().KickUser(ctx, own, &mautrix.ReqKickUser{UserID: user, Reason: "no longer in the network"})
+				return nil, err
+			},
+		})
+	}
+	return tasks, wake
+}
+
+// windowTask adds the task of sending our window's state event, if that does not say yet what it should.
+func (n *Network) windowTask(tasks []task, own id.RoomID, room *room) []task {
+	var current *windowContent
+	if room.window != nil {
+		current = room.window.content
+	}
+	if n.sent.room == own {
+		current = n.sent.content
+	}
+	want := n.windowContent(current)
+	if current != nil && want.equal(current) {
+		return tasks
+	}
+	return append(tasks, task{
+		key: "window", what: "tell the network the shutter", known: true, log: logRoom(own),
+		do: func(ctx context.Context) (func(), error) {
+			resp, err := n.cfg.Bot.Client().SendStateEvent(ctx, own, StateWindow, "", want)
+			if err != nil {
+				return nil, err
+			}
+			return func() {
+				// Sync may have shown the event already.
+				if r := n.model.rooms[own]; r != nil && (r.window == nil || r.window.id != resp.EventID) {
+					n.sent = sentWindow{room: own, event: resp.EventID, content: want}
+				}
+			}, nil
+		},
+	})
+}
+
+// windowContent is what our state event should say. Until SetState is called, shutter and facing stay as they are in old.
+func (n *Network) windowContent(old *windowContent) *windowContent {
+	c := &windowContent{
+		Version: version, Kiosk: n.model.self, Shutter: directory.Shut, Since: time.Now().UnixMilli(),
+		City: clean(n.cfg.City, maxCity), Timezone: tag(n.cfg.Timezone),
+	}
+	for _, l := range n.cfg.Languages {
+		if l = tag(l); l != "" {
+			c.Languages = append(c.Languages, l)
+		}
+	}
+	switch {
+	case n.desired.Shutter != "":
+		c.Shutter, c.Since, c.Facing = n.desired.Shutter, millis(n.desired.Since), n.desired.Facing
+	case old != nil:
+		c.Shutter, c.Since, c.Facing = old.Shutter, old.Since, old.Facing
+	}
+	return c
+}
+
+// millis is a time in milliseconds since 1970, 0 when it is unset or out of range.
+func millis(t time.Time) int64 {
+	if ms := t.UnixMilli(); !t.IsZero() && ms > 0 && ms <= maxMillis {
+		return ms
+	}
+	return 0
+}
+
+// makeOwn makes the window's room, for the first Space of chain. If a room was made before a crash, it finds that instead. known are
+// the rooms whose state is known already, so they need not be searched.
+func (n *Network) makeOwn(ctx context.Context, chain []id.RoomID, known []id.RoomID) (func(), error) {
+	client := n.cfg.Bot.Client()
+	joined, err := client.JoinedRooms(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, room := range joined.JoinedRooms {
+		if slices.Contains(known, room) {
+			continue
+		}
+		events, err := n.fetch(ctx, room)
+		if err != nil {
+			return nil, err
+		}
+		found := newModel(n.cfg.Bot.UserID(), nil)
+		for _, e := range events {
+			e.RoomID = room
+			found.apply(e)
+		}
+		if found.isOwn(found.rooms[room], chain) {
+			return func() { n.model.addState(room, events) }, nil
+		}
+	}
+	room, err := createRoom(ctx, client, n.windowRequest(chain[0]))
+	if err != nil {
+		return nil, err
+	}
+	n.cfg.Log.Info().Stringer("room_id", room).Msg("The window's room is made")
+	return nil, nil
+}
+
+// spaceServers are the servers through which the Space can be joined.
+func (n *Network) spaceServers(space id.RoomID) []string {
+	return servers([]string{n.cfg.Bot.ServerName()}, n.model.rooms[space].creator.Homeserver())
+}
+
+// reminder is for a kiosk that should have joined our room and has not.
+type reminder struct {
+	window id.EventID // its window event; a new one shows that it is running
+	pause  backoff.Backoff
+	next   time.Time
+}
+
+const (
+	// firstReminder is how long a kiosk may take to join our room. After each reminder it gets twice as long.
+	firstReminder = 15 * time.Second
+	// maxReminders is how often a kiosk that shows no sign of running is reminded.
+	maxReminders = 5
+)
+
+// remind says whether our room should be listed in the Space once more, because a kiosk has not joined it. When two kiosks join a Space at about
+// the same time, the server of one may miss the events of the other. The next event makes that server notice the gap.
+func (n *Network) remind(now time.Time, absent map[id.UserID]id.EventID) (due bool, wake time.Time) {
+	maps.DeleteFunc(n.reminders, func(kiosk id.UserID, _ *reminder) bool { return absent[kiosk] == "" })
+	for kiosk, window := range absent {
+		r := n.reminders[kiosk]
+		if r == nil {
+			r = &reminder{next: now.Add(firstReminder), pause: backoff.Backoff{
+				Min: firstReminder, Max: firstReminder << maxReminders, Random: func() float64 { return 1 },
+			}}
+			n.reminders[kiosk] = r
+		}
+		if r.window != window {
+			r.window = window
+			r.pause.Reset()
+		}
+		switch {
+		case r.pause.Failures() >= maxReminders:
+		case now.Before(r.next):
+			wake = earliest(wake, r.next)
+		default:
+			due = true
+			r.next = now.Add(r.pause.Next())
+			wake = earliest(wake, r.next)
+		}
+	}
+	return due, wake
+}

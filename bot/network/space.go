@@ -1,0 +1,111 @@
+package network
+
+import (
+	"maps"
+	"slices"
+
+	"maunium.net/go/mautrix/id"
+)
+
+// maxUpgrades is how many upgrades of one room are followed.
+const maxUpgrades = 16
+
+// successor is the Space that a network's Space was upgraded to, if we are in it. Each of the two must name the other, and the creator of the
+// new one must be an admin of the old one.
+func (m *model) successor(name id.RoomID) id.RoomID {
+	old := m.rooms[name]
+	if old == nil || !old.upgraded {
+		return ""
+	}
+	r := m.rooms[old.replacement]
+	if r == nil || !r.joined || !r.space || r.predecessor != name || !m.adminOf(old, r.creator) {
+		return ""
+	}
+	return old.replacement
+}
+
+// latest follows upgrades forwards.
+func (m *model) latest(space id.RoomID) id.RoomID {
+	for range maxUpgrades {
+		next := m.successor(space)
+		if next == "" {
+			break
+		}
+		space = next
+	}
+	return space
+}
+
+// chainOf follows upgrades backwards, as far as we are in the old Spaces. It begins with the Space itself.
+func (m *model) chainOf(space id.RoomID) []id.RoomID {
+	chain := []id.RoomID{space}
+	for range maxUpgrades {
+		previous := m.rooms[space].predecessor
+		if m.successor(previous) != space {
+			break
+		}
+		space = previous
+		chain = append(chain, space)
+	}
+	return chain
+}
+
+// unjoinedSuccessor is the room that the network's Space was upgraded to, as long as we are not in it.
+func (m *model) unjoinedSuccessor() id.RoomID {
+	old := m.rooms[m.space]
+	if old == nil || !old.upgraded || old.replacement == "" || m.rooms[old.replacement] != nil && m.rooms[old.replacement].joined {
+		return ""
+	}
+	return old.replacement
+}
+
+// isNetwork says whether a room is a network's Space that we are in. An upgrade may not copy our state event, so a predecessor that has it
+// counts, too.
+func (m *model) isNetwork(name id.RoomID) bool {
+	r := m.rooms[name]
+	return r != nil && r.joined && r.space &&
+		slices.ContainsFunc(m.chainOf(name), func(name id.RoomID) bool { return m.rooms[name].network })
+}
+
+// chooseSpace sets the network's Space. Once chosen it stays, until we are not in it any more or it is upgraded.
+func (m *model) chooseSpace() {
+	chosen := m.space
+	if !m.isNetwork(chosen) {
+		chosen = m.findSpace()
+	}
+	if chosen = m.latest(chosen); chosen != m.space {
+		clear(m.rejected)
+	}
+	m.space, m.chain = chosen, nil
+	if chosen != "" {
+		m.chain = m.chainOf(chosen)
+	}
+}
+
+// findSpace is a network's Space that we are in. One that lists our room is preferred.
+func (m *model) findSpace() (found id.RoomID) {
+	for _, name := range slices.Sorted(maps.Keys(m.rooms)) {
+		if !m.isNetwork(name) {
+			continue
+		}
+		for room, c := range m.rooms[name].children {
+			if c.sender == m.self && len(c.via) > 0 && m.isOwn(m.rooms[room], m.chainOf(name)) {
+				return name
+			}
+		}
+		if found == "" {
+			found = name
+		}
+	}
+	return found
+}
+
+// children are the rooms that the network's Space lists. After an upgrade the list of the old Space counts, until the new one says something
+// else about a room.
+func (m *model) children() map[id.RoomID]child {
+	all := make(map[id.RoomID]child)
+	for _, space := range slices.Backward(m.chain) {
+		maps.Copy(all, m.rooms[space].children)
+	}
+	return all
+}
