@@ -20,7 +20,7 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// Config is what a Bot is made of. HomeserverURL, Username, Password, DB and DataDir are required.
+// Config is what a Bot needs. HomeserverURL, Username, Password, DB and DataDir are required.
 type Config struct {
 	// HomeserverURL is where the client API is, such as https://matrix.example.org.
 	HomeserverURL string
@@ -28,17 +28,17 @@ type Config struct {
 	Username, Password string
 	// DeviceName is what other people see in the list of the user's devices. Empty: "ewindow".
 	DeviceName string
-	// AcceptUnsignedDevices takes messages from, and gives keys to, devices that their owner has not cross-signed.
-	// DANGER: whoever runs a homeserver can then add a device to a user of it and listen.
+	// AcceptUnsignedDevices accepts messages from devices that their owner has not cross-signed, and gives them keys.
+	// DANGER: the operator of a homeserver can then add a device to one of its users and listen.
 	AcceptUnsignedDevices bool
 	// DB was opened by migrations.OpenKiosk. The bot does not close it.
 	DB *dbutil.Database
-	// DataDir is the folder that the file with the recovery key goes to.
+	// DataDir is the folder for the file with the recovery key.
 	DataDir string
 	// HTTPClient is for requests to the homeserver. nil: one of its own.
 	HTTPClient *http.Client
-	// OnHomeserver is told when the homeserver comes or goes, and since when that is. It is called by the goroutine of Start and Run and
-	// must not block. It may be nil.
+	// OnHomeserver is told when the homeserver can be reached and when it cannot, and since when. It is called by the goroutine of Start and Run
+	// and must not block. It may be nil.
 	OnHomeserver func(online bool, since time.Time)
 	Log          zerolog.Logger
 }
@@ -51,23 +51,23 @@ type Device struct {
 
 // ToDevice is a message from one device to ours.
 type ToDevice struct {
-	// From is the device that encrypted the message. A device that Content names has to be compared with it.
+	// From is the device that encrypted the message. If Content names a device, the handler has to compare the two.
 	From Device
 	Type event.Type
 	// Content is a JSON object of at most 64 KiB.
 	Content json.RawMessage
 }
 
-// Bot is a Matrix user. Its methods may be called from any goroutine, but for On, OnToDevice and OnSynced, which come before Start, and
-// Start and Run, which are called once each, in this order.
+// Bot is a Matrix user. Its methods may be called from any goroutine, with these exceptions: On, OnToDevice and OnSynced are called before Start,
+// and Start and Run are called once each, in this order.
 type Bot struct {
-	cfg     Config
-	log     zerolog.Logger
-	outside zerolog.Logger // for what other people can cause: it says little of that
-	client  *mautrix.Client
-	account accountStore
-	state   *stateStore
-	stats   counters
+	cfg         Config
+	log         zerolog.Logger
+	strangerLog zerolog.Logger // for what strangers can cause; it writes only a few lines each time
+	client      *mautrix.Client
+	session     sessionStore
+	state       *stateStore
+	stats       counters
 
 	// Written before Start, read-only afterwards.
 	handlers   map[string][]handler
@@ -79,15 +79,15 @@ type Bot struct {
 	crypto    *crypto.SQLCryptoStore
 	mach      *crypto.OlmMachine
 	fetcher   *crypto.OlmMachine // asks for keys, see openCrypto
-	knownRuns []string           // numbers in the account data that are no copy's, see clone.go
+	knownRuns []string           // numbers of our own runs, see copy_check.go
 
-	background sync.WaitGroup // requests that nobody waits for; Run waits for them at its end
-	fetches    userLimit
-	requests   userLimit // of keys
-	waiting    waiting   // events whose keys have not come yet
+	background sync.WaitGroup // requests that sync does not wait for; Run waits for them at its end
+	fetches    *keyLimit      // of our requests for others' devices
+	requests   *keyLimit      // of others' requests for our keys
+	waiting    waiting        // events whose keys have not come yet
 
 	// These belong to the goroutine of Start and Run.
-	link         link
+	connection   connection
 	fallbackMade time.Time // in this run
 
 	mu   sync.RWMutex // guards self
@@ -129,9 +129,9 @@ func New(cfg Config) (*Bot, error) {
 		return nil, fmt.Errorf("homeserver.url: %w", err)
 	}
 	b := &Bot{
-		cfg: cfg, log: cfg.Log, client: client, account: accountStore{cfg.DB},
-		outside:  cfg.Log.Sample(&zerolog.BurstSampler{Burst: 5, Period: 10 * time.Minute}),
-		handlers: make(map[string][]handler),
+		cfg: cfg, log: cfg.Log, client: client, session: sessionStore{cfg.DB},
+		strangerLog: cfg.Log.Sample(&zerolog.BurstSampler{Burst: 5, Period: 10 * time.Minute}),
+		handlers:    make(map[string][]handler), fetches: newKeyLimit(), requests: newKeyLimit(),
 		toDevice: make(map[string][]func(context.Context, ToDevice)),
 	}
 	client.Client = cfg.HTTPClient
@@ -147,9 +147,9 @@ func New(cfg Config) (*Bot, error) {
 	return b, nil
 }
 
-// On registers a handler for events of rooms: state, timeline, sticky and invitations' state. Timeline and sticky events that came
-// encrypted are handed over decrypted, Mautrix.WasEncrypted and Mautrix.TrustState then say so: a handler that wants nothing but
-// encrypted events has to look. One whose key came late is handed over late. Of t the class need not be set; if it is, only events of that class match.
+// On registers a handler for events of rooms: state, timeline events, sticky events, and the state of invitations. Encrypted events are decrypted
+// before; Mautrix.WasEncrypted and Mautrix.TrustState say so, and a handler that accepts only encrypted events has to look at them. An event whose
+// key comes late is handed over late. The class of t need not be set. If it is, only events of that class match.
 func (b *Bot) On(t event.Type, f func(ctx context.Context, e *event.Event)) {
 	b.handlers[t.Type] = append(b.handlers[t.Type], handler{t.Class, f})
 }
@@ -159,7 +159,7 @@ func (b *Bot) OnToDevice(t event.Type, f func(ctx context.Context, e ToDevice)) 
 	b.toDevice[t.Type] = append(b.toDevice[t.Type], f)
 }
 
-// OnSynced registers a function that is called when a sync response, or the state at the start, was processed.
+// OnSynced registers a function that is called when a sync response was processed, and when the state at the start was.
 func (b *Bot) OnSynced(f func(ctx context.Context)) {
 	b.syncedFuns = append(b.syncedFuns, f)
 }
@@ -170,7 +170,7 @@ func (b *Bot) UserID() id.UserID { return b.device().User }
 // DeviceID is the bot's device. It is empty until Start has logged in.
 func (b *Bot) DeviceID() id.DeviceID { return b.device().ID }
 
-// ServerName is that of the bot's homeserver. It is empty until Start has logged in.
+// ServerName is the name of the bot's homeserver. It is empty until Start has logged in.
 func (b *Bot) ServerName() string { return b.UserID().Homeserver() }
 
 func (b *Bot) device() Device {
@@ -179,6 +179,6 @@ func (b *Bot) device() Device {
 	return b.self
 }
 
-// Client is for requests to the homeserver, once Start has returned or a handler was called. It repeats what was refused for a while
-// (429) or met a broken gateway. What it sends to encrypted rooms is encrypted. Its fields must not be changed.
+// Client is for requests to the homeserver, once Start has returned or a handler was called. It repeats requests after a rate limit
+// (429) or a gateway's error. What it sends to encrypted rooms is encrypted. Its fields must not be changed.
 func (b *Bot) Client() *mautrix.Client { return b.client }

@@ -11,19 +11,19 @@ import (
 
 // Why a device did not get a message: see [Bot.SendToDevice].
 var (
-	// ErrUnknownDevice says that its user's homeserver does not know the device. It may have only just appeared: try again.
+	// ErrUnknownDevice says that its user's homeserver does not know the device. It may be new: try again.
 	ErrUnknownDevice = errors.New("the device is not known")
-	// ErrUntrusted says that the device's owner has not cross-signed it, or that the owner's identity is another one than at first.
-	// It gets nothing until that changes.
+	// ErrUntrusted says that the device's owner has not cross-signed it, or that the owner's identity has changed since it was first seen.
+	// The device gets nothing until that changes.
 	ErrUntrusted = errors.New("the device is not trusted")
-	// ErrNoOneTimeKey says that there is no Olm session with the device, and that its homeserver had no key to begin one: try again.
+	// ErrNoOneTimeKey says that there is no Olm session with the device, and that its homeserver had no key to begin one with: try again.
 	ErrNoOneTimeKey = errors.New("the device has no one-time keys left, or its homeserver can't be reached")
 )
 
-// errNotStarted is what methods return that need Start to have logged in.
+// errNotStarted is returned by methods that need Start to have logged in.
 var errNotStarted = errors.New("the bot has not been started")
 
-// Why Start and Run can't go on. Their errors are sentences for the one who runs the window; these are for telling them apart.
+// Why Start and Run can't go on. Their errors are sentences for the person who runs the window. These values tell them apart.
 var (
 	// ErrCopied says that the data folder is a copy of one that was in use after the copy was made, or that such a copy is in use.
 	ErrCopied = errors.New("a copy of this data folder is, or was, in use")
@@ -31,13 +31,13 @@ var (
 	ErrPassword = errors.New("wrong user name or password")
 	// ErrMismatch says that the data folder belongs to another account than the configuration names.
 	ErrMismatch = errors.New("the data folder belongs to another account")
-	// ErrIdentity says that the account has a cross-signing identity that the data folder holds no key for.
+	// ErrIdentity says that the account has a cross-signing identity and the data folder has no key for it.
 	ErrIdentity = errors.New("the account's recovery key is missing")
 	// ErrLoggedOut says that the homeserver ended the session while the bot ran. Starting again logs in again.
 	ErrLoggedOut = errors.New("the homeserver has logged this device out")
 )
 
-// transient says whether asking again later may help: the homeserver can't be reached, is overloaded, or is being restarted behind its
+// transient says whether trying again later may help: the homeserver can't be reached, is overloaded, or is being restarted behind its
 // proxy.
 func transient(err error) bool {
 	if away(err) {
@@ -48,13 +48,13 @@ func transient(err error) bool {
 		return false
 	}
 	if answer.RespError == nil {
-		return true // a proxy's page, or what is no Matrix homeserver at all
+		return true // the answer of a proxy, or of something that is no Matrix homeserver
 	}
 	status := answer.Response.StatusCode
 	return status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout
 }
 
-// away says whether no answer came at all, or one of a proxy whose homeserver does not run.
+// away says whether there was no answer at all, or only that of a proxy whose homeserver is not running.
 func away(err error) bool {
 	var (
 		request *url.Error
@@ -70,7 +70,7 @@ func away(err error) bool {
 	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
 }
 
-// short is an error as the log may hold it: without what the server sent along, and without addresses' queries.
+// short is an error that may be logged: without the text that the server sent, and without the URL.
 func short(err error) error {
 	var answer mautrix.HTTPError
 	if !errors.As(err, &answer) {
@@ -91,6 +91,7 @@ func short(err error) error {
 	return err
 }
 
+// clip returns the first n bytes of a string.
 func clip(s string, n int) string {
 	if len(s) > n {
 		return s[:n]

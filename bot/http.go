@@ -9,7 +9,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// How requests to the homeserver are repeated and capped.
+// How requests to the homeserver are repeated and limited.
 const (
 	retries       = 4
 	retryPause    = time.Second // the first; each further one is twice as long
@@ -17,12 +17,12 @@ const (
 	maxResponse   = 64 << 20 // bytes; the first sync of an account with large rooms
 )
 
-// NewHTTPClient returns the client that a bot speaks to its homeserver with, for what else a call depends on as well: a connection that has died, as
-// after a change of our address, is noticed within seconds, and nothing waits for it.
+// NewHTTPClient returns an HTTP client as the bot uses it for its homeserver. Package rtc uses one for authorisation services. It notices within
+// seconds that a connection is dead, for example after a change of our address.
 func NewHTTPClient() *http.Client {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
 	return &http.Client{
-		// Joining a room of another homeserver takes long. What should be answered sooner has a context that says so.
+		// Joining a room of another homeserver takes long. Requests that must be faster have a context with a deadline.
 		Timeout: 3 * time.Minute,
 		Transport: &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
@@ -36,9 +36,8 @@ func NewHTTPClient() *http.Client {
 	}
 }
 
-// libraryLog is the logger for mautrix. It never says less important things than info, since those hold bodies of requests; nor does it
-// pass on what mautrix says about a request that has failed, which holds them too. Whoever made the request gets the error. Since other
-// people's servers can cause its lines, there are at most so many of them.
+// libraryLog is the logger for mautrix. It drops everything below info, and the lines about failed requests, because both contain bodies of
+// requests. The caller of a request gets its error anyway. It writes at most 20 lines a minute, since other people's servers can cause them.
 func libraryLog(log zerolog.Logger) zerolog.Logger {
 	return log.Level(max(log.GetLevel(), zerolog.InfoLevel)).
 		Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Minute}).

@@ -11,14 +11,14 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// logIn makes the client speak for the stored device, or for a new one.
-func (b *Bot) logIn(ctx context.Context) (*account, error) {
-	a, err := b.account.get(ctx)
+// logIn makes the client use the stored session. If there is none, or the homeserver does not know it any more, it logs in with the password.
+func (b *Bot) logIn(ctx context.Context) (*session, error) {
+	a, err := b.session.get(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if a == nil {
-		if a, err = b.account.create(ctx, b.cfg.HomeserverURL); err != nil {
+		if a, err = b.session.create(ctx, b.cfg.HomeserverURL); err != nil {
 			return nil, err
 		}
 	}
@@ -26,7 +26,7 @@ func (b *Bot) logIn(ctx context.Context) (*account, error) {
 		return nil, fmt.Errorf("%w: it belongs to %s, and homeserver.username is %s. Set that back, or give the other account a data folder "+
 			"of its own", ErrMismatch, a.User, b.cfg.Username)
 	}
-	// A token is shown to the homeserver that gave it, and to no other.
+	// The token is sent only to the homeserver that gave it.
 	if a.Token != "" && a.Homeserver == b.cfg.HomeserverURL {
 		known, err := b.reuse(ctx, a)
 		if err != nil {
@@ -44,7 +44,7 @@ func (b *Bot) logIn(ctx context.Context) (*account, error) {
 }
 
 // reuse asks the homeserver whether it still knows the stored token.
-func (b *Bot) reuse(ctx context.Context, a *account) (known bool, err error) {
+func (b *Bot) reuse(ctx context.Context, a *session) (known bool, err error) {
 	b.setSelf(a)
 	var who *mautrix.RespWhoami
 	err = b.persist(ctx, func(ctx context.Context) (err error) {
@@ -64,7 +64,7 @@ func (b *Bot) reuse(ctx context.Context, a *account) (known bool, err error) {
 }
 
 // password logs in with the password, as the stored device.
-func (b *Bot) password(ctx context.Context, a *account) error {
+func (b *Bot) password(ctx context.Context, a *session) error {
 	b.client.ClearCredentials()
 	var answer *mautrix.RespLogin
 	err := b.persist(ctx, func(ctx context.Context) (err error) {
@@ -98,7 +98,7 @@ func (b *Bot) password(ctx context.Context, a *account) error {
 	if answer.DeviceID != a.Device {
 		return fmt.Errorf("the homeserver made device %s where %s was asked for: it can't be used with this program", answer.DeviceID, a.Device)
 	}
-	if err := b.account.setLogin(ctx, b.cfg.HomeserverURL, answer.UserID, answer.AccessToken); err != nil {
+	if err := b.session.setLogin(ctx, b.cfg.HomeserverURL, answer.UserID, answer.AccessToken); err != nil {
 		return err
 	}
 	a.Homeserver, a.User, a.Token = b.cfg.HomeserverURL, answer.UserID, answer.AccessToken
@@ -107,14 +107,15 @@ func (b *Bot) password(ctx context.Context, a *account) error {
 	return nil
 }
 
-func (b *Bot) setSelf(a *account) {
+// setSelf makes the client use a session.
+func (b *Bot) setSelf(a *session) {
 	b.client.UserID, b.client.DeviceID, b.client.AccessToken = a.User, a.Device, a.Token
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.self = Device{a.User, a.Device}
 }
 
-// sameUser says whether a configured name, a local part or a whole user id, can mean a user.
+// sameUser says whether a configured name, which is a local part or a whole user id, can mean a user.
 func sameUser(name string, user id.UserID) bool {
 	local, _, err := user.Parse()
 	if err != nil {

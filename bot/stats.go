@@ -9,27 +9,28 @@ import (
 const (
 	// DropCleartext is a to-device message that should have been Olm-encrypted.
 	DropCleartext = "cleartext"
-	// DropUndecryptable is one, or a room event, that our keys don't open.
+	// DropUndecryptable is a to-device message or a room event that our keys don't decrypt.
 	DropUndecryptable = "undecryptable"
-	// DropUnknownDevice came from a device that its user's homeserver does not list.
+	// DropUnknownDevice is a message from a device that its user's homeserver does not list.
 	DropUnknownDevice = "unknown_device"
-	// DropUntrusted came from a device that its owner has not cross-signed, or whose owner's identity has changed.
+	// DropUntrusted is a message from a device that its owner has not cross-signed, or whose owner's identity has changed.
 	DropUntrusted = "untrusted"
-	// DropMalformed makes no sense or is too large.
+	// DropMalformed is a message or an event that can't be parsed or is too large.
 	DropMalformed = "malformed"
-	// DropUnhandled was encrypted, but nobody has registered for its type; or another user's request for a secret of ours.
+	// DropUnhandled is an encrypted message of a type without a handler, or another user's request for a secret of ours.
 	DropUnhandled = "unhandled"
-	// DropTooMany is a request for a key from a user, or a homeserver, that sent too many of them.
+	// DropTooMany is a request for a key from a user or a homeserver that has sent too many.
 	DropTooMany = "too_many"
 )
 
 // Stats counts since the bot was made.
 type Stats struct {
-	// Responses is how many sync responses were processed.
+	// Responses are the sync responses that were processed. While it grows, the homeserver answers.
 	Responses uint64
-	// Panics is how many calls of a handler ended in a panic.
+	// Panics are the calls of a handler, or of mautrix's encryption, that panicked. Each is a bug.
 	Panics uint64
-	// Dropped is how many messages were dropped, by reason (DropCleartext and so on).
+	// Dropped are the messages that were dropped, by reason (DropCleartext and so on). They can show an attack, or a client with
+	// a bug.
 	Dropped map[string]uint64
 }
 

@@ -28,17 +28,17 @@ const (
 	keptStickyQuery = `SELECT room_id, expires, event FROM ewindow_sticky WHERE expires>$1 ORDER BY rowid`
 )
 
-// How many sticky events are kept, the latest ones, and how long they may be in bytes.
+// Limits on the sticky events that are kept. The latest ones are.
 const (
 	maxStickySender = 32 // of one user in a room
 	maxStickyRoom   = 512
-	maxStickySize   = 16 << 10
+	maxStickySize   = 16 << 10 // bytes, of one event
 )
 
-// StickyLeft is for how long from now on an event is sticky (MSC4354), 0 for not at all. What the homeserver says is left of it counts
-// first: it needs no clocks that agree. Some say nothing but where the event stood in the sync response.
+// StickyLeft is how long an event stays sticky from now on (MSC4354). It is 0 when the event is not sticky. If the homeserver says how much time is
+// left, that counts, since it does not depend on clocks. Some homeservers only put the event into the sticky section of the sync response.
 func StickyLeft(now time.Time, e *event.Event) time.Duration {
-	const latest = 253_402_300_799_999 // ms, the end of the year 9999: what is later is no time
+	const latest = 253_402_300_799_999 // ms, the end of the year 9999; later values are not times
 	age := max(0, now.Sub(time.UnixMilli(max(0, min(e.Timestamp, latest)))))
 	var left time.Duration
 	switch {
@@ -52,7 +52,7 @@ func StickyLeft(now time.Time, e *event.Event) time.Duration {
 	return max(0, min(left, event.MaxStickyDuration))
 }
 
-// keepSticky remembers the sticky events of a sync response, as they came, so that the next run has them: sync tells of them once.
+// keepSticky stores the sticky events of a sync response, still encrypted, for the next run. Sync shows each only once.
 func (b *Bot) keepSticky(ctx context.Context, now time.Time, events []*event.Event) error {
 	type row struct {
 		*event.Event
@@ -100,7 +100,7 @@ func (b *Bot) keepSticky(ctx context.Context, now time.Time, events []*event.Eve
 	return nil
 }
 
-// keptSticky lists the sticky events of an earlier run that still count, in the order in which they came, with what is left of each.
+// keptSticky lists the sticky events of earlier runs that are still sticky, in the order in which they came, with the time that is left.
 func (b *Bot) keptSticky(ctx context.Context, now time.Time, rooms []id.RoomID) (kept []*event.Event, err error) {
 	rows, err := b.cfg.DB.Query(ctx, keptStickyQuery, now.UnixMilli())
 	if err != nil {

@@ -16,17 +16,19 @@ import (
 	"maunium.net/go/mautrix/sqlstatestore"
 )
 
-// stateStore is mautrix's store of room state, with the rules that keep plain text from leaving by accident:
-//   - encryption, once seen, stays on, whatever a later event says;
-//   - whether a room is encrypted is only answered once its state was fetched;
-//   - a change of who is in a room ends the room's outbound session first (rotate), so that the new one is shared anew.
+// stateStore is mautrix's store of room state, with rules that keep text from being sent in the clear by accident:
+//   - once a room was seen encrypted it stays so, whatever a later event says;
+//   - whether a room is encrypted is answered only when its state was fetched;
+//   - before a change of a room's members is stored, the room's outbound session is ended (rotate), so that the next one is shared with the new members.
+//
+// Package rtc says why two more copies of parts of this state exist.
 type stateStore struct {
 	*sqlstatestore.SQLStateStore
 	client *mautrix.Client
 	rotate func(ctx context.Context, room id.RoomID) error // set by Start
 
-	mu      sync.Mutex // guards changes, and is held while state is written
-	changes map[id.RoomID]uint64
+	mu      sync.Mutex           // guards changes, and is held while state is written
+	changes map[id.RoomID]uint64 // state events that sync brought
 }
 
 var _ mautrix.StateStore = (*stateStore)(nil)
@@ -40,17 +42,17 @@ func newStateStore(db *dbutil.Database, client *mautrix.Client) *stateStore {
 	}
 }
 
-// SetEncryptionEvent notes that a room is encrypted. There is one algorithm that we speak: a room that names another one is not sent
-// to in the clear for that.
+// SetEncryptionEvent notes that a room is encrypted. We know only one algorithm. A room that names another one must not be sent to in the clear
+// because of that.
 func (s *stateStore) SetEncryptionEvent(ctx context.Context, room id.RoomID, content *event.EncryptionEventContent) error {
 	kept := *content
 	kept.Algorithm = id.AlgorithmMegolmV1
-	kept.RotationPeriodMillis = max(kept.RotationPeriodMillis, 0) // a session that is always too old could never be used
+	kept.RotationPeriodMillis = max(kept.RotationPeriodMillis, 0) // with a negative period every session would be too old at once
 	kept.RotationPeriodMessages = max(kept.RotationPeriodMessages, 0)
 	return s.SQLStateStore.SetEncryptionEvent(ctx, room, &kept)
 }
 
-// IsEncrypted says whether what is sent to a room has to be encrypted.
+// IsEncrypted says whether events to a room have to be encrypted.
 func (s *stateStore) IsEncrypted(ctx context.Context, room id.RoomID) (bool, error) {
 	if err := s.know(ctx, room); err != nil {
 		return false, err
@@ -58,7 +60,7 @@ func (s *stateStore) IsEncrypted(ctx context.Context, room id.RoomID) (bool, err
 	return s.SQLStateStore.IsEncrypted(ctx, room)
 }
 
-// know fetches the state of a room that we don't have.
+// know fetches the state of a room, unless it was fetched before.
 func (s *stateStore) know(ctx context.Context, room id.RoomID) error {
 	if known, err := s.HasFetchedMembers(ctx, room); err != nil {
 		return fmt.Errorf("look up what is known of room %s: %w", room, err)
@@ -69,7 +71,7 @@ func (s *stateStore) know(ctx context.Context, room id.RoomID) error {
 	return err
 }
 
-// refresh fetches and stores the whole state of a room. When sync has brought something newer meanwhile, it asks again.
+// refresh fetches and stores the whole state of a room. If sync has brought newer state meanwhile, it asks again.
 func (s *stateStore) refresh(ctx context.Context, room id.RoomID) ([]*event.Event, error) {
 	for attempt := 0; ; attempt++ {
 		s.mu.Lock()
@@ -97,7 +99,7 @@ func (s *stateStore) refresh(ctx context.Context, room id.RoomID) ([]*event.Even
 	}
 }
 
-// replaceLocked makes a room's state what the events say.
+// replaceLocked replaces a room's state by the events. mu is held.
 func (s *stateStore) replaceLocked(ctx context.Context, room id.RoomID, events []*event.Event) error {
 	joined, err := s.joined(ctx, room)
 	if err != nil {
@@ -126,7 +128,7 @@ func (s *stateStore) replaceLocked(ctx context.Context, room id.RoomID, events [
 	return s.ReplaceCachedMembers(ctx, room, members)
 }
 
-// apply notes the state events of one sync response, in one transaction. self is our user.
+// apply stores the state events of one sync response, in one transaction. self is our user.
 func (s *stateStore) apply(ctx context.Context, self id.UserID, events []*event.Event) error {
 	if len(events) == 0 {
 		return nil
@@ -147,6 +149,7 @@ func (s *stateStore) apply(ctx context.Context, self id.UserID, events []*event.
 	})
 }
 
+// memberLocked prepares for a user's new membership. mu is held.
 func (s *stateStore) memberLocked(ctx context.Context, self id.UserID, e *event.Event) error {
 	user, now := id.UserID(*e.StateKey), e.Content.AsMember().Membership
 	before, err := s.GetMembership(ctx, e.RoomID, user)
@@ -157,12 +160,12 @@ func (s *stateStore) memberLocked(ctx context.Context, self id.UserID, e *event.
 		return err
 	}
 	if user == self && now != event.MembershipJoin {
-		return s.ClearCachedMembers(ctx, e.RoomID) // who comes and goes from now on, we aren't told
+		return s.ClearCachedMembers(ctx, e.RoomID) // from now on we are not told who joins and leaves
 	}
 	return nil
 }
 
-// joined lists who is in a room, as far as we know.
+// joined lists the joined members of a room, sorted, as far as we know.
 func (s *stateStore) joined(ctx context.Context, room id.RoomID) ([]id.UserID, error) {
 	members, err := s.GetRoomMembers(ctx, room, event.MembershipJoin)
 	if err != nil {
@@ -176,7 +179,7 @@ func (s *stateStore) joined(ctx context.Context, room id.RoomID) ([]id.UserID, e
 	return list, nil
 }
 
-// prepare makes of an event as it came what handlers get. What mautrix knows and can't parse keeps its raw content only.
+// prepare sets what handlers need of an event: room, source, class and parsed content. A content that can't be parsed is only there as raw JSON.
 func prepare(e *event.Event, room id.RoomID, source event.Source) {
 	e.RoomID = room
 	e.Mautrix.EventSource = source
@@ -191,12 +194,12 @@ func prepare(e *event.Event, room id.RoomID, source event.Source) {
 	}
 	e.Content.Parsed = nil
 	if e.Type == event.StateEncryption {
-		// A room isn't open because its encryption event makes no sense.
+		// An encryption event that can't be parsed still means that the room is encrypted.
 		e.Content.Parsed = &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}
 	}
 }
 
-// upgradeSQL brings a table set of mautrix up to date.
+// upgradeSQL brings a set of mautrix's tables up to date.
 func upgradeSQL(ctx context.Context, what string, upgrade func(context.Context) error, log zerolog.Logger) error {
 	err := upgrade(log.WithContext(ctx))
 	if errors.Is(err, dbutil.ErrUnsupportedDatabaseVersion) {

@@ -8,8 +8,8 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// syncResponse is what GET /sync answers, as far as we look at it. Other people write the events in it: one that makes no sense must not
-// spoil the rest, which mautrix's own type would let happen.
+// syncResponse is the part of the answer of GET /sync that we use. With mautrix's own type, one event that cannot be parsed would make the whole
+// answer an error, and strangers write these events.
 type syncResponse struct {
 	NextBatch    string              `json:"next_batch"`
 	AccountData  eventSection        `json:"account_data"`
@@ -63,7 +63,7 @@ func (l *eventList) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// malformed counts the events that were left out.
+// malformed is how many events were left out.
 func (r *syncResponse) malformed() int {
 	n := r.AccountData.Events.malformed + r.ToDevice.Events.malformed
 	for _, rooms := range []map[id.RoomID]syncRoom{r.Rooms.Join, r.Rooms.Leave} {

@@ -13,11 +13,11 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// recoveryFile, in the data folder, holds the recovery key: what the account's cross-signing identity can be had back with.
+// recoveryFile is the file in the data folder that holds the recovery key, which restores the account's cross-signing identity.
 const recoveryFile = "recovery-key"
 
-// openIdentity makes the account's cross-signing identity, or loads it with the recovery key, and signs our device with it. It comes
-// before the first Olm message, since such a message carries the signature.
+// openIdentity makes the account's cross-signing identity, or loads it with the recovery key, and signs our device with it. It has to happen
+// before the first Olm message, because that carries the signature.
 func (b *Bot) openIdentity(ctx context.Context) error {
 	self := b.device()
 	published, err := b.publishedMasterKey(ctx, self.User)
@@ -42,17 +42,18 @@ func (b *Bot) openIdentity(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The store then knows our own keys and devices as it knows other people's.
+	// After this the store has our own keys and devices, as it has other people's.
 	if _, err := b.fetcher.FetchKeys(ctx, []id.UserID{self.User}, true); err != nil {
 		return fmt.Errorf("ask for the own keys: %w", err)
 	}
-	// From here on mautrix only reads them, see openCrypto.
+	// From now on mautrix only reads them, see openCrypto.
 	if _, err := b.mach.GetOwnCrossSigningPublicKeys(ctx); err != nil {
 		return fmt.Errorf("look up the own identity: %w", err)
 	}
 	return nil
 }
 
+// publishedMasterKey is the master key that the homeserver has for a user. It is empty when there is none.
 func (b *Bot) publishedMasterKey(ctx context.Context, user id.UserID) (id.Ed25519, error) {
 	answer, err := b.client.QueryKeys(ctx, &mautrix.ReqQueryKeys{
 		DeviceKeys: mautrix.DeviceKeysRequest{user: mautrix.DeviceIDList{}},
@@ -64,8 +65,8 @@ func (b *Bot) publishedMasterKey(ctx context.Context, user id.UserID) (id.Ed2551
 	return key.FirstKey(), nil
 }
 
-// makeIdentity makes and publishes the identity. The recovery key is on the disk before anything is published: whatever interrupts this,
-// the next start either finds nothing published, or can load what is.
+// makeIdentity makes and publishes the identity. The recovery key is on the disk before anything is published. If this is interrupted, the
+// next start either finds nothing published, or can load what is.
 func (b *Bot) makeIdentity(ctx context.Context, path string) error {
 	key, err := b.mach.SSSS.GenerateAndUploadKey(ctx, "")
 	if err != nil {
@@ -103,7 +104,7 @@ func (b *Bot) makeIdentity(ctx context.Context, path string) error {
 	return nil
 }
 
-// loadIdentity gets the private keys, which mautrix keeps in memory only, and signs our device.
+// loadIdentity loads the private keys and signs our device. mautrix keeps private keys only in memory, so each start needs this.
 func (b *Bot) loadIdentity(ctx context.Context, recovery string, published id.Ed25519, path string) error {
 	if err := b.mach.VerifyWithRecoveryKey(ctx, recovery); err != nil {
 		if transient(err) {
@@ -117,6 +118,7 @@ func (b *Bot) loadIdentity(ctx context.Context, recovery string, published id.Ed
 	return nil
 }
 
+// readRecoveryKey returns the recovery key, or "" when there is no file.
 func readRecoveryKey(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -131,7 +133,7 @@ func readRecoveryKey(path string) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// writePrivate writes a file that its owner alone reads, so that a power cut leaves either the whole of it or none.
+// writePrivate writes a file that only its owner can read. After a power cut either all of it is there, or nothing.
 func writePrivate(path, text string) error {
 	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // has mode 0600
 	if err != nil {

@@ -12,13 +12,15 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/backoff"
 )
 
 func TestPause(t *testing.T) {
 	for _, c := range []struct {
-		n       int
+		n       int // failures before
 		longest time.Duration
-		random  float64
+		random  float64 // how much of the second half is left out
 		want    time.Duration
 	}{
 		{0, maxPause, 0, time.Second},
@@ -29,7 +31,15 @@ func TestPause(t *testing.T) {
 		{1_000_000, maxPause, 0, maxPause},
 		{3, maxAwayPause, 0, maxAwayPause},
 	} {
-		if got := pause(c.n, c.longest, c.random); got != c.want {
+		err := error(mautrix.HTTPError{Response: &http.Response{StatusCode: http.StatusInternalServerError}})
+		if c.longest == maxAwayPause {
+			err = &url.Error{Err: errors.New("refused")}
+		}
+		conn := connection{pause: backoff.Backoff{Random: func() float64 { return 1 - c.random }}}
+		for range c.n {
+			conn.pauseAfter(err)
+		}
+		if got := conn.pauseAfter(err); got != c.want {
 			t.Errorf("attempt %d, at most %s, %.1f: %s, want %s", c.n, c.longest, c.random, got, c.want)
 		}
 	}
@@ -62,14 +72,18 @@ func TestPauseAfter(t *testing.T) {
 		if transient(c.err) != c.transient {
 			t.Errorf("%s: transient is not %v", c.name, c.transient)
 		}
-		if c.transient && pauseAfter(c.err, 20, 0) != c.want {
-			t.Errorf("%s: %s, want %s", c.name, pauseAfter(c.err, 20, 0), c.want)
+		conn := connection{pause: backoff.Backoff{Random: func() float64 { return 1 }}}
+		for range 20 {
+			conn.pauseAfter(errors.New("failed"))
+		}
+		if got := conn.pauseAfter(c.err); c.transient && got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}
 }
 
-func TestUserLimit(t *testing.T) {
-	var l userLimit
+func TestKeyLimit(t *testing.T) {
+	l := newKeyLimit()
 	now := time.Now()
 	count := func(user func(n int) id.UserID) (n int) {
 		for i := range 1000 {
@@ -85,10 +99,10 @@ func TestUserLimit(t *testing.T) {
 	if n := count(func(n int) id.UserID { return id.UserID(fmt.Sprintf("@%d:x", n)) }); n != perServer-perUser {
 		t.Errorf("one server: %d", n)
 	}
-	if n := count(func(n int) id.UserID { return id.UserID(fmt.Sprintf("@a:%d", n)) }); n != inAll-perServer {
+	if n := count(func(n int) id.UserID { return id.UserID(fmt.Sprintf("@a:%d", n)) }); n != perMinute-perServer {
 		t.Errorf("all servers: %d", n)
 	}
-	now = now.Add(limitWindow)
+	now = now.Add(time.Minute)
 	if !l.allow("@a:x", now) {
 		t.Error("the limit has no end")
 	}

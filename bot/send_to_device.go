@@ -16,9 +16,9 @@ import (
 // sendTime is how long SendToDevice takes at most.
 const sendTime = 40 * time.Second
 
-// SendToDevice sends a message, Olm-encrypted, to each of some devices. The result holds those that did not get it, and why: no error
-// there means that our homeserver took the message. Where keys or sessions are missing it gets them. It does not wait for one homeserver
-// before it sends to the devices of another.
+// SendToDevice sends an Olm-encrypted message to each of some devices. The result has the devices that did not get theirs, and why. For all others our
+// homeserver has accepted the message. Missing keys and sessions are fetched. A homeserver that does not answer does not delay the devices of
+// another.
 func (b *Bot) SendToDevice(ctx context.Context, t event.Type, content map[Device]any) map[Device]error {
 	failed := make(map[Device]error)
 	if !b.ready.Load() {
@@ -47,7 +47,7 @@ func (b *Bot) SendToDevice(ctx context.Context, t event.Type, content map[Device
 	}
 	b.learnDevices(ctx, contents)
 
-	// Devices that we have a session with need nothing but our own homeserver.
+	// For devices with which we have an Olm session only our own homeserver is needed.
 	groups := make(map[string][]Device)
 	for d := range contents {
 		known, err := b.target(ctx, d)
@@ -77,7 +77,7 @@ func (b *Bot) SendToDevice(ctx context.Context, t event.Type, content map[Device
 	return failed
 }
 
-// learnDevices asks for the keys of users some of whose devices are not known, or not trusted.
+// learnDevices asks for the keys of users who have a device that is unknown or not trusted.
 func (b *Bot) learnDevices(ctx context.Context, contents map[Device]json.RawMessage) {
 	missing := make(map[string][]id.UserID)
 	seen := make(map[id.UserID]bool)
@@ -99,7 +99,7 @@ func (b *Bot) learnDevices(ctx context.Context, contents map[Device]json.RawMess
 	asking.Wait()
 }
 
-// target finds a device that may be sent to.
+// target returns a device if we may send to it.
 func (b *Bot) target(ctx context.Context, d Device) (*id.Device, error) {
 	if d == b.device() {
 		return nil, errors.New("the device is this one")
@@ -117,7 +117,7 @@ func (b *Bot) target(ctx context.Context, d Device) (*id.Device, error) {
 	return device, nil
 }
 
-// sendGroup encrypts for some devices and sends that in one request. It returns who did not get it.
+// sendGroup encrypts for some devices and sends everything in one request. It returns the devices that did not get theirs.
 func (b *Bot) sendGroup(ctx context.Context, t event.Type, devices []Device, contents map[Device]json.RawMessage) map[Device]error {
 	failed := make(map[Device]error)
 	plain := &mautrix.ReqSendToDevice{Messages: make(map[id.UserID]map[id.DeviceID]*event.Content)}
@@ -136,10 +136,10 @@ func (b *Bot) sendGroup(ctx context.Context, t event.Type, devices []Device, con
 	return failed
 }
 
-// encryptAndSend calls dropped for the devices that there was no session with, and none could be begun.
+// encryptAndSend calls dropped for each device with which there is no Olm session and none could be begun.
 func (b *Bot) encryptAndSend(ctx context.Context, t event.Type, plain *mautrix.ReqSendToDevice, dropped func(Device)) (err error) {
 	defer func() {
-		if r := recover(); r != nil { // mautrix panics where encryption fails
+		if r := recover(); r != nil { // mautrix panics when encryption fails
 			b.stats.panicked()
 			err = errors.New("encryption panicked")
 		}

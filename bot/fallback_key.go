@@ -12,15 +12,14 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// fallbackAccount is what goolm's accounts can do, and mautrix does not ask of them. A fallback key is what the homeserver gives out
-// when a device's one-time keys are used up, such as those of a window that was off for the holidays. (Dendrite 0.15 ignores them: it
-// always says that it has none.)
+// fallbackAccount is a part of goolm's Olm accounts that mautrix does not use. The homeserver gives out a fallback key when a device's one-time keys
+// are used up, for example because a window was off during the holidays. (Dendrite 0.15 ignores fallback keys: it always says that it has none.)
 type fallbackAccount interface {
 	GenFallbackKey() error
 	FallbackKeyUnpublished() map[string]id.Curve25519
 }
 
-// fallbackEvery is how often a new fallback key is made at most. The one before it opens messages too, those before that one don't.
+// fallbackEvery is the shortest time between two new fallback keys. Only the latest two decrypt messages.
 const fallbackEvery = time.Hour
 
 // fallbackUpload is the part of POST /keys/upload that mautrix has no field for.
@@ -28,8 +27,8 @@ type fallbackUpload struct {
 	FallbackKeys map[id.KeyID]*mautrix.OneTimeKey `json:"fallback_keys"`
 }
 
-// fallbackKey uploads a new fallback key when the homeserver has none, or has given it out. unused is what sync says about that, nil when
-// it says nothing.
+// fallbackKey uploads a new fallback key when the homeserver has none, or has given it out. unused is what sync says about that; it is nil when
+// sync says nothing.
 func (b *Bot) fallbackKey(ctx context.Context, unused []id.KeyAlgorithm) {
 	if unused == nil || slices.Contains(unused, id.KeyAlgorithmSignedCurve25519) || time.Since(b.fallbackMade) < fallbackEvery {
 		return
@@ -45,13 +44,14 @@ func (b *Bot) fallbackKey(ctx context.Context, unused []id.KeyAlgorithm) {
 	b.fallbackMade = time.Now()
 }
 
+// uploadFallback makes a fallback key, signs it and uploads it.
 func (b *Bot) uploadFallback(ctx context.Context) error {
-	account := b.mach.GetAccount()
-	inner, ok := account.Internal.(fallbackAccount)
+	olm := b.mach.GetAccount()
+	inner, ok := olm.Internal.(fallbackAccount)
 	if !ok {
 		return nil
 	}
-	// One whose upload was cut short is taken again.
+	// A key whose upload was interrupted is uploaded again.
 	keys := inner.FallbackKeyUnpublished()
 	if len(keys) == 0 {
 		if err := inner.GenFallbackKey(); err != nil {
@@ -59,14 +59,14 @@ func (b *Bot) uploadFallback(ctx context.Context) error {
 		}
 		keys = inner.FallbackKeyUnpublished()
 	}
-	if err := b.crypto.PutAccount(ctx, account); err != nil {
+	if err := b.crypto.PutAccount(ctx, olm); err != nil {
 		return fmt.Errorf("store the fallback key: %w", err)
 	}
 	self := b.device()
 	upload := fallbackUpload{make(map[id.KeyID]*mautrix.OneTimeKey)}
 	for name, key := range keys {
 		signed := &mautrix.OneTimeKey{Key: key, Fallback: true, IsSigned: true}
-		signature, err := account.SignJSON(signed)
+		signature, err := olm.SignJSON(signed)
 		if err != nil {
 			return fmt.Errorf("sign the fallback key: %w", err)
 		}
@@ -76,8 +76,8 @@ func (b *Bot) uploadFallback(ctx context.Context) error {
 	if _, err := b.client.MakeRequest(ctx, http.MethodPost, b.client.BuildClientURL("v3", "keys", "upload"), upload, nil); err != nil {
 		return fmt.Errorf("upload the fallback key: %w", err)
 	}
-	account.Internal.MarkKeysAsPublished()
-	if err := b.crypto.PutAccount(ctx, account); err != nil {
+	olm.Internal.MarkKeysAsPublished()
+	if err := b.crypto.PutAccount(ctx, olm); err != nil {
 		return fmt.Errorf("store the fallback key: %w", err)
 	}
 	return nil

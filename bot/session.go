@@ -11,9 +11,9 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// account is the one row of table ewindow_account.
-type account struct {
-	Homeserver string // URL that AccessToken was got from
+// session is the bot's login and how far it got: the one row of table ewindow_account.
+type session struct {
+	Homeserver string // the URL that gave us Token
 	User       id.UserID
 	Device     id.DeviceID
 	Token      string
@@ -24,10 +24,10 @@ type account struct {
 }
 
 const (
-	getAccountQuery = `
+	getSessionQuery = `
 		SELECT homeserver, user_id, device_id, access_token, pickle_key, next_batch, run_id, run_pending FROM ewindow_account
 	`
-	newAccountQuery = `
+	newSessionQuery = `
 		INSERT INTO ewindow_account (one, homeserver, user_id, device_id, access_token, pickle_key) VALUES (1, $1, '', $2, '', $3)
 	`
 	setLoginQuery     = `UPDATE ewindow_account SET homeserver=$1, user_id=$2, access_token=$3`
@@ -36,13 +36,13 @@ const (
 	setRunQuery       = `UPDATE ewindow_account SET run_id=$1, run_pending=''`
 )
 
-// accountStore reads and writes the row.
-type accountStore struct{ db *dbutil.Database }
+// sessionStore reads and writes that row.
+type sessionStore struct{ db *dbutil.Database }
 
-// get returns the account, nil when there is none yet.
-func (s accountStore) get(ctx context.Context) (*account, error) {
-	var a account
-	err := s.db.QueryRow(ctx, getAccountQuery).
+// get returns the session, or nil when there is none yet.
+func (s sessionStore) get(ctx context.Context) (*session, error) {
+	var a session
+	err := s.db.QueryRow(ctx, getSessionQuery).
 		Scan(&a.Homeserver, &a.User, &a.Device, &a.Token, &a.PickleKey, &a.NextBatch, &a.Run, &a.RunPending)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
@@ -53,30 +53,30 @@ func (s accountStore) get(ctx context.Context) (*account, error) {
 	return &a, nil
 }
 
-// create makes the row. The device's id is chosen before the first attempt to log in, so that an attempt whose answer gets lost leaves
-// no second device behind.
-func (s accountStore) create(ctx context.Context, homeserver string) (*account, error) {
-	a := &account{Homeserver: homeserver, Device: id.DeviceID("EW" + rand.Text()[:8]), PickleKey: []byte(rand.Text())}
-	return a, s.exec(ctx, newAccountQuery, a.Homeserver, a.Device, a.PickleKey)
+// create makes the row. The device id is chosen before the first attempt to log in, so that an attempt whose answer gets lost does not leave
+// a second device behind.
+func (s sessionStore) create(ctx context.Context, homeserver string) (*session, error) {
+	a := &session{Homeserver: homeserver, Device: id.DeviceID("EW" + rand.Text()[:8]), PickleKey: []byte(rand.Text())}
+	return a, s.exec(ctx, newSessionQuery, a.Homeserver, a.Device, a.PickleKey)
 }
 
-func (s accountStore) setLogin(ctx context.Context, homeserver string, user id.UserID, token string) error {
+func (s sessionStore) setLogin(ctx context.Context, homeserver string, user id.UserID, token string) error {
 	return s.exec(ctx, setLoginQuery, homeserver, user, token)
 }
 
-func (s accountStore) setNextBatch(ctx context.Context, token string) error {
+func (s sessionStore) setNextBatch(ctx context.Context, token string) error {
 	return s.exec(ctx, setNextBatchQuery, token)
 }
 
-func (s accountStore) setPending(ctx context.Context, run string) error {
+func (s sessionStore) setPending(ctx context.Context, run string) error {
 	return s.exec(ctx, setPendingQuery, run)
 }
 
-func (s accountStore) setRun(ctx context.Context, run string) error {
+func (s sessionStore) setRun(ctx context.Context, run string) error {
 	return s.exec(ctx, setRunQuery, run)
 }
 
-func (s accountStore) exec(ctx context.Context, query string, args ...any) error {
+func (s sessionStore) exec(ctx context.Context, query string, args ...any) error {
 	if _, err := s.db.Exec(ctx, query, args...); err != nil {
 		return fmt.Errorf("write the account to the database: %w", err)
 	}

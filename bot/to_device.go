@@ -1,0 +1,134 @@
+package bot
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"maunium.net/go/mautrix/crypto"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+)
+
+// maxContent is the longest content of a to-device message, in bytes. Homeservers accept no longer ones.
+const maxContent = 64 << 10
+
+// handleToDevice decrypts, checks and dispatches a to-device event.
+func (b *Bot) handleToDevice(ctx context.Context, e *event.Event) {
+	e.Type.Class = event.ToDeviceEventType
+	if err := e.Content.ParseRaw(e.Type); err != nil && !errors.Is(err, event.ErrUnsupportedContentType) {
+		b.stats.drop(DropMalformed, 1)
+		return
+	}
+	if e.Type != event.ToDeviceEncrypted {
+		if _, ours := b.toDevice[e.Type.Type]; ours {
+			b.stats.drop(DropCleartext, 1)
+			return
+		}
+		b.handlePlain(ctx, e)
+		return
+	}
+	// mautrix handles room keys and the like itself, and returns everything else. Only its log says that it could not decrypt.
+	var (
+		failed atomic.Bool
+		plain  *crypto.DecryptedOlmEvent
+	)
+	b.guard(e.Type.Type, func() { plain = b.mach.HandleEncryptedEvent(noting(ctx, &failed), e) })
+	switch {
+	case plain == nil && failed.Load():
+		b.stats.drop(DropUndecryptable, 1)
+	case plain == nil:
+	case b.toDevice[plain.Type.Type] == nil:
+		b.stats.drop(DropUnhandled, 1)
+	default:
+		b.checkToDevice(ctx, plain)
+	}
+}
+
+// handlePlain lets mautrix handle a message of a type that is never encrypted. Requests for keys and secrets are answered in the background.
+func (b *Bot) handlePlain(ctx context.Context, e *event.Event) {
+	var from id.DeviceID
+	answer := func(ctx context.Context) { b.mach.HandleToDeviceEvent(ctx, e) }
+	switch content := e.Content.Parsed.(type) {
+	case *event.RoomKeyRequestEventContent:
+		if content.Action != event.KeyRequestActionRequest {
+			return
+		}
+		// Not HandleToDeviceEvent: it starts a goroutine that nobody waits for.
+		from, answer = content.RequestingDeviceID, func(ctx context.Context) { b.mach.HandleRoomKeyRequest(ctx, e.Sender, content) }
+	case *event.SecretRequestEventContent:
+		if content.Action != event.SecretRequestRequest {
+			return
+		}
+		if e.Sender != b.UserID() {
+			b.stats.drop(DropUnhandled, 1)
+			return
+		}
+		from = content.RequestingDeviceID
+	default:
+		b.guard(e.Type.Type, func() { answer(quietly(ctx)) })
+		return
+	}
+	if e.Sender != b.UserID() && !b.requests.allow(e.Sender, time.Now()) {
+		b.stats.drop(DropTooMany, 1)
+		return
+	}
+	b.background.Go(func() {
+		// mautrix itself would ask for each unknown device, without a limit.
+		if !b.known(ctx, Device{e.Sender, from}) {
+			b.stats.drop(DropUnknownDevice, 1)
+			return
+		}
+		ctx, cancel := context.WithTimeout(quietly(ctx), sendTime)
+		defer cancel()
+		b.guard(e.Type.Type, func() { answer(ctx) })
+	})
+}
+
+// checkToDevice dispatches a decrypted to-device event if it comes from a device that is known and trusted.
+func (b *Bot) checkToDevice(ctx context.Context, e *crypto.DecryptedOlmEvent) {
+	content, ok := objectContent(e.Content.VeryRaw)
+	if !ok {
+		b.stats.drop(DropMalformed, 1)
+		return
+	}
+	device, trusted := b.senderDevice(ctx, e)
+	// Perhaps the owner signed the device a moment ago, or we have never asked for the owner's identity.
+	if !trusted && b.refetch(ctx, e.Sender) {
+		device, trusted = b.senderDevice(ctx, e)
+	}
+	switch {
+	case device == nil:
+		b.stats.drop(DropUnknownDevice, 1)
+		return
+	case !trusted:
+		b.stats.drop(DropUntrusted, 1)
+		b.strangerLog.Warn().Stringer("user_id", e.Sender).Stringer("device_id", device.DeviceID).
+			Msg("A message was dropped, since its sender's device is not verified by its owner, or the owner's identity has changed")
+		return
+	}
+	message := ToDevice{From: Device{e.Sender, device.DeviceID}, Type: e.Type, Content: content}
+	for _, f := range b.toDevice[e.Type.Type] {
+		b.guard(e.Type.Type, func() { f(ctx, message) })
+	}
+}
+
+// senderDevice finds the device that encrypted an event, as its user's homeserver lists it, and says whether it is trusted.
+func (b *Bot) senderDevice(ctx context.Context, e *crypto.DecryptedOlmEvent) (*id.Device, bool) {
+	device, err := b.crypto.FindDeviceByKey(ctx, e.Sender, e.SenderKey)
+	if err != nil || device == nil || device.SigningKey != e.Keys.Ed25519 {
+		return nil, false
+	}
+	return device, b.trusted(ctx, device)
+}
+
+// objectContent returns a copy of a content, if that is a JSON object of at most maxContent bytes.
+func objectContent(raw json.RawMessage) (json.RawMessage, bool) {
+	if len(raw) > maxContent || !json.Valid(raw) || !bytes.HasPrefix(bytes.TrimLeft(raw, " \t\r\n"), []byte("{")) {
+		return nil, false
+	}
+	return bytes.Clone(raw), true
+}
