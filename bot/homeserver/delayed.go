@@ -20,13 +20,13 @@ import (
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
-// actionLimit is how long a request about a delayed event may take, the sending included.
+// actionLimit bounds a request about a delayed event, with the sending.
 const actionLimit = upstreamLimit + 5*time.Second
 
-// maxQuery bounds the further parameters of a delayed request, in bytes.
+// maxQuery limits the other parameters of a delayed request, in bytes.
 const maxQuery = 1 << 10
 
-// serveSchedule takes an event that is to be sent later (MSC4140).
+// serveSchedule schedules an event that has to be sent later (MSC4140).
 func (f *Front) serveSchedule(w http.ResponseWriter, r *http.Request, t target, query url.Values) {
 	ctx, cancel := context.WithTimeout(r.Context(), actionLimit)
 	defer cancel()
@@ -67,7 +67,7 @@ func (f *Front) serveSchedule(w http.ResponseWriter, r *http.Request, t target, 
 	exhttp.WriteJSONResponse(w, http.StatusOK, map[string]string{"delay_id": delayID})
 }
 
-// serveDelayed restarts, sends or cancels. The delay id is all the authorisation that is needed.
+// serveDelayed restarts, sends or cancels a delayed event. The delay id is the only authorisation (MSC4140).
 func (f *Front) serveDelayed(w http.ResponseWriter, r *http.Request, t target) {
 	ctx, cancel := context.WithTimeout(r.Context(), actionLimit)
 	defer cancel()
@@ -89,7 +89,7 @@ func (f *Front) serveDelayed(w http.ResponseWriter, r *http.Request, t target) {
 	exhttp.WriteEmptyJSONResponse(w, http.StatusOK)
 }
 
-// listed is one scheduled event as its owner sees it.
+// listed is one scheduled event in the answer to its user.
 type listed struct {
 	DelayID      string          `json:"delay_id"`
 	RoomID       id.RoomID       `json:"room_id"`
@@ -100,7 +100,7 @@ type listed struct {
 	Content      json.RawMessage `json:"content"`
 }
 
-// serveDelayedList answers what the asking user has scheduled, the next one first.
+// serveDelayedList lists the events that the user has scheduled, the next one first.
 func (f *Front) serveDelayedList(w http.ResponseWriter, r *http.Request) {
 	who, err := f.authenticate(r)
 	if err != nil {
@@ -137,7 +137,7 @@ func parseDelay(values []string) (time.Duration, error) {
 	return time.Duration(ms) * time.Millisecond, nil
 }
 
-// parseAction reads the body of the older form of MSC4140, where the action isn't in the path.
+// parseAction reads the body in the older form of MSC4140, where the action is not in the path.
 func parseAction(text []byte) (string, error) {
 	var body struct {
 		Action string `json:"action"`
@@ -151,7 +151,7 @@ func parseAction(text []byte) (string, error) {
 	return body.Action, nil
 }
 
-// bodyLimit is how long a client may take to send a body that we read ourselves.
+// bodyLimit bounds the time in which a client must send a body that we read ourselves.
 const bodyLimit = 20 * time.Second
 
 // readBody reads a request's body of at most limit bytes.
@@ -166,11 +166,11 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	case err != nil:
 		return nil, mautrix.MUnknown.WithMessage("The body did not arrive").WithStatus(http.StatusBadRequest)
 	}
-	_ = control.SetReadDeadline(time.Time{}) // else the server would take the client for gone
+	_ = control.SetReadDeadline(time.Time{}) // otherwise net/http would end the request when the deadline passes
 	return text, nil
 }
 
-// parseContent checks the content of an event and takes the white space out.
+// parseContent checks the content of an event and removes white space.
 func parseContent(text []byte) ([]byte, error) {
 	var compact bytes.Buffer
 	if !utf8.Valid(text) || json.Compact(&compact, text) != nil {
@@ -182,8 +182,8 @@ func parseContent(text []byte) ([]byte, error) {
 	return compact.Bytes(), nil
 }
 
-// sendDelayed sends an event as the user who scheduled it. The delay id is the transaction id, so that an event whose answer was
-// lost isn't seen twice. Its error is refused when another attempt would be in vain.
+// sendDelayed sends an event as the user who scheduled it. The delay id is the transaction id, so that an event is not sent twice when
+// an answer was lost. The error is of type refused when another attempt would fail, too.
 func (f *Front) sendDelayed(ctx context.Context, d *delayed) error {
 	path := "/_matrix/client/v3/rooms/" + url.PathEscape(d.room.String())
 	if d.stateKey != nil {
@@ -208,7 +208,7 @@ func (f *Front) sendDelayed(ctx context.Context, d *delayed) error {
 	return answered
 }
 
-// withoutURL removes the URL from a client's error: its path holds a delay id.
+// withoutURL removes the URL from an error of net/http, since its path may hold a delay id.
 func withoutURL(err error) error {
 	var failed *url.Error
 	if errors.As(err, &failed) {
@@ -217,6 +217,7 @@ func withoutURL(err error) error {
 	return err
 }
 
+// retryAfter is how long a rate limit asks us to wait.
 func retryAfter(e mautrix.RespError) time.Duration {
 	ms, _ := e.ExtraData["retry_after_ms"].(float64)
 	if !(ms >= 0 && ms < float64(maxDelay.Milliseconds())) {

@@ -17,44 +17,41 @@ import (
 
 	"github.com/rs/zerolog"
 	"go.yaml.in/yaml/v3"
+
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
-// Networks that Dendrite must not be talked into contacting, unless the configuration names others.
-var defaultDenyNetworks = []string{
-	"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/3",
-	"::/127", "64:ff9b::/96", "fc00::/7", "fe80::/10", "ff00::/8",
-}
-
-// Dendrite's own default leaves IPv6 out.
+// defaultAllowNetworks are all addresses. Dendrite's own default has no IPv6.
 var defaultAllowNetworks = []string{"0.0.0.0/0", "::/0"}
 
-// systemRoots are the places where distributions keep the bundle of certificate authorities.
+// systemRoots are the files in which distributions keep their certificate authorities.
 var systemRoots = []string{
 	"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
 	"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
 }
 
+// serverNamePattern is the grammar of server names (Matrix specification, appendix "Server Name").
 var serverNamePattern = regexp.MustCompile(`^(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z.-]{1,255})(:[0-9]{1,5})?$`)
 
-// DendriteConfig is what a Dendrite is made of. Dir, ServerName and ClientPort are required.
+// DendriteConfig is what a Dendrite needs. Dir, ServerName and ClientPort are required.
 type DendriteConfig struct {
-	// Dir holds everything of Dendrite's: its configuration, signing key, databases and media. It is made when missing.
+	// Dir holds everything of Dendrite: its configuration, signing key, databases and media. It is made if it is missing.
 	Dir string
 	// ServerName is the part of user ids after the colon. It can't be changed once there are accounts.
 	ServerName string
-	// ClientPort is the TCP port of 127.0.0.1 on which Dendrite serves plain HTTP: both APIs, and its administration.
+	// ClientPort is the TCP port of 127.0.0.1 on which Dendrite serves plain HTTP: both APIs and its administration.
 	ClientPort int
-	// RegistrationSecret is what [Register] needs. "": no accounts can be made.
+	// RegistrationSecret is the secret that [Register] needs. "": no accounts can be made.
 	RegistrationSecret string
-	// TurnURIs and TurnSecret are what clients are told about TURN servers. Empty: nothing.
+	// TurnURIs and TurnSecret are the TURN servers that clients are told. Empty: none.
 	TurnURIs   []string
 	TurnSecret string
-	// AllowNetworks and DenyNetworks bound, in CIDR notation, where Dendrite connects to for federation; deny goes first. nil: every
-	// public address and no private one. An empty, non-nil DenyNetworks denies nothing.
+	// AllowNetworks and DenyNetworks limit, in CIDR notation, where Dendrite connects to for federation. Deny comes first. nil: every
+	// public address and no other (package addrpolicy). An empty DenyNetworks that is not nil denies nothing.
 	AllowNetworks, DenyNetworks []string
-	// BcryptCost is that of password hashes, 4 to 31. 0: 10. Tests take 4.
+	// BcryptCost is the cost of password hashes, 4 to 31. 0: 10. Tests use 4.
 	BcryptCost int
-	// NoRateLimits lifts the limit of about 40 requests a second for each device. For tests.
+	// NoRateLimits removes the limit of about 40 requests a second for each device. It is for tests.
 	NoRateLimits bool
 	// CAFile holds certificate authorities (PEM) that Dendrite trusts besides the system's. "": none.
 	CAFile string
@@ -95,7 +92,7 @@ func NewDendrite(cfg DendriteConfig) (*Dendrite, error) {
 		cfg.AllowNetworks = defaultAllowNetworks
 	}
 	if cfg.DenyNetworks == nil {
-		cfg.DenyNetworks = defaultDenyNetworks
+		cfg.DenyNetworks = addrpolicy.Denied()
 	}
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
@@ -105,7 +102,7 @@ func NewDendrite(cfg DendriteConfig) (*Dendrite, error) {
 	return &Dendrite{cfg: cfg, client: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}, nil
 }
 
-// URL is where Dendrite serves plain HTTP, without a slash at the end.
+// URL is the address at which Dendrite serves plain HTTP, without a slash at the end.
 func (d *Dendrite) URL() string {
 	return "http://" + d.address()
 }
@@ -114,8 +111,8 @@ func (d *Dendrite) address() string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(d.cfg.ClientPort))
 }
 
-// Command writes the configuration, and the signing key when there is none, and returns the command that runs program. The command
-// is not started.
+// Command writes the configuration, and the signing key if there is none, and returns the command that runs program, which is Dendrite. The
+// command is not started.
 func (d *Dendrite) Command(program string) (*exec.Cmd, error) {
 	if err := os.MkdirAll(d.cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make Dendrite's folder: %w", err)
@@ -144,7 +141,7 @@ func (d *Dendrite) Command(program string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// Ready returns nil once Dendrite answers under its own name. Anything else that has got hold of the port is an error.
+// Ready returns nil once Dendrite answers under its own name. It is an error if another program uses the port.
 func (d *Dendrite) Ready(ctx context.Context) error {
 	var server struct {
 		Name string `json:"server_name"`
@@ -219,7 +216,7 @@ func (d *Dendrite) settings() tree {
 	}
 }
 
-// ensureKey makes the key that signs this server's events. Other servers remember it: it must never be lost.
+// ensureKey makes the key that signs this homeserver's events. Other homeservers remember it, so it must never be lost.
 func (d *Dendrite) ensureKey() error {
 	path := d.path("matrix_key.pem")
 	if _, err := os.Stat(path); err == nil || !errors.Is(err, os.ErrNotExist) {
@@ -232,18 +229,18 @@ func (d *Dendrite) ensureKey() error {
 	}))
 }
 
-// writeRoots joins the system's certificate authorities and ours: the variable that names ours makes Go forget the system's.
+// writeRoots writes a file with the system's certificate authorities and ours. When the environment variable names a file, Go uses only that.
 func (d *Dendrite) writeRoots() (string, error) {
 	bundle, err := os.ReadFile(d.cfg.CAFile)
 	if err != nil {
 		return "", err
 	}
-	places := systemRoots
+	files := systemRoots
 	if configured := os.Getenv("SSL_CERT_FILE"); configured != "" {
-		places = []string{configured}
+		files = []string{configured}
 	}
-	for _, place := range places {
-		if text, err := os.ReadFile(place); err == nil {
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil {
 			bundle = append(append(bundle, '\n'), text...)
 			break
 		}
@@ -252,7 +249,7 @@ func (d *Dendrite) writeRoots() (string, error) {
 	return path, writeFile(path, bundle)
 }
 
-// writeFile replaces a file in one step, readable for our user alone, and sees to it that it survives a power cut.
+// writeFile replaces a file in one step, so that it survives a power cut. Only our user can read it.
 func writeFile(path string, text []byte) error {
 	half, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
 	if err != nil {

@@ -33,34 +33,34 @@ const (
 	maxToken   = 4 << 10
 )
 
-// upstreamLimit is how long the homeserver may take to answer a request of our own.
+// upstreamLimit bounds a request of our own to the homeserver.
 const upstreamLimit = 30 * time.Second
 
-// goneLimit is how long a request may go on after its client has hung up: longer than any honest /sync waits for news.
+// goneLimit is how long a request may go on after its client has hung up. It is longer than clients let /sync wait.
 const goneLimit = 90 * time.Second
 
-// FrontConfig is what a Front is made of. All but Transports are required.
+// FrontConfig is what a Front needs. All but Transports are required.
 type FrontConfig struct {
 	// Upstream is the homeserver itself, such as http://127.0.0.1:8008.
 	Upstream *url.URL
-	// ServerName is that of the homeserver.
+	// ServerName is the name of the homeserver.
 	ServerName string
-	// PublicURL is where clients and other homeservers reach the front, such as https://matrix.example.org.
+	// PublicURL is the address at which clients and other homeservers reach the front, such as https://matrix.example.org.
 	PublicURL string
-	// Transports are the URLs of the LiveKit authorisation services that clients are told to use, the preferred one first. nil: none.
+	// Transports are the URLs of the MatrixRTC authorisation services that clients are told to use, the preferred one first. nil: none.
 	Transports []string
-	// DB is where scheduled events are kept, opened by migrations.OpenHub. The front does not close it.
+	// DB holds scheduled events. It was opened by migrations.OpenHub. The front does not close it.
 	DB  *dbutil.Database
 	Log zerolog.Logger
 }
 
-// Front stands before a homeserver. It is an http.Handler. Delayed events are served while [Front.Run] runs; before and after,
+// Front is the reverse proxy before a homeserver. It is an http.Handler. Delayed events are served while [Front.Run] runs. Before and after,
 // clients get status 503 for them.
 //
-// A delayed event is lost when its access token ends before it is due, by logging out or because the homeserver's tokens expire.
+// A delayed event is lost if its access token becomes invalid before it is due, because the client logs out or the token expires.
 type Front struct {
 	upstream  *url.URL
-	wellKnown map[string]any // what each path below /.well-known/matrix/ answers
+	wellKnown map[string]any // the answer of each path below /.well-known/matrix/
 	transport []transport
 	proxy     *httputil.ReverseProxy
 	client    *http.Client // to the homeserver
@@ -69,7 +69,7 @@ type Front struct {
 	log       zerolog.Logger
 }
 
-// transport is one RTC transport as clients are told (MSC4143, MSC4195).
+// transport is one RTC transport in our answers (MSC4143, MSC4195).
 type transport struct {
 	Type       string `json:"type"`
 	ServiceURL string `json:"livekit_service_url"`
@@ -112,8 +112,8 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 		},
 		"/.well-known/matrix/server": map[string]string{"m.server": net.JoinHostPort(public.Hostname(), port)},
 	}
-	// No environment proxy, no compression of our own, no limit on the time to the first byte: /sync waits.
-	wire := &http.Transport{
+	// It uses no proxy of the environment and no compression, and does not limit the time to the first byte, because /sync waits.
+	upstream := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 5 * time.Second,
 		MaxIdleConns:        256,
@@ -122,24 +122,24 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 		DisableCompression:  true,
 	}
 	f.client = &http.Client{
-		Transport:     wire,
+		Transport:     upstream,
 		Timeout:       upstreamLimit,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	f.proxy = &httputil.ReverseProxy{
-		Transport:     wire,
+		Transport:     upstream,
 		FlushInterval: -1,
 		Rewrite:       f.rewrite,
 		ErrorHandler:  f.proxyError,
-		ErrorLog:      stdlog.New(io.Discard, "", 0), // it says when a client has gone
+		ErrorLog:      stdlog.New(io.Discard, "", 0), // it would log each client that hangs up
 	}
 	f.stored = store{cfg.DB}
 	f.schedule = newScheduler(f.stored, f.sendDelayed, cfg.Log)
 	return f, nil
 }
 
-// Run sends delayed events when they are due, beginning with those that fell due while nothing ran. It returns nil after ctx has
-// ended and what was being sent has been sent, which takes five seconds at most. It is called once.
+// Run sends delayed events when they are due, first those that became due while it did not run. When ctx ends, it waits for the events that are
+// being sent, up to five seconds, and returns nil. It is called once.
 func (f *Front) Run(ctx context.Context) error {
 	defer f.client.CloseIdleConnections()
 	return f.schedule.run(ctx)
@@ -160,10 +160,10 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	target, query := path.target(), r.URL.Query()
 	if r.Method == http.MethodPut && query.Has(unstable.Delay) && target.kind != targetSend {
-		target.kind = targetForeign // a homeserver that ignores the delay would send at once
+		target.kind = targetUnknown // a homeserver that ignores the delay would send at once
 	}
 	switch target.kind {
-	case targetForeign:
+	case targetUnknown:
 		f.answer(w, mautrix.MUnrecognized.WithMessage("Unknown path").WithStatus(http.StatusNotFound))
 	case targetVersions:
 		f.own(w, r, map[string]http.HandlerFunc{http.MethodGet: f.serveVersions})
@@ -188,7 +188,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// own serves a path of ours: the methods given, and what browsers ask before they use them.
+// own serves a path of ours: the given methods, and the requests by which browsers ask whether they may use them (CORS).
 func (f *Front) own(w http.ResponseWriter, r *http.Request, methods map[string]http.HandlerFunc) {
 	handler := methods[r.Method]
 	if r.Method == http.MethodHead {
@@ -205,15 +205,15 @@ func (f *Front) own(w http.ResponseWriter, r *http.Request, methods map[string]h
 	}
 }
 
-// pass hands a request to the homeserver.
+// pass passes a request to the homeserver.
 func (f *Front) pass(w http.ResponseWriter, r *http.Request, limit int64) {
 	if r.ContentLength > limit {
 		f.answer(w, errTooLarge)
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, limit)
-	// A client that hangs up must not interrupt the homeserver: a request that ends in the middle of its work leaves Dendrite's
-	// SQLite inside a transaction, and from then on every write fails until it is started again.
+	// A client that hangs up must not end the request to the homeserver. A request that ends in the middle of its work leaves Dendrite's
+	// SQLite inside a transaction, and then every write fails until Dendrite is started again.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
 	stop := context.AfterFunc(r.Context(), func() { time.AfterFunc(goneLimit, cancel) })
@@ -223,14 +223,15 @@ func (f *Front) pass(w http.ResponseWriter, r *http.Request, limit int64) {
 
 var errTooLarge = mautrix.MTooLarge.WithMessage("The request is too large").WithStatus(http.StatusRequestEntityTooLarge)
 
-// rewrite directs a request to the homeserver. Path, query and host stay as they were, since other servers' signatures cover them.
+// rewrite directs a request to the homeserver. Path, query and host stay unchanged, since other homeservers' signatures cover them.
 func (f *Front) rewrite(p *httputil.ProxyRequest) {
 	p.Out.URL.Scheme, p.Out.URL.Host = f.upstream.Scheme, f.upstream.Host
 	p.Out.URL.RawQuery = p.In.URL.RawQuery
 	p.Out.Host = p.In.Host
-	p.SetXForwarded() // what the client claimed about itself has been removed
+	p.SetXForwarded() // the client's own headers of this kind were removed before
 }
 
+// proxyError answers when the homeserver did not.
 func (f *Front) proxyError(w http.ResponseWriter, r *http.Request, err error) {
 	var large *http.MaxBytesError
 	switch {
@@ -246,12 +247,12 @@ func (f *Front) proxyError(w http.ResponseWriter, r *http.Request, err error) {
 
 var errUnreachable = mautrix.MUnknown.WithMessage("The homeserver can't be reached at the moment").WithStatus(http.StatusBadGateway)
 
-// answer writes an error as Matrix wants it.
+// answer writes an error in the form of Matrix.
 func (f *Front) answer(w http.ResponseWriter, err mautrix.RespError) {
 	err.Write(w)
 }
 
-// fail writes any error: a refusal as it is, anything else as the homeserver's absence.
+// fail writes any error: a refusal unchanged, anything else as "the homeserver can't be reached".
 func (f *Front) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var refused mautrix.RespError
 	if errors.As(err, &refused) {
@@ -264,7 +265,7 @@ func (f *Front) fail(w http.ResponseWriter, r *http.Request, err error) {
 	f.answer(w, errUnreachable)
 }
 
-// serveVersions answers what the homeserver answers, and announces what the front adds.
+// serveVersions answers with the homeserver's versions and features, and the features that the front adds.
 func (f *Front) serveVersions(w http.ResponseWriter, r *http.Request) {
 	var versions map[string]json.RawMessage
 	if err := f.ask(r, "/_matrix/client/versions", r.Header.Get("Authorization"), &versions); err != nil {
@@ -279,6 +280,7 @@ func (f *Front) serveVersions(w http.ResponseWriter, r *http.Request) {
 	exhttp.WriteJSONResponse(w, http.StatusOK, answer)
 }
 
+// addFeatures adds the front's features to the homeserver's answer.
 func addFeatures(versions map[string]json.RawMessage) (map[string]json.RawMessage, error) {
 	features := make(map[string]json.RawMessage)
 	if text, ok := versions["unstable_features"]; ok {
@@ -299,15 +301,16 @@ func addFeatures(versions map[string]json.RawMessage) (map[string]json.RawMessag
 	return versions, nil
 }
 
+// serveTransports lists the RTC transports (MSC4143).
 func (f *Front) serveTransports(w http.ResponseWriter, r *http.Request) {
 	if _, err := f.authenticate(r); err != nil {
 		f.fail(w, r, err)
 		return
 	}
-	exhttp.WriteJSONResponse(w, http.StatusOK, map[string]any{"rtc_transports": f.transport})
+	exhttp.WriteJSONResponse(w, http.StatusOK, map[string]any{unstable.RTCTransports: f.transport})
 }
 
-// identity is who makes a request.
+// identity is the user and device that make a request.
 type identity struct {
 	user   id.UserID
 	device id.DeviceID
@@ -327,7 +330,7 @@ func (f *Front) authenticate(r *http.Request) (identity, error) {
 	if err := f.ask(r, "/_matrix/client/v3/account/whoami", "Bearer "+token, &who); err != nil {
 		var refused mautrix.RespError
 		if errors.As(err, &refused) && !slices.Contains([]int{401, 403, 429}, refused.StatusCode) {
-			err = errUnreachable // what else is wrong with that path is none of the client's business
+			err = errUnreachable // the client did not ask for this path, so its other errors mean nothing to it
 		}
 		return identity{}, err
 	}
@@ -337,7 +340,7 @@ func (f *Front) authenticate(r *http.Request) (identity, error) {
 	return identity{who.UserID, who.DeviceID, token}, nil
 }
 
-// accessToken takes the token out of a request (Client-Server API, "Client authentication").
+// accessToken reads the access token of a request (Client-Server API, "Client authentication").
 func accessToken(r *http.Request) (string, error) {
 	token := r.URL.Query().Get("access_token")
 	if header := r.Header.Get("Authorization"); header != "" {
@@ -356,7 +359,7 @@ func accessToken(r *http.Request) (string, error) {
 	return token, nil
 }
 
-// ask makes a GET request of our own on behalf of a client.
+// ask makes a GET request of our own to the homeserver, for a client.
 func (f *Front) ask(r *http.Request, path, authorization string, answer any) error {
 	ctx, cancel := context.WithTimeout(r.Context(), upstreamLimit)
 	defer cancel()

@@ -13,35 +13,35 @@ import (
 type targetKind int
 
 const (
-	targetForeign     targetKind = iota // not for the homeserver
-	targetPass                          // the homeserver's
-	targetUpload                        // the homeserver's, and large
+	targetUnknown     targetKind = iota // refused
+	targetPass                          // passed to the homeserver
+	targetUpload                        // passed to the homeserver, and large
 	targetVersions                      // GET /versions
 	targetTransports                    // GET …/rtc/transports (MSC4143)
-	targetSend                          // PUT /rooms/{room}/send or state: delayed if the query says so (MSC4140)
+	targetSend                          // PUT /rooms/{room}/send or state, delayed if the query says so (MSC4140)
 	targetDelayedList                   // GET …/delayed_events
 	targetDelayed                       // POST …/delayed_events/{id}[/{action}]
 )
 
-// maxIdentifier is how long room ids, event types, state keys and transaction ids may be, in bytes.
+// maxIdentifier is the longest room id, event type, state key and transaction id, in bytes.
 const maxIdentifier = 255
 
 var versionPattern = regexp.MustCompile(`^(r0|v[0-9]{1,2}|unstable)$`)
 
-// target is what a path asks for.
+// target is what the path of a request means.
 type target struct {
 	kind            targetKind
 	room, eventType string
-	stateKey        *string // nil: no state event
+	stateKey        *string // nil: not a state event
 	txn             string
 	delayID         string
 	action          string // "" : it is in the body
 }
 
-// path is the parts of a URL's path, each decoded.
+// path is the decoded parts of a URL's path.
 type path []string
 
-// parsePath takes an escaped path apart. It refuses what different servers understand differently: a request must not look harmless
+// parsePath splits an escaped path. It refuses paths that different servers read in different ways, because such a request could look harmless
 // here and reach the homeserver's administration there.
 func parsePath(escaped string) (path, error) {
 	rest, ok := strings.CutPrefix(escaped, "/")
@@ -64,7 +64,7 @@ func parsePath(escaped string) (path, error) {
 	return parts, nil
 }
 
-// target says what a path asks for.
+// target says what a path means.
 func (p path) target() target {
 	if len(p) < 3 || p[0] != "_matrix" {
 		return target{}
@@ -89,6 +89,7 @@ func (p path) target() target {
 	return target{kind: targetPass}
 }
 
+// is says whether a path has exactly these parts.
 func (p path) is(parts ...string) bool {
 	if len(p) != len(parts) {
 		return false

@@ -20,10 +20,9 @@ import (
 
 var localpartPattern = regexp.MustCompile(`^[a-z0-9._=/+-]{1,200}$`)
 
-// Register makes an account with the homeserver's shared secret, as Synapse and Dendrite offer it at /_synapse/admin/v1/register.
-// baseURL must lead to the homeserver itself, since no front lets that path through. username is the part of the user id before the
-// colon. A nil client means http.DefaultClient. An error wraps a [mautrix.RespError] when the homeserver refused; a name that is taken
-// gives [mautrix.MUserInUse].
+// Register makes an account with the homeserver's shared secret, at /_synapse/admin/v1/register of Synapse and Dendrite. baseURL must be the
+// homeserver's own address, since the front refuses that path. username is the part of the user id before the colon. A nil client means
+// http.DefaultClient. An error wraps a [mautrix.RespError] when the homeserver refused; if the name is taken, that is [mautrix.MUserInUse].
 func Register(ctx context.Context, client *http.Client, baseURL, secret, username, password string, admin bool) (id.UserID, error) {
 	if client == nil {
 		client = http.DefaultClient
@@ -62,7 +61,7 @@ func Register(ctx context.Context, client *http.Client, baseURL, secret, usernam
 	if _, _, err := second.UserID.ParseAndValidateRelaxed(); err != nil {
 		return "", fmt.Errorf("register %s: the homeserver answered with a strange user id: %w", username, err)
 	}
-	if second.AccessToken != "" { // registration makes a device that nobody will use
+	if second.AccessToken != "" { // registration makes a device, which nobody will use
 		_ = exchange(ctx, client, http.MethodPost, strings.TrimSuffix(baseURL, "/")+"/_matrix/client/v3/logout", second.AccessToken, tree{}, nil)
 	}
 	return second.UserID, nil
@@ -109,7 +108,7 @@ func exchange(ctx context.Context, client *http.Client, method, url, token strin
 	return nil
 }
 
-// refusal makes an error of an answer that is none of the 200s.
+// refusal is the error for an answer with a status other than 2xx.
 func refusal(res *http.Response, text []byte) mautrix.RespError {
 	refused := mautrix.RespError{StatusCode: res.StatusCode}
 	_ = json.Unmarshal(text, &refused)

@@ -6,30 +6,31 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	mathrand "math/rand/v2"
 	"net/http"
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/backoff"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 const (
 	maxDelay        = 24 * time.Hour
-	maxPerUser      = 100    // as Synapse has it
-	maxScheduled    = 20_000 // of all users together
-	maxSending      = 8      // at once, not counting those that clients ask for
+	maxPerUser      = 100    // the limit of Synapse
+	maxScheduled    = 20_000 // of all users
+	maxSending      = 8      // at a time, without those that clients ask to be sent
 	maxWaiting      = 16     // requests about one event while it is being sent
-	firstRetry      = 500 * time.Millisecond
-	lastRetry       = 30 * time.Second
-	giveUpAfter     = 24 * time.Hour // since the event fell due
+	minRetry        = 250 * time.Millisecond
+	maxRetry        = 30 * time.Second
+	giveUpAfter     = 24 * time.Hour // after the event was due
 	shutdownGrace   = 5 * time.Second
 	storeLimit      = 10 * time.Second
-	actionsRate     = 10.0 // requests for each user, a second
-	actionsBurst    = 200.0
+	actionsRate     = 10 // requests of each user in a second
+	actionsBurst    = 200
 	noAnswerMessage = "The event was not sent yet because the homeserver can't be reached; it stays scheduled"
 )
 
@@ -43,23 +44,23 @@ var (
 			WithExtraField(unstable.DelayedErrcode, unstable.CodeTooManyDelayed)
 )
 
-// delayed is an event that is to be sent.
+// delayed is an event that has to be sent later.
 type delayed struct {
 	id        string
 	user      id.UserID
 	device    id.DeviceID
-	token     string // secret, as is id
+	token     string // a secret, like id
 	room      id.RoomID
 	eventType string
-	stateKey  *string // nil: no state event
-	txn       string  // what the client called it; only of events that are no state
-	query     string  // further parameters of the request
+	stateKey  *string // nil: not a state event
+	txn       string  // the client's transaction id; state events have none
+	query     string  // other parameters of the request
 	content   []byte
 	delay     time.Duration
 	since     time.Time // when the delay began
 }
 
-// storage is where scheduled events outlive us.
+// storage keeps scheduled events beyond the end of the program.
 type storage interface {
 	insert(ctx context.Context, d *delayed) error
 	restart(ctx context.Context, id string, since time.Time) error
@@ -69,56 +70,56 @@ type storage interface {
 	all(ctx context.Context) ([]*delayed, error)
 }
 
-// refused is an answer of the homeserver that another attempt would not change.
+// refused is a refusal of the homeserver that another attempt would not change.
 type refused struct{ mautrix.RespError }
 
-// later is an answer of the homeserver that asks for patience.
+// later is an answer of the homeserver that asks us to wait.
 type later struct {
 	error
 	after time.Duration
 }
 
-// entry is a scheduled event in memory. Its token and content are in the storage alone.
+// entry is a scheduled event in memory. Its token and content are only in the storage.
 type entry struct {
 	delayed
-	next     time.Time // of the next attempt
-	index    int       // in the queue; -1 while it is being sent
-	failures int
-	waiting  []waiter
+	next    time.Time // of the next attempt
+	index   int       // in the queue; -1 while it is being sent
+	pause   backoff.Backoff
+	waiting []waiter
 }
 
-// waiter is a request that is answered when the sending has ended.
+// waiter is a client's request that is answered when the event was sent.
 type waiter struct {
 	action string
 	reply  chan<- error
 }
 
-// account is what one user has scheduled. It stays, for its limiter: there are no more than the homeserver has users.
-type account struct {
+// userEvents are the events that one user has scheduled. They stay in memory when there are none, because of the limit. There are no more of
+// them than the homeserver has users.
+type userEvents struct {
 	entries map[string]*entry
-	tokens  float64 // of the limiter
-	last    time.Time
+	limit   *rate.Limiter // of requests
 }
 
-// queue orders entries by their next attempt (container/heap).
-type queue []*entry
+// dueQueue orders entries by their next attempt (container/heap).
+type dueQueue []*entry
 
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].next.Before(q[j].next) }
-func (q queue) Swap(i, j int) {
+func (q dueQueue) Len() int           { return len(q) }
+func (q dueQueue) Less(i, j int) bool { return q[i].next.Before(q[j].next) }
+func (q dueQueue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
 	q[i].index, q[j].index = i, j
 }
 
 // Push implements heap.Interface.
-func (q *queue) Push(x any) {
+func (q *dueQueue) Push(x any) {
 	e := x.(*entry)
 	e.index = len(*q)
 	*q = append(*q, e)
 }
 
 // Pop implements heap.Interface.
-func (q *queue) Pop() any {
+func (q *dueQueue) Pop() any {
 	last := len(*q) - 1
 	e := (*q)[last]
 	(*q)[last] = nil
@@ -127,7 +128,7 @@ func (q *queue) Pop() any {
 	return e
 }
 
-// scheduler sends events when they are due. Everything below commands belongs to the goroutine of run.
+// scheduler sends events when they are due. Everything after done belongs to the goroutine of run.
 type scheduler struct {
 	store    storage
 	send     func(ctx context.Context, d *delayed) error
@@ -135,12 +136,12 @@ type scheduler struct {
 	commands chan func()
 	done     chan struct{} // closed when run has ended
 
-	entries  map[string]*entry
-	accounts map[id.UserID]*account
-	queue    queue
-	sending  int
-	results  chan result
-	sendCtx  context.Context
+	entries map[string]*entry
+	users   map[id.UserID]*userEvents
+	queue   dueQueue
+	sending int
+	results chan result
+	sendCtx context.Context
 }
 
 type result struct {
@@ -152,7 +153,7 @@ func newScheduler(s storage, send func(context.Context, *delayed) error, log zer
 	return &scheduler{
 		store: s, send: send, log: log,
 		commands: make(chan func()), done: make(chan struct{}),
-		entries: make(map[string]*entry), accounts: make(map[id.UserID]*account), results: make(chan result),
+		entries: make(map[string]*entry), users: make(map[id.UserID]*userEvents), results: make(chan result),
 	}
 }
 
@@ -165,11 +166,11 @@ func (s *scheduler) run(ctx context.Context) error {
 	}
 	now := time.Now()
 	for _, d := range list {
-		// A clock that was set back must not hold an event for longer than its delay.
+		// If the clock was set back, an event must not wait longer than its delay.
 		if d.since.After(now) {
 			d.since = now
 		}
-		s.add(&entry{delayed: *d, next: d.since.Add(d.delay)}, now)
+		s.add(&entry{delayed: *d, next: d.since.Add(d.delay)})
 	}
 	var stop context.CancelFunc
 	s.sendCtx, stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -198,7 +199,7 @@ func (s *scheduler) run(ctx context.Context) error {
 	}
 }
 
-// drain waits for what is being sent.
+// drain waits for the events that are being sent, for a short time.
 func (s *scheduler) drain(stop context.CancelFunc) {
 	grace := time.AfterFunc(shutdownGrace, stop)
 	defer grace.Stop()
@@ -219,7 +220,7 @@ func (s *scheduler) do(ctx context.Context, f func()) error {
 	}
 }
 
-// await waits for what a command replies.
+// await waits for the reply of a command.
 func (s *scheduler) await(ctx context.Context, reply <-chan error) error {
 	select {
 	case err := <-reply:
@@ -236,8 +237,8 @@ func (s *scheduler) await(ctx context.Context, reply <-chan error) error {
 	}
 }
 
-// schedule stores an event and returns its delay id, which is new unless the same device has already scheduled the same
-// transaction: then a client has repeated its request.
+// schedule stores an event and returns its delay id. If the same device has scheduled the same transaction before, the client has repeated its
+// request, and the delay id is that of the first.
 func (s *scheduler) schedule(ctx context.Context, d delayed) (string, error) {
 	reply := make(chan error, 1)
 	var delayID string
@@ -255,7 +256,7 @@ func (s *scheduler) schedule(ctx context.Context, d delayed) (string, error) {
 	return delayID, nil
 }
 
-// act restarts, sends or cancels an event. "send" returns when the event was sent.
+// act restarts, sends or cancels an event. With "send" it returns when the event was sent.
 func (s *scheduler) act(ctx context.Context, delayID, action string) error {
 	reply := make(chan error, 1)
 	if err := s.do(ctx, func() { s.perform(delayID, waiter{action, reply}, time.Now()) }); err != nil {
@@ -265,16 +266,16 @@ func (s *scheduler) act(ctx context.Context, delayID, action string) error {
 }
 
 func (s *scheduler) insert(d delayed, now time.Time) (string, error) {
-	if a := s.accounts[d.user]; a != nil {
-		for _, e := range a.entries {
+	if u := s.users[d.user]; u != nil {
+		for _, e := range u.entries {
 			if d.txn != "" && e.txn == d.txn && e.device == d.device && e.room == d.room && e.eventType == d.eventType {
 				return e.id, nil
 			}
 		}
-		if len(a.entries) >= maxPerUser {
+		if len(u.entries) >= maxPerUser {
 			return "", errTooMany
 		}
-		if !a.allow(now) {
+		if !u.limit.AllowN(now, 1) {
 			return "", errLimited
 		}
 	}
@@ -289,22 +290,24 @@ func (s *scheduler) insert(d delayed, now time.Time) (string, error) {
 		return "", errStore
 	}
 	d.token, d.content = "", nil
-	s.add(&entry{delayed: d, next: now.Add(d.delay)}, now)
+	s.add(&entry{delayed: d, next: now.Add(d.delay)})
 	return d.id, nil
 }
 
-func (s *scheduler) add(e *entry, now time.Time) {
+// add puts an event into memory.
+func (s *scheduler) add(e *entry) {
+	e.pause.Min, e.pause.Max = minRetry, maxRetry
 	s.entries[e.id] = e
-	a := s.accounts[e.user]
-	if a == nil {
-		a = &account{entries: make(map[string]*entry), tokens: actionsBurst, last: now}
-		s.accounts[e.user] = a
+	u := s.users[e.user]
+	if u == nil {
+		u = &userEvents{entries: make(map[string]*entry), limit: rate.NewLimiter(actionsRate, actionsBurst)}
+		s.users[e.user] = u
 	}
-	a.entries[e.id] = e
+	u.entries[e.id] = e
 	heap.Push(&s.queue, e)
 }
 
-// erase removes an event from the storage. One that stays there is sent once more after our next start.
+// erase removes an event from the storage. If that fails, the event is sent once more after our next start.
 func (s *scheduler) erase(e *entry) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.sendCtx), storeLimit)
 	defer cancel()
@@ -322,16 +325,16 @@ func (s *scheduler) forget(e *entry) {
 		heap.Remove(&s.queue, e.index)
 	}
 	delete(s.entries, e.id)
-	delete(s.accounts[e.user].entries, e.id)
+	delete(s.users[e.user].entries, e.id)
 }
 
-// perform does what a request asks, now or when the event's sending has ended.
+// perform does what a request asks for, now or after the event that is being sent.
 func (s *scheduler) perform(delayID string, w waiter, now time.Time) {
 	e := s.entries[delayID]
 	switch {
 	case e == nil:
 		w.reply <- errNoEvent
-	case !s.accounts[e.user].allow(now), len(e.waiting) >= maxWaiting:
+	case !s.users[e.user].limit.AllowN(now, 1), len(e.waiting) >= maxWaiting:
 		w.reply <- errLimited
 	case e.index < 0:
 		e.waiting = append(e.waiting, w)
@@ -359,23 +362,13 @@ func (s *scheduler) restart(e *entry, now time.Time) error {
 		s.log.Error().Err(err).Msg("A delayed event can't be restarted in the database")
 		return errStore
 	}
-	e.since, e.failures, e.next = now, 0, now.Add(e.delay)
+	e.pause.Reset()
+	e.since, e.next = now, now.Add(e.delay)
 	heap.Fix(&s.queue, e.index)
 	return nil
 }
 
-// allow takes one token of a user's limiter.
-func (a *account) allow(now time.Time) bool {
-	a.tokens = min(actionsBurst, a.tokens+now.Sub(a.last).Seconds()*actionsRate)
-	a.last = now
-	if a.tokens < 1 {
-		return false
-	}
-	a.tokens--
-	return true
-}
-
-// start sends an event in a goroutine of its own, which ends by giving its result to run.
+// start sends an event in a goroutine of its own, which gives its result to run and ends.
 func (s *scheduler) start(e *entry) {
 	heap.Remove(&s.queue, e.index)
 	s.sending++
@@ -391,14 +384,13 @@ func (s *scheduler) start(e *entry) {
 	}()
 }
 
-// finish acts on the end of an attempt.
+// finish handles the result of an attempt.
 func (s *scheduler) finish(r result, now time.Time) {
 	s.sending--
 	e := r.entry
 	waiting := e.waiting
 	e.waiting = nil
 	var no refused
-	var patience later
 	switch late := now.Sub(e.since.Add(e.delay)); {
 	case r.err == nil:
 		s.log.Debug().Stringer("user_id", e.user).Stringer("room_id", e.room).Str("event_type", e.eventType).Msg("A delayed event was sent")
@@ -407,8 +399,7 @@ func (s *scheduler) finish(r result, now time.Time) {
 	case late > giveUpAfter:
 		s.logDropped(e).Err(r.err).Msg("A delayed event could not be sent for a day, it is dropped")
 	default:
-		pause := max(backoff(e.failures), errorsAfter(r.err, &patience))
-		e.failures++
+		pause := max(e.pause.Next(), errorsAfter(r.err))
 		e.next = now.Add(pause)
 		heap.Push(&s.queue, e)
 		s.log.Debug().Err(r.err).Stringer("user_id", e.user).Stringer("room_id", e.room).Dur("again_in_ms", pause).
@@ -440,21 +431,16 @@ func (s *scheduler) logDropped(e *entry) *zerolog.Event {
 	return s.log.Warn().Stringer("user_id", e.user).Stringer("room_id", e.room).Str("event_type", e.eventType)
 }
 
-// errorsAfter is how long the homeserver asks us to wait, at most ten minutes; 0 when it does not.
-func errorsAfter(err error, patience *later) time.Duration {
-	if errors.As(err, patience) {
-		return min(patience.after, 10*time.Minute)
+// errorsAfter is how long the homeserver asks us to wait, up to ten minutes. It is 0 when it does not ask.
+func errorsAfter(err error) time.Duration {
+	var wait later
+	if errors.As(err, &wait) {
+		return min(wait.after, 10*time.Minute)
 	}
 	return 0
 }
 
-// backoff is the pause after a failure, with jitter, so that a homeserver which comes back does not get everything at once.
-func backoff(failures int) time.Duration {
-	pause := min(firstRetry<<min(failures, 10), lastRetry)
-	return pause/2 + mathrand.N(pause/2)
-}
-
-// compareDue orders events for people: the next one first.
+// compareDue sorts events for the list: the next one first.
 func compareDue(a, b *delayed) int {
 	return cmp.Or(a.since.Add(a.delay).Compare(b.since.Add(b.delay)), cmp.Compare(a.id, b.id))
 }

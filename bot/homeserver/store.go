@@ -9,7 +9,7 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// The SQL for table delayed_event, which migrations/hub makes.
+// The SQL for the table delayed_event, see migrations/hub.
 const (
 	insertDelayed = `
 		INSERT INTO delayed_event (delay_id, user_id, device_id, access_token, room_id, event_type, state_key, txn_id, query, content, delay, since)
@@ -59,7 +59,7 @@ func (s store) all(ctx context.Context) ([]*delayed, error) {
 	return list, wrapStore("read the delayed events", err)
 }
 
-// of returns all that one user has scheduled.
+// of returns all events that one user has scheduled.
 func (s store) of(ctx context.Context, user id.UserID) ([]*delayed, error) {
 	list, err := delayedRows.NewRowIter(s.db.Query(ctx, getDelayedOf, user)).AsList()
 	return list, wrapStore("read a user's delayed events", err)
