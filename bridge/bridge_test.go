@@ -1,18 +1,14 @@
 package bridge
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
-	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/rtc"
@@ -20,339 +16,6 @@ import (
 	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/page"
 )
-
-// world is everything around a Bridge. It writes down what it is told, in order.
-type world struct {
-	t      *testing.T
-	bridge *Bridge
-	cancel context.CancelFunc
-	ended  chan struct{}
-
-	mu       sync.Mutex
-	log      []string
-	windows  []directory.Window
-	own      bool
-	state    kiosk.State
-	calls    []*fakeCall
-	sessions []*fakeSession
-	joinErr  error
-	startErr error
-	leave    time.Duration // how long leaving takes
-	closing  time.Duration // how long closing a session takes
-	connect  time.Duration // how long making the page's offer takes
-	offers   int
-	told     []directory.State
-}
-
-type fakeCall struct {
-	w    *world
-	room id.RoomID
-	opts rtc.JoinOptions
-	left bool
-}
-
-type fakeSession struct {
-	w       *world
-	service string
-	onEvent func(callmedia.SessionEvent)
-	sending bool
-	camera  bool
-	closed  bool
-}
-
-func (w *world) note(format string, args ...any) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.log = append(w.log, fmt.Sprintf(format, args...))
-}
-
-// logged returns what was written down since the last time.
-func (w *world) logged() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	log := w.log
-	w.log = nil
-	return log
-}
-
-func (w *world) expect(want ...string) {
-	w.t.Helper()
-	synctest.Wait()
-	if got := w.logged(); !slices.Equal(got, want) {
-		w.t.Fatalf("happened:\n  %s\nwant:\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
-	}
-}
-
-func (w *world) screen() kiosk.State {
-	synctest.Wait()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.state
-}
-
-func (w *world) Own() (id.RoomID, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return dresden, w.own
-}
-
-func (w *world) Windows() []directory.Window {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.windows)
-}
-
-func (w *world) Name(user id.UserID) string { return "Name of " + string(user) }
-
-// directoryPart is the part that has a method with the same name as the screen's.
-type directoryPart struct{ *world }
-
-func (d directoryPart) SetState(s directory.State) {
-	d.mu.Lock()
-	d.told = append(d.told, s)
-	d.mu.Unlock()
-	d.note("tell %s %s", s.Shutter, s.Facing)
-}
-
-func (w *world) SetState(s kiosk.State) {
-	w.mu.Lock()
-	w.state = s
-	w.mu.Unlock()
-}
-
-func (w *world) SendOffer(page uint64, sdp string) { w.note("offer %d %s", page, sdp) }
-func (w *world) SendBitrate(bps, small int)        { w.note("bitrate %d %d", bps, small) }
-
-func (w *world) Connect(ctx context.Context) (string, error) {
-	w.mu.Lock()
-	w.offers++
-	sdp, wait := fmt.Sprintf("sdp%d", w.offers), w.connect
-	w.mu.Unlock()
-	select {
-	case <-time.After(wait):
-		return sdp, nil
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
-}
-
-func (w *world) Answer(sdp string) error {
-	w.note("answer %s", sdp)
-	return nil
-}
-
-func (w *world) Tiles() int { return 4 }
-
-func (w *world) Disconnect() { w.note("disconnect") }
-
-func (w *world) join(room id.RoomID, opts rtc.JoinOptions) (Call, error) {
-	w.note("join %s", room)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.joinErr != nil {
-		return nil, w.joinErr
-	}
-	for _, c := range w.calls {
-		if c.room == room && !c.left {
-			w.t.Errorf("joins %s twice", room)
-		}
-	}
-	c := &fakeCall{w: w, room: room, opts: opts}
-	w.calls = append(w.calls, c)
-	return c, nil
-}
-
-func (c *fakeCall) Leave(ctx context.Context) error {
-	c.w.note("leaving %s", c.room)
-	c.w.mu.Lock()
-	wait := c.w.leave
-	c.w.mu.Unlock()
-	select {
-	case <-time.After(wait):
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	c.w.mu.Lock()
-	c.left = true
-	c.w.mu.Unlock()
-	c.w.note("left %s", c.room)
-	return nil
-}
-
-func (c *fakeCall) SendKeyAgain() { c.w.note("key again") }
-func (c *fakeCall) Renew()        { c.w.note("renewed") }
-
-func (c *fakeCall) Token(context.Context, string) (string, string, error) {
-	return "", "", errors.New("not used")
-}
-
-func (w *world) newSession(service string, token TokenFunc, onEvent func(callmedia.SessionEvent)) (Session, error) {
-	w.note("session %s", service)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, s := range w.sessions {
-		if !s.closed {
-			w.t.Error("two sessions at once")
-		}
-	}
-	s := &fakeSession{w: w, service: service, onEvent: onEvent}
-	w.sessions = append(w.sessions, s)
-	return s, nil
-}
-
-func (s *fakeSession) Start(context.Context) error {
-	s.w.note("start")
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
-	return s.w.startErr
-}
-
-func (s *fakeSession) SetRemotes(list []callmedia.Remote) {
-	var names []string
-	for _, r := range list {
-		name := r.Identity
-		if r.Guest {
-			name += " (guest)"
-		}
-		names = append(names, name)
-	}
-	s.w.note("remotes %s", strings.Join(names, " "))
-}
-
-func (s *fakeSession) SetKey(identity string, index uint8, material []byte) {
-	s.w.note("key %s %d", identity, index)
-}
-
-func (s *fakeSession) UseKey(index uint8, material []byte) { s.w.note("use key %d", index) }
-
-func (s *fakeSession) SetSending(on bool) {
-	s.w.mu.Lock()
-	s.sending = on
-	s.w.mu.Unlock()
-	s.w.note("sending %t", on)
-}
-
-func (s *fakeSession) SetCamera(on bool) {
-	s.w.mu.Lock()
-	s.camera = on
-	s.w.mu.Unlock()
-	s.w.note("camera %t", on)
-}
-
-func (s *fakeSession) RequestKeyFrame() { s.w.note("key frame") }
-
-func (s *fakeSession) Close() error {
-	s.w.mu.Lock()
-	wait := s.w.closing
-	s.w.mu.Unlock()
-	pass(wait)
-	s.w.mu.Lock()
-	s.closed = true
-	s.w.mu.Unlock()
-	s.w.note("close")
-	return nil
-}
-
-// run runs a Bridge in its world inside a bubble of time, until the test's function returns.
-func run(t *testing.T, windows []directory.Window, f func(w *world)) {
-	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, own: true, windows: windows, ended: make(chan struct{})}
-		b, err := New(Config{
-			Name: "Dresden", Countdown: testCountdown, Languages: []string{"de"}, Directory: directoryPart{w}, Screen: w, Page: w,
-			Join: w.join, NewSession: w.newSession, User: func() id.UserID { return "@us:a" }, Log: zerolog.Nop(),
-			Decline: func(_ context.Context, room id.RoomID, notification id.EventID) error {
-				w.note("decline %s %s", room, notification)
-				return nil
-			},
-			Notice: func(_ context.Context, room id.RoomID, text string) error {
-				w.note("notice %s %s", room, text)
-				return errors.New("a room that can't be written to is no reason to stop")
-			},
-			Remove: func(room id.RoomID, member rtc.Member) { w.note("remove %s from %s", member.User, room) },
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.bridge = b
-		ctx, cancel := context.WithCancel(t.Context())
-		w.cancel = cancel
-		go func() {
-			defer close(w.ended)
-			if err := b.Run(ctx); err != nil {
-				t.Error(err)
-			}
-		}()
-		synctest.Wait()
-		f(w)
-		cancel()
-		<-w.ended
-		for _, c := range w.calls {
-			if !c.left {
-				t.Errorf("the call in %s was not left", c.room)
-			}
-		}
-		for _, s := range w.sessions {
-			if !s.closed {
-				t.Error("a session was not closed")
-			}
-		}
-	})
-}
-
-// pass lets time go by, of which the bubble has as much as it likes.
-func pass(d time.Duration) { <-time.After(d) }
-
-// set changes how the world behaves.
-func (w *world) set(f func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	f()
-}
-
-func (w *world) press(open bool) {
-	to := directory.Shut
-	if open {
-		to = directory.Open
-	}
-	w.bridge.HandlePage(kiosk.Shutter{To: to})
-}
-
-func (w *world) setWindows(windows ...directory.Window) {
-	w.set(func() { w.windows = windows })
-	w.bridge.HandleDirectory()
-	synctest.Wait()
-}
-
-// visit opens the window beside Munich's, which has long been open, and goes on until both see each other.
-func (w *world) visit() (*fakeCall, *fakeSession) {
-	w.t.Helper()
-	w.bridge.HandlePage(kiosk.PageUp{ID: 1, Shutter: "shut"})
-	w.expect("tell shut ", "offer 1 sdp1")
-	w.press(true)
-	w.expect("join !munich:b", "tell open ")
-	call := w.calls[0]
-	call.opts.OnEvent(rtc.Event{Kind: rtc.Key, Identity: "early", Index: 3, Material: []byte("k")})
-	call.opts.OnEvent(rtc.Event{Kind: rtc.UseKey, Index: 0, Material: []byte("k")})
-	call.opts.OnEvent(rtc.Event{Kind: rtc.Transport, Service: "https://hub"})
-	w.expect("session https://hub", "start", "key early 3", "use key 0", "camera true")
-	session := w.sessions[0]
-	w.bridge.HandleMembers(munich, []rtc.Member{kioskIn(munich)})
-	w.expect("remotes @kiosk-munich:b:D", "tell open !munich:b")
-	pass(testCountdown)
-	w.expect("sending true")
-	session.onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: kioskIn(munich).Identity, Tile: 2})
-	session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: kioskIn(munich).Identity, Tile: 2})
-	if s := w.screen(); s.Screen != "visit" || s.Peer == nil || *s.Peer != (kiosk.Person{Name: "munich:b", Slot: 2}) ||
-		!s.Seen || !s.Send {
-		w.t.Fatalf("screen %+v", s)
-	}
-	w.expect()
-	return call, session
-}
-
-func longOpen() []directory.Window {
-	return []directory.Window{windowOf(munich, directory.Open, time.UnixMilli(1000))}
-}
 
 func TestVisit(t *testing.T) {
 	run(t, longOpen(), func(w *world) {
@@ -547,7 +210,7 @@ func TestFailures(t *testing.T) {
 		w.set(func() { w.joinErr = errors.New("no") })
 		w.press(true)
 		w.expect("join !munich:b", "tell open ")
-		pass(failurePause - time.Second)
+		pass(failureBackoff - time.Second)
 		w.expect()
 		w.set(func() { w.joinErr, w.startErr = nil, errors.New("no") })
 		pass(2 * time.Second)
@@ -561,7 +224,7 @@ func TestFailures(t *testing.T) {
 			t.Fatalf("a session that can't be started: %q", got)
 		}
 		w.set(func() { w.startErr = nil })
-		pass(failurePause)
+		pass(failureBackoff)
 		w.expect("join !munich:b")
 		w.calls[1].opts.OnEvent(rtc.Event{Kind: rtc.Failed, Err: fmt.Errorf("join: %w", rtc.ErrNoTransport)})
 		w.expect("leaving !munich:b", "left !munich:b")
@@ -669,12 +332,12 @@ func TestUnchangedIsNotSent(t *testing.T) {
 
 func TestNewRefuses(t *testing.T) {
 	w := &world{}
-	whole := Config{Name: "Dresden", Directory: directoryPart{w}, Screen: w, Page: w, Join: w.join, NewSession: w.newSession}
+	whole := Config{Name: "Dresden", Directory: directoryPart{w}, Screen: w, Page: w, Calls: matrix{w}, NewSession: w.newSession}
 	for name, spoil := range map[string]func(*Config){
 		"no directory":       func(c *Config) { c.Directory = nil },
 		"no screen":          func(c *Config) { c.Screen = nil },
 		"no page":            func(c *Config) { c.Page = nil },
-		"no calls":           func(c *Config) { c.Join = nil },
+		"no calls":           func(c *Config) { c.Calls = nil },
 		"no media":           func(c *Config) { c.NewSession = nil },
 		"no name":            func(c *Config) { c.Name = "" },
 		"negative countdown": func(c *Config) { c.Countdown = -1 },

@@ -11,6 +11,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/rtc"
+	"multifactorymodel.org/ewindow/bridge/window"
 	"multifactorymodel.org/ewindow/callmedia"
 )
 
@@ -24,7 +25,7 @@ const (
 // connection is the running side of a visit: the MatrixRTC call, the media session, and what both were last told.
 // It is owned by Run's goroutine, except for close, which runs beside it.
 type connection struct {
-	id      uint64
+	visit   uint64 // its number
 	room    id.RoomID
 	log     zerolog.Logger
 	call    Call
@@ -35,7 +36,7 @@ type connection struct {
 	remotes []callmedia.Remote
 	sending bool
 	camera  bool
-	blind   int
+	unseen  int
 }
 
 // tell passes something on to the session, now or when there is one.
@@ -48,36 +49,36 @@ func (c *connection) tell(f func(Session)) {
 	}
 }
 
-// steer brings the session to what the plan says, sending last when it begins and first when it ends. Only differences are passed on.
-func (c *connection) steer(p plan) {
+// follow brings the session to what the plan says, sending last when it begins and first when it ends. Only differences are passed on.
+func (c *connection) follow(p window.Plan) {
 	if c.session == nil {
 		return
 	}
-	if c.sending && !p.send {
+	if c.sending && !p.Send {
 		c.sending = false
 		c.session.SetSending(false)
 	}
-	if p.camera != c.camera {
-		c.camera = p.camera
-		c.session.SetCamera(p.camera)
+	if p.Camera != c.camera {
+		c.camera = p.Camera
+		c.session.SetCamera(p.Camera)
 	}
-	remotes := make([]callmedia.Remote, 0, len(p.members))
-	for _, m := range p.members {
-		remotes = append(remotes, callmedia.Remote{Identity: m.Identity, Service: m.Service, Guest: m.User != p.kiosk})
+	remotes := make([]callmedia.Remote, 0, len(p.Members))
+	for _, m := range p.Members {
+		remotes = append(remotes, callmedia.Remote{Identity: m.Identity, Service: m.Service, Guest: m.User != p.Kiosk})
 	}
 	if !slices.Equal(remotes, c.remotes) {
 		c.remotes = remotes
 		c.session.SetRemotes(remotes)
 	}
-	if p.send && !c.sending {
+	if p.Send && !c.sending {
 		c.sending = true
 		c.session.SetSending(true)
 	}
-	if p.blind != c.blind {
-		c.blind = p.blind
+	if p.Unseen != c.unseen {
+		c.unseen = p.Unseen
 		// They stop when they do not see us, as we do: that we don't see them may be for want of our key.
 		c.call.SendKeyAgain()
-		if p.kiosk == "" {
+		if p.Kiosk == "" {
 			c.call.Renew() // windows give their keys again by themselves, guests don't
 		}
 	}
@@ -103,15 +104,78 @@ func (c *connection) close(ctx context.Context, silent func()) {
 	leaving.Wait()
 }
 
+// call enters the call of a visit, unless an earlier call there is still being left.
+func (b *Bridge) call(p window.Plan) {
+	if b.busy(p.Room) {
+		return
+	}
+	c := &connection{visit: p.Visit, room: p.Room, log: b.cfg.Log.With().Stringer("room_id", p.Room).Uint64("visit", p.Visit).Logger()}
+	call, err := b.cfg.Calls.Join(p.Room, rtc.JoinOptions{Intent: "video", OnEvent: func(e rtc.Event) {
+		b.queue.Put(func() { b.handleCall(c.visit, e) })
+	}})
+	if err != nil {
+		c.log.Error().Err(err).Msg("The call could not be entered, it is left alone for a while")
+		b.rules.CallFailed(b.now(), p.Room)
+		b.lookAgain()
+		return
+	}
+	c.log.Info().Msg("A visit begins")
+	c.call = call
+	b.conn = c
+}
+
+// lookAgain lets Run reconcile once more.
+func (b *Bridge) lookAgain() { b.queue.Put(func() {}) }
+
+// busy says whether the last session still has the page, or the room's last call is still being left. Run looks again when that
+// has ended.
+func (b *Bridge) busy(room id.RoomID) bool {
+	for _, done := range []chan struct{}{b.lastMedia, b.leaving[room]} {
+		if done == nil {
+			continue
+		}
+		select {
+		case <-done:
+		default:
+			return true
+		}
+	}
+	delete(b.leaving, room)
+	return false
+}
+
+// hangUp leaves the present call in the background. The camera's frames stop before it returns.
+func (b *Bridge) hangUp() {
+	c := b.conn
+	if c == nil {
+		return
+	}
+	b.conn = nil
+	if c.session != nil {
+		c.session.SetSending(false)
+	}
+	c.log.Info().Msg("A visit ends")
+	left, silent := make(chan struct{}), make(chan struct{})
+	b.leaving[c.room], b.lastMedia = left, silent
+	b.tasks.Go(func() {
+		c.close(b.ctx, func() {
+			close(silent)
+			b.lookAgain()
+		})
+		close(left)
+		b.lookAgain()
+	})
+}
+
 // handleCall takes an event of the MatrixRTC side.
 func (b *Bridge) handleCall(visit uint64, e rtc.Event) {
 	c := b.conn
-	if c == nil || c.id != visit {
+	if c == nil || c.visit != visit {
 		return
 	}
 	switch e.Kind {
 	case rtc.Transport:
-		b.machine.noHubSince = time.Time{}
+		b.rules.FocusFound()
 		b.connect(c, e.Service)
 	case rtc.Key:
 		c.tell(func(s Session) { s.SetKey(e.Identity, e.Index, e.Material) })
@@ -121,15 +185,13 @@ func (b *Bridge) handleCall(visit uint64, e rtc.Event) {
 		c.tell(Session.RequestKeyFrame)
 	case rtc.Withheld:
 		c.log.Warn().Stringer("user_id", e.User).Msg("A guest's device is not confirmed by its owner, so it can neither see nor hear us")
-		if v := b.machine.call; v != nil && v.id == visit {
-			b.machine.withhold(b.now(), v, e.User)
-		}
+		b.rules.Withheld(b.now(), visit, e.User)
 	case rtc.Failed:
 		c.log.Error().Err(e.Err).Msg("The call can't be used, it is left alone for a while")
-		if errors.Is(e.Err, rtc.ErrNoTransport) && b.machine.noHubSince.IsZero() {
-			b.machine.noHubSince = b.now()
+		if errors.Is(e.Err, rtc.ErrNoTransport) {
+			b.rules.FocusMissing(b.now())
 		}
-		b.machine.fail(b.now(), c.room)
+		b.rules.CallFailed(b.now(), c.room)
 	}
 }
 
@@ -139,7 +201,7 @@ func (b *Bridge) connect(c *connection, service string) {
 		return
 	}
 	session, err := b.cfg.NewSession(service, c.call.Token, func(e callmedia.SessionEvent) {
-		b.queue.Put(func() { b.handleSession(c.id, e) })
+		b.queue.Put(func() { b.handleSession(c.visit, e) })
 	})
 	if err == nil {
 		c.session = session // closed by hangUp, also when it can't be started
@@ -147,7 +209,7 @@ func (b *Bridge) connect(c *connection, service string) {
 	}
 	if err != nil {
 		c.log.Error().Err(err).Msg("The media could not be started")
-		b.machine.fail(b.now(), c.room)
+		b.rules.CallFailed(b.now(), c.room)
 		return
 	}
 	for _, f := range c.early {
@@ -158,31 +220,29 @@ func (b *Bridge) connect(c *connection, service string) {
 
 // handleSession takes an event of the media side.
 func (b *Bridge) handleSession(visit uint64, e callmedia.SessionEvent) {
-	c, v := b.conn, b.machine.call
-	if c == nil || v == nil || c.id != visit || v.id != visit {
+	c := b.conn
+	if c == nil || c.visit != visit {
 		return
 	}
 	now := b.now()
 	switch e.Kind {
 	case callmedia.Connected:
-		v.hubUp(now)
+		b.rules.FocusConnected(now, visit)
 	case callmedia.Lost:
-		if v.hubDown(now) {
+		if b.rules.FocusLost(now, visit) {
 			c.log.Warn().Err(e.Err).Msg("Connection to the focus lost, trying again")
 		}
 	case callmedia.RemoteUp, callmedia.RemoteMuted:
-		v.remoteUp(now, e.Identity, e.Tile, true, e.Muted)
+		b.rules.RemoteCamera(now, visit, e.Identity, e.Tile, true, e.Muted)
 	case callmedia.RemoteGone:
-		v.remoteUp(now, e.Identity, e.Tile, false, false)
+		b.rules.RemoteCamera(now, visit, e.Identity, e.Tile, false, false)
 	case callmedia.RemoteAway:
-		b.machine.gone(now, v, e.Identity)
+		b.rules.RemoteAbsent(now, visit, e.Identity)
 	case callmedia.RemoteBack:
-		b.machine.back(v, e.Identity)
-	case callmedia.PictureOn:
-		v.remotePicture(e.Identity, e.Tile, true)
-	case callmedia.PictureOff:
-		v.remotePicture(e.Identity, e.Tile, false)
+		b.rules.RemoteBack(visit, e.Identity)
+	case callmedia.PictureOn, callmedia.PictureOff:
+		b.rules.RemotePicture(visit, e.Identity, e.Tile, e.Kind == callmedia.PictureOn)
 	case callmedia.ScreenOn, callmedia.ScreenOff:
-		v.remoteScreen(e.Identity, e.Tile, e.Kind == callmedia.ScreenOn)
+		b.rules.RemoteScreen(visit, e.Identity, e.Tile, e.Kind == callmedia.ScreenOn)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/bridge/window"
 	"multifactorymodel.org/ewindow/cmd/e2e/browser"
 )
 
@@ -36,7 +37,7 @@ func TestHeld(t *testing.T) {
 	// Who has no key gives none, so that somebody who comes alone is never seen: the reason is all that people get.
 	only := aloneState()
 	only.Peer, only.Withheld = &kiosk.Person{Name: "Ben", Slot: -1}, []string{"Ben"}
-	for screen, says := range map[string]string{
+	for screen, says := range map[window.Screen]string{
 		"opening": "Gleich seht ihr Ben. ", "lost": "Verbindung mit Ben verloren. Von hier wird gerade nichts gesendet. ",
 	} {
 		only.Screen = screen

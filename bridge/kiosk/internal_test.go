@@ -133,7 +133,7 @@ func FuzzDecode(f *testing.F) {
 // FuzzState reads what a server sends: what an observer makes of it is stable.
 func FuzzState(f *testing.F) {
 	now := time.UnixMilli(1_700_000_000_000)
-	f.Add(encode(fullState(now).wire(now)))
+	f.Add(encode(fullState(now).message(now)))
 	f.Add([]byte(`{"type":"state","since":-1,"count_ms":9223372036854775807,"peer":{},"windows":[{}],"fault":{}}`))
 	f.Add([]byte(`{"type":"offer"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -144,7 +144,7 @@ func FuzzState(f *testing.F) {
 		first := m.state(now)
 		first.CountUntil = time.Time{} // rounding and overflow of a made-up countdown are of no interest
 		var back stateMessage
-		if err := json.Unmarshal(encode(first.wire(now)), &back); err != nil {
+		if err := json.Unmarshal(encode(first.message(now)), &back); err != nil {
 			t.Fatal(err)
 		}
 		if second := back.state(now); !second.Equal(first) {
@@ -155,12 +155,12 @@ func FuzzState(f *testing.F) {
 
 func fullState(now time.Time) State {
 	return State{
-		Screen: "visit", Name: "Werk", Shutter: "open", Since: now.Add(-time.Minute), CountUntil: now.Add(time.Second),
+		Screen: "visit", Name: "Werk", Shutter: "open", Since: jsontime.UM(now.Add(-time.Minute)), CountUntil: now.Add(time.Second), CountMS: 1000,
 		Camera: true, Send: true, Seen: true, Peer: &Person{"Rosenwerk", 0}, Guests: []Person{{"Anna", 1}}, Shared: &Person{"Anna", 3},
 		Knock: &Knock{ID: 2, Name: "Ben", Guest: true, Others: []string{"Anna"}}, CanRing: true, Held: true, Withheld: []string{"Emil"},
-		Ring: &Ring{"ringing", []string{"Dora"}}, Missed: []Missed{{"Cem", true, now.Add(-time.Hour)}},
+		Ring: &Ring{"ringing", []string{"Dora"}}, Missed: []Missed{{"Cem", true, jsontime.UM(now.Add(-time.Hour))}},
 		Windows: []directory.Window{{Room: "!a:b", Name: "Rosenwerk", City: "Dresden", Shutter: "open", Since: jsontime.UM(now), Joined: true}},
-		Fault:   &Fault{Code: "hub", Since: now, Detail: "x"}, TestPattern: true, Languages: []string{"de"}, Timezone: "Europe/Berlin",
+		Fault:   &Fault{Code: "hub", Since: jsontime.UM(now), Detail: "x"}, TestPattern: true, Languages: []string{"de"}, Timezone: "Europe/Berlin",
 	}
 }
 
@@ -175,7 +175,7 @@ func TestStateWhole(t *testing.T) {
 		}
 	}
 	var m stateMessage
-	if err := json.Unmarshal(encode(s.wire(now)), &m); err != nil {
+	if err := json.Unmarshal(encode(s.message(now)), &m); err != nil {
 		t.Fatal(err)
 	}
 	if got := m.state(now); !reflect.DeepEqual(got, s) {

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"go.mau.fi/util/jsontime"
+
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/cmd/e2e/browser"
 )
@@ -23,7 +25,7 @@ func (s *screen) text(expression, want string) {
 const status = `document.querySelector("#status").textContent`
 
 // answers counts the answers to knocks so far.
-func answers(w *window) (list []kiosk.KnockAnswer) {
+func answers(w *served) (list []kiosk.KnockAnswer) {
 	for _, m := range w.got() {
 		if m, ok := m.(kiosk.KnockAnswer); ok {
 			list = append(list, m)
@@ -47,7 +49,7 @@ func TestAjar(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, 20*time.Second, "the page after its reload", func() (bool, any) {
-		m, _ := last[kiosk.PageUp](r.window)
+		m, _ := last[kiosk.PageUp](r.served)
 		return m.ID == 2 && m.Shutter == "ajar", m
 	})
 	page.until("the ajar window", func(s snapshot) bool { return s.Screen == "ajar" && s.Own.Video == "live" })
@@ -108,14 +110,14 @@ func TestKnock(t *testing.T) {
 	}
 	// Enough time for the guard: the seconds that are left have become fewer.
 	page.text(`String(parseInt(document.querySelector("#knocked .left").textContent.replace(/\D/g, "")) <= 58)`, "true")
-	if list := answers(r.window); len(list) != 0 {
+	if list := answers(r.served); len(list) != 0 {
 		t.Fatalf("answered %+v", list)
 	}
 	answer := func(id uint64, letIn bool, press func()) {
 		t.Helper()
 		press()
 		waitFor(t, 5*time.Second, "the answer", func() (bool, any) {
-			m, _ := last[kiosk.KnockAnswer](r.window)
+			m, _ := last[kiosk.KnockAnswer](r.served)
 			return m == kiosk.KnockAnswer{ID: id, LetIn: letIn}, m
 		})
 	}
@@ -145,12 +147,12 @@ func TestKnock(t *testing.T) {
 	next(4)
 	page.key("Escape", "Escape", 27)
 	page.until("the shut window", func(s snapshot) bool { return s.Screen == "shut" })
-	if n := len(answers(r.window)); n != 3 {
+	if n := len(answers(r.served)); n != 3 {
 		t.Errorf("%d answers, want 3", n)
 	}
 	page.text(`document.activeElement.id`, "press")
 	missed := shutState()
-	missed.Missed = []kiosk.Missed{{Name: "Rosenwerk", At: time.Date(2026, 11, 25, 17, 5, 0, 0, time.UTC)}}
+	missed.Missed = []kiosk.Missed{{Name: "Rosenwerk", At: jsontime.UM(time.Date(2026, 11, 25, 17, 5, 0, 0, time.UTC))}}
 	r.SetState(missed)
 	page.text(`document.querySelector("#missed").textContent`, "Rosenwerk hat um 18:05 geklopft")
 }

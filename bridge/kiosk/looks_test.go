@@ -14,6 +14,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/bridge/window"
 	"multifactorymodel.org/ewindow/cmd/e2e/browser"
 )
 
@@ -94,7 +95,7 @@ func TestLooks(t *testing.T) {
 			Room: id.RoomID(fmt.Sprint(i)), Name: fmt.Sprintf("Gemeinschaftswerkstatt Nordwest %d", i), Shutter: "open", Since: jsontime.UnixMilliNow(),
 		})
 	}
-	long.Fault = &kiosk.Fault{Code: "homeserver", Since: time.Now()}
+	long.Fault = &kiosk.Fault{Code: "homeserver", Since: jsontime.UnixMilliNow()}
 	empty := shutState()
 	empty.Windows = nil
 	aloneLong := aloneState()
@@ -118,7 +119,7 @@ func TestLooks(t *testing.T) {
 		{Name: "Dora", Slot: -1}, {Name: "Emil", Slot: -1}}
 	crowded.Withheld = []string{"Annegret von der Heydt-Rosenberg"}
 	missed := shutState()
-	missed.Missed = []kiosk.Missed{{Name: "Rosenwerk", At: time.Now()}, {Name: "Verein für offene Werkstätten Warmbronn", At: time.Now()}, {Name: "Anna", Guest: true, At: time.Now()}}
+	missed.Missed = []kiosk.Missed{{Name: "Rosenwerk", At: jsontime.UnixMilliNow()}, {Name: "Verein für offene Werkstätten Warmbronn", At: jsontime.UnixMilliNow()}, {Name: "Anna", Guest: true, At: jsontime.UnixMilliNow()}}
 	opening := aloneState()
 	opening.Screen, opening.Peer = "opening", &kiosk.Person{Name: "Rosenwerk", Slot: -1}
 	connecting := opening
@@ -127,7 +128,7 @@ func TestLooks(t *testing.T) {
 	shared := guests
 	shared.Peer, shared.Shared = &kiosk.Person{Name: "Rosenwerk", Slot: 3}, &kiosk.Person{Name: "Anna Rossi", Slot: 0}
 	lost := aloneState()
-	lost.Screen, lost.Since, lost.Peer = "lost", time.Now(), &kiosk.Person{Name: "Rosenwerk", Slot: -1}
+	lost.Screen, lost.Since, lost.Peer = "lost", jsontime.UnixMilliNow(), &kiosk.Person{Name: "Rosenwerk", Slot: -1}
 	unconfirmed, unconfirmedLost := connecting, lost
 	for _, s := range []*kiosk.State{&opening, &unconfirmed, &unconfirmedLost} {
 		s.Peer, s.Withheld = &kiosk.Person{Name: "Annegret von der Heydt-Rosenberg", Slot: -1}, []string{"Annegret von der Heydt-Rosenberg"}
@@ -135,7 +136,7 @@ func TestLooks(t *testing.T) {
 	fault := func(code, detail string) kiosk.State {
 		s := aloneState()
 		s.Screen, s.Camera = "fault", false
-		s.Fault = &kiosk.Fault{Code: code, Since: time.Now(), Detail: detail}
+		s.Fault = &kiosk.Fault{Code: window.Fault(code), Since: jsontime.UnixMilliNow(), Detail: detail}
 		return s
 	}
 	screens := []struct {
@@ -187,7 +188,7 @@ func TestLooks(t *testing.T) {
 							return err == nil && n == "2", n
 						})
 					}
-					if state.Screen == "ajar" || state.Screen == "ringing" || strings.HasPrefix(state.Screen, "visit") || state.Screen == "alone" {
+					if state.Screen == "ajar" || state.Screen == "ringing" || strings.HasPrefix(string(state.Screen), "visit") || state.Screen == "alone" {
 						page.until("the pictures", func(s snapshot) bool {
 							return s.Own.Video == "live" && (state.Screen != "visit" || s.main().Frames > 10)
 						})
@@ -228,7 +229,7 @@ func TestLooksOtherwise(t *testing.T) {
 	lost.Screen = "lost"
 	for _, state := range []kiosk.State{shutState(), aloneState(), ajarState(), knockedState(), opening, visitState(), lost} {
 		r.SetState(state)
-		page.until(state.Screen, func(s snapshot) bool { return s.Screen == state.Screen })
+		page.until(string(state.Screen), func(s snapshot) bool { return s.Screen == string(state.Screen) })
 		if state.Screen == "visit" {
 			page.until("the picture", func(s snapshot) bool { return s.main().Frames > 0 })
 		}
@@ -236,7 +237,7 @@ func TestLooksOtherwise(t *testing.T) {
 		if err := page.eval(`document.getAnimations().length`, &moving); err != nil || moving != 0 {
 			t.Errorf("%s: %d things move, %v", state.Screen, moving, err)
 		}
-		shoot(t, page, "contrast-"+state.Screen)
+		shoot(t, page, "contrast-"+string(state.Screen))
 		var faults []string
 		if err := page.eval(tooBig, &faults); err != nil || len(faults) > 0 {
 			t.Errorf("%s: %s, %v", state.Screen, strings.Join(faults, "\n\t"), err)
@@ -258,7 +259,7 @@ func code(f *kiosk.Fault) string {
 	if f == nil {
 		return ""
 	}
-	return f.Code
+	return string(f.Code)
 }
 
 func without(list []string, one string) (out []string) {

@@ -27,7 +27,7 @@ import (
 
 // rig is a window with a real page's media: what the bridge does, without its policy. Each press is granted.
 type rig struct {
-	*window
+	*served
 	media     *page.Page
 	synthetic *synthetic.Page
 	video     atomic.Uint64 // frames from the page
@@ -77,7 +77,7 @@ func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{}
 	// Fields that follow are set before the first page comes.
-	r.window = newWindow(t, func(_ *window, m kiosk.Message) {
+	r.served = newServed(t, func(_ *served, m kiosk.Message) {
 		switch m := m.(type) {
 		case kiosk.PageUp:
 			go func() {
@@ -182,7 +182,7 @@ func knockedState() kiosk.State {
 func visitState() kiosk.State {
 	s := aloneState()
 	s.Screen, s.Send, s.Seen, s.Peer = "visit", true, true, &kiosk.Person{Name: "Rosenwerk", Slot: 0}
-	s.Since = time.Now()
+	s.Since = jsontime.UnixMilliNow()
 	return s
 }
 
@@ -230,7 +230,7 @@ func openPage(t testing.TB, r *rig, o browser.Options) *screen {
 		}
 	})
 	waitFor(t, 30*time.Second, "the page's connection", func() (bool, any) {
-		_, up := last[kiosk.PageUp](r.window)
+		_, up := last[kiosk.PageUp](r.served)
 		return up, s.Console()
 	})
 	waitFor(t, 30*time.Second, "the page's first state", func() (bool, any) {
@@ -320,7 +320,7 @@ func TestCamera(t *testing.T) {
 		v, a := r.video.Load(), r.audio.Load()
 		return v > 30 && a > 50, []uint64{v, a}
 	})
-	if m, ok := last[kiosk.Camera](r.window); !ok || m.State != "on" {
+	if m, ok := last[kiosk.Camera](r.served); !ok || m.State != "on" {
 		t.Errorf("the camera is told as %+v", m)
 	}
 	// The limit reaches the encoder.
@@ -361,11 +361,11 @@ func TestCamera(t *testing.T) {
 	if err := page.eval("stopped - pressed", &took); err != nil || took > 1000 {
 		t.Errorf("shutting took %v ms, %v", took, err)
 	}
-	if m, ok := last[kiosk.Shutter](r.window); !ok || m.To != "shut" {
+	if m, ok := last[kiosk.Shutter](r.served); !ok || m.To != "shut" {
 		t.Errorf("the last press is told as %+v", m)
 	}
 	stands := steady(t, "the end of the picture", func() uint64 { return r.video.Load() })
-	if m, _ := last[kiosk.Camera](r.window); m.State != "off" {
+	if m, _ := last[kiosk.Camera](r.served); m.State != "off" {
 		t.Errorf("the camera is told as %+v", m)
 	}
 	// And again, on the same connection, by the other keys.
@@ -463,14 +463,14 @@ func TestEarlyPress(t *testing.T) {
 	if snap, err := page.snapshot(); err != nil || snap.Shutter != "shut" || snap.Own.Video != "none" {
 		t.Fatalf("opened without a program: %+v, %v", snap, err)
 	}
-	if _, ok := last[kiosk.Shutter](r.window); ok {
+	if _, ok := last[kiosk.Shutter](r.served); ok {
 		t.Fatal("the program was told before it had said anything")
 	}
 	if err := page.eval("hear()", nil); err != nil {
 		t.Fatal(err)
 	}
 	page.until("the running camera", func(s snapshot) bool { return s.Own.Video == "live" })
-	if m, ok := last[kiosk.Shutter](r.window); !ok || m.To != "open" {
+	if m, ok := last[kiosk.Shutter](r.served); !ok || m.To != "open" {
 		t.Errorf("the press is told as %+v", m)
 	}
 }
@@ -487,7 +487,7 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, 20*time.Second, "the page after its reload", func() (bool, any) {
-		m, _ := last[kiosk.PageUp](r.window)
+		m, _ := last[kiosk.PageUp](r.served)
 		return m.ID == 2 && m.Shutter == "open", m
 	})
 	before := r.video.Load()
@@ -516,7 +516,7 @@ func TestSlots(t *testing.T) {
 			s.Slots[0].Width == 1280 && s.Slots[0].Height == 720 && s.Slots[1].Frames == 0 && !s.Slots[1].Playing
 	})
 	waitFor(t, 10*time.Second, "the report of the picture", func() (bool, any) {
-		m, ok := last[kiosk.Picture](r.window)
+		m, ok := last[kiosk.Picture](r.served)
 		return ok && m.Slot == 0 && m.Playing && m.Frames > 0, m
 	})
 	waitFor(t, 20*time.Second, "the sound", func() (bool, any) {
@@ -540,7 +540,7 @@ func TestSlots(t *testing.T) {
 	}
 	stop()
 	waitFor(t, 10*time.Second, "the report that it stands still", func() (bool, any) {
-		m, ok := last[kiosk.Picture](r.window)
+		m, ok := last[kiosk.Picture](r.served)
 		return ok && m.Slot == 0 && !m.Playing && m.Frames > 30, m
 	})
 	// Never sound without picture.
@@ -572,7 +572,7 @@ exec %q "$@"
 	page := openPage(t, r, browser.Options{})
 	page.click()
 	waitFor(t, 20*time.Second, "the fault", func() (bool, any) {
-		m, ok := last[kiosk.Camera](r.window)
+		m, ok := last[kiosk.Camera](r.served)
 		return ok && m.State == "fault" && m.Code == "none", m
 	})
 	if snap, err := page.snapshot(); err != nil || snap.Own.Video != "none" || snap.Own.Audio != "none" {
@@ -639,28 +639,28 @@ func TestCameraFaults(t *testing.T) {
 		}
 		page.key(" ", "Space", 32)
 		waitFor(t, 20*time.Second, c.code, func() (bool, any) {
-			m, _ := last[kiosk.Camera](r.window)
+			m, _ := last[kiosk.Camera](r.served)
 			return m == kiosk.Camera{State: "fault", Code: c.code}, m
 		})
 		page.until("the visit", func(s snapshot) bool { return s.Screen == "visit" && s.Own.Video == "none" && s.Own.Audio == "none" })
 		page.key("Escape", "Escape", 27)
 		page.until("the shut screen", func(s snapshot) bool { return s.Screen == "shut" })
 		waitFor(t, 10*time.Second, "off", func() (bool, any) {
-			m, _ := last[kiosk.Camera](r.window)
+			m, _ := last[kiosk.Camera](r.served)
 			return m.State == "off", m
 		})
 	}
 	// A fault ends by itself once the camera is there.
 	page.key(" ", "Space", 32)
 	waitFor(t, 20*time.Second, "the fault", func() (bool, any) {
-		m, _ := last[kiosk.Camera](r.window)
+		m, _ := last[kiosk.Camera](r.served)
 		return m.State == "fault", m
 	})
 	if err := page.eval(`navigator.mediaDevices.getUserMedia = realMedia, 1`, nil); err != nil {
 		t.Fatal(err)
 	}
 	waitFor(t, 20*time.Second, "the camera after the fault", func() (bool, any) {
-		m, _ := last[kiosk.Camera](r.window)
+		m, _ := last[kiosk.Camera](r.served)
 		return m.State == "on", m
 	})
 }

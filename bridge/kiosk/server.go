@@ -1,6 +1,7 @@
 package kiosk
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,9 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bridge/window"
 )
 
 const (
@@ -71,6 +75,7 @@ type Server struct {
 
 	// The rest belongs to the owner, see run.
 	state   State
+	look    []byte          // of state
 	bitrate *bitrateMessage // nil before the first
 	page    *client
 	pages   uint64
@@ -97,8 +102,9 @@ func New(cfg Config) (*Server, error) {
 		done:    make(chan struct{}),
 		clients: make(map[*client]struct{}),
 		// What a page shows before the window has said anything.
-		state: State{Screen: "shut", Shutter: "shut"},
+		state: State{Screen: window.ScreenShut, Shutter: directory.Shut},
 	}
+	s.look = s.state.look()
 	mux := http.NewServeMux()
 	mux.HandleFunc("/ws", s.serveSocket)
 	mux.Handle("/", site)
@@ -198,10 +204,11 @@ func (s *Server) Counters() Counters {
 // SetState says what is shown from now on. Its lists must not be changed afterwards.
 func (s *Server) SetState(state State) {
 	s.command(func() {
-		if state.Equal(s.state) {
+		look := state.look()
+		if bytes.Equal(look, s.look) {
 			return
 		}
-		s.state = state
+		s.state, s.look = state, look
 		if len(s.clients) == 0 {
 			return
 		}
@@ -337,7 +344,7 @@ func (s *Server) send(c *client, data []byte) {
 }
 
 func (s *Server) encodeState() []byte {
-	m := s.state.wire(time.Now())
+	m := s.state.message(time.Now())
 	m.Page = s.site.version
 	return encode(m)
 }

@@ -40,16 +40,16 @@ func waitFor(t testing.TB, limit time.Duration, what string, ok func() (bool, an
 	}
 }
 
-// window is a running server whose messages are recorded.
-type window struct {
+// served is a running server whose messages are recorded.
+type served struct {
 	*kiosk.Server
 	mu       sync.Mutex
 	messages []kiosk.Message
 }
 
-func newWindow(t testing.TB, on func(w *window, m kiosk.Message)) *window {
+func newServed(t testing.TB, on func(w *served, m kiosk.Message)) *served {
 	t.Helper()
-	w := &window{}
+	w := &served{}
 	s, err := kiosk.New(kiosk.Config{Listen: "127.0.0.1:0", Log: zerolog.Nop(), HandleMessage: func(m kiosk.Message) {
 		w.mu.Lock()
 		w.messages = append(w.messages, m)
@@ -73,16 +73,16 @@ func newWindow(t testing.TB, on func(w *window, m kiosk.Message)) *window {
 	return w
 }
 
-func (w *window) url() string { return "http://" + w.Addr().String() }
+func (w *served) url() string { return "http://" + w.Addr().String() }
 
-func (w *window) got() []kiosk.Message {
+func (w *served) got() []kiosk.Message {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return append([]kiosk.Message(nil), w.messages...)
 }
 
 // last returns the latest message of one type.
-func last[M kiosk.Message](w *window) (m M, ok bool) {
+func last[M kiosk.Message](w *served) (m M, ok bool) {
 	for _, any := range w.got() {
 		if found, is := any.(M); is {
 			m, ok = found, true
@@ -91,7 +91,7 @@ func last[M kiosk.Message](w *window) (m M, ok bool) {
 	return m, ok
 }
 
-func (w *window) expect(t testing.TB, want ...kiosk.Message) {
+func (w *served) expect(t testing.TB, want ...kiosk.Message) {
 	t.Helper()
 	waitFor(t, 5*time.Second, fmt.Sprintf("the messages %+v", want), func() (bool, any) {
 		got := w.got()
@@ -105,7 +105,7 @@ type client struct {
 	conn *websocket.Conn
 }
 
-func dial(t testing.TB, w *window, hello string) *client {
+func dial(t testing.TB, w *served, hello string) *client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -182,7 +182,7 @@ func (c *client) closed() websocket.StatusCode {
 
 // TestPage plays one page from its hello to its end.
 func TestPage(t *testing.T) {
-	w := newWindow(t, nil)
+	w := newServed(t, nil)
 	w.SetState(kiosk.State{Screen: "shut", Shutter: "shut", Name: "Werk"})
 	page := dial(t, w, helloPage)
 	if s := page.expect("state"); s["name"] != "Werk" || s["screen"] != "shut" || s["page"] == "" || s["version"] != 1.0 {
@@ -228,7 +228,7 @@ func TestPage(t *testing.T) {
 
 // TestReplaced lets a newer page take over; the older one has no say any more.
 func TestReplaced(t *testing.T) {
-	w := newWindow(t, nil)
+	w := newServed(t, nil)
 	first := dial(t, w, helloPage)
 	first.expect("state")
 	second := dial(t, w, `{"type":"hello","version":1,"role":"page"}`)
@@ -243,7 +243,7 @@ func TestReplaced(t *testing.T) {
 
 // TestObserver looks on and presses the button, from our own client.
 func TestObserver(t *testing.T) {
-	w := newWindow(t, func(w *window, m kiosk.Message) {
+	w := newServed(t, func(w *served, m kiosk.Message) {
 		if m, ok := m.(kiosk.Shutter); ok { // as the bridge may, from inside the handler
 			s := kiosk.State{Screen: "shut", Shutter: "shut", Name: "Werk"}
 			if m.To == "open" {
@@ -254,10 +254,10 @@ func TestObserver(t *testing.T) {
 	})
 	now := time.UnixMilli(time.Now().UnixMilli())
 	want := kiosk.State{
-		Screen: "visit", Shutter: "open", Name: "Werk", Since: now, Peer: &kiosk.Person{Name: "Rosenwerk", Slot: 2},
+		Screen: "visit", Shutter: "open", Name: "Werk", Since: jsontime.UM(now), Peer: &kiosk.Person{Name: "Rosenwerk", Slot: 2},
 		Guests:  []kiosk.Person{{Name: "Anna", Slot: 1}},
 		Windows: []directory.Window{{Room: "!a:b", Name: "Rosenwerk", Shutter: "ajar", Since: jsontime.UM(now), Joined: true}}, Languages: []string{"it"},
-		Fault: &kiosk.Fault{Code: "hub", Since: now, Detail: "d"},
+		Fault: &kiosk.Fault{Code: "hub", Since: jsontime.UM(now), Detail: "d"},
 	}
 	w.SetState(want)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -302,7 +302,7 @@ func TestObserver(t *testing.T) {
 
 // TestObserverSlow fetches nothing for a while: the newest states are kept.
 func TestObserverSlow(t *testing.T) {
-	w := newWindow(t, nil)
+	w := newServed(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	o, err := kiosk.Dial(ctx, w.Addr().String())
@@ -335,7 +335,7 @@ func TestObserverSlow(t *testing.T) {
 
 // TestMalformed sends what no page sends.
 func TestMalformed(t *testing.T) {
-	w := newWindow(t, nil)
+	w := newServed(t, nil)
 	for i, c := range []struct {
 		hello, then string
 		code        websocket.StatusCode
@@ -392,7 +392,7 @@ func TestMalformed(t *testing.T) {
 
 // TestSlow reads nothing: the client is dropped, and the others do not notice.
 func TestSlow(t *testing.T) {
-	w := newWindow(t, nil)
+	w := newServed(t, nil)
 	dial(t, w, helloPage).expect("state") // and then nothing is read any more
 	big := kiosk.State{Screen: "alone", Name: strings.Repeat("n", 32<<10)}
 	i := 0
@@ -416,7 +416,7 @@ func TestSlow(t *testing.T) {
 
 // TestForeign plays a foreign web site: rebinding of a name, sockets and links across sites.
 func TestForeign(t *testing.T) {
-	w := newWindow(t, nil)
+	w := newServed(t, nil)
 	get := func(path, host string, header http.Header) *http.Response {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url()+path, nil)
@@ -483,7 +483,7 @@ func TestForeign(t *testing.T) {
 
 // TestCrowd opens more sockets than are let in.
 func TestCrowd(t *testing.T) {
-	w := newWindow(t, nil)
+	w := newServed(t, nil)
 	for range 24 {
 		dial(t, w, `{"type":"hello","version":1,"role":"observer"}`).expect("state")
 	}

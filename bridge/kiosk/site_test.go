@@ -14,7 +14,7 @@ import (
 
 // TestFiles fetches the page and every file that it or another file names.
 func TestFiles(t *testing.T) {
-	w := newWindow(t, nil)
+	w := newServed(t, nil)
 	types := map[string]string{
 		"": "text/html", ".css": "text/css", ".js": "text/javascript", ".json": "application/json", ".svg": "image/svg+xml",
 	}

@@ -1,56 +1,73 @@
 package kiosk
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"time"
 
+	"go.mau.fi/util/jsontime"
+
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bridge/window"
 )
 
-// State is everything that the page shows. It is always sent whole. Times are rounded to milliseconds on their way.
+// State is everything that the page shows. It is always sent whole. Its fields are in the order in which they are sent. Times are
+// milliseconds since 1970 on their way, 0 for none.
 type State struct {
-	// Screen is "shut", "alone", "ajar", "knocked", "ringing", "opening", "visit", "lost" or "fault".
-	Screen string
+	Screen window.Screen `json:"screen"`
 	// Name is this window's.
-	Name string
+	Name string `json:"name"`
 	// Shutter is where the shutter is.
-	Shutter directory.Shutter
+	Shutter directory.Shutter `json:"shutter"`
 	// Since is when the screen's situation began, zero for unknown.
-	Since time.Time
+	Since jsontime.UnixMilli `json:"since"`
 	// CountUntil is when the countdown ends, "3, 2, 1" or that of a knock or of ringing; zero when there is none.
-	CountUntil time.Time
+	CountUntil time.Time `json:"-"`
+	// CountMS is what is left of the countdown, in milliseconds. It is set in messages only: the page has a clock of its own.
+	CountMS int64 `json:"count_ms"`
 	// Camera asks the page for camera and microphone, Send for their tracks on the peer connection.
-	Camera, Send bool
+	Camera bool `json:"camera"`
+	Send   bool `json:"send"`
 	// Seen says that the others get our picture now.
-	Seen bool
-	// Held says that nothing is sent because nobody else's camera is on, though they may be well connected. Withheld are the names of those
-	// who neither see nor hear us, since their owner has not confirmed their device.
-	Held     bool
-	Withheld []string
+	Seen bool `json:"seen"`
+	// Held says that nothing is sent because nobody else's camera is on, though they may be well connected. Withheld are the names
+	// of those who neither see nor hear us, since their owner has not confirmed their device.
+	Held     bool         `json:"held"`
+	Withheld List[string] `json:"withheld"`
 	// Peer is the other window, or the guest, in the big picture; nil for none.
-	Peer *Person
+	Peer *Person `json:"peer"`
 	// Guests are the people who came from Element.
-	Guests []Person
+	Guests List[Person] `json:"guests"`
 	// Shared is who shares a screen, with the screen's slot, nil for nobody. It is the big picture as long as it lasts.
-	Shared *Person
+	Shared *Person `json:"shared"`
 	// Knock is who wants in, nil for nobody.
-	Knock *Knock
+	Knock *Knock `json:"knock"`
 	// CanRing says that the window's people can be rung now, Ring what becomes of it; nil for nothing.
-	CanRing bool
-	Ring    *Ring
+	CanRing bool  `json:"can_ring"`
+	Ring    *Ring `json:"ring"`
 	// Missed are those who knocked at the shut window, the newest first.
-	Missed []Missed
+	Missed List[Missed] `json:"missed"`
 	// Windows are the network's other windows.
-	Windows []directory.Window
+	Windows List[directory.Window] `json:"windows"`
 	// Fault is what keeps the window from working, nil for nothing.
-	Fault *Fault
+	Fault *Fault `json:"fault"`
 	// TestPattern replaces camera and microphone by a test card and a tone.
-	TestPattern bool
+	TestPattern bool `json:"test_pattern"`
 	// Languages are those of the page, the first one leads. Timezone is an IANA name for the clock.
-	Languages []string
-	Timezone  string
+	Languages List[string] `json:"languages"`
+	Timezone  string       `json:"timezone"`
+}
+
+// List is a list that is never null on its way, so that the page needs no case for it.
+type List[T any] []T
+
+// MarshalJSON writes an empty list for nil.
+func (l List[T]) MarshalJSON() ([]byte, error) {
+	if l == nil {
+		return []byte("[]"), nil
+	}
+	return json.Marshal([]T(l))
 }
 
 // Person is somebody who is seen.
@@ -68,156 +85,67 @@ type Knock struct {
 	// Guest says that it is somebody in Element, not a window.
 	Guest bool `json:"guest"`
 	// Others are the names of the others in the same call, who would see us as well.
-	Others []string `json:"others"`
+	Others List[string] `json:"others"`
 }
 
 // Ring is what becomes of ringing the window's people in Element.
 type Ring struct {
-	// Status is "ringing", or for a while after it "nobody" answered, all "declined", it "failed", or there are "no_people" to be rung.
-	Status string `json:"status"`
+	Status window.RingStatus `json:"status"`
 	// Declined are the names of those who do not come.
-	Declined []string `json:"declined"`
+	Declined List[string] `json:"declined"`
 }
 
 // Missed is somebody who knocked at the shut window at a time.
 type Missed struct {
-	Name  string
-	Guest bool
-	At    time.Time
+	Name string `json:"name"`
+	// Guest says that it is somebody in Element, not a window.
+	Guest bool               `json:"guest"`
+	At    jsontime.UnixMilli `json:"at"`
 }
 
-// Fault is what keeps the window from working.
+// Fault is what keeps the window from working. The page has a sentence for each code in each language.
 type Fault struct {
-	// Code is one of "no_camera", "camera_busy", "camera_denied", "no_microphone", "page", "homeserver", "hub",
-	// "network_not_joined", "clock" and "not_trusted". The page has a sentence for each in each language.
-	Code  string
-	Since time.Time
+	Code  window.Fault       `json:"code"`
+	Since jsontime.UnixMilli `json:"since"`
 	// Detail is shown beside the sentence as it is, such as the user id to be invited. It may be empty.
-	Detail string
+	Detail string `json:"detail"`
 }
 
-// Equal says whether both states look the same on the page.
-func (s State) Equal(o State) bool {
-	return reflect.DeepEqual(s.wire(time.Time{}), o.wire(time.Time{}))
-}
-
-// stateMessage is a State on the wire. Moments are Unix milliseconds, 0 for none.
+// stateMessage is a State on its way.
 type stateMessage struct {
 	Type    string `json:"type"`
 	Version int    `json:"version"`
 	// Page names the version of the page's files: when it changes, the page loads itself anew.
-	Page        string             `json:"page,omitempty"`
-	Screen      string             `json:"screen"`
-	Name        string             `json:"name"`
-	Shutter     directory.Shutter  `json:"shutter"`
-	Since       int64              `json:"since"`
-	CountMS     int64              `json:"count_ms"` // what is left of the countdown
-	Camera      bool               `json:"camera"`
-	Send        bool               `json:"send"`
-	Seen        bool               `json:"seen"`
-	Held        bool               `json:"held"`
-	Withheld    []string           `json:"withheld"`
-	Peer        *Person            `json:"peer"`
-	Guests      []Person           `json:"guests"`
-	Shared      *Person            `json:"shared"`
-	Knock       *Knock             `json:"knock"`
-	CanRing     bool               `json:"can_ring"`
-	Ring        *Ring              `json:"ring"`
-	Missed      []missedMessage    `json:"missed"`
-	Windows     []directory.Window `json:"windows"`
-	Fault       *faultMessage      `json:"fault"`
-	TestPattern bool               `json:"test_pattern"`
-	Languages   []string           `json:"languages"`
-	Timezone    string             `json:"timezone"`
-	Now         int64              `json:"now"`
+	Page string `json:"page,omitempty"`
+	State
+	Now jsontime.UnixMilli `json:"now"`
 }
 
-type missedMessage struct {
-	Name  string `json:"name"`
-	Guest bool   `json:"guest"`
-	At    int64  `json:"at"`
+// message is the state as it is sent at now.
+func (s State) message(now time.Time) stateMessage {
+	s.CountMS = 0
+	if !s.CountUntil.IsZero() {
+		s.CountMS = max(s.CountUntil.Sub(now).Milliseconds(), 0)
+	}
+	return stateMessage{Type: "state", Version: protocolVersion, State: s, Now: jsontime.UM(now)}
 }
 
-type faultMessage struct {
-	Code   string `json:"code"`
-	Since  int64  `json:"since"`
-	Detail string `json:"detail"`
-}
-
-// wire makes the message as it is at now. The zero time makes one for comparing, with the countdown's end in CountMS.
-func (s State) wire(now time.Time) stateMessage {
-	m := stateMessage{
-		Type: "state", Version: protocolVersion,
-		Screen: s.Screen, Name: s.Name, Shutter: s.Shutter, Since: millis(s.Since), CountMS: millis(s.CountUntil),
-		Camera: s.Camera, Send: s.Send, Seen: s.Seen, Held: s.Held, Withheld: append([]string{}, s.Withheld...),
-		// Empty lists, not null, so that the page needs no case for it.
-		Guests: append([]Person{}, s.Guests...), Windows: append([]directory.Window{}, s.Windows...), Missed: []missedMessage{}, CanRing: s.CanRing,
-		TestPattern: s.TestPattern, Languages: append([]string{}, s.Languages...), Timezone: s.Timezone, Now: millis(now),
-	}
-	if !now.IsZero() {
-		m.CountMS = 0
-		if !s.CountUntil.IsZero() {
-			m.CountMS = max(s.CountUntil.Sub(now).Milliseconds(), 0)
-		}
-	}
-	if s.Peer != nil {
-		peer := *s.Peer
-		m.Peer = &peer
-	}
-	if s.Shared != nil {
-		shared := *s.Shared
-		m.Shared = &shared
-	}
-	if s.Knock != nil {
-		knock := *s.Knock
-		knock.Others = append([]string{}, knock.Others...)
-		m.Knock = &knock
-	}
-	if s.Ring != nil {
-		m.Ring = &Ring{s.Ring.Status, append([]string{}, s.Ring.Declined...)}
-	}
-	for _, o := range s.Missed {
-		m.Missed = append(m.Missed, missedMessage{o.Name, o.Guest, millis(o.At)})
-	}
-	if s.Fault != nil {
-		m.Fault = &faultMessage{s.Fault.Code, millis(s.Fault.Since), s.Fault.Detail}
-	}
-	return m
-}
-
-// state is the inverse of wire, for a message that arrived at now.
+// state is the state in a message that arrived at now.
 func (m stateMessage) state(now time.Time) State {
-	s := State{
-		Screen: m.Screen, Name: m.Name, Shutter: m.Shutter, Since: moment(m.Since), Camera: m.Camera, Send: m.Send, Seen: m.Seen,
-		Held: m.Held, Withheld: m.Withheld,
-		Peer: m.Peer, Guests: m.Guests, Shared: m.Shared, Knock: m.Knock, CanRing: m.CanRing, Ring: m.Ring,
-		Windows: m.Windows, TestPattern: m.TestPattern, Languages: m.Languages, Timezone: m.Timezone,
-	}
 	if m.CountMS > 0 {
-		s.CountUntil = now.Add(time.Duration(m.CountMS) * time.Millisecond)
+		m.CountUntil = now.Add(time.Duration(m.CountMS) * time.Millisecond)
 	}
-	for _, o := range m.Missed {
-		s.Missed = append(s.Missed, Missed{o.Name, o.Guest, moment(o.At)})
-	}
-	if m.Fault != nil {
-		s.Fault = &Fault{m.Fault.Code, moment(m.Fault.Since), m.Fault.Detail}
-	}
-	return s
+	return m.State
 }
 
-func millis(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
+// look is how a state looks on the page, whenever it is sent: states that look the same have the same bytes.
+func (s State) look() []byte {
+	s.CountMS = jsontime.UM(s.CountUntil).UnixMilli()
+	return encode(s)
 }
 
-func moment(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms)
-}
+// Equal says whether both states look the same on the page.
+func (s State) Equal(o State) bool { return bytes.Equal(s.look(), o.look()) }
 
 // encode makes a text message. What it is given always has a JSON form.
 func encode(v any) []byte {

@@ -17,7 +17,7 @@ func TestStateGolden(t *testing.T) {
 		"full": fullState(now), "empty": {},
 		"nil_lists": {CountUntil: past, Peer: &Person{Slot: -1}, Knock: &Knock{}, Ring: &Ring{}, Missed: []Missed{{}}, Windows: []directory.Window{{}}, Fault: &Fault{}},
 	} {
-		m := state.wire(now)
+		m := state.message(now)
 		m.Page = "abc"
 		want, err := os.ReadFile(filepath.Join("testdata", "state_"+name+".json"))
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/bridge/window"
 )
 
 // reconnectPause is how long an observer waits before it connects to a window again.
@@ -75,9 +76,9 @@ type watched struct {
 	gone    bool // it was up before
 	joined  bool
 	shutter directory.Shutter
-	screen  string
+	screen  window.Screen
 	knows   bool // it lists the other window, and is in its room
-	fault   string
+	fault   window.Fault
 }
 
 // take compares a window's new state with the last one, and prints what has changed.
@@ -153,7 +154,7 @@ func (w *watcher) compare(now time.Time) {
 	w.seeing = seeing
 }
 
-func faultCode(s kiosk.State) string {
+func faultCode(s kiosk.State) window.Fault {
 	if s.Fault == nil {
 		return ""
 	}

@@ -16,6 +16,7 @@ import (
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/bridge/lifecycle"
 	"multifactorymodel.org/ewindow/bridge/metrics"
+	rules "multifactorymodel.org/ewindow/bridge/window"
 	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/page"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
@@ -97,22 +98,10 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	window, err = bridge.New(bridge.Config{
 		Name: cfg.Window.Name, City: cfg.Window.City, Timezone: cfg.Window.Timezone, Languages: cfg.Window.Languages,
 		Countdown: cfg.Kiosk.Countdown, TestPattern: cfg.Kiosk.TestPattern,
-		Directory: directory, Screen: screen, Page: media, User: matrix.UserID,
-		Decline: calls.Decline, Notice: calls.Notice, Ring: calls.Ring, Remove: calls.Remove,
-		People: func() []id.UserID {
-			room, _ := directory.Own()
-			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-			defer cancel()
-			people, err := matrix.Members(ctx, room)
-			if err != nil {
-				log.Warn().Err(err).Stringer("room_id", room).Msg("The people in the window's room are not known")
-			}
-			return people
-		},
-		Join: func(room id.RoomID, opts rtc.JoinOptions) (bridge.Call, error) { return calls.Join(room, opts) },
+		Directory: directory, Screen: screen, Page: media, Calls: matrixCalls{calls, matrix},
 		NewSession: func(service string, token bridge.TokenFunc, onEvent func(callmedia.SessionEvent)) (bridge.Session, error) {
 			return callmedia.NewSession(callmedia.SessionConfig{
-				Local: media, Service: service, Token: token, OnEvent: onEvent, PictureLimit: bridge.PictureLimit, Counters: &counted,
+				Local: media, Service: service, Token: token, OnEvent: onEvent, PictureLimit: rules.PictureGrace, Counters: &counted,
 				AllowLoopback: cfg.Media.AllowLoopback, ForceRelay: cfg.Media.ForceRelay,
 				MaxBitrate: cfg.Media.MaxVideoBitrateKbit * 1000, Log: log.With().Str("part", "callmedia").Logger(),
 			})
@@ -146,4 +135,23 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	parts.Go("network", directory.Run)
 	parts.Go("calls", calls.Run)
 	return parts.Wait(ctx)
+}
+
+// matrixCalls is the Matrix side of calls as the bridge needs it: the manager of calls, and what the bot knows about rooms.
+type matrixCalls struct {
+	*rtc.Manager
+	bot *bot.Bot
+}
+
+// Join enters the call of a room.
+func (c matrixCalls) Join(room id.RoomID, opts rtc.JoinOptions) (bridge.Call, error) {
+	return c.Manager.Join(room, opts)
+}
+
+// UserID is the bot's.
+func (c matrixCalls) UserID() id.UserID { return c.bot.UserID() }
+
+// People are the users in a room.
+func (c matrixCalls) People(ctx context.Context, room id.RoomID) ([]id.UserID, error) {
+	return c.bot.Members(ctx, room)
 }

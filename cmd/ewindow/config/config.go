@@ -20,6 +20,7 @@ import (
 	"net/netip"
 	"time"
 
+	"multifactorymodel.org/ewindow/bridge/window"
 	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
@@ -226,7 +227,7 @@ func Default() *Config {
 		Homeserver: HomeserverConfig{DeviceName: "e-window"},
 		Network:    NetworkConfig{Admins: []string{}},
 		Window:     WindowConfig{Languages: []string{"de", "en", "it"}, Timezone: "Europe/Berlin"},
-		Kiosk:      KioskConfig{Listen: "127.0.0.1:8470", Countdown: 1200 * time.Millisecond},
+		Kiosk:      KioskConfig{Listen: "127.0.0.1:8470", Countdown: window.DefaultCountdown},
 		Media:      MediaConfig{MaxVideoBitrateKbit: 1700},
 		Hub: HubConfig{
 			Listen:      "0.0.0.0:8448",

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"multifactorymodel.org/ewindow/bridge/hub/certificate"
+	"multifactorymodel.org/ewindow/bridge/window"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
@@ -107,8 +108,8 @@ func (v *checker) kiosk(c *Config) {
 		v.require(listen.Addr().IsLoopback(),
 			"kiosk.listen: %s can be reached from outside, and whoever reaches the page can open the window: use 127.0.0.1", listen)
 	}
-	v.require(c.Kiosk.Countdown >= 0 && c.Kiosk.Countdown <= 10*time.Second,
-		"kiosk.countdown: %s is not between 0s and 10s", c.Kiosk.Countdown)
+	v.require(c.Kiosk.Countdown >= 0 && c.Kiosk.Countdown <= window.MaxCountdown,
+		"kiosk.countdown: %s is not between 0s and %s", c.Kiosk.Countdown, window.MaxCountdown)
 	if c.Media.LiveKitServiceURL != "" {
 		v.url("media.livekit_service_url", c.Media.LiveKitServiceURL, "https://hub.example.org/livekit/jwt")
 	}

@@ -1,4 +1,4 @@
-package bridge
+package window
 
 import (
 	"fmt"
@@ -10,7 +10,6 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
-	"multifactorymodel.org/ewindow/bot/rtc"
 )
 
 // The simulation runs several machines against each other: states and memberships travel with delays, media takes a moment to
@@ -23,8 +22,8 @@ const (
 
 type simNode struct {
 	room  id.RoomID
-	m     *machine
-	plan  plan
+	m     *Rules
+	plan  Plan
 	alive bool
 	deaf  bool // its media is cut off
 	let   bool // somebody at this ajar window has let in whoever knocked
@@ -59,10 +58,10 @@ func newSim(t *testing.T, seed uint64, delay func(*rand.Rand) time.Duration, roo
 	s.delay = func() time.Duration { return delay(s.rnd) }
 	for _, room := range rooms {
 		n := &simNode{
-			room: room, m: newMachine(testCountdown), alive: true, state: make(map[id.RoomID]directory.Window),
+			room: room, m: New(testCountdown, MaxPictures), alive: true, state: make(map[id.RoomID]directory.Window),
 			calls: make(map[id.RoomID]map[id.RoomID]time.Time), lastSeen: make(map[id.RoomID]time.Time),
 		}
-		n.m.setPage(s.now, true)
+		n.m.SetPage(s.now, true)
 		s.nodes = append(s.nodes, n)
 		for _, other := range rooms {
 			if other != room {
@@ -81,25 +80,25 @@ func (n *simNode) read() {
 		windows = append(windows, w)
 	}
 	slices.SortFunc(windows, func(a, b directory.Window) int { return a.Since.Compare(b.Since.Time) })
-	n.m.setDirectory(n.room, true, windows)
+	n.m.SetDirectory(n.room, true, windows)
 	for call, members := range n.calls {
 		var order []id.RoomID
 		for who := range members {
 			order = append(order, who)
 		}
 		slices.SortFunc(order, func(a, b id.RoomID) int { return members[a].Compare(members[b]) })
-		list := make([]rtc.Member, 0, len(order))
+		list := make([]Member, 0, len(order))
 		for _, who := range order {
 			list = append(list, kioskIn(who))
 		}
-		n.m.setMembers(call, append(list, n.guestMembers(call)...))
+		n.m.SetMembers(call, append(list, n.guestMembers(call)...))
 	}
 	if n.calls[n.room] == nil {
-		n.m.setMembers(n.room, n.guestMembers(n.room))
+		n.m.SetMembers(n.room, n.guestMembers(n.room))
 	}
 }
 
-func (n *simNode) guestMembers(call id.RoomID) (list []rtc.Member) {
+func (n *simNode) guestMembers(call id.RoomID) (list []Member) {
 	for user, since := range n.guests {
 		if call == n.room {
 			member := memberOf(user)
@@ -107,7 +106,7 @@ func (n *simNode) guestMembers(call id.RoomID) (list []rtc.Member) {
 			list = append(list, member)
 		}
 	}
-	slices.SortFunc(list, func(a, b rtc.Member) int { return a.Created.Compare(b.Created) })
+	slices.SortFunc(list, func(a, b Member) int { return a.Created.Compare(b.Created) })
 	return list
 }
 
@@ -123,8 +122,8 @@ func (s *sim) node(room id.RoomID) *simNode {
 	return s.nodes[i]
 }
 
-func (s *sim) open(room id.RoomID) { s.node(room).m.setShutter(s.now, directory.Open) }
-func (s *sim) shut(room id.RoomID) { s.node(room).m.setShutter(s.now, directory.Shut) }
+func (s *sim) open(room id.RoomID) { s.node(room).m.SetShutter(s.now, directory.Open) }
+func (s *sim) shut(room id.RoomID) { s.node(room).m.SetShutter(s.now, directory.Shut) }
 
 // die is a power cut: the membership goes after 18 seconds, the state stays.
 func (s *sim) die(room id.RoomID) {
@@ -155,30 +154,30 @@ func (s *sim) membership(n *simNode, call id.RoomID, in bool) {
 
 // act carries out a node's plan.
 func (s *sim) act(n *simNode) {
-	n.plan = n.m.decide(s.now)
+	n.plan = decide(n.m, s.now)
 	p := n.plan
-	if n.m.shutter == directory.Shut && (p.send || p.camera || p.room != "" || p.screen.camera || p.announce.Shutter != directory.Shut) {
+	if n.m.shutter == directory.Shut && (p.Send || p.Camera || p.Room != "" || p.View.Camera || p.Announce.Shutter != directory.Shut) {
 		s.t.Fatalf("%s is shut, and yet %+v", n.room, p)
 	}
-	if n.m.shutter == directory.Ajar && p.room != "" && !n.let {
+	if n.m.shutter == directory.Ajar && p.Room != "" && !n.let {
 		s.t.Fatalf("%s let nobody in, and yet %+v", n.room, p)
 	}
-	if p.room == "" {
+	if p.Room == "" {
 		n.let = false
 	}
-	if p.room != n.inCall {
+	if p.Room != n.inCall {
 		if n.inCall != "" {
 			s.membership(n, n.inCall, false)
 		}
-		n.inCall, n.since = p.room, s.now
+		n.inCall, n.since = p.Room, s.now
 		clear(n.lastSeen)
-		if p.room != "" {
-			s.membership(n, p.room, true)
+		if p.Room != "" {
+			s.membership(n, p.Room, true)
 		}
 	}
-	if p.announce != n.told {
-		n.told = p.announce
-		told := p.announce
+	if p.Announce != n.told {
+		n.told = p.Announce
+		told := p.Announce
 		for _, other := range s.nodes {
 			if other == n {
 				continue
@@ -199,22 +198,22 @@ func (s *sim) cut(n *simNode, deaf bool) {
 		return
 	}
 	n.deaf = deaf
-	switch v := n.m.call; {
+	switch v := n.m.visit; {
 	case v == nil:
 	case deaf:
-		v.hubDown(s.now)
+		v.focusLost(s.now)
 	default:
-		v.hubUp(s.now)
+		v.focusConnected(s.now)
 	}
 }
 
 // media lets pictures flow to n.
 func (s *sim) media(n *simNode) {
-	v := n.m.call
+	v := n.m.visit
 	if v == nil || n.inCall == "" {
 		return
 	}
-	if v.id != n.plan.visit {
+	if v.number != n.plan.Visit {
 		return
 	}
 	for _, other := range s.nodes {
@@ -222,27 +221,27 @@ func (s *sim) media(n *simNode) {
 			continue
 		}
 		identity := kioskIn(other.room).Identity
-		shown := slices.ContainsFunc(n.plan.members, func(m rtc.Member) bool { return m.Identity == identity })
+		shown := slices.ContainsFunc(n.plan.Members, func(m Member) bool { return m.Identity == identity })
 		connected := other.alive && !other.deaf && !n.deaf && other.inCall == n.inCall && s.now.Sub(other.since) > mediaDelay &&
 			s.now.Sub(n.since) > mediaDelay && shown
 		r := v.remotes[identity]
 		if up := connected; up != (r != nil && r.up) {
 			if up {
-				v.remoteUp(s.now, identity, 0, true, !other.plan.camera)
+				v.remoteCamera(s.now, identity, 0, true, !other.plan.Camera)
 			} else if r != nil {
-				v.remoteUp(s.now, identity, 0, false, false)
+				v.remoteCamera(s.now, identity, 0, false, false)
 			}
 			r = v.remotes[identity]
 		}
 		if r == nil || !r.up {
 			continue
 		}
-		r.muted = !other.plan.camera
-		if other.plan.send {
+		r.muted = !other.plan.Camera
+		if other.plan.Send {
 			n.lastSeen[other.room] = s.now.Add(frameDelay)
 		}
 		last, ever := n.lastSeen[other.room]
-		v.remotePicture(identity, 0, ever && !s.now.Before(last.Add(-frameDelay)) && s.now.Sub(last) < pictureGrace)
+		v.remotePicture(identity, 0, ever && !s.now.Before(last.Add(-frameDelay)) && s.now.Sub(last) < PictureGrace)
 	}
 }
 
@@ -283,8 +282,8 @@ func (s *sim) until(limit time.Duration, a, b id.RoomID) time.Duration {
 		}
 	}
 	for _, n := range s.nodes {
-		s.t.Logf("%s: call %s, peer %s, screen %s, sends %t, alone %t", n.room, n.plan.room, n.plan.peer, n.plan.screen.name,
-			n.plan.send, n.m.call != nil && n.m.call.alone)
+		s.t.Logf("%s: call %s, peer %s, screen %s, sends %t, alone %t", n.room, n.plan.Room, n.plan.Peer, n.plan.View.Screen,
+			n.plan.Send, n.m.visit != nil && n.m.visit.alone)
 	}
 	s.t.Fatalf("%s and %s do not see each other after %v", a, b, limit)
 	return 0
@@ -292,7 +291,7 @@ func (s *sim) until(limit time.Duration, a, b id.RoomID) time.Duration {
 
 func (s *sim) sees(a, b id.RoomID) bool {
 	n := s.node(a)
-	return n.plan.screen.name == "visit" && n.plan.peer == b
+	return n.plan.View.Screen == "visit" && n.plan.Peer == b
 }
 
 func upTo(d time.Duration) func(*rand.Rand) time.Duration {
@@ -321,8 +320,8 @@ func TestTwoMeet(t *testing.T) {
 		}
 		s.shut(first)
 		s.run(5 * time.Second)
-		if n := s.node(second); n.plan.screen.name != "alone" && n.plan.screen.name != "lost" || n.plan.send {
-			t.Fatalf("seed %d: after the other has shut: %+v", seed, n.plan.screen)
+		if n := s.node(second); n.plan.View.Screen != "alone" && n.plan.View.Screen != "lost" || n.plan.Send {
+			t.Fatalf("seed %d: after the other has shut: %+v", seed, n.plan.View)
 		}
 	}
 	t.Logf("the slowest pair took %v", longest)
@@ -383,7 +382,7 @@ func TestThreeWindows(t *testing.T) {
 				third = room
 			}
 		}
-		if s.node(third).plan.send {
+		if s.node(third).plan.Send {
 			t.Fatalf("seed %d: the third sends", seed)
 		}
 		gone := first[s.rnd.IntN(2)]
@@ -458,9 +457,9 @@ func TestRestart(t *testing.T) {
 		n := s.node(victim)
 		known, calls := n.state, n.calls
 		*n = simNode{
-			room: victim, m: newMachine(testCountdown), alive: true, state: known, calls: calls, lastSeen: make(map[id.RoomID]time.Time),
+			room: victim, m: New(testCountdown, MaxPictures), alive: true, state: known, calls: calls, lastSeen: make(map[id.RoomID]time.Time),
 		}
-		n.m.setPage(s.now, true)
+		n.m.SetPage(s.now, true)
 		n.read()
 		s.open(victim)
 		s.until(60*time.Second, dresden, munich)
@@ -482,30 +481,30 @@ func TestEverythingAtRandom(t *testing.T) {
 			case 2:
 				s.shut(n.room)
 			case 3:
-				n.m.setCamera("fault", "busy")
+				n.m.SetCamera("fault", "busy")
 			case 4:
-				n.m.setCamera("on", "")
+				n.m.SetCamera("on", "")
 			case 5:
-				n.m.setPage(s.now, s.rnd.IntN(2) == 0)
+				n.m.SetPage(s.now, s.rnd.IntN(2) == 0)
 			case 6:
 				s.cut(n, !n.deaf)
 			case 7:
-				if n.m.call != nil {
-					n.m.fail(s.now, n.m.call.room)
+				if n.m.visit != nil {
+					n.m.CallFailed(s.now, n.m.visit.room)
 				}
 			case 8:
-				n.m.choose(s.nodes[s.rnd.IntN(3)].room)
+				n.m.Choose(s.nodes[s.rnd.IntN(3)].room)
 			}
 			for end := s.now.Add(time.Duration(s.rnd.Int64N(int64(6 * time.Second)))); s.now.Before(end); {
 				s.tick()
 				for _, n := range s.nodes {
-					if n.plan.visit != visit[n.room] {
-						visit[n.room], blind[n.room] = n.plan.visit, 0
+					if n.plan.Visit != visit[n.room] {
+						visit[n.room], blind[n.room] = n.plan.Visit, 0
 					}
-					if n.plan.send && !n.m.call.picture() {
+					if n.plan.Send && !n.m.visit.picture() {
 						blind[n.room] += simTick
 					}
-					if c := n.m.call; c != nil && blind[n.room] > 2*pictureGrace+trialLength+s.now.Sub(c.started)/4 {
+					if c := n.m.visit; c != nil && blind[n.room] > 2*PictureGrace+trialLength+s.now.Sub(c.started)/4 {
 						t.Fatalf("seed %d: %s sent for %v of %v without seeing anybody", seed, n.room, blind[n.room], s.now.Sub(c.started))
 					}
 				}
@@ -513,8 +512,8 @@ func TestEverythingAtRandom(t *testing.T) {
 		}
 		for _, n := range s.nodes {
 			s.cut(n, false)
-			n.m.setCamera("on", "")
-			n.m.setPage(s.now, true)
+			n.m.SetCamera("on", "")
+			n.m.SetPage(s.now, true)
 		}
 		s.shut(bolzano)
 		s.shut(dresden)
@@ -542,32 +541,32 @@ func TestKnocksAtRandom(t *testing.T) {
 			case 1:
 				s.shut(dresden)
 			case 2, 3:
-				n.m.setShutter(s.now, directory.Ajar)
+				n.m.SetShutter(s.now, directory.Ajar)
 			case 4, 5:
 				n.guests[user] = s.now
 			case 6:
 				delete(n.guests, user)
 			case 7:
 				rings++
-				n.m.ring(s.now, dresden, user, id.EventID(fmt.Sprint("$", rings)), s.now.Add(30*time.Second))
+				n.m.CallNotification(s.now, dresden, user, id.EventID(fmt.Sprint("$", rings)), s.now.Add(30*time.Second))
 			case 8:
-				if k := n.m.knocking(); k != nil {
+				if k := n.m.knocks.waiting(); k != nil {
 					in := s.rnd.IntN(2) == 0
 					n.let = n.let || in && n.m.shutter == directory.Ajar && s.now.Sub(k.shown) >= knockGuard
-					n.m.answerKnock(s.now, k.id, in)
+					n.m.AnswerKnock(s.now, k.id, in)
 				}
 			case 9:
-				s.node(munich).m.setShutter(s.now, []directory.Shutter{directory.Open, directory.Shut}[s.rnd.IntN(2)])
+				s.node(munich).m.SetShutter(s.now, []directory.Shutter{directory.Open, directory.Shut}[s.rnd.IntN(2)])
 			}
 			n.read()
 			for end := s.now.Add(time.Duration(s.rnd.Int64N(int64(20 * time.Second)))); s.now.Before(end); {
 				s.tick()
-				for _, e := range n.m.takeErrands() {
-					if declined[e.decline]++; e.decline != "" && declined[e.decline] > 1 {
-						t.Fatalf("seed %d: %s is declined twice", seed, e.decline)
+				for _, e := range n.m.TakeMessages() {
+					if declined[e.Decline]++; e.Decline != "" && declined[e.Decline] > 1 {
+						t.Fatalf("seed %d: %s is declined twice", seed, e.Decline)
 					}
 				}
-				for _, k := range n.m.knocks {
+				for _, k := range n.m.knocks.list {
 					if k.state == knockWaits && (s.now.After(k.until) || n.m.shutter != directory.Ajar) {
 						t.Fatalf("seed %d: a knock waits although the window is %s: %+v", seed, n.m.shutter, k)
 					}

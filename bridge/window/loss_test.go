@@ -1,4 +1,4 @@
-package bridge
+package window
 
 import (
 	"testing"
@@ -23,8 +23,8 @@ func TestLost(t *testing.T) {
 		b.want(munich, munich, "lost")
 		at := b.now
 		b.step(time.Minute)
-		if b.last.screen.since != at {
-			t.Errorf("lost since %v", b.last.screen.since.Sub(at))
+		if b.last.View.Since != at {
+			t.Errorf("lost since %v", b.last.View.Since.Sub(at))
 		}
 		b.step(10 * time.Minute) // they are still in the call, so it goes on
 		b.want(munich, munich, "lost")
@@ -33,10 +33,10 @@ func TestLost(t *testing.T) {
 	})
 	t.Run("they vanish", func(t *testing.T) {
 		b := visit()
-		b.m.setMembers(munich, nil)
+		b.m.SetMembers(munich, nil)
 		b.step(answerWait)
 		b.want("", "", "lost")
-		b.step(firstPause)
+		b.step(firstBackoff)
 		b.want(munich, munich, "lost") // and they are called again
 		b.arrive(munich, kioskIn(munich))
 		b.step(testCountdown)
@@ -45,19 +45,19 @@ func TestLost(t *testing.T) {
 	})
 	t.Run("they never come back", func(t *testing.T) {
 		b := visit()
-		b.m.setMembers(munich, nil)
+		b.m.SetMembers(munich, nil)
 		b.step(lostLimit + answerWait)
-		for b.last.room != "" {
+		for b.last.Room != "" {
 			b.step(time.Second)
 		}
 		b.want("", "", "alone")
 	})
 	t.Run("they shut", func(t *testing.T) {
 		b := visit()
-		b.m.setDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Shut, b.now)})
+		b.m.SetDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Shut, b.now)})
 		b.step(0)
 		b.want("", "", "alone")
-		if b.last.send {
+		if b.last.Send {
 			t.Error("goes on sending")
 		}
 	})
@@ -65,15 +65,15 @@ func TestLost(t *testing.T) {
 		b := visit()
 		far := far
 		far.Facing = bolzano
-		b.m.setDirectory(dresden, true, []directory.Window{far})
+		b.m.SetDirectory(dresden, true, []directory.Window{far})
 		b.step(0)
-		if b.last.room != "" || b.last.send {
-			t.Errorf("stays in %q", b.last.room)
+		if b.last.Room != "" || b.last.Send {
+			t.Errorf("stays in %q", b.last.Room)
 		}
 	})
 	t.Run("they are removed", func(t *testing.T) {
 		b := visit()
-		b.m.setDirectory(dresden, true, nil)
+		b.m.SetDirectory(dresden, true, nil)
 		b.step(0)
 		b.want("", "", "alone")
 	})
@@ -83,7 +83,7 @@ func TestLost(t *testing.T) {
 		b.step(testCountdown)
 		b.picture(kioskIn(munich), true)
 		b.want(dresden, munich, "visit")
-		b.m.setDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Shut, b.now)})
+		b.m.SetDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Shut, b.now)})
 		b.arrive(dresden)
 		b.want("", "", "alone")
 	})
@@ -113,13 +113,13 @@ func TestAfresh(t *testing.T) {
 	b.picture(other, true)
 	b.picture(other, false)
 	var after []time.Duration
-	begun, visit := b.now, b.last.visit
+	begun, visit := b.now, b.last.Visit
 	for b.now.Sub(begun) < 15*time.Minute {
 		b.step(time.Second)
-		if b.last.visit == visit {
+		if b.last.Visit == visit {
 			continue
 		}
-		visit = b.last.visit
+		visit = b.last.Visit
 		after = append(after, b.now.Sub(begun))
 		b.want(munich, munich, "lost")
 		b.arrive(munich, other)
@@ -130,7 +130,7 @@ func TestAfresh(t *testing.T) {
 	b.picture(other, true)
 	b.want(munich, munich, "visit")
 	b.picture(other, false)
-	if b.step(35 * time.Second); b.last.visit == visit {
+	if b.step(35 * time.Second); b.last.Visit == visit {
 		t.Error("seen once, the other window counts as one that never was")
 	}
 
@@ -138,9 +138,9 @@ func TestAfresh(t *testing.T) {
 	b = newBench(t)
 	guest := memberOf("@anna:elsewhere.example")
 	b.arrive(dresden, guest)
-	visit = b.last.visit
-	if b.step(15 * time.Minute); b.last.visit != visit || b.last.room != dresden {
-		t.Errorf("a guest who is not seen: visit %d in %q, then %d", visit, b.last.room, b.last.visit)
+	visit = b.last.Visit
+	if b.step(15 * time.Minute); b.last.Visit != visit || b.last.Room != dresden {
+		t.Errorf("a guest who is not seen: visit %d in %q, then %d", visit, b.last.Room, b.last.Visit)
 	}
 }
 
@@ -148,15 +148,15 @@ func TestHubLost(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	b.arrive(munich, kioskIn(munich))
 	b.step(testCountdown)
-	b.m.call.hubDown(b.now)
+	b.m.visit.focusLost(b.now)
 	b.step(0)
 	b.want(munich, munich, "lost")
-	if b.last.screen.fault != "hub" {
-		t.Errorf("fault %q", b.last.screen.fault)
+	if b.last.View.Fault != "hub" {
+		t.Errorf("fault %q", b.last.View.Fault)
 	}
 	b.step(time.Hour)
 	b.want(munich, munich, "lost") // it tries for ever
-	b.m.call.hubUp(b.now)
+	b.m.visit.focusConnected(b.now)
 	b.picture(kioskIn(munich), true)
 	b.want(munich, munich, "visit")
 }

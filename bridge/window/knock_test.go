@@ -1,4 +1,4 @@
-package bridge
+package window
 
 import (
 	"slices"
@@ -8,22 +8,21 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
-	"multifactorymodel.org/ewindow/bot/rtc"
 )
 
 // newAjar is Dresden's machine with the window ajar.
 func newAjar(t *testing.T, windows ...directory.Window) *bench {
 	b := newBench(t, windows...)
-	b.m.setShutter(b.now, directory.Ajar)
+	b.m.SetShutter(b.now, directory.Ajar)
 	b.step(0)
 	b.want("", "", "ajar")
 	return b
 }
 
-// wantErrands looks at what was to be sent since the last time.
-func (b *bench) wantErrands(want ...errand) {
+// wantMessages looks at what was to be sent since the last time.
+func (b *bench) wantMessages(want ...Message) {
 	b.Helper()
-	if got := b.m.takeErrands(); !slices.Equal(got, want) {
+	if got := b.m.TakeMessages(); !slices.Equal(got, want) {
 		b.Fatalf("to be sent: %+v, want %+v", got, want)
 	}
 }
@@ -31,26 +30,26 @@ func (b *bench) wantErrands(want ...errand) {
 // calls lets users call Dresden's room: all who are in the call now.
 func (b *bench) calls(users ...id.UserID) {
 	b.Helper()
-	var members []rtc.Member
+	var members []Member
 	for _, user := range users {
 		member := memberOf(user)
 		member.Created = b.now
-		for _, old := range b.m.members[dresden] {
+		for _, old := range b.m.members.in(dresden) {
 			if old.User == user {
 				member.Created = old.Created
 			}
 		}
 		members = append(members, member)
 	}
-	b.m.setMembers(dresden, members)
+	b.m.SetMembers(dresden, members)
 	b.step(0)
 }
 
 func (b *bench) wantMissed(users ...id.UserID) {
 	b.Helper()
 	var got []id.UserID
-	for _, o := range b.m.missed {
-		got = append(got, o.who.user)
+	for _, o := range b.m.knocks.missed {
+		got = append(got, o.Who.User)
 	}
 	if !slices.Equal(got, users) {
 		b.Fatalf("missed %v, want %v", got, users)
@@ -62,13 +61,13 @@ const ben = id.UserID("@ben:elsewhere")
 // TestAjar: the camera shows a preview, the network knows, and nobody is called nor answered.
 func TestAjar(t *testing.T) {
 	b := newAjar(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
-	if p := b.last; !p.screen.camera || p.send || p.announce.Shutter != directory.Ajar || p.announce.Since != b.now {
+	if p := b.last; !p.View.Camera || p.Send || p.Announce.Shutter != directory.Ajar || p.Announce.Since != b.now {
 		t.Fatalf("plan %+v", p)
 	}
 	b.step(time.Hour)
 	b.want("", "", "ajar")
-	b.m.setCamera("fault", "busy")
-	if b.step(0); b.last.announce.Shutter != directory.Shut || b.last.screen.name != "fault" {
+	b.m.SetCamera("fault", "busy")
+	if b.step(0); b.last.Announce.Shutter != directory.Shut || b.last.View.Screen != "fault" {
 		t.Errorf("without a camera: %+v", b.last)
 	}
 }
@@ -78,26 +77,26 @@ func TestKnockLetIn(t *testing.T) {
 	b := newAjar(t)
 	b.calls(guest)
 	b.want("", "", "knocked")
-	k := b.last.screen.knock
-	if s := b.last.screen; k.who.user != guest || k.who.window != "" || len(k.others) != 0 || s.camera || s.countUntil != b.now.Add(knockTime) {
+	k := b.last.View.Knock
+	if s := b.last.View; k.Who.User != guest || k.Who.Window != "" || len(k.Others) != 0 || s.Camera || s.CountUntil != b.now.Add(knockTime) {
 		t.Fatalf("screen %+v, knock %+v", s, k)
 	}
 	b.step(knockGuard - time.Millisecond)
-	b.m.answerKnock(b.now, k.id, true)
+	b.m.AnswerKnock(b.now, k.ID, true)
 	b.step(0)
 	b.want("", "", "knocked") // a press that was on its way lets nobody in
 	b.step(time.Millisecond)
-	b.m.answerKnock(b.now, k.id+1, true)
+	b.m.AnswerKnock(b.now, k.ID+1, true)
 	b.step(0)
 	b.want("", "", "knocked")
-	b.m.answerKnock(b.now, k.id, true)
+	b.m.AnswerKnock(b.now, k.ID, true)
 	b.step(0)
 	b.want(dresden, "", "opening")
 	b.arrive(dresden, memberOf(guest))
 	b.picture(memberOf(guest), true)
 	b.step(testCountdown)
 	b.want(dresden, "", "visit")
-	if b.last.announce.Shutter != directory.Ajar || !b.last.send {
+	if b.last.Announce.Shutter != directory.Ajar || !b.last.Send {
 		t.Errorf("plan %+v", b.last)
 	}
 	// Whoever comes to them is in the same call.
@@ -111,23 +110,23 @@ func TestKnockLetIn(t *testing.T) {
 	b.want("", "", "ajar")
 	b.calls(guest)
 	b.want("", "", "knocked")
-	b.wantErrands()
+	b.wantMessages()
 }
 
 func TestKnockOfAWindow(t *testing.T) {
 	b := newAjar(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
 	b.calls(kioskUser(munich), guest)
 	b.want("", "", "knocked")
-	if k := b.last.screen.knock; k.who.window != munich || len(k.others) != 1 || k.others[0].user != guest {
+	if k := b.last.View.Knock; k.Who.Window != munich || len(k.Others) != 1 || k.Others[0].User != guest {
 		t.Fatalf("knock %+v", k)
 	}
 	b.step(time.Second)
-	b.m.answerKnock(b.now, b.last.screen.knock.id, true)
+	b.m.AnswerKnock(b.now, b.last.View.Knock.ID, true)
 	b.step(0)
 	b.want(dresden, munich, "opening")
 	// A kiosk that was removed from the network does not knock at all.
 	b = newAjar(t, windowOf(munich, directory.Open, epoch))
-	b.m.setDirectory(dresden, true, nil)
+	b.m.SetDirectory(dresden, true, nil)
 	b.calls(kioskUser(munich))
 	b.want("", "", "ajar")
 }
@@ -137,26 +136,29 @@ func TestKnockRefused(t *testing.T) {
 	for name, late := range map[string]bool{"rings at once": false, "rings after the answer": true} {
 		t.Run(name, func(t *testing.T) {
 			b := newAjar(t)
-			ring := func(event id.EventID) { b.m.ring(b.now, dresden, guest, event, b.now.Add(30*time.Second)); b.step(0) }
+			ring := func(event id.EventID) {
+				b.m.CallNotification(b.now, dresden, guest, event, b.now.Add(30*time.Second))
+				b.step(0)
+			}
 			b.calls(guest)
 			if !late {
 				ring("$1")
 			}
 			b.step(2 * time.Second)
-			b.m.answerKnock(b.now, b.last.screen.knock.id, false)
+			b.m.AnswerKnock(b.now, b.last.View.Knock.ID, false)
 			b.step(0)
 			b.want("", "", "ajar")
-			want := []errand{{decline: "$1"}, {notice: noticeNotNow, user: guest}}
+			want := []Message{{Decline: "$1"}, {Notice: NoticeNotNow, User: guest}}
 			if late {
 				ring("$1")
 				slices.Reverse(want)
 			}
-			b.wantErrands(want...)
+			b.wantMessages(want...)
 			b.step(time.Hour)
 			b.want("", "", "ajar")
 			ring("$2") // again, from within the call
 			b.want("", "", "ajar")
-			b.wantErrands(errand{decline: "$2"})
+			b.wantMessages(Message{Decline: "$2"})
 			b.calls()
 			b.want("", "", "ajar")
 			b.wantMissed()
@@ -164,10 +166,10 @@ func TestKnockRefused(t *testing.T) {
 			b.want("", "", "knocked")
 			// A device that left and came between two looks has another time.
 			b.step(time.Second)
-			b.m.answerKnock(b.now, b.last.screen.knock.id, false)
+			b.m.AnswerKnock(b.now, b.last.View.Knock.ID, false)
 			member := memberOf(guest)
 			member.Created = b.now.Add(time.Second)
-			b.m.setMembers(dresden, []rtc.Member{member})
+			b.m.SetMembers(dresden, []Member{member})
 			b.step(0)
 			b.want("", "", "knocked")
 		})
@@ -178,44 +180,47 @@ func TestKnockRefused(t *testing.T) {
 func TestKnockTimesOut(t *testing.T) {
 	b := newAjar(t)
 	b.calls(guest)
-	b.m.ring(b.now, dresden, guest, "$1", b.now.Add(30*time.Second))
+	b.m.CallNotification(b.now, dresden, guest, "$1", b.now.Add(30*time.Second))
 	b.step(10 * time.Second)
 	b.calls(guest, ben)
 	b.step(knockTime - 10*time.Second - time.Millisecond)
 	b.want("", "", "knocked")
-	b.wantErrands()
+	b.wantMessages()
 	b.step(time.Millisecond)
 	b.want("", "", "knocked") // the next one
-	if b.last.screen.knock.who.user != ben || b.last.screen.since != b.now {
-		t.Fatalf("knock %+v", b.last.screen.knock)
+	if b.last.View.Knock.Who.User != ben || b.last.View.Since != b.now {
+		t.Fatalf("knock %+v", b.last.View.Knock)
 	}
-	b.wantErrands(errand{decline: "$1"}, errand{notice: noticeNobody, user: guest})
+	b.wantMessages(Message{Decline: "$1"}, Message{Notice: NoticeNobody, User: guest})
 	// Whoever gives up before is remembered as well.
 	b.calls(guest)
 	b.want("", "", "ajar")
-	b.wantErrands()
+	b.wantMessages()
 	b.wantMissed(ben, guest)
-	b.m.setShutter(b.now, directory.Open)
+	b.m.SetShutter(b.now, directory.Open)
 	b.wantMissed()
 }
 
 // TestRingAlone: a notification whose membership never comes knocks as long as it stands.
 func TestRingAlone(t *testing.T) {
 	b := newAjar(t)
-	b.m.ring(b.now, munich, guest, "$0", b.now.Add(time.Minute)) // in another room
-	b.m.ring(b.now, dresden, guest, "$0", b.now)                 // over
+	b.m.CallNotification(b.now, munich, guest, "$0", b.now.Add(time.Minute)) // in another room
+	b.m.CallNotification(b.now, dresden, guest, "$0", b.now)                 // over
 	b.step(0)
 	b.want("", "", "ajar")
-	ring := func(event id.EventID) { b.m.ring(b.now, dresden, guest, event, b.now.Add(20*time.Second)); b.step(0) }
+	ring := func(event id.EventID) {
+		b.m.CallNotification(b.now, dresden, guest, event, b.now.Add(20*time.Second))
+		b.step(0)
+	}
 	ring("$1")
 	b.want("", "", "knocked")
 	b.step(20 * time.Second)
 	b.want("", "", "ajar")
 	b.wantMissed(guest)
-	b.wantErrands()
+	b.wantMessages()
 	ring("$2")
 	b.step(time.Second)
-	b.m.answerKnock(b.now, b.last.screen.knock.id, true)
+	b.m.AnswerKnock(b.now, b.last.View.Knock.ID, true)
 	b.step(0)
 	b.want(dresden, "", "opening")
 	b.step(emptyGrace)
@@ -223,8 +228,8 @@ func TestRingAlone(t *testing.T) {
 	b.step(time.Minute)
 	ring("$3")
 	b.step(time.Second)
-	b.m.answerKnock(b.now, b.last.screen.knock.id, false)
-	b.wantErrands(errand{decline: "$3"}, errand{notice: noticeNotNow, user: guest})
+	b.m.AnswerKnock(b.now, b.last.View.Knock.ID, false)
+	b.wantMessages(Message{Decline: "$3"}, Message{Notice: NoticeNotNow, User: guest})
 	ring("$4")
 	b.want("", "", "knocked")
 }
@@ -232,45 +237,45 @@ func TestRingAlone(t *testing.T) {
 // TestShutDeclines: a call on the shut window is declined, the room told now and then, and the screen keeps who it was.
 func TestShutDeclines(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
-	b.m.setShutter(b.now, directory.Shut)
+	b.m.SetShutter(b.now, directory.Shut)
 	b.step(time.Minute)
 	b.calls(guest)
 	b.want("", "", "shut")
-	b.wantErrands(errand{notice: noticeShut, user: guest})
-	b.m.ring(b.now, dresden, guest, "$1", b.now.Add(30*time.Second))
-	b.m.ring(b.now, dresden, guest, "$1", b.now.Add(30*time.Second))
-	b.wantErrands(errand{decline: "$1"})
+	b.wantMessages(Message{Notice: NoticeShut, User: guest})
+	b.m.CallNotification(b.now, dresden, guest, "$1", b.now.Add(30*time.Second))
+	b.m.CallNotification(b.now, dresden, guest, "$1", b.now.Add(30*time.Second))
+	b.wantMessages(Message{Decline: "$1"})
 	first := b.now
-	b.m.ring(b.now, dresden, ben, "$2", b.now.Add(30*time.Second))
-	b.step(noticePause - time.Second)
-	b.wantErrands(errand{decline: "$2"}) // the room knows
+	b.m.CallNotification(b.now, dresden, ben, "$2", b.now.Add(30*time.Second))
+	b.step(noticeEvery - time.Second)
+	b.wantMessages(Message{Decline: "$2"}) // the room knows
 	b.calls(guest, ben, kioskUser(munich))
-	b.wantErrands()
+	b.wantMessages()
 	b.wantMissed(kioskUser(munich), ben, guest)
-	if m := b.last.screen.missed; len(m) != 3 || m[2].at != first || m[0].who.window != munich {
+	if m := b.last.View.Missed; len(m) != 3 || m[2].At != first || m[0].Who.Window != munich {
 		t.Errorf("missed %+v", m)
 	}
 	b.calls()
 	b.step(time.Second)
 	b.calls(guest)
-	b.wantErrands(errand{notice: noticeShut, user: guest})
+	b.wantMessages(Message{Notice: NoticeShut, User: guest})
 	b.wantMissed(guest, kioskUser(munich), ben)
 	b.calls()
 	b.step(time.Minute)
 	// One who has been in the call for long is not calling now.
 	member := memberOf(guest)
-	member.Created = b.now.Add(-staleCall - time.Second)
-	b.m.setMembers(dresden, []rtc.Member{member})
+	member.Created = b.now.Add(-recentCall - time.Second)
+	b.m.SetMembers(dresden, []Member{member})
 	b.step(0)
-	b.m.setMembers(dresden, nil)
+	b.m.SetMembers(dresden, nil)
 	b.step(0)
 	b.wantMissed(guest, kioskUser(munich), ben)
-	if b.m.missed[0].at == b.now {
+	if b.m.knocks.missed[0].At == b.now {
 		t.Error("a stale membership counts as a call")
 	}
-	b.m.setShutter(b.now, directory.Open)
+	b.m.SetShutter(b.now, directory.Open)
 	b.step(0)
-	b.m.setShutter(b.now, directory.Shut)
+	b.m.SetShutter(b.now, directory.Shut)
 	b.step(0)
 	b.wantMissed()
 }
@@ -281,55 +286,55 @@ func TestShutAfterAVisit(t *testing.T) {
 	b.calls(guest)
 	b.want(dresden, "", "opening")
 	b.step(time.Minute)
-	b.m.setShutter(b.now, directory.Shut)
+	b.m.SetShutter(b.now, directory.Shut)
 	b.step(0)
-	b.wantErrands()
+	b.wantMessages()
 	b.wantMissed()
 	b.step(time.Second)
 	b.calls(guest, kioskUser(munich))
 	b.step(time.Minute)
-	b.wantErrands()
+	b.wantMessages()
 	b.wantMissed()
 	// A knock that waits is declined by shutting the window.
 	b = newAjar(t)
 	b.calls(guest)
-	b.m.ring(b.now, dresden, guest, "$1", b.now.Add(time.Minute))
+	b.m.CallNotification(b.now, dresden, guest, "$1", b.now.Add(time.Minute))
 	b.step(time.Second)
-	b.m.setShutter(b.now, directory.Shut)
+	b.m.SetShutter(b.now, directory.Shut)
 	b.step(0)
 	b.want("", "", "shut")
-	b.wantErrands(errand{decline: "$1"}, errand{notice: noticeShut, user: guest})
+	b.wantMessages(Message{Decline: "$1"}, Message{Notice: NoticeShut, User: guest})
 	b.wantMissed()
 	// From shut to ajar, somebody who waits in the call knocks; fully open, they are answered.
-	b.m.setShutter(b.now, directory.Ajar)
+	b.m.SetShutter(b.now, directory.Ajar)
 	b.step(0)
 	b.want("", "", "knocked")
-	b.m.setShutter(b.now, directory.Open)
+	b.m.SetShutter(b.now, directory.Open)
 	b.step(0)
 	b.want(dresden, "", "opening")
 }
 
 // TestStartSettles: a window that was open before its restart declines nobody before its page has said so.
 func TestStartSettles(t *testing.T) {
-	b := &bench{T: t, m: newMachine(testCountdown), now: epoch}
+	b := &bench{T: t, m: New(testCountdown, MaxPictures), now: epoch}
 	b.m.openedAt = epoch
-	b.m.setDirectory(dresden, true, nil)
-	b.m.ring(b.now, dresden, guest, "$1", b.now.Add(time.Minute))
+	b.m.SetDirectory(dresden, true, nil)
+	b.m.CallNotification(b.now, dresden, guest, "$1", b.now.Add(time.Minute))
 	b.calls(guest)
 	b.step(pageGrace / 2)
-	b.wantErrands()
-	b.m.setPage(b.now, true)
-	b.m.setShutter(b.now, directory.Open)
+	b.wantMessages()
+	b.m.SetPage(b.now, true)
+	b.m.SetShutter(b.now, directory.Open)
 	b.step(0)
 	b.want(dresden, "", "opening")
-	b.wantErrands()
+	b.wantMessages()
 
-	b = &bench{T: t, m: newMachine(testCountdown), now: epoch}
+	b = &bench{T: t, m: New(testCountdown, MaxPictures), now: epoch}
 	b.m.openedAt = epoch
-	b.m.setDirectory(dresden, true, nil)
-	b.m.ring(b.now, dresden, guest, "$1", b.now.Add(time.Minute))
+	b.m.SetDirectory(dresden, true, nil)
+	b.m.CallNotification(b.now, dresden, guest, "$1", b.now.Add(time.Minute))
 	b.step(pageGrace)
-	b.wantErrands(errand{decline: "$1"}, errand{notice: noticeShut, user: guest})
+	b.wantMessages(Message{Decline: "$1"}, Message{Notice: NoticeShut, User: guest})
 }
 
 func TestNoticeTexts(t *testing.T) {
@@ -347,7 +352,7 @@ func TestNoticeTexts(t *testing.T) {
 		"The window is shut now: nobody there sees or hears you. The screen says that Anna knocked.":                         {"fr", "en", "de"},
 		"Das Fenster ist gerade zu: Niemand vor Ort sieht oder hört dich. Auf dem Bildschirm steht, dass Anna geklopft hat.": nil,
 	} {
-		if got := noticeText(languages, noticeShut, "Anna"); got != want {
+		if got := NoticeShut.Text(languages, "Anna"); got != want {
 			t.Errorf("%v: %s", languages, got)
 		}
 	}

@@ -1,4 +1,4 @@
-package bridge
+package window
 
 import (
 	"reflect"
@@ -9,7 +9,6 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
-	"multifactorymodel.org/ewindow/bot/rtc"
 )
 
 // FuzzMachine feeds any sequence of events. A shut window must show and send nothing, nothing may be sent to nobody, the plan must not
@@ -22,7 +21,7 @@ func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 0, 17, 10, 19, 1, 19, 6, 17, 200, 6, 4, 10, 1, 14, 9, 17, 255, 17, 255, 19, 2, 18, 0, 6, 12, 17, 255, 6, 13})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		rooms := []id.RoomID{munich, bolzano, "!zz:z"}
-		m := newMachine(testCountdown)
+		m := New(testCountdown, MaxPictures)
 		now := epoch
 		windows := make([]directory.Window, len(rooms))
 		for i, room := range rooms {
@@ -35,88 +34,88 @@ func FuzzMachine(f *testing.F) {
 			room := rooms[int(arg)%len(rooms)]
 			switch kind {
 			case 0:
-				m.setShutter(now, directory.Open)
+				m.SetShutter(now, directory.Open)
 			case 1:
-				m.setShutter(now, directory.Shut)
+				m.SetShutter(now, directory.Shut)
 			case 2:
-				m.setPage(now, arg%3 != 0)
+				m.SetPage(now, arg%3 != 0)
 			case 3:
-				m.setCamera([]string{"on", "off", "fault"}[arg%3], "busy")
+				m.SetCamera([]string{"on", "off", "fault"}[arg%3], "busy")
 			case 4, 5:
 				w := &windows[int(arg)%len(rooms)]
 				w.Shutter = []directory.Shutter{directory.Open, directory.Shut, directory.Ajar}[arg>>4%3]
 				w.Since = jsontime.UMInt(now.Add(time.Duration(int(arg)-128) * time.Second).UnixMilli())
 				w.Facing = []id.RoomID{"", dresden, munich, bolzano}[arg>>2&3]
 				w.Joined = arg&64 == 0
-				m.setDirectory(dresden, arg != 255, windows[:len(rooms)-int(arg>>7)])
+				m.SetDirectory(dresden, arg != 255, windows[:len(rooms)-int(arg>>7)])
 			case 6, 7:
 				call := append([]id.RoomID{dresden, "!elsewhere:x"}, rooms...)[int(arg>>4)%5]
-				var members []rtc.Member
+				var members []Member
 				for i, user := range []id.UserID{kioskUser(munich), kioskUser(bolzano), guest, "@stranger:x"} {
 					if arg>>i&1 == 1 {
 						members = append(members, memberOf(user))
 					}
 				}
-				m.setMembers(call, members)
+				m.SetMembers(call, members)
 			case 8:
-				m.fail(now, room)
+				m.CallFailed(now, room)
 			case 9:
-				if c := m.call; c != nil {
+				if c := m.visit; c != nil {
 					who := []id.UserID{kioskUser(munich), guest, "@nobody:x"}[arg%3]
-					c.remoteUp(now, memberOf(who).Identity, int(arg&3), arg&16 == 0, arg&32 == 0)
+					c.remoteCamera(now, memberOf(who).Identity, int(arg&3), arg&16 == 0, arg&32 == 0)
 				}
 			case 10:
-				if c := m.call; c != nil {
+				if c := m.visit; c != nil {
 					who := []id.UserID{kioskUser(munich), guest, "@nobody:x"}[arg%3]
 					c.remotePicture(memberOf(who).Identity, int(arg&3), arg&16 == 0)
 				}
 			case 11:
-				m.choose(append(rooms, dresden, "!elsewhere:x")[arg%5])
+				m.Choose(append(rooms, dresden, "!elsewhere:x")[arg%5])
 			case 12:
 				down := time.Time{}
 				if arg%2 == 0 {
 					down = now
 				}
-				m.setHomeserver(down)
+				m.SetHomeserver(down)
 			case 13:
-				if c := m.call; c != nil {
+				if c := m.visit; c != nil {
 					if arg%2 == 0 {
-						c.hubDown(now)
+						c.focusLost(now)
 					} else {
-						c.hubUp(now)
+						c.focusConnected(now)
 					}
 					if arg&4 == 4 {
-						m.withhold(now, c, guest)
+						m.Withheld(now, c.number, guest)
 					}
 				}
 			case 14:
-				m.setShutter(now, directory.Ajar)
+				m.SetShutter(now, directory.Ajar)
 			case 15:
-				m.ring(now, append(rooms, dresden)[arg%4], []id.UserID{kioskUser(munich), guest, "@stranger:x"}[arg>>2%3],
+				m.CallNotification(now, append(rooms, dresden)[arg%4], []id.UserID{kioskUser(munich), guest, "@stranger:x"}[arg>>2%3],
 					id.EventID([]string{"$1", "$2"}[arg>>4&1]), now.Add(time.Duration(arg)*time.Second/2))
 			case 17:
-				m.startRing(now)
+				m.StartRinging(now)
 			case 18:
-				m.endRing(now, "")
+				m.StopRinging(now)
 			case 19:
-				m.rang(now, m.rings, "$ring", int(arg%4), nil)
-				m.ringDecline(now, dresden, []id.UserID{guest, "@stranger:x"}[arg>>2%2], "$ring")
+				m.Rang(now, m.ringing.count, "$ring", int(arg%4), nil)
+				m.RingDecline(dresden, []id.UserID{guest, "@stranger:x"}[arg>>2%2], "$ring")
 			case 16:
-				if k := m.knocking(); k != nil {
-					m.answerKnock(now, k.id+uint64(arg>>1&1), arg&1 == 1)
+				if k := m.knocks.waiting(); k != nil {
+					m.AnswerKnock(now, k.id+uint64(arg>>1&1), arg&1 == 1)
 				}
 			}
-			p := m.decide(now)
+			p := decide(m, now)
 			check(t, m, now, p)
-			if p.visit < lastVisit && p.visit != 0 {
-				t.Fatalf("visit %d after %d", p.visit, lastVisit)
+			if p.Visit < lastVisit && p.Visit != 0 {
+				t.Fatalf("visit %d after %d", p.Visit, lastVisit)
 			}
-			lastVisit = max(lastVisit, p.visit)
+			lastVisit = max(lastVisit, p.Visit)
 
 			next := now.Add(time.Duration(arg) * 177 * time.Millisecond)
-			if p.wake.IsZero() || p.wake.After(next) {
-				again := m.decide(next)
-				again.wake = p.wake
+			if p.Wake.IsZero() || p.Wake.After(next) {
+				again := decide(m, next)
+				again.Wake = p.Wake
 				if !reflect.DeepEqual(p, again) {
 					t.Fatalf("%v later, without anything having happened:\n%+v\n%+v", next.Sub(now), p, again)
 				}
@@ -126,38 +125,38 @@ func FuzzMachine(f *testing.F) {
 	})
 }
 
-func check(t *testing.T, m *machine, now time.Time, p plan) {
+func check(t *testing.T, m *Rules, now time.Time, p Plan) {
 	t.Helper()
-	if !p.wake.IsZero() && !p.wake.After(now) {
-		t.Fatalf("wakes %v ago", now.Sub(p.wake))
+	if !p.Wake.IsZero() && !p.Wake.After(now) {
+		t.Fatalf("wakes %v ago", now.Sub(p.Wake))
 	}
-	if (p.room == "") != (p.visit == 0) || p.send != p.screen.seen {
+	if (p.Room == "") != (p.Visit == 0) || p.Send != p.View.Seen {
 		t.Fatalf("plan %+v", p)
 	}
-	if m.shutter == directory.Shut && (p.send || p.camera || p.room != "" || p.screen.camera || p.screen.send ||
-		p.announce.Shutter != directory.Shut || p.announce.Facing != "") {
+	if m.shutter == directory.Shut && (p.Send || p.Camera || p.Room != "" || p.View.Camera || p.View.Send ||
+		p.Announce.Shutter != directory.Shut || p.Announce.Facing != "") {
 		t.Fatalf("shut, and yet %+v", p)
 	}
-	if m.shutter == directory.Ajar && p.room != "" {
-		if _, ok := m.letIn(now); !ok && m.outgoing == nil || p.room != dresden {
-			t.Fatalf("ajar, and yet in the call of %q", p.room)
+	if m.shutter == directory.Ajar && p.Room != "" {
+		if !m.knocks.admitted(now) && m.ringing.now == nil || p.Room != dresden {
+			t.Fatalf("ajar, and yet in the call of %q", p.Room)
 		}
 	}
-	if (p.screen.name == "knocked") != (p.screen.knock != nil) || p.screen.knock != nil && (p.camera && p.screen.camera || p.room != "") {
+	if (p.View.Screen == "knocked") != (p.View.Knock != nil) || p.View.Knock != nil && (p.Camera && p.View.Camera || p.Room != "") {
 		t.Fatalf("a knock: %+v", p)
 	}
-	if m.outgoing != nil && (p.room != dresden || p.screen.name != "ringing" || p.send) {
+	if m.ringing.now != nil && (p.Room != dresden || p.View.Screen != "ringing" || p.Send) {
 		t.Fatalf("ringing, and yet %+v", p)
 	}
-	if len(p.members) > maxPictures || p.screen.held && (p.send || p.screen.name != "visit" || p.screen.peer == nil) {
+	if len(p.Members) > MaxPictures || p.View.Held && (p.Send || p.View.Screen != "visit" || p.View.Peer == nil) {
 		t.Fatalf("guests: %+v", p)
 	}
-	if p.send && (len(p.members) == 0 || !p.camera || !p.screen.camera || !p.screen.send) {
+	if p.Send && (len(p.Members) == 0 || !p.Camera || !p.View.Camera || !p.View.Send) {
 		t.Fatalf("sends with %+v", p)
 	}
-	for _, member := range p.members {
-		if w, kiosk := m.kioskOf(member.User); kiosk && w.Room != p.peer || !kiosk && m.kiosks[member.User] {
-			t.Fatalf("shows %s while with %s", member.User, p.peer)
+	for _, member := range p.Members {
+		if w, kiosk := m.windows.of(member.User); kiosk && w.Room != p.Peer || !kiosk && m.windows.kiosks[member.User] {
+			t.Fatalf("shows %s while with %s", member.User, p.Peer)
 		}
 	}
 }

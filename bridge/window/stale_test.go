@@ -1,22 +1,19 @@
-package bridge
+package window
 
 import (
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"multifactorymodel.org/ewindow/bot/directory"
-	"multifactorymodel.org/ewindow/bot/rtc"
-	"multifactorymodel.org/ewindow/callmedia"
 )
 
 func (b *bench) names() (names []string) {
-	for _, p := range b.last.screen.guests {
-		names = append(names, string(p.user))
+	for _, p := range b.last.View.Guests {
+		names = append(names, string(p.User))
 	}
-	if p := b.last.screen.peer; p != nil {
-		names = append(names, string(p.user)+string(p.window))
+	if p := b.last.View.Peer; p != nil {
+		names = append(names, string(p.User)+string(p.Window))
 	}
 	slices.Sort(names)
 	return names
@@ -27,11 +24,11 @@ func TestGhost(t *testing.T) {
 	b := newBench(t)
 	member := memberOf(guest)
 	member.Created = epoch
-	b.m.setMembers(dresden, []rtc.Member{member})
+	b.m.SetMembers(dresden, []Member{member})
 	b.step(0)
 	b.want(dresden, "", "opening")
-	b.m.gone(b.now, b.m.call, member.Identity)
-	b.step(awayLimit - time.Millisecond)
+	b.m.RemoteAbsent(b.now, b.m.visit.number, member.Identity)
+	b.step(StaleAfter - time.Millisecond)
 	if got := b.names(); !slices.Equal(got, []string{string(guest)}) {
 		t.Errorf("%q are named while they may still come", got)
 	}
@@ -39,25 +36,25 @@ func TestGhost(t *testing.T) {
 	if got := b.names(); len(got) > 0 {
 		t.Errorf("%q are named, but not there", got)
 	}
-	if !slices.Equal(b.last.members, []rtc.Member{member}) {
-		t.Errorf("nobody would see the ghost come back: %v", b.last.members)
+	if !slices.Equal(b.last.Members, []Member{member}) {
+		t.Errorf("nobody would see the ghost come back: %v", b.last.Members)
 	}
 	b.step(emptyGrace)
 	b.want("", "", "alone")
-	b.m.setMembers(dresden, []rtc.Member{member})
+	b.m.SetMembers(dresden, []Member{member})
 	b.step(time.Hour)
 	b.want("", "", "alone")
 	member.Created = epoch.Add(time.Hour)
-	b.m.setMembers(dresden, []rtc.Member{member})
+	b.m.SetMembers(dresden, []Member{member})
 	b.step(0)
 	b.want(dresden, "", "opening")
-	if len(b.m.ghosts) != 0 {
-		t.Errorf("ghosts are kept: %v", b.m.ghosts)
+	if len(b.m.members.stale) != 0 {
+		t.Errorf("ghosts are kept: %v", b.m.members.stale)
 	}
-	b.m.setMembers(dresden, nil)
+	b.m.SetMembers(dresden, nil)
 	b.step(emptyGrace)
-	if len(b.m.members)+len(b.m.listed) != 0 {
-		t.Errorf("rooms are kept: %v %v", b.m.members, b.m.listed)
+	if len(b.m.members.present)+len(b.m.members.listed) != 0 {
+		t.Errorf("rooms are kept: %v %v", b.m.members.present, b.m.members.listed)
 	}
 }
 
@@ -67,25 +64,25 @@ func TestGhostComesBack(t *testing.T) {
 	member, other := memberOf(guest), kioskIn(munich)
 	b.arrive(dresden, other, member)
 	b.picture(other, true)
-	call := b.m.call
-	for _, m := range []rtc.Member{member, other} {
-		b.m.gone(b.now, call, m.Identity)
+	call := b.m.visit
+	for _, m := range []Member{member, other} {
+		b.m.RemoteAbsent(b.now, call.number, m.Identity)
 	}
-	b.step(awayLimit)
+	b.step(StaleAfter)
 	b.want(dresden, munich, "visit")
 	if got := b.names(); !slices.Equal(got, []string{string(munich)}) {
 		t.Errorf("%q are named", got)
 	}
-	b.m.back(call, member.Identity)
+	b.m.RemoteBack(call.number, member.Identity)
 	b.step(0)
 	if got := b.names(); !slices.Equal(got, []string{string(munich), string(guest)}) {
 		t.Errorf("%q are named after the ghost came back", got)
 	}
 	// An outage of the SFU tells nothing of anybody.
-	b.m.gone(b.now, call, member.Identity)
-	b.step(awayLimit - time.Second)
-	b.m.back(call, member.Identity)
-	b.step(awayLimit)
+	b.m.RemoteAbsent(b.now, call.number, member.Identity)
+	b.step(StaleAfter - time.Second)
+	b.m.RemoteBack(call.number, member.Identity)
+	b.step(StaleAfter)
 	if got := b.names(); !slices.Equal(got, []string{string(munich), string(guest)}) {
 		t.Errorf("%q are named after the outage", got)
 	}
@@ -100,44 +97,17 @@ func TestGhostComesAgain(t *testing.T) {
 		member.Created = b.now
 		b.arrive(dresden, other, member)
 		b.picture(other, true)
-		b.m.gone(b.now, b.m.call, member.Identity)
-		b.step(awayLimit / 4)
+		b.m.RemoteAbsent(b.now, b.m.visit.number, member.Identity)
+		b.step(StaleAfter / 4)
 		if noticed {
-			b.m.setMembers(dresden, []rtc.Member{other})
-			b.step(awayLimit / 4)
+			b.m.SetMembers(dresden, []Member{other})
+			b.step(StaleAfter / 4)
 		}
 		member.Created = b.now
-		b.m.setMembers(dresden, []rtc.Member{other, member})
-		b.step(awayLimit - time.Second)
+		b.m.SetMembers(dresden, []Member{other, member})
+		b.step(StaleAfter - time.Second)
 		if got := b.names(); !slices.Equal(got, []string{string(munich), string(guest)}) {
 			t.Errorf("%q are named after somebody came again, noticed %t", got, noticed)
 		}
 	}
-}
-
-// TestGhostOnScreen: what the media side says of somebody who is away reaches the screen.
-func TestGhostOnScreen(t *testing.T) {
-	run(t, nil, func(w *world) {
-		session := w.guest()
-		away := func(kind callmedia.EventKind) {
-			session.onEvent(callmedia.SessionEvent{Kind: kind, Identity: memberOf(guest).Identity})
-			pass(awayLimit / 2)
-		}
-		away(callmedia.RemoteAway)
-		away(callmedia.RemoteBack)
-		away(callmedia.RemoteAway)
-		if s := w.screen(); s.Peer == nil && len(s.Guests) == 0 {
-			t.Errorf("the guest was given up too early: %+v", s)
-		}
-		w.logged()
-		pass(awayLimit / 2)
-		synctest.Wait()
-		if got, want := w.logged(), "remove "+string(guest)+" from "+string(dresden); !slices.Contains(got, want) {
-			t.Errorf("%q happened, want %q", got, want)
-		}
-		pass(emptyGrace)
-		if s := w.screen(); s.Screen != "alone" {
-			t.Errorf("screen %+v", s)
-		}
-	})
 }

@@ -1,4 +1,4 @@
-package bridge
+package window
 
 import (
 	"testing"
@@ -8,7 +8,6 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
-	"multifactorymodel.org/ewindow/bot/rtc"
 )
 
 const (
@@ -30,84 +29,84 @@ func windowOf(room id.RoomID, shutter directory.Shutter, since time.Time) direct
 	}
 }
 
-func memberOf(user id.UserID) rtc.Member {
-	return rtc.Member{User: user, Device: "D", Identity: string(user) + ":D", Service: "https://hub/livekit/jwt"}
+func memberOf(user id.UserID) Member {
+	return Member{User: user, Device: "D", Identity: string(user) + ":D", Service: "https://hub/livekit/jwt"}
 }
 
-func kioskIn(room id.RoomID) rtc.Member { return memberOf(kioskUser(room)) }
+func kioskIn(room id.RoomID) Member { return memberOf(kioskUser(room)) }
 
 // bench is Dresden's machine with a clock.
 type bench struct {
 	*testing.T
-	m    *machine
+	m    *Rules
 	now  time.Time
-	last plan
+	last Plan
 }
 
 // newBench is Dresden, in the network, with a page, opened at epoch.
 func newBench(t *testing.T, windows ...directory.Window) *bench {
-	b := &bench{T: t, m: newMachine(testCountdown), now: epoch}
-	b.m.setPage(b.now, true)
-	b.m.setDirectory(dresden, true, windows)
-	b.m.setShutter(b.now, directory.Open)
+	b := &bench{T: t, m: New(testCountdown, MaxPictures), now: epoch}
+	b.m.SetPage(b.now, true)
+	b.m.SetDirectory(dresden, true, windows)
+	b.m.SetShutter(b.now, directory.Open)
 	b.step(0)
 	return b
 }
 
 // step lets time go by and decides as often as the machine asks for it.
-func (b *bench) step(d time.Duration) plan {
+func (b *bench) step(d time.Duration) Plan {
 	b.Helper()
 	end := b.now.Add(d)
-	b.last = b.m.decide(b.now)
-	for steps := 0; !b.last.wake.IsZero() && !b.last.wake.After(end); steps++ {
+	b.last = decide(b.m, b.now)
+	for steps := 0; !b.last.Wake.IsZero() && !b.last.Wake.After(end); steps++ {
 		if steps > 1000 {
 			b.Fatal("the machine wakes again and again")
 		}
-		if !b.last.wake.After(b.now) {
-			b.Fatalf("wakes in the past: %v", b.last.wake.Sub(b.now))
+		if !b.last.Wake.After(b.now) {
+			b.Fatalf("wakes in the past: %v", b.last.Wake.Sub(b.now))
 		}
-		b.now = b.last.wake
-		b.last = b.m.decide(b.now)
+		b.now = b.last.Wake
+		b.last = decide(b.m, b.now)
 	}
 	b.now = end
-	b.last = b.m.decide(b.now)
+	b.last = decide(b.m, b.now)
 	return b.last
 }
 
-func (b *bench) want(room, peer id.RoomID, name string) {
+func (b *bench) want(room, peer id.RoomID, name Screen) {
 	b.Helper()
-	if b.last.room != room || b.last.peer != peer || b.last.screen.name != name {
+	if b.last.Room != room || b.last.Peer != peer || b.last.View.Screen != name {
 		b.Fatalf("in the call of %q with %q, screen %q; want %q with %q, screen %q",
-			b.last.room, b.last.peer, b.last.screen.name, room, peer, name)
+			b.last.Room, b.last.Peer, b.last.View.Screen, room, peer, name)
 	}
 }
 
 // arrive lets members be in a room's call, each with a picture announced.
-func (b *bench) arrive(room id.RoomID, members ...rtc.Member) {
+func (b *bench) arrive(room id.RoomID, members ...Member) {
 	b.Helper()
-	b.m.setMembers(room, members)
+	b.m.SetMembers(room, members)
 	b.step(0)
 	for i, member := range members {
-		if b.m.call != nil && b.m.call.room == room {
-			b.m.call.remoteUp(b.now, member.Identity, i, true, false)
+		if b.m.visit != nil && b.m.visit.room == room {
+			b.m.visit.remoteCamera(b.now, member.Identity, i, true, false)
 		}
 	}
 	b.step(0)
 }
 
-func (b *bench) picture(member rtc.Member, on bool) {
+func (b *bench) picture(member Member, on bool) {
 	b.Helper()
-	b.m.call.remotePicture(member.Identity, 0, on)
+	b.m.visit.remotePicture(member.Identity, 0, on)
 	b.step(0)
 }
 
 func TestShutAtTheStart(t *testing.T) {
-	m := newMachine(testCountdown)
-	m.setPage(epoch, true)
-	m.setDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, epoch)})
-	m.setMembers(dresden, []rtc.Member{kioskIn(munich), memberOf(guest)})
-	p := m.decide(epoch)
-	if p.room != "" || p.camera || p.send || p.screen.name != "shut" || p.screen.camera || p.announce.Shutter != directory.Shut {
+	m := New(testCountdown, MaxPictures)
+	m.SetPage(epoch, true)
+	m.SetDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, epoch)})
+	m.SetMembers(dresden, []Member{kioskIn(munich), memberOf(guest)})
+	p := decide(m, epoch)
+	if p.Room != "" || p.Camera || p.Send || p.View.Screen != "shut" || p.View.Camera || p.Announce.Shutter != directory.Shut {
 		t.Fatalf("plan %+v", p)
 	}
 }
@@ -119,10 +118,10 @@ func TestExpected(t *testing.T) {
 	b.step(time.Minute)
 	b.want("", "", "alone")
 	opened := windowOf(munich, directory.Open, b.now)
-	b.m.setDirectory(dresden, true, []directory.Window{opened})
+	b.m.SetDirectory(dresden, true, []directory.Window{opened})
 	b.step(0)
 	b.want(dresden, munich, "opening")
-	if b.last.send || b.last.announce.Facing != "" {
+	if b.last.Send || b.last.Announce.Facing != "" {
 		t.Errorf("nobody is there, but something is sent, or others are kept away: %+v", b.last)
 	}
 	b.arrive(dresden, kioskIn(munich))
@@ -136,12 +135,12 @@ func TestExpected(t *testing.T) {
 			b := newBench(t, shut)
 			b.step(time.Minute)
 			w := windowOf(munich, directory.Open, b.now)
-			b.m.setDirectory(dresden, true, []directory.Window{w})
+			b.m.SetDirectory(dresden, true, []directory.Window{w})
 			b.step(time.Second)
 			b.want(dresden, munich, "opening")
 			if elsewhere {
 				w.Facing = bolzano
-				b.m.setDirectory(dresden, true, []directory.Window{w})
+				b.m.SetDirectory(dresden, true, []directory.Window{w})
 				b.step(0)
 			} else {
 				b.step(emptyGrace)
@@ -155,7 +154,7 @@ func TestExpected(t *testing.T) {
 	// Another window has waited longer: that one is called.
 	b = newBench(t, shut, windowOf(bolzano, directory.Shut, epoch))
 	b.step(time.Minute)
-	b.m.setDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, b.now), windowOf(bolzano, directory.Open, epoch.Add(-time.Hour))})
+	b.m.SetDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, b.now), windowOf(bolzano, directory.Open, epoch.Add(-time.Hour))})
 	b.step(0)
 	b.want(bolzano, bolzano, "opening")
 	// A window that was open when we first saw it is not expected.
@@ -193,13 +192,13 @@ func TestWhoCalls(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := newBench(t, test.windows...)
-			screen := "alone"
+			screen := ScreenAlone
 			if test.want != "" {
-				screen = "opening"
+				screen = ScreenOpening
 			}
 			b.want(test.want, test.want, screen)
-			if b.last.announce.Facing != "" {
-				t.Errorf("faces %q before anybody answered", b.last.announce.Facing)
+			if b.last.Announce.Facing != "" {
+				t.Errorf("faces %q before anybody answered", b.last.Announce.Facing)
 			}
 		})
 	}
@@ -211,19 +210,19 @@ func TestAutoAnswer(t *testing.T) {
 	b.want("", "", "alone")
 	b.arrive(dresden, memberOf(guest))
 	b.want(dresden, "", "opening")
-	if p := b.last.screen.peer; p == nil || p.user != guest {
+	if p := b.last.View.Peer; p == nil || p.User != guest {
 		t.Errorf("the guest is not in the big picture: %+v", p)
 	}
 	b.arrive(dresden, memberOf(guest), kioskIn(munich), kioskIn(bolzano))
 	b.want(dresden, munich, "opening")
-	if len(b.last.members) != 2 || b.last.members[0].User != kioskUser(munich) || b.last.members[1].User != guest {
-		t.Errorf("shows %v", b.last.members)
+	if len(b.last.Members) != 2 || b.last.Members[0].User != kioskUser(munich) || b.last.Members[1].User != guest {
+		t.Errorf("shows %v", b.last.Members)
 	}
-	if b.last.announce.Facing != munich {
-		t.Errorf("faces %q", b.last.announce.Facing)
+	if b.last.Announce.Facing != munich {
+		t.Errorf("faces %q", b.last.Announce.Facing)
 	}
 	// The third window gets no picture, but people see that it is there.
-	if g := b.last.screen.guests; len(g) != 2 || g[0].user != guest || g[1].window != bolzano || g[1].slot != -1 {
+	if g := b.last.View.Guests; len(g) != 2 || g[0].User != guest || g[1].Window != bolzano || g[1].Tile != -1 {
 		t.Errorf("others %+v", g)
 	}
 	// When the first window has gone, the one that still waits is let in.
@@ -232,11 +231,11 @@ func TestAutoAnswer(t *testing.T) {
 
 	// A kiosk that was removed from the network is no guest.
 	b = newBench(t, windowOf(munich, directory.Shut, epoch))
-	b.m.setDirectory(dresden, true, nil)
+	b.m.SetDirectory(dresden, true, nil)
 	b.arrive(dresden, kioskIn(munich))
 	b.want("", "", "alone")
 
-	b.m.setShutter(b.now, directory.Shut)
+	b.m.SetShutter(b.now, directory.Shut)
 	b.arrive(dresden, memberOf(guest))
 	b.want("", "", "shut")
 }
@@ -246,26 +245,26 @@ func TestReciprocity(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	other := kioskIn(munich)
 	b.want(munich, munich, "opening")
-	if b.step(3 * time.Second).send {
+	if b.step(3 * time.Second).Send {
 		t.Fatal("sends into an empty call")
 	}
 	b.arrive(munich, other)
-	if !b.last.send || !b.last.camera {
+	if !b.last.Send || !b.last.Camera {
 		t.Fatal("does not begin")
 	}
 	b.picture(other, true)
 	b.want(munich, munich, "visit")
-	if !b.step(time.Hour).send {
+	if !b.step(time.Hour).Send {
 		t.Fatal("stopped while all is well")
 	}
 	b.picture(other, false) // media says so when there was none for five seconds
 	b.want(munich, munich, "lost")
-	if b.last.send {
+	if b.last.Send {
 		t.Fatal("sends although the other side isn't seen")
 	}
 	b.picture(other, true)
 	b.want(munich, munich, "visit")
-	if !b.last.send {
+	if !b.last.Send {
 		t.Fatal("does not go on")
 	}
 
@@ -275,12 +274,12 @@ func TestReciprocity(t *testing.T) {
 	sent, given, before := time.Duration(0), 0, 0
 	const tick = 100 * time.Millisecond
 	for i := range 600 {
-		if b.last.send {
+		if b.last.Send {
 			sent += tick
 		}
-		given, before = given+max(b.last.blind-before, 0), b.last.blind // which begins anew with a visit
-		if i%20 == 0 {                                                  // coming and going does not help
-			b.m.call.remoteUp(b.now, other.Identity, 0, true, i%40 == 0)
+		given, before = given+max(b.last.Unseen-before, 0), b.last.Unseen // which begins anew with a visit
+		if i%20 == 0 {                                                    // coming and going does not help
+			b.m.visit.remoteCamera(b.now, other.Identity, 0, true, i%40 == 0)
 		}
 		b.step(tick)
 	}
@@ -291,10 +290,10 @@ func TestReciprocity(t *testing.T) {
 		t.Errorf("gave the key again %d times in a minute without seeing anything", given)
 	}
 	// And one whose camera is muted nothing more.
-	b.m.call.remoteUp(b.now, other.Identity, 0, true, true)
+	b.m.visit.remoteCamera(b.now, other.Identity, 0, true, true)
 	b.step(trialLength)
 	for range 300 {
-		if b.step(tick).send {
+		if b.step(tick).Send {
 			t.Fatal("sends to a muted camera")
 		}
 	}
@@ -304,14 +303,14 @@ func TestCountdown(t *testing.T) {
 	b := newBench(t)
 	b.arrive(dresden, memberOf(guest))
 	b.picture(memberOf(guest), true)
-	if b.last.send || b.last.screen.name != "opening" || b.last.screen.countUntil != b.now.Add(testCountdown) {
-		t.Fatalf("at once: %+v", b.last.screen)
+	if b.last.Send || b.last.View.Screen != "opening" || b.last.View.CountUntil != b.now.Add(testCountdown) {
+		t.Fatalf("at once: %+v", b.last.View)
 	}
-	if p := b.step(testCountdown - 1); p.send {
+	if p := b.step(testCountdown - 1); p.Send {
 		t.Fatal("sends before the count ends")
 	}
-	if p := b.step(1); !p.send || p.screen.name != "visit" || !p.screen.countUntil.IsZero() {
-		t.Fatalf("after the count: %+v", p.screen)
+	if p := b.step(1); !p.Send || p.View.Screen != "visit" || !p.View.CountUntil.IsZero() {
+		t.Fatalf("after the count: %+v", p.View)
 	}
 }
 
@@ -329,10 +328,10 @@ func TestUnanswered(t *testing.T) {
 	b.want(bolzano, bolzano, "visit")
 
 	// At the next opening the silent one comes last.
-	b.m.setShutter(b.now, directory.Shut)
-	b.m.setMembers(bolzano, nil)
+	b.m.SetShutter(b.now, directory.Shut)
+	b.m.SetMembers(bolzano, nil)
 	b.step(time.Second)
-	b.m.setShutter(b.now, directory.Open)
+	b.m.SetShutter(b.now, directory.Open)
 	b.step(0)
 	b.want(bolzano, bolzano, "opening")
 
@@ -340,8 +339,8 @@ func TestUnanswered(t *testing.T) {
 	b = newBench(t, dead)
 	calls, visit := 0, uint64(0)
 	for range 3600 {
-		if p := b.step(time.Second); p.visit != 0 && p.visit != visit {
-			visit = p.visit
+		if p := b.step(time.Second); p.Visit != 0 && p.Visit != visit {
+			visit = p.Visit
 			calls++
 		}
 	}
@@ -349,21 +348,21 @@ func TestUnanswered(t *testing.T) {
 		t.Errorf("called %d times in an hour", calls)
 	}
 	// A sign of life is answered at once, as is a tap on it.
-	for b.last.room != "" {
+	for b.last.Room != "" {
 		b.step(time.Second)
 	}
-	b.m.choose(munich)
+	b.m.Choose(munich)
 	b.step(0)
 	b.want(munich, munich, "opening")
 	b.step(answerWait)
 	b.want("", "", "alone")
 	dead.Since = jsontime.UM(dead.Since.Add(time.Minute))
-	b.m.setDirectory(dresden, true, []directory.Window{dead})
+	b.m.SetDirectory(dresden, true, []directory.Window{dead})
 	b.step(0)
 	b.want(munich, munich, "opening")
 
 	// Whoever comes while it is called is let in.
-	b.m.setDirectory(dresden, true, []directory.Window{dead, windowOf(bolzano, directory.Open, b.now)})
+	b.m.SetDirectory(dresden, true, []directory.Window{dead, windowOf(bolzano, directory.Open, b.now)})
 	b.arrive(dresden, kioskIn(bolzano))
 	b.want(dresden, bolzano, "opening")
 }
@@ -372,15 +371,15 @@ func TestUnanswered(t *testing.T) {
 func TestBothCalled(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Second)))
 	b.want(munich, munich, "opening")
-	b.m.setMembers(dresden, []rtc.Member{kioskIn(munich)})
+	b.m.SetMembers(dresden, []Member{kioskIn(munich)})
 	b.step(0)
 	b.want(munich, munich, "opening") // as far as is known, they are the host
-	b.m.setDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, epoch.Add(time.Second))})
+	b.m.SetDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, epoch.Add(time.Second))})
 	b.step(0)
 	b.want(dresden, munich, "opening")
 
 	b = newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Second)))
-	b.m.setMembers(dresden, []rtc.Member{kioskIn(munich)})
+	b.m.SetMembers(dresden, []Member{kioskIn(munich)})
 	b.arrive(munich, kioskIn(munich)) // they went home
 	b.step(0)
 	b.want(munich, munich, "opening")
@@ -391,41 +390,41 @@ func TestHomeserverDown(t *testing.T) {
 	b.arrive(munich, kioskIn(munich))
 	b.step(testCountdown)
 	b.picture(kioskIn(munich), true)
-	b.m.setHomeserver(b.now)
+	b.m.SetHomeserver(b.now)
 	b.step(time.Minute)
 	b.want(munich, munich, "visit") // what runs goes on
-	b.m.setDirectory(dresden, true, nil)
+	b.m.SetDirectory(dresden, true, nil)
 	b.step(0)
 	b.want("", "", "fault")
-	b.m.setDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, epoch.Add(-time.Hour))})
+	b.m.SetDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, epoch.Add(-time.Hour))})
 	b.step(0)
 	b.want("", "", "fault") // nothing new is begun
-	b.m.setHomeserver(time.Time{})
+	b.m.SetHomeserver(time.Time{})
 	b.step(0)
 	b.want(munich, munich, "opening")
 }
 
 func TestCameraFault(t *testing.T) {
-	for code, want := range map[string]string{
+	for code, want := range map[string]Fault{
 		"none": "no_camera", "busy": "camera_busy", "denied": "camera_denied", "no_microphone": "no_microphone", "other": "no_camera",
 	} {
 		b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 		b.arrive(munich, kioskIn(munich))
-		b.m.setCamera("fault", code)
+		b.m.SetCamera("fault", code)
 		b.step(0)
 		b.want("", "", "fault")
-		if p := b.last; p.send || p.camera || !p.screen.camera || p.screen.fault != want || p.announce.Shutter != directory.Shut {
+		if p := b.last; p.Send || p.Camera || !p.View.Camera || p.View.Fault != want || p.Announce.Shutter != directory.Shut {
 			t.Fatalf("%s: %+v", code, p)
 		}
-		b.m.setCamera("on", "")
+		b.m.SetCamera("on", "")
 		b.step(0)
 		b.want(munich, munich, "opening")
-		b.m.setShutter(b.now, directory.Shut)
-		b.m.setCamera("fault", code)
+		b.m.SetShutter(b.now, directory.Shut)
+		b.m.SetCamera("fault", code)
 		b.step(0)
 		b.want("", "", "shut")
-		if b.last.screen.camera || b.last.screen.fault != "" {
-			t.Fatalf("%s while shut: %+v", code, b.last.screen)
+		if b.last.View.Camera || b.last.View.Fault != "" {
+			t.Fatalf("%s while shut: %+v", code, b.last.View)
 		}
 	}
 }
@@ -435,25 +434,25 @@ func TestPageReload(t *testing.T) {
 	b.arrive(munich, kioskIn(munich))
 	b.step(testCountdown)
 	b.picture(kioskIn(munich), true)
-	visit := b.last.visit
-	b.m.setPage(b.now, false)
+	visit := b.last.Visit
+	b.m.SetPage(b.now, false)
 	b.step(0)
-	if b.last.send || b.last.camera || b.last.visit != visit || b.last.announce.Shutter != directory.Open {
+	if b.last.Send || b.last.Camera || b.last.Visit != visit || b.last.Announce.Shutter != directory.Open {
 		t.Fatalf("without a page: %+v", b.last)
 	}
 	b.step(pageGrace - time.Second)
-	b.m.setPage(b.now, true)
+	b.m.SetPage(b.now, true)
 	b.step(0)
 	b.want(munich, munich, "visit")
-	if !b.last.send || b.last.visit != visit {
+	if !b.last.Send || b.last.Visit != visit {
 		t.Error("the visit did not go on")
 	}
-	b.m.setPage(b.now, false)
+	b.m.SetPage(b.now, false)
 	b.step(pageGrace)
-	if b.last.room != "" || b.last.announce.Shutter != directory.Shut || b.last.screen.fault != "page" {
+	if b.last.Room != "" || b.last.Announce.Shutter != directory.Shut || b.last.View.Fault != "page" {
 		t.Fatalf("without a page for long: %+v", b.last)
 	}
-	b.m.setPage(b.now, true)
+	b.m.SetPage(b.now, true)
 	b.step(0)
 	b.want(munich, munich, "opening")
 }
@@ -462,12 +461,12 @@ func TestPageReload(t *testing.T) {
 func TestShutAndOpenAtOnce(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	b.arrive(munich, kioskIn(munich))
-	visit := b.last.visit
-	b.m.setShutter(b.now, directory.Shut)
-	b.m.setShutter(b.now, directory.Open)
+	visit := b.last.Visit
+	b.m.SetShutter(b.now, directory.Shut)
+	b.m.SetShutter(b.now, directory.Open)
 	b.step(0)
-	if b.last.visit == visit || b.last.send {
-		t.Fatalf("visit %d goes on as %d", visit, b.last.visit)
+	if b.last.Visit == visit || b.last.Send {
+		t.Fatalf("visit %d goes on as %d", visit, b.last.Visit)
 	}
 }
 
@@ -476,44 +475,44 @@ func TestChoose(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, before), windowOf(bolzano, directory.Open, before.Add(time.Minute)))
 	b.arrive(munich, kioskIn(munich))
 	b.want(munich, munich, "opening")
-	b.m.choose(bolzano)
+	b.m.Choose(bolzano)
 	b.step(0)
 	b.want(bolzano, bolzano, "opening")
-	b.m.choose(dresden)
-	b.m.choose("!unknown:x")
+	b.m.Choose(dresden)
+	b.m.Choose("!unknown:x")
 	b.step(0)
 	b.want(bolzano, bolzano, "opening")
 	// Also one that opened later than we did.
 	b = newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Minute)))
 	b.want("", "", "alone")
-	b.m.choose(munich)
+	b.m.Choose(munich)
 	b.step(0)
 	b.want(munich, munich, "opening")
 }
 
 func TestFailure(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
-	b.m.fail(b.now, munich)
+	b.m.CallFailed(b.now, munich)
 	b.step(0)
 	b.want("", "", "alone")
-	b.step(failurePause)
+	b.step(failureBackoff)
 	b.want(munich, munich, "opening")
-	b.m.noHubSince = b.now
-	b.m.fail(b.now, munich)
+	b.m.FocusMissing(b.now)
+	b.m.CallFailed(b.now, munich)
 	b.step(0)
 	b.want("", "", "fault")
-	if b.last.screen.fault != "hub" {
-		t.Errorf("fault %q", b.last.screen.fault)
+	if b.last.View.Fault != "hub" {
+		t.Errorf("fault %q", b.last.View.Fault)
 	}
 }
 
 func TestNotInANetwork(t *testing.T) {
-	m := newMachine(testCountdown)
-	m.setPage(epoch, true)
+	m := New(testCountdown, MaxPictures)
+	m.SetPage(epoch, true)
 	for _, shutter := range []directory.Shutter{directory.Shut, directory.Open} {
-		m.setShutter(epoch, shutter)
-		if p := m.decide(epoch); p.screen.name != "fault" || p.screen.fault != "network_not_joined" || p.room != "" || p.screen.camera {
-			t.Errorf("%s: %+v", shutter, p.screen)
+		m.SetShutter(epoch, shutter)
+		if p := decide(m, epoch); p.View.Screen != "fault" || p.View.Fault != "network_not_joined" || p.Room != "" || p.View.Camera {
+			t.Errorf("%s: %+v", shutter, p.View)
 		}
 	}
 }
@@ -528,16 +527,16 @@ func TestRoomUpgraded(t *testing.T) {
 	b := newBench(t, facing)
 	b.arrive(dresden, kioskIn(munich), memberOf(guest))
 	b.want(dresden, munich, "opening")
-	b.m.setDirectory(next, true, []directory.Window{facing})
+	b.m.SetDirectory(next, true, []directory.Window{facing})
 	b.step(0)
-	if b.last.room == dresden || b.last.announce.Facing != "" {
+	if b.last.Room == dresden || b.last.Announce.Facing != "" {
 		t.Fatalf("stays behind: %+v", b.last)
 	}
 	facing.Facing = ""
-	b.m.setDirectory(next, true, []directory.Window{facing})
+	b.m.SetDirectory(next, true, []directory.Window{facing})
 	b.arrive(next, kioskIn(munich))
 	b.want(next, munich, "opening")
-	b.m.setMembers(dresden, nil)
+	b.m.SetMembers(dresden, nil)
 	b.step(time.Second)
 	b.want(next, munich, "opening")
 
@@ -545,17 +544,23 @@ func TestRoomUpgraded(t *testing.T) {
 	b = newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	b.arrive(munich, kioskIn(munich))
 	b.want(munich, munich, "opening")
-	b.m.setDirectory(dresden, true, nil)
+	b.m.SetDirectory(dresden, true, nil)
 	b.step(0)
 	b.want("", "", "alone")
 	upgraded := windowOf(munich, directory.Open, epoch.Add(-time.Hour))
 	upgraded.Room = next
-	b.m.setDirectory(dresden, true, []directory.Window{upgraded})
+	b.m.SetDirectory(dresden, true, []directory.Window{upgraded})
 	b.step(0)
 	b.want(next, next, "opening")
 	b.arrive(next, kioskIn(munich))
 	b.want(next, next, "opening")
-	if b.last.kiosk != kioskUser(munich) {
-		t.Errorf("visits %q", b.last.kiosk)
+	if b.last.Kiosk != kioskUser(munich) {
+		t.Errorf("visits %q", b.last.Kiosk)
 	}
+}
+
+// decide does what Run does: it lets time go on and reads the plan.
+func decide(r *Rules, now time.Time) Plan {
+	r.Advance(now)
+	return r.Plan(now)
 }

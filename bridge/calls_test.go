@@ -1,0 +1,168 @@
+package bridge
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bot/rtc"
+	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/bridge/window"
+	"multifactorymodel.org/ewindow/callmedia"
+)
+
+// TestStaleMemberOnScreen: what the media side says of somebody who is away reaches the screen.
+func TestStaleMemberOnScreen(t *testing.T) {
+	run(t, nil, func(w *world) {
+		session := w.guest()
+		away := func(kind callmedia.EventKind) {
+			session.onEvent(callmedia.SessionEvent{Kind: kind, Identity: memberOf(guest).Identity})
+			pass(window.StaleAfter / 2)
+		}
+		away(callmedia.RemoteAway)
+		away(callmedia.RemoteBack)
+		away(callmedia.RemoteAway)
+		if s := w.screen(); s.Peer == nil && len(s.Guests) == 0 {
+			t.Errorf("the guest was given up too early: %+v", s)
+		}
+		w.logged()
+		pass(window.StaleAfter / 2)
+		synctest.Wait()
+		if got, want := w.logged(), "remove "+string(guest)+" from "+string(dresden); !slices.Contains(got, want) {
+			t.Errorf("%q happened, want %q", got, want)
+		}
+		pass(emptyGrace)
+		if s := w.screen(); s.Screen != "alone" {
+			t.Errorf("screen %+v", s)
+		}
+	})
+}
+
+// guest opens a window into whose call a guest comes, and returns its media.
+func (w *world) guest() *fakeSession {
+	w.t.Helper()
+	w.bridge.HandlePage(kiosk.PageUp{ID: 1})
+	w.press(true)
+	w.bridge.HandleMembers(dresden, []rtc.Member{memberOf(guest)})
+	w.screen()
+	w.calls[0].opts.OnEvent(rtc.Event{Kind: rtc.Transport, Service: "https://hub"})
+	w.screen()
+	return w.sessions[0]
+}
+
+// TestGuestsAreTold: what a guest does not see, and why, is on the page and in the room.
+func TestGuestsAreTold(t *testing.T) {
+	run(t, nil, func(w *world) {
+		w.bridge.HandlePage(kiosk.PageUp{ID: 1, Shutter: "open"})
+		w.bridge.HandleMembers(dresden, []rtc.Member{memberOf(guest)})
+		synctest.Wait()
+		w.logged()
+		call := w.calls[0]
+		call.opts.OnEvent(rtc.Event{Kind: rtc.Withheld, User: guest})
+		call.opts.OnEvent(rtc.Event{Kind: rtc.Transport, Service: "https://hub"})
+		name := "Name of " + string(guest)
+		if s := w.screen(); !slices.Equal(s.Withheld, []string{name}) || s.Held {
+			t.Fatalf("screen %+v", s)
+		}
+		told := func(want ...string) {
+			t.Helper()
+			var got []string
+			for _, line := range w.logged() {
+				if text, is := strings.CutPrefix(line, "notice !dresden:a "); is {
+					got = append(got, text)
+				}
+			}
+			for i, kind := range want {
+				want[i] = strings.ReplaceAll(kind, "{name}", name)
+			}
+			if !slices.Equal(got, want) {
+				t.Fatalf("notices %q, want %q", got, want)
+			}
+		}
+		told(window.NoticeDevice.Text([]string{"de"}, "{name}"))
+		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.Connected})
+		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: memberOf(guest).Identity, Muted: true})
+		pass(testCountdown + window.PictureGrace)
+		if s := w.screen(); s.Screen != "visit" || !s.Held || s.Seen || s.Peer == nil || *s.Peer != (kiosk.Person{Name: name, Slot: -1}) {
+			t.Fatalf("screen %+v, %+v", s, s.Peer)
+		}
+		told(window.NoticeCamera.Text([]string{"de"}, "{name}"))
+		w.bridge.HandleLegacyCall(dresden, guest)
+		w.bridge.HandleLegacyCall(dresden, guest)
+		synctest.Wait()
+		told(window.NoticeLegacy.Text([]string{"de"}, "{name}"))
+	})
+}
+
+// TestGuestNotSeen: a guest whose picture is announced and does not come may have lost their key on the way. They send it again to whoever begins
+// a new membership; other windows do so by themselves.
+func TestGuestNotSeen(t *testing.T) {
+	run(t, nil, func(w *world) {
+		session := w.guest()
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: memberOf(guest).Identity})
+		pass(testCountdown)
+		synctest.Wait()
+		w.logged()
+		pass(window.PictureGrace + trialEvery)
+		synctest.Wait()
+		if got := w.logged(); !slices.Contains(got, "key again") || !slices.Contains(got, "renewed") {
+			t.Errorf("%q happened", got)
+		}
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: memberOf(guest).Identity})
+		synctest.Wait()
+		w.logged()
+		pass(time.Hour)
+		synctest.Wait()
+		if got := w.logged(); slices.Contains(got, "renewed") {
+			t.Errorf("%q happened though the guest is seen", got)
+		}
+	})
+}
+
+// TestRingPeople: who is rung, and when it is over.
+func TestRingPeople(t *testing.T) {
+	run(t, []directory.Window{windowOf(munich, directory.Shut, time.UnixMilli(1))}, func(w *world) {
+		people := []id.UserID{"@us:a", kioskUser(munich), guest, ben}
+		w.set(func() { w.people = people })
+		w.bridge.HandlePage(kiosk.PageUp{ID: 1, Shutter: "open"})
+		w.expect("tell open ", "offer 1 sdp1")
+		if s := w.screen(); !s.CanRing || s.Ring != nil {
+			t.Fatalf("screen %+v", s)
+		}
+		w.bridge.HandlePage(kiosk.RingPeople{Start: true})
+		w.expect("join !dresden:a", "ring !dresden:a [@anna:elsewhere @ben:elsewhere]")
+		w.rings <- nil
+		w.bridge.HandleDecline(dresden, ben, "$ring")
+		if s := w.screen(); s.Screen != "ringing" || s.Ring == nil || s.Ring.Status != "ringing" ||
+			!slices.Equal(s.Ring.Declined, []string{"Name of @ben:elsewhere"}) {
+			t.Fatalf("screen %+v, %+v", s, s.Ring)
+		}
+		w.bridge.HandlePage(kiosk.RingPeople{})
+		w.expect("leaving !dresden:a", "left !dresden:a")
+		if s := w.screen(); s.Screen != "alone" || s.Ring != nil || s.CanRing {
+			t.Fatalf("screen %+v", s)
+		}
+		pass(ringBackoff)
+		w.set(func() { w.people = people[:2] })
+		w.bridge.HandlePage(kiosk.RingPeople{Start: true})
+		w.expect("join !dresden:a", "leaving !dresden:a", "left !dresden:a")
+		if s := w.screen(); s.Screen != "alone" || s.Ring == nil || s.Ring.Status != "no_people" {
+			t.Fatalf("screen %+v", s)
+		}
+		pass(ringBackoff)
+		w.set(func() { w.people = []id.UserID{guest} })
+		w.bridge.HandlePage(kiosk.RingPeople{Start: true})
+		w.expect("join !dresden:a", "ring !dresden:a [@anna:elsewhere]")
+		pass(time.Second)
+		w.bridge.HandleMembers(dresden, []rtc.Member{memberOf(guest)})
+		synctest.Wait()
+		if s := w.screen(); s.Screen != "opening" || s.Ring != nil {
+			t.Fatalf("screen %+v", s)
+		}
+	})
+}

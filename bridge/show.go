@@ -1,0 +1,76 @@
+package bridge
+
+import (
+	"slices"
+
+	"go.mau.fi/util/jsontime"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/bridge/window"
+)
+
+// show sends the page what people see. The page's server leaves out what has not changed.
+func (b *Bridge) show(v window.View) {
+	n := namer{b.cfg.Directory, v.Windows}
+	state := kiosk.State{
+		Screen: v.Screen, Name: b.cfg.Name, Shutter: v.Shutter, Since: jsontime.UM(v.Since), CountUntil: v.CountUntil,
+		Camera: v.Camera, Send: v.Send, Seen: v.Seen, Held: v.Held, Withheld: n.names(v.Withheld),
+		Peer: n.person(v.Peer), Shared: n.person(v.Shared), CanRing: v.CanRing, Windows: v.Windows,
+		TestPattern: b.cfg.TestPattern, Languages: slices.Clone(b.cfg.Languages), Timezone: b.cfg.Timezone,
+	}
+	for _, p := range v.Guests {
+		state.Guests = append(state.Guests, *n.person(&p))
+	}
+	if k := v.Knock; k != nil {
+		state.Knock = &kiosk.Knock{ID: k.ID, Name: n.name(k.Who), Guest: k.Who.Window == "", Others: n.names(k.Others)}
+	}
+	if v.Ring != "" {
+		state.Ring = &kiosk.Ring{Status: v.Ring, Declined: n.names(v.Declined)}
+	}
+	for _, o := range v.Missed {
+		state.Missed = append(state.Missed, kiosk.Missed{Name: n.name(o.Who), Guest: o.Who.Window == "", At: jsontime.UM(o.At)})
+	}
+	if v.Fault != "" {
+		state.Fault = &kiosk.Fault{Code: v.Fault, Since: jsontime.UM(v.FaultSince)}
+		if v.Fault == window.FaultNotJoined {
+			state.Fault.Detail = string(b.cfg.Calls.UserID())
+		}
+	}
+	b.cfg.Screen.SetState(state)
+}
+
+// namer finds the names of windows and guests.
+type namer struct {
+	users   interface{ Name(user id.UserID) string }
+	windows []directory.Window
+}
+
+// name is a window's own name, or a guest's display name. A window that has left the network has none.
+func (n namer) name(p window.Person) string {
+	if p.Window == "" {
+		return n.users.Name(p.User)
+	}
+	for _, w := range n.windows {
+		if w.Room == p.Window {
+			return w.Name
+		}
+	}
+	return ""
+}
+
+func (n namer) names(list []window.Person) (names []string) {
+	for _, p := range list {
+		names = append(names, n.name(p))
+	}
+	return names
+}
+
+// person is nil for nobody.
+func (n namer) person(p *window.Person) *kiosk.Person {
+	if p == nil {
+		return nil
+	}
+	return &kiosk.Person{Name: n.name(*p), Slot: p.Tile}
+}

@@ -1,0 +1,24 @@
+package window
+
+import "time"
+
+// DefaultCountdown is how long "3, 2, 1" lasts where the configuration (kiosk.countdown) says nothing. The connection is made
+// meanwhile. The page shows three numbers in whatever time it is told, so this is the one place that has the length.
+const DefaultCountdown = 1200 * time.Millisecond
+
+// MaxCountdown is the longest countdown that the configuration may ask for.
+const MaxCountdown = 10 * time.Second
+
+// countdown runs before anybody is seen, so that nobody at either window is surprised.
+type countdown struct{ ends time.Time }
+
+// running says whether people still see the numbers. Nothing leaves the camera before it has ended.
+func (c countdown) running(now time.Time) bool { return now.Before(c.ends) }
+
+// until is when it ends, for the page; zero when it has ended.
+func (c countdown) until(now time.Time) time.Time {
+	if c.running(now) {
+		return c.ends
+	}
+	return time.Time{}
+}

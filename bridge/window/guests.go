@@ -1,0 +1,57 @@
+package window
+
+import (
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+)
+
+// MaxPictures is how many others are seen and heard at once: more find no room on the screen, and each takes its share of the line.
+const MaxPictures = 4
+
+// maxNamed is how many people are named in one list on the screen.
+const maxNamed = 16
+
+// heldBack says whether our picture is held back because guests are there and none of them shows a picture: their cameras are off.
+// Where another window is there, or somebody's picture is announced and does not come, the connection is at fault instead.
+func (r *Rules) heldBack(now time.Time, v *visit) bool {
+	return !v.alone && !v.peerPresent && !r.ringing.on() && v.focusReached && v.focusLostAt.IsZero() && !v.picture() && !v.waiting() &&
+		!v.countdown.running(now) && !v.reciprocity.trying(now)
+}
+
+// advanceGuests tells the room, once a visit, why nobody sees the window.
+func (r *Rules) advanceGuests(now time.Time) {
+	v := r.visit
+	if v == nil || v.toldHeld || v.room != r.own || !r.heldBack(now, v) {
+		return
+	}
+	muted := false
+	for _, o := range v.remotes {
+		muted = muted || o.up && o.muted
+	}
+	if !muted && now.Before(v.countdown.ends.Add(connectLimit)) {
+		return // no camera was announced, which may still be on its way
+	}
+	v.toldHeld = true
+	r.outbox.tell(now, NoticeCamera, v.members[0].User)
+}
+
+// Withheld takes that a member's device gets no keys, since its owner has not confirmed it.
+func (r *Rules) Withheld(now time.Time, visit uint64, user id.UserID) {
+	v := r.visitNumber(visit)
+	if v == nil || slices.Contains(v.withheld, user) || len(v.withheld) >= maxNamed {
+		return
+	}
+	v.withheld = append(v.withheld, user)
+	if v.room == r.own && r.windows.person(user).Window == "" {
+		r.outbox.tell(now, NoticeDevice, user)
+	}
+}
+
+// LegacyCall takes a call of the kind that Matrix had before MatrixRTC (m.call.invite), which was rejected.
+func (r *Rules) LegacyCall(now time.Time, room id.RoomID, user id.UserID) {
+	if room == r.own && r.windows.mayCall(user) {
+		r.outbox.tell(now, NoticeLegacy, user)
+	}
+}

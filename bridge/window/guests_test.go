@@ -1,0 +1,152 @@
+package window
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
+)
+
+// TestHeld: a guest whose camera is off is shown by name, gets nothing, and the room is told why, once.
+func TestHeld(t *testing.T) {
+	b := newBench(t)
+	b.m.SetMembers(dresden, []Member{memberOf(guest), memberOf(ben)})
+	b.step(0)
+	b.m.visit.focusReached = true
+	b.step(testCountdown)
+	b.want(dresden, "", "opening") // a camera may be announced yet
+	b.step(PictureGrace)
+	b.want(dresden, "", "visit")
+	s := b.last.View
+	if !s.Held || b.last.Send || b.last.Camera || !s.Camera || s.Seen || s.Peer == nil || s.Peer.User != guest || s.Peer.Tile != -1 || len(s.Guests) != 1 || s.Guests[0].User != ben {
+		t.Fatalf("screen %+v", s)
+	}
+	b.wantMessages()
+	b.step(connectLimit)
+	b.wantMessages(Message{Notice: NoticeCamera, User: guest})
+	// It is turned on: they see each other. Off again: it is held, and the room knows.
+	b.m.visit.remoteCamera(b.now, memberOf(guest).Identity, 0, true, false)
+	b.step(0)
+	b.picture(memberOf(guest), true)
+	b.want(dresden, "", "visit")
+	if b.last.View.Held || !b.last.Send || !b.last.Camera || b.last.View.Peer.Tile != 0 {
+		t.Fatalf("plan %+v", b.last)
+	}
+	b.m.visit.remoteCamera(b.now, memberOf(guest).Identity, 0, true, true)
+	b.picture(memberOf(guest), false)
+	b.want(dresden, "", "visit")
+	if !b.last.View.Held || b.last.Send || b.last.View.Peer.Tile != -1 {
+		t.Fatalf("plan %+v", b.last)
+	}
+	b.step(time.Hour)
+	b.wantMessages()
+	// In the next visit within a quarter of an hour the room is not told again.
+	again := func() {
+		b.m.SetMembers(dresden, nil)
+		b.step(emptyGrace)
+		b.want("", "", "alone")
+		b.m.SetMembers(dresden, []Member{memberOf(guest)})
+		b.step(0)
+		b.m.visit.focusReached = true
+		b.m.visit.remoteCamera(b.now, memberOf(guest).Identity, 0, true, true)
+		b.step(PictureGrace + testCountdown)
+		if !b.last.View.Held {
+			t.Fatalf("screen %+v", b.last.View)
+		}
+	}
+	again()
+	b.wantMessages(Message{Notice: NoticeCamera, User: guest})
+	again()
+	b.wantMessages()
+}
+
+// TestNotHeld: what looks alike but is the connection's fault.
+func TestNotHeld(t *testing.T) {
+	arrive := func(members ...Member) *bench {
+		b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
+		b.m.SetMembers(dresden, members)
+		b.step(0)
+		b.m.visit.focusReached = true
+		return b
+	}
+	for name, b := range map[string]*bench{"no focus yet": arrive(memberOf(guest)), "focus lost": arrive(memberOf(guest)), "announced": arrive(memberOf(guest)), "a window": arrive(kioskIn(munich))} {
+		switch name {
+		case "no focus yet":
+			b.m.visit.focusReached = false
+		case "focus lost":
+			b.m.visit.focusLostAt = b.now
+		case "announced":
+			b.m.visit.remoteCamera(b.now, memberOf(guest).Identity, 0, true, false)
+		}
+		b.step(time.Minute)
+		if b.last.View.Held || !b.last.Camera || b.last.View.Screen != "lost" {
+			t.Errorf("%s: %+v", name, b.last.View)
+		}
+		b.wantMessages()
+	}
+}
+
+// TestGuestIsMain: while the other window is not there, the first guest with a picture is the big one.
+func TestGuestIsMain(t *testing.T) {
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
+	b.arrive(dresden, kioskIn(munich), memberOf(guest))
+	b.picture(memberOf(guest), true)
+	b.step(testCountdown)
+	b.want(dresden, munich, "visit")
+	if b.last.View.Peer.Window != munich {
+		t.Errorf("main picture %+v", b.last.View.Peer)
+	}
+	b.m.SetMembers(dresden, []Member{memberOf(guest)})
+	b.step(0)
+	b.want(dresden, munich, "visit")
+	if p := b.last.View.Peer; p == nil || p.User != guest || p.Tile < 0 {
+		t.Errorf("main picture %+v", p)
+	}
+}
+
+// TestFourStreams: the window first, then the guests in the order in which they came; those for whom there is no room are named.
+func TestFourStreams(t *testing.T) {
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
+	var members []Member
+	for i := range 6 {
+		members = append(members, memberOf(id.UserID(fmt.Sprintf("@g%d:x", i))))
+	}
+	b.m.SetMembers(dresden, append(members, kioskIn(munich)))
+	b.step(0)
+	if m := b.last.Members; len(m) != MaxPictures || m[0].User != kioskUser(munich) || m[3].User != "@g2:x" {
+		t.Fatalf("shows %v", m)
+	}
+	if s := b.last.View; len(s.Guests) != 6 || s.Peer.Window != munich {
+		t.Fatalf("names %+v", s)
+	}
+}
+
+// TestWithheld: who gets no keys is told why, on both sides.
+func TestWithheld(t *testing.T) {
+	b := newBench(t)
+	b.arrive(dresden, memberOf(guest), memberOf(ben))
+	for range 2 {
+		b.m.Withheld(b.now, b.m.visit.number, guest)
+	}
+	b.step(0)
+	if w := b.last.View.Withheld; len(w) != 1 || w[0].User != guest {
+		t.Fatalf("withheld %+v", w)
+	}
+	b.wantMessages(Message{Notice: NoticeDevice, User: guest})
+	b.arrive(dresden, memberOf(ben))
+	if w := b.last.View.Withheld; len(w) != 0 {
+		t.Fatalf("withheld %+v", w)
+	}
+	// A legacy call is answered in the own room only.
+	b.m.LegacyCall(b.now, munich, guest)
+	b.wantMessages()
+	b.m.LegacyCall(b.now, dresden, guest)
+	b.m.LegacyCall(b.now, dresden, ben)
+	b.wantMessages(Message{Notice: NoticeLegacy, User: guest})
+	b.step(noticeEvery)
+	b.m.LegacyCall(b.now, dresden, ben)
+	b.wantMessages(Message{Notice: NoticeLegacy, User: ben})
+}

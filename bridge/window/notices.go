@@ -1,0 +1,77 @@
+package window
+
+import (
+	"slices"
+	"strings"
+)
+
+// Notice is something that the people in the window's room are told in words.
+type Notice uint8
+
+// What the people in the window's room may be told. NoNotice is nothing.
+const (
+	NoNotice Notice = iota
+	// NoticeShut, NoticeNotNow and NoticeNobody say why nobody let a person in.
+	NoticeShut
+	NoticeNotNow
+	NoticeNobody
+	// NoticeCamera says that a person's camera is off and that is why they see nothing.
+	NoticeCamera
+	// NoticeDevice says that a person's device is not confirmed by its owner, so that it gets no keys.
+	NoticeDevice
+	// NoticeLegacy says that a person called in a way that does not work.
+	NoticeLegacy
+)
+
+// notices are what the room is told, by language. {name} is the person whom it is about.
+var notices = map[string]map[Notice]string{
+	"de": {
+		NoticeShut: "Das Fenster ist gerade zu: Niemand vor Ort sieht oder hört dich. " +
+			"Auf dem Bildschirm steht, dass {name} geklopft hat.",
+		NoticeNotNow: "Am Fenster passt es gerade nicht. Versuch es bitte später noch einmal.",
+		NoticeNobody: "Am Fenster hat niemand geantwortet. Auf dem Bildschirm steht, dass {name} geklopft hat.",
+		NoticeCamera: "Deine Kamera ist aus, {name}. Am Fenster gilt: Wer sieht, wird auch gesehen. Schalte deine " +
+			"Kamera ein, dann siehst du auch das Fenster.",
+		NoticeDevice: "{name}, dieses Gerät ist nicht bestätigt, deshalb bekommt es vom Fenster weder Bild noch Ton. " +
+			"Bestätige es in Element unter „Einstellungen → Sitzungen“, dann ruf noch einmal an.",
+		NoticeLegacy: "{name}, so kann das Fenster nicht angerufen werden. Starte bitte einen Videoanruf mit dem " +
+			"Kamerazeichen oben in diesem Raum (Element Call).",
+	},
+	"en": {
+		NoticeShut:   "The window is shut now: nobody there sees or hears you. The screen says that {name} knocked.",
+		NoticeNotNow: "It is not a good moment at the window. Please try again later.",
+		NoticeNobody: "Nobody answered at the window. The screen says that {name} knocked.",
+		NoticeCamera: "Your camera is off, {name}. At the window, whoever sees is seen as well. Turn your camera on, " +
+			"and you will see the window, too.",
+		NoticeDevice: "{name}, this device is not verified, so it gets neither picture nor sound from the window. " +
+			"Verify it in Element under “Settings → Sessions”, then call again.",
+		NoticeLegacy: "{name}, the window cannot be called in this way. Please start a video call with the camera " +
+			"button in the header of this room (Element Call).",
+	},
+	"it": {
+		NoticeShut:   "La finestra adesso è chiusa: lì nessuno ti vede né ti sente. Sullo schermo c’è scritto che {name} ha bussato.",
+		NoticeNotNow: "Alla finestra non è un buon momento. Riprova più tardi, per favore.",
+		NoticeNobody: "Alla finestra non ha risposto nessuno. Sullo schermo c’è scritto che {name} ha bussato.",
+		NoticeCamera: "La tua telecamera è spenta, {name}. Alla finestra chi vede è anche visto. Accendi la telecamera " +
+			"e vedrai anche la finestra.",
+		NoticeDevice: "{name}, questo dispositivo non è verificato, perciò dalla finestra non riceve né immagine né " +
+			"suono. Verificalo in Element in “Impostazioni → Sessioni”, poi richiama.",
+		NoticeLegacy: "{name}, la finestra non si può chiamare in questo modo. Avvia una videochiamata con il pulsante " +
+			"della telecamera in alto in questa stanza (Element Call).",
+	},
+}
+
+// noticeLanguages are the languages that there are, the default one first. The page has the same ones in the same order.
+var noticeLanguages = []string{"de", "en", "it"}
+
+// Text is the notice in the first of the window's languages that it exists in. name is the person whom it is about.
+func (n Notice) Text(languages []string, name string) string {
+	language := noticeLanguages[0]
+	for _, l := range languages {
+		if slices.Contains(noticeLanguages, l) {
+			language = l
+			break
+		}
+	}
+	return strings.ReplaceAll(notices[language][n], "{name}", name)
+}

@@ -1,0 +1,152 @@
+package window
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
+)
+
+// Plan is how the world should look. It is a copy: changing it changes nothing in the rules.
+type Plan struct {
+	// Visit numbers the visit, 0 for none. Room is the room whose call to be in, Peer the other window's room, empty when there are
+	// only guests, and Kiosk the other window's user.
+	Visit      uint64
+	Room, Peer id.RoomID
+	Kiosk      id.UserID
+	// Members are those to be received, the other window first. Stale ones are at the end, to see whether they come back.
+	Members []Member
+	// Send says that frames may leave. Camera says that the page's camera is on and not held back; false is "muted" at the SFU.
+	Send, Camera bool
+	// Unseen grows each time that the others were not seen for a while. They may lack our key.
+	Unseen int
+	// Ring is whom to ring, nil for nobody. It is for when the call in Room, which is our own then, has been entered.
+	Ring *Ring
+
+	// View is what people see.
+	View View
+	// Own is our own room. Announce is what the network is to be told, once Settled says that it is known.
+	Own      id.RoomID
+	Announce directory.State
+	Settled  bool
+
+	// Wake is when time alone changes the plan: then Advance is to be called though nothing happened. Zero means never.
+	Wake time.Time
+}
+
+// Ring is a notification (MSC4075) that rings the window's people: everybody in its room but us and the kiosks.
+type Ring struct {
+	// Number is for [Rules.Rang]. It grows.
+	Number uint64
+	// Kiosks are the users who are no people.
+	Kiosks []id.UserID
+}
+
+// Advance brings everything up to now: facts that came since the last time, and what follows from the time itself. Its steps are
+// in this order, each one once, because each relies on those before it:
+//
+//  1. windows: which ones have just opened;
+//  2. ringing: somebody came, or it ends. It comes before the knocks, since a knock is let in while a call goes on;
+//  3. knocks: who wants in, who gave up, who is let in;
+//  4. stale members of the present call, who count as gone in all that follows;
+//  5. the call: stay, leave, or enter another one, with the visit's members and the five-second rule;
+//  6. guests: whether they must be told why they see nothing;
+//  7. the loss of the other window, which outlives the visit.
+func (r *Rules) Advance(now time.Time) {
+	r.windows.advance(now)
+	r.advanceRinging(now)
+	r.advanceKnocks(now)
+	r.advanceStale(now)
+	r.advanceCall(now)
+	r.advanceGuests(now)
+	r.advanceLoss(now)
+}
+
+// Plan says how the world should look at the moment of the last Advance. It changes nothing.
+func (r *Rules) Plan(now time.Time) Plan {
+	p := Plan{Own: r.own, View: r.view(now), Announce: r.announcement(now), Settled: r.joined && !r.settling(now), Wake: r.wake(now)}
+	p.Send = p.View.Seen
+	// Held back from guests it counts as muted, too: Element would show our last picture for ever. Never from windows, two of
+	// which would wait for each other.
+	p.Camera = r.shutter != directory.Shut && r.pageUp && r.cameraFault == "" && !p.View.Held
+	v := r.visit
+	if v == nil {
+		return p
+	}
+	p.Visit, p.Room, p.Peer, p.Unseen = v.number, v.room, v.peer, v.reciprocity.unseen
+	p.Members = append(slices.Clone(v.members), r.members.staleIn(v.room)...)
+	if w, ok := r.windows.in(v.peer); ok {
+		p.Kiosk = w.Kiosk
+	}
+	if r.ringing.on() && v.room == r.own {
+		p.Ring = &Ring{Number: r.ringing.now.number, Kiosks: slices.Sorted(maps.Keys(r.windows.kiosks))}
+	}
+	return p
+}
+
+// announcement is what the network is told. This window faces another one only when that one is there: a call that nobody has
+// answered yet keeps nobody away.
+func (r *Rules) announcement(now time.Time) directory.State {
+	s := directory.State{Shutter: r.effective(now), Since: r.openedAt}
+	if v := r.visit; v != nil && s.Shutter != directory.Shut && v.peerPresent {
+		s.Facing = v.peer
+	}
+	return s
+}
+
+// wake is the next moment at which time alone changes something.
+func (r *Rules) wake(now time.Time) time.Time {
+	var next time.Time
+	at := func(t time.Time) {
+		if t.After(now) && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	if !r.pageUp && !r.pageGoneAt.IsZero() {
+		at(r.pageGoneAt.Add(pageGrace))
+	}
+	if !r.decided {
+		at(r.openedAt.Add(pageGrace))
+	}
+	for _, b := range r.backoffs {
+		at(b.until)
+	}
+	if r.ringing.on() {
+		at(r.ringing.now.until)
+	}
+	at(r.ringing.again)
+	at(r.ringing.noteUntil)
+	for _, k := range r.knocks.list {
+		switch k.state {
+		case knockWaits:
+			at(k.until)
+		case knockLetIn:
+			at(k.answered.Add(emptyGrace))
+		}
+		if !k.inside {
+			at(k.expires)
+		}
+	}
+	if r.loss.peer != "" {
+		at(r.loss.at.Add(lostLimit))
+	}
+	if v := r.visit; v != nil {
+		at(v.countdown.ends)
+		at(v.countdown.ends.Add(connectLimit))
+		at(v.reciprocity.until)
+		for _, a := range v.absent {
+			at(a.since.Add(StaleAfter))
+		}
+		if v.waiting() && !v.picture() {
+			at(v.reciprocity.next)
+		}
+		if v.alone {
+			at(v.emptyAt.Add(emptyGrace))
+			at(v.emptyAt.Add(answerWait))
+		}
+	}
+	return next
+}

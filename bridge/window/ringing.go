@@ -1,0 +1,152 @@
+package window
+
+import (
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+)
+
+const (
+	// RingTime is how long the window's people are rung. ringBackoff is the least time between two beginnings of it.
+	RingTime    = time.Minute
+	ringBackoff = time.Minute
+	// ringNoteTime is how long the screen says what became of it.
+	ringNoteTime = 20 * time.Second
+)
+
+// RingStatus is what becomes of ringing the window's people, as the page's protocol spells it.
+type RingStatus string
+
+// What becomes of ringing the window's people.
+const (
+	RingOn       RingStatus = "ringing"
+	RingNobody   RingStatus = "nobody"
+	RingDeclined RingStatus = "declined"
+	RingFailed   RingStatus = "failed"
+	RingNoPeople RingStatus = "no_people"
+)
+
+// ringing is the window's people being rung from it: our own room's call is entered, and waits for them.
+type ringing struct {
+	now       *ring // nil while nobody is rung
+	count     uint64
+	again     time.Time  // when they may be rung again
+	note      RingStatus // what became of the last one, shown until noteUntil
+	noteUntil time.Time
+}
+
+type ring struct {
+	number       uint64
+	until        time.Time
+	notification id.EventID // ours (MSC4075), "" until it is sent
+	asked        int        // how many people it names
+	declined     []id.UserID
+}
+
+func (g *ringing) on() bool { return g.now != nil }
+
+// start begins to ring people.
+func (g *ringing) start(now time.Time) {
+	g.count++
+	g.now = &ring{number: g.count, until: now.Add(RingTime)}
+	g.again = now.Add(ringBackoff)
+	g.note = ""
+}
+
+// end ends it, and says why on the screen unless that is plain to see.
+func (g *ringing) end(now time.Time, note RingStatus) {
+	g.now = nil
+	g.note, g.noteUntil = note, now.Add(ringNoteTime)
+}
+
+// forget ends it without a word.
+func (g *ringing) forget() { g.now, g.note = nil, "" }
+
+// allDeclined says that nobody is left who may come.
+func (g *ring) allDeclined() bool { return g.asked > 0 && len(g.declined) >= g.asked }
+
+// canRing says whether ringing may begin. It may not while somebody waits in the call whom nobody has let in: they would see
+// the person who rings.
+func (r *Rules) canRing(now time.Time) bool {
+	if len(r.callers()) > 0 {
+		return false
+	}
+	return !r.ringing.on() && r.visit == nil && r.usable(now) && r.homeserverDownSince.IsZero() && r.knocks.waiting() == nil &&
+		!now.Before(r.ringing.again)
+}
+
+// StartRinging takes that somebody at the window wants its people to be rung.
+func (r *Rules) StartRinging(now time.Time) {
+	if r.canRing(now) {
+		r.ringing.start(now)
+		r.backoffs.forget(r.own) // somebody is there and means it
+	}
+}
+
+// StopRinging takes that somebody at the window does not want it any more.
+func (r *Rules) StopRinging(now time.Time) { r.endRinging(now, "") }
+
+// endRinging ends it. A call that nobody has come into is left.
+func (r *Rules) endRinging(now time.Time, note RingStatus) {
+	if !r.ringing.on() {
+		return
+	}
+	r.ringing.end(now, note)
+	if r.visit != nil && r.visit.room == r.own && r.visit.alone {
+		r.visit = nil
+	}
+}
+
+// Rang takes what became of sending the notification of a ring, which has the number that the plan gave it, to so many people.
+func (r *Rules) Rang(now time.Time, number uint64, notification id.EventID, asked int, err error) {
+	g := r.ringing.now
+	switch {
+	case g == nil || g.number != number:
+	case err != nil:
+		r.endRinging(now, RingFailed)
+	case asked == 0:
+		r.endRinging(now, RingNoPeople)
+	default:
+		g.notification, g.asked = notification, asked
+	}
+}
+
+// RingDecline takes a person's answer to our notification (MSC4310): they do not come.
+func (r *Rules) RingDecline(room id.RoomID, sender id.UserID, notification id.EventID) {
+	g := r.ringing.now
+	if g == nil || room != r.own || g.notification != "" && g.notification != notification || slices.Contains(g.declined, sender) ||
+		len(g.declined) >= maxNamed {
+		return
+	}
+	g.declined = append(g.declined, sender)
+}
+
+// advanceRinging brings the ringing up to now.
+func (r *Rules) advanceRinging(now time.Time) {
+	if r.ringing.note != "" && !now.Before(r.ringing.noteUntil) {
+		r.ringing.note = ""
+	}
+	g, v := r.ringing.now, r.visit
+	if g == nil {
+		return
+	}
+	if v != nil && v.room == r.own {
+		if members, _ := r.windows.shown(r.members.in(v.room), v.peer, r.tiles); len(members) > 0 {
+			// Somebody came: only now is there something to count down to.
+			r.ringing.now = nil
+			v.started, v.countdown = now, countdown{now.Add(r.countdown)}
+			return
+		}
+	}
+	switch {
+	case !r.usable(now) || v != nil && v.room != r.own:
+		r.endRinging(now, "")
+	case r.backoffs.waits(now, r.own) || !r.homeserverDownSince.IsZero():
+		r.endRinging(now, RingFailed)
+	case g.allDeclined():
+		r.endRinging(now, RingDeclined)
+	case !now.Before(g.until):
+		r.endRinging(now, RingNobody)
+	}
+}

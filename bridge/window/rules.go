@@ -1,0 +1,199 @@
+package window
+
+import (
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
+)
+
+// pageGrace is how long a window whose page has gone (a reload, a crashed browser) stays open for the network. It is also how
+// long a program that was just started waits for its page to say whether the window is open.
+const pageGrace = 30 * time.Second
+
+// Member is one device in the MatrixRTC call of a room: one membership event (MSC4143).
+type Member struct {
+	User   id.UserID
+	Device id.DeviceID
+	// Identity is the participant's name at the SFU. Service is the address of the MatrixRTC authorisation service whose SFU
+	// the device publishes to.
+	Identity, Service string
+	// Created is when the membership was made. A device that leaves and comes again has another time.
+	Created time.Time
+}
+
+// Rules is what one window knows and decides. See the package comment for how to use it. It belongs to one goroutine.
+type Rules struct {
+	countdown time.Duration
+	tiles     int // how many others can be seen at once
+
+	own      id.RoomID
+	joined   bool // our room exists and is listed in the network
+	windows  windows
+	members  memberships
+	shutter  directory.Shutter
+	openedAt time.Time // when the shutter was set last
+	decided  bool      // somebody has said whether the window is open: a person, or a page that remembers
+	chosen   id.RoomID // the window that somebody tapped, empty for any
+
+	pageUp      bool
+	pageGoneAt  time.Time
+	cameraFault Fault
+
+	homeserverDownSince time.Time // zero while it answers
+	noFocusSince        time.Time // zero while one is known
+
+	visit    *visit // nil while there is none
+	visits   uint64 // how many there were
+	restarts int    // visits in a row that were begun again because nobody was seen
+	backoffs backoffs
+	loss     loss
+	knocks   knocks
+	ringing  ringing
+	outbox   outbox
+}
+
+// New makes the rules of a window that is shut. tiles is how many pictures of others the page can show; more than [MaxPictures]
+// are not shown.
+func New(countdown time.Duration, tiles int) *Rules {
+	return &Rules{
+		countdown: countdown,
+		tiles:     min(tiles, MaxPictures),
+		shutter:   directory.Shut,
+		windows:   newWindows(),
+		members:   newMemberships(),
+		backoffs:  make(backoffs),
+		outbox:    newOutbox(),
+	}
+}
+
+// Start says when the program was started. For a while after that the page is asked whether the window is open, and until then
+// nobody is declined and the network is told nothing: a restart must not shut a window for a moment.
+func (r *Rules) Start(now time.Time) { r.openedAt = now }
+
+// SetShutter takes a press on the button. It ends the visit and every back-off: a person is there and means it.
+func (r *Rules) SetShutter(now time.Time, to directory.Shutter) {
+	r.decided = true
+	if to == r.shutter || !to.Valid() {
+		return
+	}
+	if to != directory.Shut {
+		r.knocks.forget() // people are there now
+	}
+	r.shutter = to
+	r.openedAt = now
+	r.chosen = ""
+	r.visit = nil
+	r.loss, r.restarts = loss{}, 0
+	r.ringing.forget()
+	r.backoffs.endAll()
+}
+
+// SetPage takes whether a page stands on the screen.
+func (r *Rules) SetPage(now time.Time, up bool) {
+	if r.pageUp && !up {
+		r.pageGoneAt = now
+	}
+	r.pageUp = up
+}
+
+// PageRemembers takes the position of the shutter that a page remembers from before a reload, or from before the program was
+// started anew. It counts only while nobody has said whether the window is open.
+func (r *Rules) PageRemembers(now time.Time, shutter directory.Shutter) {
+	if !r.decided {
+		r.SetShutter(now, shutter)
+	}
+}
+
+// Choose takes a tap on another window's tile: it is called if it is open, whoever else is.
+func (r *Rules) Choose(room id.RoomID) {
+	if r.shutter != directory.Open || room == r.own {
+		return
+	}
+	r.chosen = room
+	r.backoffs.end(room)
+	if w, ok := r.windows.in(room); ok && r.free(w) && r.visit != nil && r.visit.peer != room {
+		r.visit = nil
+	}
+}
+
+// SetCamera takes what the page says about its camera and microphone: the state is "on", "off" or "fault", and the code says
+// why it is a fault.
+func (r *Rules) SetCamera(state, code string) {
+	if state != "fault" {
+		r.cameraFault = ""
+		return
+	}
+	switch code {
+	case "busy":
+		r.cameraFault = FaultCameraBusy
+	case "denied":
+		r.cameraFault = FaultCameraDenied
+	case "no_microphone":
+		r.cameraFault = FaultNoMicrophone
+	default:
+		r.cameraFault = FaultNoCamera
+	}
+}
+
+// SetDirectory takes the network as it is known now: our own room, whether it is listed there, and all other windows.
+func (r *Rules) SetDirectory(own id.RoomID, joined bool, list []directory.Window) {
+	r.own, r.joined = own, joined
+	r.windows.set(list)
+	for _, w := range list {
+		r.backoffs.signOfLife(w)
+	}
+}
+
+// SetMembers takes all foreign members of a room's call.
+func (r *Rules) SetMembers(room id.RoomID, members []Member) { r.members.set(room, members) }
+
+// SetHomeserver takes since when the homeserver does not answer, the zero time when it does.
+func (r *Rules) SetHomeserver(downSince time.Time) { r.homeserverDownSince = downSince }
+
+// FocusFound takes that a focus for our call is known.
+func (r *Rules) FocusFound() { r.noFocusSince = time.Time{} }
+
+// FocusMissing takes that no focus for our call is known.
+func (r *Rules) FocusMissing(now time.Time) {
+	if r.noFocusSince.IsZero() {
+		r.noFocusSince = now
+	}
+}
+
+// CallFailed takes that the call in a room could not be entered or kept. It is left alone for a while.
+func (r *Rules) CallFailed(now time.Time, room id.RoomID) {
+	r.backoffs.failed(now, room)
+	if r.visit != nil && r.visit.room == room {
+		r.visit = nil
+	}
+}
+
+// pagePresent says whether there is a page, or was one a moment ago.
+func (r *Rules) pagePresent(now time.Time) bool {
+	return r.pageUp || (!r.pageGoneAt.IsZero() && now.Sub(r.pageGoneAt) < pageGrace)
+}
+
+// effective is the shutter as others are told: a window that nobody can see through is shut, whatever was pressed.
+func (r *Rules) effective(now time.Time) directory.Shutter {
+	if r.cameraFault != "" || !r.pagePresent(now) {
+		return directory.Shut
+	}
+	return r.shutter
+}
+
+// settling says that the program was started a moment ago and the page has not yet said whether the window is open.
+func (r *Rules) settling(now time.Time) bool {
+	return !r.decided && now.Before(r.openedAt.Add(pageGrace))
+}
+
+// usable says whether anybody can be seen at all.
+func (r *Rules) usable(now time.Time) bool {
+	return r.joined && r.effective(now) != directory.Shut
+}
+
+// callers are those in our own room's call who count, the first one first.
+func (r *Rules) callers() []caller {
+	return r.windows.callers(r.members.in(r.own))
+}

@@ -1,0 +1,153 @@
+package window
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+)
+
+// StaleAfter is when an absent participant counts as gone: how long somebody whose membership says that they are in the call may
+// be missing at the SFU. Joining takes a while, and so does coming back from an outage.
+const StaleAfter = 20 * time.Second
+
+// memberships are the members of the rooms' calls. A member is stale when the membership still says that the device is in the
+// call, but nobody is there: the program ended in a moment in which it could not say so, and the homeserver has no delayed events
+// (MSC4140), or did not accept them. Such a membership may last for hours.
+type memberships struct {
+	listed  map[id.RoomID][]Member // as Matrix has them, stale ones included
+	present map[id.RoomID][]Member // without the stale ones
+	stale   map[membership]time.Time
+}
+
+// membership names a member of a call. Together with the time when it was created it names one membership event.
+type membership struct {
+	room     id.RoomID
+	identity string
+}
+
+func newMemberships() memberships {
+	return memberships{
+		listed: make(map[id.RoomID][]Member), present: make(map[id.RoomID][]Member), stale: make(map[membership]time.Time),
+	}
+}
+
+func (m *memberships) set(room id.RoomID, members []Member) {
+	m.listed[room] = slices.Clone(members)
+	m.update(room)
+}
+
+// in are the members of a room's call, without stale ones.
+func (m *memberships) in(room id.RoomID) []Member { return m.present[room] }
+
+// find finds a member of a room's call, stale ones included.
+func (m *memberships) find(room id.RoomID, identity string) (Member, bool) {
+	for _, member := range m.listed[room] {
+		if member.Identity == identity {
+			return member, true
+		}
+	}
+	return Member{}, false
+}
+
+// setStale leaves a member out from now on, until it comes back or makes another membership.
+func (m *memberships) setStale(room id.RoomID, member Member) {
+	m.stale[membership{room, member.Identity}] = member.Created
+	m.update(room)
+}
+
+// setBack counts a member again.
+func (m *memberships) setBack(room id.RoomID, identity string) {
+	delete(m.stale, membership{room, identity})
+	m.update(room)
+}
+
+// update works out who is present in a room's call. Somebody who comes again with another membership is not stale.
+func (m *memberships) update(room id.RoomID) {
+	listed := m.listed[room]
+	for s, created := range m.stale {
+		if s.room == room && !slices.ContainsFunc(listed, func(o Member) bool { return o.Identity == s.identity && o.Created.Equal(created) }) {
+			delete(m.stale, s)
+		}
+	}
+	m.present[room] = slices.DeleteFunc(slices.Clone(listed), func(o Member) bool { return m.isStale(room, o) })
+	if len(listed) == 0 {
+		delete(m.listed, room)
+	}
+	if len(m.present[room]) == 0 {
+		delete(m.present, room)
+	}
+}
+
+func (m *memberships) isStale(room id.RoomID, member Member) bool {
+	_, stale := m.stale[membership{room, member.Identity}]
+	return stale
+}
+
+// staleIn are the stale members of a room's call.
+func (m *memberships) staleIn(room id.RoomID) (list []Member) {
+	for _, member := range m.listed[room] {
+		if m.isStale(room, member) {
+			list = append(list, member)
+		}
+	}
+	return list
+}
+
+// absences are those in a visit whose participant is missing at its SFU, by identity.
+type absences map[string]absence
+
+// absence is since when somebody is missing, and with which membership: it says nothing about the next one.
+type absence struct{ since, created time.Time }
+
+// expire returns those who were absent for too long, and forgets them. Somebody who leaves the call leaves the SFU too, and often
+// first, so an absence without a membership is forgotten as well; one with a new membership begins anew.
+func (a absences) expire(now time.Time, room id.RoomID, members *memberships) (gone []Member) {
+	for _, identity := range slices.Sorted(maps.Keys(a)) {
+		member, ok := members.find(room, identity)
+		switch {
+		case !ok:
+			delete(a, identity)
+		case !member.Created.Equal(a[identity].created):
+			a[identity] = absence{now, member.Created}
+		case now.Sub(a[identity].since) >= StaleAfter:
+			delete(a, identity)
+			gone = append(gone, member)
+		}
+	}
+	return gone
+}
+
+// advanceStale finds the stale members of the visit's call.
+func (r *Rules) advanceStale(now time.Time) {
+	v := r.visit
+	if v == nil || !r.usable(now) {
+		return
+	}
+	for _, member := range v.absent.expire(now, v.room, &r.members) {
+		if r.windows.kiosks[member.User] {
+			continue // a window comes back to a call that it is in, however long that takes
+		}
+		r.members.setStale(v.room, member)
+		if v.room == r.own {
+			r.outbox.remove(member) // for everybody else, too
+		}
+	}
+}
+
+// RemoteAbsent takes that somebody's participant is missing at its SFU.
+func (r *Rules) RemoteAbsent(now time.Time, visit uint64, identity string) {
+	if v := r.visitNumber(visit); v != nil {
+		member, _ := r.members.find(v.room, identity)
+		v.absent[identity] = absence{now, member.Created}
+	}
+}
+
+// RemoteBack takes that somebody's participant is at its SFU after all, or that nobody can tell.
+func (r *Rules) RemoteBack(visit uint64, identity string) {
+	if v := r.visitNumber(visit); v != nil {
+		delete(v.absent, identity)
+		r.members.setBack(v.room, identity)
+	}
+}

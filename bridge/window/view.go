@@ -1,0 +1,255 @@
+package window
+
+import (
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
+)
+
+// Screen is which of the page's screens people see, as the page's protocol spells it.
+type Screen string
+
+// The page's screens.
+const (
+	// ScreenShut: the shutter is down. Who knocked meanwhile is written there.
+	ScreenShut Screen = "shut"
+	// ScreenAlone: the window is open, and nobody is there. ScreenAjar is the same for one that is ajar.
+	ScreenAlone Screen = "alone"
+	ScreenAjar  Screen = "ajar"
+	// ScreenKnocked: somebody wants in.
+	ScreenKnocked Screen = "knocked"
+	// ScreenRinging: the window's people are rung.
+	ScreenRinging Screen = "ringing"
+	// ScreenOpening: a call is entered, and the countdown runs.
+	ScreenOpening Screen = "opening"
+	// ScreenVisit: others are seen, or would be if their cameras were on.
+	ScreenVisit Screen = "visit"
+	// ScreenLost: the connection is lost, or the other window.
+	ScreenLost Screen = "lost"
+	// ScreenFault: something keeps the window from working.
+	ScreenFault Screen = "fault"
+)
+
+// Fault is what keeps the window from working, as the page's protocol spells it.
+type Fault string
+
+// What may keep the window from working.
+const (
+	FaultNoCamera     Fault = "no_camera"
+	FaultCameraBusy   Fault = "camera_busy"
+	FaultCameraDenied Fault = "camera_denied"
+	FaultNoMicrophone Fault = "no_microphone"
+	FaultPage         Fault = "page"
+	FaultHomeserver   Fault = "homeserver"
+	FaultHub          Fault = "hub"
+	FaultNotJoined    Fault = "network_not_joined"
+)
+
+// View is what people at the window see.
+type View struct {
+	Screen Screen
+	// Shutter is where people have set it, Since when the screen's situation began.
+	Shutter directory.Shutter
+	Since   time.Time
+	// CountUntil is when a countdown on the screen ends: that of a visit, of a knock or of ringing. Zero for none.
+	CountUntil time.Time
+	// Camera asks the page for camera and microphone, Send for their tracks on its connection. Seen says that frames leave.
+	Camera, Send, Seen bool
+	// Held says that nothing leaves because nobody else's camera is on. Withheld are those who get no keys.
+	Held     bool
+	Withheld []Person
+	// Peer is who has the big picture, nil for nobody, Guests are the others in the call, and Shared is who shares a screen.
+	Peer   *Person
+	Guests []Person
+	Shared *Person
+	// Knock is who wants in, nil for nobody.
+	Knock *Knock
+	// CanRing says that the window's people can be rung, Ring what becomes of it, empty for nothing. Declined do not come.
+	CanRing  bool
+	Ring     RingStatus
+	Declined []Person
+	// Missed are those who knocked in vain, the newest first.
+	Missed []Missed
+	// Windows are the other windows of the network.
+	Windows []directory.Window
+	// Fault is the one fault that is nearest to the people, empty for none.
+	Fault      Fault
+	FaultSince time.Time
+}
+
+// Person is somebody in a call: a window, if Window is set, else a guest.
+type Person struct {
+	// Tile is where the picture is shown, -1 without a picture.
+	Tile int
+	// Window is the room of a window.
+	Window id.RoomID
+	// User is the guest, or the window's kiosk where that is known.
+	User id.UserID
+}
+
+// Knock is somebody who wants in, and who else is in the call: they would see us, too.
+type Knock struct {
+	// ID is for [Rules.AnswerKnock].
+	ID     uint64
+	Who    Person
+	Others []Person
+}
+
+// Missed is somebody who knocked and found nobody.
+type Missed struct {
+	Who Person
+	At  time.Time
+}
+
+// view decides what people see, and with it whether anything may leave the camera.
+func (r *Rules) view(now time.Time) View {
+	s := View{Screen: ScreenAlone, Shutter: r.shutter, Since: r.openedAt, Windows: slices.Clone(r.windows.list)}
+	s.Fault, s.FaultSince = r.fault(now)
+	switch {
+	case r.shutter == directory.Shut:
+		s.Screen = ScreenShut
+		s.Missed = slices.Clone(r.knocks.missed)
+		if s.Fault == FaultNotJoined {
+			s.Screen, s.Since = ScreenFault, s.FaultSince
+		}
+	case s.Fault != "" && r.visit == nil:
+		s.Screen, s.Since = ScreenFault, s.FaultSince
+		// The camera stays asked for: the page tries again by itself, and its success ends the fault.
+		s.Camera = r.cameraFault != ""
+	case r.visit == nil:
+		r.viewWaiting(now, &s)
+	default:
+		r.viewVisit(now, r.visit, &s)
+	}
+	return s
+}
+
+// viewWaiting is a window that is open or ajar, and in no call.
+func (r *Rules) viewWaiting(now time.Time, s *View) {
+	s.CanRing, s.Ring = r.canRing(now), r.ringing.note
+	if r.shutter == directory.Ajar {
+		s.Screen = ScreenAjar
+		if k := r.knocks.waiting(); k != nil && r.effective(now) == directory.Ajar {
+			s.Screen, s.Since, s.CountUntil, s.Knock = ScreenKnocked, k.shown, k.until, r.viewKnock(k)
+			return
+		}
+	}
+	s.Camera = true
+	if r.loss.peer != "" {
+		s.Screen, s.Since = ScreenLost, r.loss.at
+		s.Peer = &Person{Tile: -1, Window: r.loss.peer}
+	}
+}
+
+// viewVisit is a window in a call.
+func (r *Rules) viewVisit(now time.Time, v *visit, s *View) {
+	s.Camera, s.Send = true, true
+	s.Peer, s.Guests = r.people(v)
+	s.Shared = r.sharer(v)
+	s.Withheld = r.withheld(v)
+	counting := v.countdown.running(now)
+	s.CountUntil = v.countdown.until(now)
+	s.Seen = !counting && r.pageUp && r.cameraFault == "" && !v.alone && (v.picture() || v.reciprocity.trying(now))
+	switch {
+	case r.ringing.on():
+		s.Screen, s.Ring, s.Since, s.CountUntil = ScreenRinging, RingOn, v.started, r.ringing.now.until
+		for _, user := range r.ringing.now.declined {
+			s.Declined = append(s.Declined, r.windows.person(user))
+		}
+	case s.Shared == nil && r.heldBack(now, v):
+		s.Screen, s.Since, s.Held = ScreenVisit, v.started, true
+		if s.Peer == nil && len(s.Guests) > 0 {
+			s.Peer, s.Guests = &s.Guests[0], s.Guests[1:]
+		}
+	case (v.picture() || s.Shared != nil) && !counting:
+		s.Screen, s.Since = ScreenVisit, v.started
+	case r.loss.of(v.peer):
+		s.Screen, s.Since = ScreenLost, r.loss.at
+	case !v.focusLostAt.IsZero() && !counting:
+		s.Screen, s.Since = ScreenLost, v.focusLostAt
+	case !v.alone && !now.Before(v.countdown.ends.Add(connectLimit)):
+		s.Screen, s.Since = ScreenLost, v.started
+	default:
+		s.Screen, s.Since = ScreenOpening, v.started
+	}
+}
+
+func (r *Rules) viewKnock(k *knock) *Knock {
+	out := &Knock{ID: k.id, Who: r.windows.person(k.user)}
+	for _, c := range r.callers() {
+		if c.user != k.user && len(out.Others) < maxNamed {
+			out.Others = append(out.Others, r.windows.person(c.user))
+		}
+	}
+	return out
+}
+
+// people names who is in the call: the one in the big picture, and everybody else. Those who have no picture, or may not be shown,
+// are named all the same: people must know who may hear them.
+func (r *Rules) people(v *visit) (peer *Person, others []Person) {
+	if v.peer != "" && (v.peerPresent || v.alone) {
+		peer = &Person{Tile: -1, Window: v.peer}
+	}
+	for _, member := range r.members.in(v.room) {
+		p := r.windows.person(member.User)
+		if o := v.remotes[member.Identity]; o != nil && o.up && (o.picture || !o.muted) {
+			p.Tile = o.tile
+		}
+		switch {
+		case peer != nil && p.Window != "" && p.Window == peer.Window:
+			if peer.Tile < 0 {
+				peer.Tile = p.Tile
+			}
+		case peer == nil && p.Tile >= 0:
+			peer = &p
+		case len(others) < maxNamed:
+			others = append(others, p)
+		}
+	}
+	return peer, others
+}
+
+// sharer is the one whose screen is shown, in the screen's tile.
+func (r *Rules) sharer(v *visit) *Person {
+	for _, member := range v.members {
+		if o := v.remotes[member.Identity]; o != nil && o.sharing {
+			p := r.windows.person(member.User)
+			p.Tile = o.screenTile
+			return &p
+		}
+	}
+	return nil
+}
+
+// withheld are those in the call who get no keys.
+func (r *Rules) withheld(v *visit) (out []Person) {
+	for _, member := range r.members.in(v.room) {
+		if p := r.windows.person(member.User); slices.Contains(v.withheld, member.User) && !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// fault is the one thing that keeps the window from working, the nearest to the people first.
+func (r *Rules) fault(now time.Time) (code Fault, since time.Time) {
+	open := r.shutter != directory.Shut
+	switch {
+	case open && r.cameraFault != "":
+		return r.cameraFault, r.openedAt
+	case open && !r.pagePresent(now):
+		return FaultPage, r.pageGoneAt
+	case !r.homeserverDownSince.IsZero():
+		return FaultHomeserver, r.homeserverDownSince
+	case !r.joined:
+		return FaultNotJoined, time.Time{}
+	case open && r.visit != nil && !r.visit.focusLostAt.IsZero():
+		return FaultHub, r.visit.focusLostAt
+	case open && !r.noFocusSince.IsZero():
+		return FaultHub, r.noFocusSince
+	}
+	return "", time.Time{}
+}

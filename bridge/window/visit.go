@@ -1,0 +1,183 @@
+package window
+
+import (
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+)
+
+// visit is one use of the window: the call it is in, and what has been seen of the others.
+type visit struct {
+	number    uint64
+	room      id.RoomID
+	peer      id.RoomID // the other window's room, empty when only guests are in the call
+	started   time.Time
+	countdown countdown
+
+	members     []Member // those to be shown, the other window first
+	peerPresent bool     // the other window's kiosk is among them
+	alone       bool
+	emptyAt     time.Time // since when nobody is there, if nobody is
+	metOnce     bool      // somebody came
+
+	remotes map[string]*remote // by identity
+	absent  absences
+
+	focusReached bool
+	focusLostAt  time.Time // when the connection to our focus was lost, zero while there is one
+	announced    bool      // somebody's picture was announced
+
+	reciprocity reciprocity
+	stuck       bool // nothing helps but to leave the call and to come again
+
+	toldHeld bool        // the room was told that our picture is held back
+	withheld []id.UserID // those whose devices get no key
+}
+
+// remote is what the media side knows of one other participant.
+type remote struct {
+	up, muted, picture bool
+	tile               int
+	sharing            bool // a screen, which is shown in screenTile
+	screenTile         int
+}
+
+func newVisit(number uint64, room, peer id.RoomID, now time.Time, length time.Duration) *visit {
+	return &visit{
+		number: number, room: room, peer: peer, started: now, countdown: countdown{now.Add(length)}, emptyAt: now, alone: true,
+		remotes: make(map[string]*remote), absent: make(absences),
+	}
+}
+
+// meet takes who is in the visit's call now, and with that since when nobody is.
+func (v *visit) meet(now time.Time, members []Member, peerPresent bool) {
+	v.members, v.peerPresent = members, peerPresent
+	if empty := len(v.members) == 0; empty != v.alone {
+		v.alone, v.emptyAt = empty, now
+	}
+	if !v.alone && !v.metOnce {
+		v.metOnce = true
+		v.reciprocity.begin(now, v.countdown)
+	}
+	v.forgetRemotes(members)
+}
+
+// forgetRemotes forgets what the media side said about everybody but these members.
+func (v *visit) forgetRemotes(but []Member) {
+	for identity := range v.remotes {
+		if !slices.ContainsFunc(but, func(m Member) bool { return m.Identity == identity }) {
+			delete(v.remotes, identity)
+		}
+	}
+}
+
+// picture says whether anyone in the visit is seen now. A shared screen is no face: the person who shares it is not seen by it.
+func (v *visit) picture() bool {
+	for _, o := range v.remotes {
+		if o.picture {
+			return true
+		}
+	}
+	return false
+}
+
+// waiting says whether somebody is there who should be seen but is not.
+func (v *visit) waiting() bool {
+	for _, o := range v.remotes {
+		if o.up && !o.muted && !o.picture {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *visit) remote(identity string) *remote {
+	o := v.remotes[identity]
+	if o == nil {
+		o = &remote{}
+		v.remotes[identity] = o
+	}
+	return o
+}
+
+// advanceVisit brings the visit's members and what may be sent to them up to now. welcomed says that the other window has just come.
+func (r *Rules) advanceVisit(now time.Time, v *visit, welcomed bool) {
+	members, peerPresent := r.windows.shown(r.members.in(v.room), v.peer, r.tiles)
+	v.meet(now, members, peerPresent)
+	r.advanceReciprocity(now, v, welcomed)
+}
+
+// visitNumber is the present visit if it has this number. What the media side says about an earlier one is of no interest.
+func (r *Rules) visitNumber(number uint64) *visit {
+	if r.visit == nil || r.visit.number != number {
+		return nil
+	}
+	return r.visit
+}
+
+// FocusConnected takes that the visit's media are connected to our focus.
+func (r *Rules) FocusConnected(now time.Time, visit uint64) {
+	if v := r.visitNumber(visit); v != nil {
+		v.focusConnected(now)
+	}
+}
+
+func (v *visit) focusConnected(now time.Time) {
+	if !v.focusLostAt.IsZero() && v.reciprocity.seenOnce {
+		v.reciprocity.begin(now, v.countdown) // the others have not seen us either: else both would wait for a trial
+	}
+	v.focusLostAt, v.focusReached = time.Time{}, true
+}
+
+// FocusLost takes that the connection to our focus was lost, and says whether that is news.
+func (r *Rules) FocusLost(now time.Time, visit uint64) (news bool) {
+	v := r.visitNumber(visit)
+	return v != nil && v.focusLost(now)
+}
+
+func (v *visit) focusLost(now time.Time) (news bool) {
+	if news = v.focusLostAt.IsZero(); news {
+		v.focusLostAt = now
+	}
+	return news
+}
+
+// RemoteCamera takes what the media side says about one participant's camera: whether it is announced, and whether it is muted.
+func (r *Rules) RemoteCamera(now time.Time, visit uint64, identity string, tile int, up, muted bool) {
+	if v := r.visitNumber(visit); v != nil {
+		v.remoteCamera(now, identity, tile, up, muted)
+	}
+}
+
+func (v *visit) remoteCamera(now time.Time, identity string, tile int, up, muted bool) {
+	o := v.remote(identity)
+	if up && !muted && !v.announced {
+		v.announced = true // making the connection may have taken what time there was
+		v.reciprocity.begin(now, v.countdown)
+	}
+	o.up, o.muted, o.tile = up, muted, tile
+	if !up {
+		o.picture = false
+	}
+}
+
+// RemotePicture takes whether one participant's camera picture is seen.
+func (r *Rules) RemotePicture(visit uint64, identity string, tile int, on bool) {
+	if v := r.visitNumber(visit); v != nil {
+		v.remotePicture(identity, tile, on)
+	}
+}
+
+func (v *visit) remotePicture(identity string, tile int, on bool) {
+	o := v.remote(identity)
+	o.picture, o.tile = on, tile
+}
+
+// RemoteScreen takes whether one participant shares a screen, and in which tile it is shown.
+func (r *Rules) RemoteScreen(visit uint64, identity string, tile int, on bool) {
+	if v := r.visitNumber(visit); v != nil {
+		o := v.remote(identity)
+		o.sharing, o.screenTile = on, tile
+	}
+}

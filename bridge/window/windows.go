@@ -1,0 +1,129 @@
+package window
+
+import (
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
+)
+
+// windows are the other windows of the network, and what was seen of them.
+type windows struct {
+	list []directory.Window
+	// kiosks are the users of all windows that were ever listed. A kiosk that was removed from the network is never a guest.
+	kiosks   map[id.UserID]bool
+	openings map[id.RoomID]opening
+}
+
+// opening is whether a window is open, and when we saw it open. The time is zero for a window that was open when we first saw it.
+type opening struct {
+	open bool
+	at   time.Time
+}
+
+func newWindows() windows { return windows{kiosks: make(map[id.UserID]bool)} }
+
+func (w *windows) set(list []directory.Window) {
+	w.list = slices.Clone(list)
+	for _, other := range list {
+		w.kiosks[other.Kiosk] = true
+	}
+}
+
+// in is the window whose room this is.
+func (w *windows) in(room id.RoomID) (directory.Window, bool) {
+	for _, other := range w.list {
+		if other.Room == room {
+			return other, true
+		}
+	}
+	return directory.Window{}, false
+}
+
+// of is the window whose kiosk this user is.
+func (w *windows) of(user id.UserID) (directory.Window, bool) {
+	for _, other := range w.list {
+		if other.Kiosk == user {
+			return other, true
+		}
+	}
+	return directory.Window{}, false
+}
+
+// mayCall says whether a user's call counts. Only a kiosk that was removed from the network may not call.
+func (w *windows) mayCall(user id.UserID) bool {
+	_, listed := w.of(user)
+	return listed || !w.kiosks[user]
+}
+
+// person says who a user is: a window or a guest.
+func (w *windows) person(user id.UserID) Person {
+	p := Person{Tile: -1, User: user}
+	if other, kiosk := w.of(user); kiosk {
+		p.Window = other.Room
+	}
+	return p
+}
+
+// caller is a user in a call.
+type caller struct {
+	user    id.UserID
+	created time.Time // of the newest of the user's memberships
+}
+
+// callers are the users behind a call's members whose call counts, in the order in which they came.
+func (w *windows) callers(members []Member) (list []caller) {
+	at := make(map[id.UserID]int)
+	for _, member := range members {
+		if !w.mayCall(member.User) {
+			continue
+		}
+		i, twice := at[member.User]
+		if !twice {
+			i = len(list)
+			at[member.User] = i
+			list = append(list, caller{user: member.User})
+		}
+		list[i].created = later(list[i].created, member.Created)
+	}
+	return list
+}
+
+// shown picks, out of a call's members, the other window first and then the guests, as many as there are tiles. A third window is
+// not shown: visits are between two windows. A kiosk that was removed from the network is not shown either.
+func (w *windows) shown(members []Member, peer id.RoomID, tiles int) (out []Member, peerPresent bool) {
+	for _, member := range members {
+		other, kiosk := w.of(member.User)
+		switch {
+		case kiosk && other.Room == peer:
+			out = slices.Insert(out, 0, member)
+			peerPresent = true
+		case !w.kiosks[member.User]:
+			out = append(out, member)
+		}
+	}
+	return out[:min(len(out), tiles)], peerPresent
+}
+
+// advance notes which windows have opened since the last time.
+func (w *windows) advance(now time.Time) {
+	openings := make(map[id.RoomID]opening, len(w.list))
+	for _, other := range w.list {
+		before, known := w.openings[other.Room]
+		o := opening{open: other.Shutter == directory.Open, at: before.at}
+		if known && o.open && !before.open {
+			o.at = now
+		}
+		openings[other.Room] = o
+	}
+	w.openings = openings
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
