@@ -21,16 +21,17 @@ import (
 	"multifactorymodel.org/ewindow/bot/backoff"
 )
 
-// ALPN is the protocol by which an authority's TLS-ALPN-01 check (RFC 8737) greets. A listener that is to pass it must offer it.
+// ALPN is the protocol that an authority's TLS-ALPN-01 check offers (RFC 8737). A listener must accept it to pass the check.
 const ALPN = acme.ALPNProto
 
 const (
-	// Let's Encrypt allows five failed checks of a name in an hour, and a try may take two.
+	// The shortest and the longest pause after a failure. Let's Encrypt allows five failed checks of a name in an hour, and one try may
+	// need two checks.
 	firstRetry = 10 * time.Minute
 	lastRetry  = time.Hour
-	// checkEvery is how often it is looked whether a certificate was renewed in time.
+	// checkEvery is how often Run checks whether a certificate was renewed in time.
 	checkEvery = 12 * time.Hour
-	// stopLimit is how long Run waits at its end for a try whose requests were ended.
+	// stopLimit is how long Run waits at its end for a try, after its requests were cancelled.
 	stopLimit = 5 * time.Second
 	// requestLimit is how long the authority may take for one answer.
 	requestLimit = time.Minute
@@ -38,14 +39,14 @@ const (
 
 // ACMEConfig is what an ACME is made of.
 type ACMEConfig struct {
-	// Names are the DNS names for which certificates are wanted, one certificate each; at least one, each with a dot. A client
-	// that asks for no name, or for an address, gets the first one's.
+	// Names are the DNS names to get certificates for, one certificate each. There is at least one, and each has a dot. A client that
+	// asks for no name, or for an address, gets the certificate of the first.
 	Names []string
-	// Email is given to the authority for its notices; it may be empty.
+	// Email is where the authority sends notices; it may be empty.
 	Email string
-	// DirectoryURL is where the authority's protocol begins.
+	// DirectoryURL is the authority's ACME directory.
 	DirectoryURL string
-	// Cache is the folder for account, certificates and their keys. It is made if it is not there, and only the user may read it.
+	// Cache is the folder for the account, the certificates and their keys. It is made if it does not exist; only its owner can read it.
 	Cache string
 	Log   zerolog.Logger
 }
@@ -56,14 +57,14 @@ type ACME struct {
 	url     string
 	log     zerolog.Logger
 	manager *autocert.Manager
-	over    context.Context // ends with Run, and with it all requests to the authority
+	over    context.Context // ends with Run, and cancels all requests to the authority
 	end     context.CancelFunc
 
 	mu    sync.Mutex      // guards ready
-	ready map[string]bool // names whose certificate is there
+	ready map[string]bool // names that have a certificate
 }
 
-// NewACME checks a configuration. It speaks to nobody.
+// NewACME checks a configuration. It sends nothing.
 func NewACME(cfg ACMEConfig) (*ACME, error) {
 	if len(cfg.Names) == 0 {
 		return nil, errors.New("no name to get a certificate for")
@@ -90,7 +91,7 @@ func NewACME(cfg ACMEConfig) (*ACME, error) {
 	return a, nil
 }
 
-// bound ends requests with a context besides their own, since autocert makes those up.
+// bound cancels requests when over ends. autocert gives requests contexts of its own.
 type bound struct {
 	over context.Context
 	http.RoundTripper
@@ -113,7 +114,7 @@ func (b bound) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, nil
 }
 
-// body says when an answer was read.
+// body calls closed when a response was read.
 type body struct {
 	io.ReadCloser
 	closed func()
@@ -125,7 +126,7 @@ func (b *body) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// CheckName says why an authority could give no certificate for a name: it is no DNS name with a dot, in its ASCII form.
+// CheckName returns an error for a name that no authority can give a certificate for: it must be a DNS name with a dot, in its ASCII form.
 func CheckName(name string) error {
 	labels := strings.Split(name, ".")
 	ok := len(labels) >= 2 && len(name) <= 253
@@ -135,7 +136,7 @@ func CheckName(name string) error {
 	}
 	if ok {
 		last := labels[len(labels)-1]
-		ok = strings.Trim(last, "0123456789") != "" // else it is an address
+		ok = strings.Trim(last, "0123456789") != "" // otherwise it is an address
 	}
 	if !ok {
 		return fmt.Errorf("%q is not a name of the DNS such as hub.example.org", name)
@@ -143,8 +144,8 @@ func CheckName(name string) error {
 	return nil
 }
 
-// Handler answers an authority's HTTP-01 checks (RFC 8555, section 8.3) and leads everybody else to public, the HTTPS address. It must be
-// reachable on port 80. Once it is asked for, that check is tried where TLS-ALPN-01 has failed.
+// Handler returns a handler that answers an authority's HTTP-01 checks (RFC 8555, section 8.3), and redirects everybody else to public, the
+// HTTPS address. It must be reachable on port 80. After Handler was called, HTTP-01 is tried if TLS-ALPN-01 fails.
 func (a *ACME) Handler(public string) http.Handler {
 	checks := a.manager.HTTPHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if public == "" || r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -154,7 +155,7 @@ func (a *ACME) Handler(public string) http.Handler {
 		http.Redirect(w, r, strings.TrimSuffix(public, "/")+r.URL.RequestURI(), http.StatusFound)
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if host, _, err := net.SplitHostPort(r.Host); err == nil { // autocert compares with names alone
+		if host, _, err := net.SplitHostPort(r.Host); err == nil { // autocert compares names without a port
 			r = r.Clone(r.Context())
 			r.Host = host
 		}
@@ -162,10 +163,10 @@ func (a *ACME) Handler(public string) http.Handler {
 	})
 }
 
-// Certificate is a Source. It fails until Run has obtained the name's certificate, and for names that are not configured.
+// Certificate is a Source. It returns an error until Run has obtained the name's certificate, and for names that are not configured.
 func (a *ACME) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if slices.Contains(hello.SupportedProtos, ALPN) {
-		return a.manager.GetCertificate(hello) // a check that is under way, or else an error
+		return a.manager.GetCertificate(hello) // for the authority's check; an error for everybody else
 	}
 	asked := *hello
 	asked.ServerName = strings.TrimSuffix(strings.ToLower(hello.ServerName), ".")
@@ -181,8 +182,8 @@ func (a *ACME) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
 	return a.manager.GetCertificate(&asked)
 }
 
-// Run obtains the certificates, trying again for as long as it takes, and then watches over their renewal. It returns nil when ctx ends, up
-// to five seconds later if a try is under way. Afterwards nothing is renewed any more. It can be called once.
+// Run obtains the certificates, and tries again until it has them. Then it warns if one is not renewed in time. It returns nil after ctx
+// has ended, up to five seconds later if a try is under way. After that nothing is renewed any more. It can be called once.
 func (a *ACME) Run(ctx context.Context) error {
 	defer a.end()
 	defer context.AfterFunc(ctx, a.end)()
@@ -228,23 +229,23 @@ func (a *ACME) keep(ctx context.Context, name string) {
 	}
 }
 
-// lifetime is when a certificate is good.
+// lifetime is the time in which a certificate is valid.
 type lifetime struct{ from, until time.Time }
 
-// late tells that a certificate should have been renewed: autocert begins a third of its time before the end, or 30 days.
+// late says whether a certificate should have been renewed by now. autocert begins when a third of the lifetime is left, or 30 days.
 func (l lifetime) late(now time.Time) bool {
 	left := min(l.until.Sub(l.from)/3, 30*24*time.Hour)
 	return l.until.Sub(now) < left*2/3
 }
 
-// obtain returns how long the certificate is good that there is, or orders one.
+// obtain returns the lifetime of a name's certificate. It orders one if there is none.
 func (a *ACME) obtain(ctx context.Context, name string) (l lifetime, err error) {
 	type result struct {
 		pair *tls.Certificate
 		err  error
 	}
 	done := make(chan result, 1)
-	go func() { // autocert takes no context; it ends by itself after five minutes
+	go func() { // autocert takes no context, and gives up after five minutes; done has room, so this goroutine always ends
 		pair, err := Source(a.manager.GetCertificate).Of(name)()
 		done <- result{pair, err}
 	}()

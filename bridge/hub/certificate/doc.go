@@ -1,20 +1,20 @@
-// Package certificate is where the program's TLS listeners have their certificates from: two PEM files ([OpenFiles]), which are
-// looked at again while the program runs, or an ACME authority ([NewACME], RFC 8555).
+// Package certificate gives the program's TLS listeners their certificates: from two PEM files ([OpenFiles]), which are read again while
+// the program runs, or from an ACME authority ([NewACME], RFC 8555).
 //
-// Both are a [Source], which crypto/tls asks at each handshake ([tls.Config.GetCertificate]); [Source.Of] makes one for a server that
-// knows no names. A Source may be asked from any goroutine. Files starts no goroutine. An ACME obtains certificates in Run alone, so
-// that no stranger's handshake can begin an order; from then on autocert renews them by timers of its own, which last as long as
+// Both have a method that is a [Source]. crypto/tls calls it at each handshake ([tls.Config.GetCertificate]); [Source.Of] is for servers
+// that know no server names. A Source may be called from any goroutine. Files starts no goroutine. ACME obtains certificates in Run
+// only, so that no stranger's handshake can begin an order. Afterwards autocert renews them by timers of its own, which last as long as
 // the process.
 package certificate
 
 import "crypto/tls"
 
-// Source gives a server's certificate for a client's greeting.
+// Source returns a server's certificate for a client's hello.
 type Source func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
-// Of returns what Source gives to a client of today that asks for name.
+// Of returns a function that returns the certificate for a current TLS client that asks for name.
 func (s Source) Of(name string) func() (*tls.Certificate, error) {
-	// autocert chooses the kind of key by what a client can do, and an empty greeting can do nothing.
+	// autocert chooses the kind of key by what the client supports. An empty hello supports nothing.
 	hello := tls.ClientHelloInfo{
 		ServerName:       name,
 		SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256},

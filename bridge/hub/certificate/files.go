@@ -14,27 +14,28 @@ import (
 )
 
 const (
-	// lookEvery is how long a renewed certificate may go unnoticed. Files are small, so that they are read whole each time: a
-	// modification time says nothing where a file was put in place by a link, or twice within a tick of the file system's clock.
-	lookEvery = 15 * time.Second
-	maxFile   = 1 << 20 // bytes, far above any chain
+	// rereadEvery is how often the files are read. They are small, so they are read whole. A modification time would not show every
+	// change: links keep it, and two changes may share one tick of the file system's clock.
+	rereadEvery = 15 * time.Second
+	maxFile     = 1 << 20 // bytes; far above any chain
 )
 
-// Files is the certificate in two PEM files. It notices renewed ones within 15 seconds of the next handshake's asking.
+// Files is the certificate in two PEM files. A handshake makes it read the files again if 15 seconds have passed since the last time.
 type Files struct {
 	certificate, key string
 	log              zerolog.Logger
 	current          atomic.Pointer[tls.Certificate]
 
-	mu     sync.Mutex // guards what follows; who holds it looks at the files, and the others go on with what there is
-	looked time.Time
-	seen   [sha256.Size]byte // of what was read last, whether or not it could be used
-	broken bool              // said in the log, and not to be said again
+	mu       sync.Mutex // guards what follows; who holds it reads the files
+	lastRead time.Time
+	seen     [sha256.Size]byte // hash of what was read last, whether or not it could be used
+	broken   bool              // a warning was logged, and must not be repeated
 }
 
-// OpenFiles reads a certificate chain and its key (PEM). Both must be right now; what is wrong later leaves the last right pair in use.
+// OpenFiles reads a certificate chain and its key (PEM). It returns an error if they can't be used. If the files can't be used later, the
+// last good pair stays in use.
 func OpenFiles(certificate, key string, log zerolog.Logger) (*Files, error) {
-	f := &Files{certificate: certificate, key: key, log: log, looked: time.Now()}
+	f := &Files{certificate: certificate, key: key, log: log, lastRead: time.Now()}
 	chain, private, err := f.read()
 	if err != nil {
 		return nil, err
@@ -50,22 +51,22 @@ func OpenFiles(certificate, key string, log zerolog.Logger) (*Files, error) {
 
 // Certificate is a Source. It never fails.
 func (f *Files) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if f.mu.TryLock() { // a handshake that comes meanwhile must not wait for a slow disk
-		f.look(time.Now())
+	if f.mu.TryLock() { // handshakes do not wait while another one reads from a slow disk
+		f.rereadLocked(time.Now())
 		f.mu.Unlock()
 	}
 	return f.current.Load(), nil
 }
 
-// look takes the files' pair if it has changed and can be used. The caller holds mu.
-func (f *Files) look(now time.Time) {
-	if passed := now.Sub(f.looked); passed >= 0 && passed < lookEvery {
+// rereadLocked reads the files if it is time, and uses them if they have changed. The caller holds mu.
+func (f *Files) rereadLocked(now time.Time) {
+	if passed := now.Sub(f.lastRead); passed >= 0 && passed < rereadEvery {
 		return
 	}
-	f.looked = now
+	f.lastRead = now
 	chain, private, err := f.read()
 	if err != nil {
-		f.complain(err)
+		f.warnLocked(err)
 		return
 	}
 	read := sum(chain, private)
@@ -75,15 +76,15 @@ func (f *Files) look(now time.Time) {
 	f.seen = read
 	pair, err := tls.X509KeyPair(chain, private)
 	if err != nil {
-		f.complain(err)
+		f.warnLocked(err)
 		return
 	}
 	f.broken = false
 	f.use(&pair, "The renewed certificate is in use")
 }
 
-// complain says once that the files are of no use, until they are again.
-func (f *Files) complain(err error) {
+// warnLocked logs once that the files can't be used, until they can be used again. The caller holds mu.
+func (f *Files) warnLocked(err error) {
 	if f.broken {
 		return
 	}

@@ -22,7 +22,7 @@ import (
 	"multifactorymodel.org/ewindow/bridge/hub/certificate"
 )
 
-// pair makes a self-signed certificate and its key, as PEM.
+// pair makes a self-signed certificate and its key, in PEM form.
 func pair(t *testing.T, serial int64, until time.Time) (chain, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -45,7 +45,7 @@ func pair(t *testing.T, serial int64, until time.Time) (chain, key []byte) {
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
 }
 
-// folder holds the two files of a test.
+// folder is the folder with the two files of a test.
 type folder struct {
 	t          *testing.T
 	chain, key string
@@ -65,7 +65,7 @@ func (f folder) put(chain, key []byte) {
 	}
 }
 
-// serial asks for the certificate, and says which it is.
+// serial returns the serial number of the certificate that is in use.
 func serial(t *testing.T, f *certificate.Files) int64 {
 	t.Helper()
 	c, err := f.Certificate(&tls.ClientHelloInfo{})
@@ -75,7 +75,7 @@ func serial(t *testing.T, f *certificate.Files) int64 {
 	return c.Leaf.SerialNumber.Int64()
 }
 
-// TestRenewed puts other files in place while a program runs: good, half-written, mismatched, gone, and good again.
+// TestRenewed replaces the files while a program runs: by good ones, a half-written one, ones that do not fit, none, and good ones again.
 func TestRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -132,7 +132,7 @@ func TestRenewed(t *testing.T) {
 		minute()
 		is("as it was", 3)
 
-		// The same size and the same time: only the content tells.
+		// Size and modification time stay the same; only the content changes.
 		before, err := os.Stat(dir.chain)
 		if err != nil {
 			t.Fatal(err)
@@ -152,7 +152,7 @@ func TestRenewed(t *testing.T) {
 	})
 }
 
-// TestLink follows certbot's way: the configured path is a link, which then names another file.
+// TestLink renews a certificate as certbot does: the configured path is a link, which then points to another file.
 func TestLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, live := newFolder(t), newFolder(t)
@@ -201,7 +201,7 @@ func TestOpenFilesRefused(t *testing.T) {
 	}
 }
 
-// TestRunOut demands that a certificate that is out of date is said so.
+// TestRunOut demands that the log says so if a certificate has expired.
 func TestRunOut(t *testing.T) {
 	var log bytes.Buffer
 	dir := newFolder(t)

@@ -10,7 +10,8 @@ import (
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
-// TestChromium lets Chromium relay by the port of HTTPS: by the relay's name, by the hub's, and by an address, for which it names none.
+// TestChromium lets Chromium relay through the HTTPS port: by the relay's name, by the hub's name, and by an address, for which it sends no
+// SNI.
 func TestChromium(t *testing.T) {
 	browser.Need(t)
 	h := startHub(t)

@@ -39,10 +39,10 @@ const (
 	webName  = "hub.example.org"
 	turnName = "turn.example.org"
 	check    = "acme-tls/1"
-	patient  = 10 * time.Second // for what comes at once, on a busy machine too
+	patient  = 10 * time.Second // a limit for what comes at once, on a busy machine too
 )
 
-// identity is a self-signed certificate for both names, and who trusts it.
+// identity returns a self-signed certificate for both names, and a pool that trusts it.
 var identity = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -65,13 +65,13 @@ var identity = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, pool
 })
 
-// serverTLS is the TLS configuration of a hub.
+// serverTLS returns the TLS configuration of a hub.
 func serverTLS() *tls.Config {
 	pair, _ := identity()
 	return &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1", check}}
 }
 
-// clientTLS is that of a client that asks for name and offers protocols.
+// clientTLS returns that of a client that asks for name and offers protocols.
 func clientTLS(name string, protocols ...string) *tls.Config {
 	_, pool := identity()
 	return &tls.Config{RootCAs: pool, ServerName: name, NextProtos: protocols}
@@ -82,7 +82,7 @@ type hub struct {
 	*inbound.Port
 	relay *turnserver.Server
 	addr  *net.TCPAddr
-	end   func() // ends the port, and demands that it waits for all that it began
+	end   func() // ends the port, and demands that it waits for all of its goroutines
 }
 
 func startHub(t *testing.T, change ...func(*inbound.Config)) *hub {
@@ -114,7 +114,7 @@ func startHub(t *testing.T, change ...func(*inbound.Config)) *hub {
 	}
 	var servers sync.WaitGroup
 	servers.Go(func() {
-		if err := h.relay.Serve(h.TURN(), turnserver.TLS); err != nil && !errors.Is(err, net.ErrClosed) { // closed before it has begun, in a short test
+		if err := h.relay.Serve(h.TURN(), turnserver.TLS); err != nil && !errors.Is(err, net.ErrClosed) { // a short test may close it before it has begun
 			t.Error(err)
 		}
 	})
@@ -152,7 +152,7 @@ func run(t *testing.T, p *inbound.Port) (end func()) {
 	return end
 }
 
-// answer is the hub's web side: it says what it got, and echoes on a WebSocket.
+// answer is the handler of the HTTPS server: it says what it got, and echoes on a WebSocket.
 func answer(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/socket" {
 		body, _ := io.ReadAll(r.Body)
@@ -172,7 +172,7 @@ func answer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// webClient speaks HTTP with the hub, over the given TLS.
+// webClient makes an HTTP client of the hub with a TLS configuration.
 func (h *hub) webClient(t *testing.T, cfg *tls.Config) *http.Client {
 	transport := &http.Transport{
 		TLSClientConfig: cfg, ForceAttemptHTTP2: len(cfg.NextProtos) > 0 && cfg.NextProtos[0] == "h2",
@@ -184,7 +184,7 @@ func (h *hub) webClient(t *testing.T, cfg *tls.Config) *http.Client {
 	return &http.Client{Transport: transport, Timeout: patient}
 }
 
-// TestHTTPS reaches the web side as browsers do, and as tools that do not know ALPN do.
+// TestHTTPS reaches the HTTPS server as browsers do, and as tools without ALPN do.
 func TestHTTPS(t *testing.T) {
 	h := startHub(t)
 	for name, test := range map[string]struct {
@@ -212,7 +212,7 @@ func TestHTTPS(t *testing.T) {
 	}
 }
 
-// TestWebSocket sends on a WebSocket, as LiveKit's clients signal.
+// TestWebSocket sends on a WebSocket, as LiveKit's clients do for signalling.
 func TestWebSocket(t *testing.T) {
 	h := startHub(t)
 	for _, protocols := range [][]string{{"http/1.1"}, nil} {
@@ -235,7 +235,7 @@ func TestWebSocket(t *testing.T) {
 	}
 }
 
-// echo is a peer's socket that answers everything.
+// echo opens a peer's socket that sends everything back, and returns its address.
 func echo(t *testing.T) net.Addr {
 	t.Helper()
 	peer, err := net.ListenPacket("udp4", "127.0.0.1:0")
@@ -256,7 +256,7 @@ func echo(t *testing.T) net.Addr {
 	return peer.LocalAddr()
 }
 
-// relayed sends packets through the relay on a connection, and demands all of them back.
+// relayed sends packets through the relay on a connection, and demands that all of them come back.
 func relayed(t *testing.T, conn net.Conn, peer net.Addr) {
 	t.Helper()
 	username, password := turnserver.Credentials(secret, "anna", time.Hour)
@@ -289,7 +289,7 @@ func relayed(t *testing.T, conn net.Conn, peer net.Addr) {
 	}
 }
 
-// TestTURN reaches the relay in each way that a client can show what it is.
+// TestTURN reaches the relay in each way in which a client can show that it wants TURN.
 func TestTURN(t *testing.T) {
 	h := startHub(t)
 	peer := echo(t)
@@ -341,7 +341,7 @@ func TestCoturnClient(t *testing.T) {
 	}
 }
 
-// TestRefused demands that what is neither is closed at once, and the port goes on.
+// TestRefused demands that connections for neither server are closed at once, and that the port goes on.
 func TestRefused(t *testing.T) {
 	h := startHub(t)
 	for name, say := range map[string]func(net.Conn) error{
@@ -373,7 +373,7 @@ func TestRefused(t *testing.T) {
 		if err := say(conn); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(patient / 2)) // far less than a silent client is given
+		_ = conn.SetReadDeadline(time.Now().Add(patient / 2)) // far less than a silent client has
 		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%s: the connection stays open", name)
 		}
@@ -389,7 +389,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestOneSide closes one server's listener, and demands that the other's stays.
+// TestOneSide closes one server's listener, and demands that the other server goes on.
 func TestOneSide(t *testing.T) {
 	h := startHub(t)
 	if err := h.TURN().Close(); err != nil {
@@ -411,7 +411,7 @@ func TestOneSide(t *testing.T) {
 	_ = answer.Body.Close()
 }
 
-// TestEnd demands that nothing is waited for at the end that would not come: clients at each step, and connections that nobody takes.
+// TestEnd demands that Run ends although clients are silent at each step, and although no server accepts.
 func TestEnd(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -437,7 +437,7 @@ func TestEnd(t *testing.T) {
 	}
 }
 
-// pipes is a listener in memory, so that the clock can be the test's.
+// pipes is a listener in memory, for tests inside a synctest bubble.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -463,9 +463,9 @@ func (p *pipes) dial() net.Conn {
 	return ours
 }
 
-// TestSilent holds connections that do not show what they are for ten seconds, and no more of one address than 64.
+// TestSilent demands that a silent connection is closed after ten seconds, and that one address has at most 64 of them.
 func TestSilent(t *testing.T) {
-	identity() // its keys take real time
+	identity() // making its keys must not happen inside the bubble
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipes()
 		end := run(t, inbound.New(inbound.Config{Listener: l, TLS: serverTLS(), Log: zerolog.Nop()}))
@@ -507,9 +507,9 @@ func TestSilent(t *testing.T) {
 	})
 }
 
-// TestRelayClose demands that the relay can close a client that does not read without waiting for it.
+// TestRelayClose demands that the relay can close the connection of a client that does not read, without waiting for it.
 func TestRelayClose(t *testing.T) {
-	identity() // its keys take real time
+	identity() // making its keys must not happen inside the bubble
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipes()
 		p := inbound.New(inbound.Config{Listener: l, TLS: serverTLS(), Log: zerolog.Nop()})
@@ -532,9 +532,9 @@ func TestRelayClose(t *testing.T) {
 	})
 }
 
-// TestHandedOver demands that a connection's time is its server's once it is handed over, and that nothing of it is lost.
+// TestHandedOver demands that a connection has no deadline any more when it is handed over, and that none of its bytes are lost.
 func TestHandedOver(t *testing.T) {
-	identity() // its keys take real time
+	identity() // making its keys must not happen inside the bubble
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipes()
 		p := inbound.New(inbound.Config{Listener: l, TLS: serverTLS(), Log: zerolog.Nop()})

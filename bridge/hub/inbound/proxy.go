@@ -9,17 +9,16 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// proxyBuffer is the size of the buffer that a header is read with, in bytes: far more than an IPv6 client's address and the
-// extensions of usual proxies need. Longer headers are read in parts.
+// proxyBuffer is the size of the buffer that a header is read with, in bytes. That is far more than a header with an IPv6 address and the
+// usual extensions has; longer ones are read in parts.
 const proxyBuffer = 256
 
 var errNoProxyHeader = errors.New("the connection does not begin with a header of the PROXY protocol, version 2")
 
-// readProxyHeader reads a header of the PROXY protocol, version 2
-// (haproxy.org/download/3.0/doc/proxy-protocol.txt, section 2.2). The library bounds its length at 4,096 bytes. source is invalid when the
-// header says nothing of a TCP client; the proxy's own address counts then. Errors other than errNoProxyHeader say that nothing
-// came, as when a load balancer looks whether the port is open, or that the rest did not come in time. Version 1 is refused: every
-// proxy that speaks it speaks 2.
+// readProxyHeader reads a header of the PROXY protocol, version 2 (haproxy.org/download/3.0/doc/proxy-protocol.txt, section 2.2). The
+// library limits it to 4,096 bytes. source is invalid if the header names no TCP client; then the proxy's own address counts. An error
+// other than errNoProxyHeader says that nothing came, as when a load balancer checks whether the port is open, or that the rest did not
+// come in time. Version 1 is refused, since every proxy that speaks it speaks version 2.
 func readProxyHeader(r *bufio.Reader) (source netip.AddrPort, err error) {
 	if _, err := r.Peek(1); err != nil {
 		return source, err
@@ -31,7 +30,7 @@ func readProxyHeader(r *bufio.Reader) (source netip.AddrPort, err error) {
 		return source, err
 	case err != nil || header.Version != 2:
 		return source, errNoProxyHeader
-	case header.Command.IsLocal(): // the proxy speaks for itself
+	case header.Command.IsLocal(): // the connection is the proxy's own
 		return source, nil
 	}
 	if client, ok := header.SourceAddr.(*net.TCPAddr); ok {
@@ -41,7 +40,7 @@ func readProxyHeader(r *bufio.Reader) (source netip.AddrPort, err error) {
 	return source, nil
 }
 
-// proxied is a connection that a proxy has passed on. As any, it is read by one goroutine at a time.
+// proxied is a connection that a proxy has passed on. Like any connection, it is read by one goroutine at a time.
 type proxied struct {
 	net.Conn
 	buffered *bufio.Reader // what came with the header
@@ -56,7 +55,7 @@ func (p *proxied) Read(b []byte) (int, error) {
 	return p.Conn.Read(b)
 }
 
-// RemoteAddr is the client's address, and not the proxy's.
+// RemoteAddr returns the client's address, and not the proxy's.
 func (p *proxied) RemoteAddr() net.Addr { return p.client }
 
 // fromProxy tells whether a connection comes from a configured proxy.
@@ -73,7 +72,7 @@ func (p *Port) fromProxy(conn net.Conn) bool {
 	return false
 }
 
-// unproxied reads a proxy's header, and returns the connection as the client's, or nil if there is no header.
+// unproxied reads a proxy's header, and returns the connection with the client's address, or nil if there is no header.
 func (p *Port) unproxied(conn net.Conn) net.Conn {
 	buffered := bufio.NewReaderSize(conn, proxyBuffer)
 	source, err := readProxyHeader(buffered)

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// The format, written here once more, so that the library is held against the document and not against itself.
+// The format of the header. It is written here once more, so that the library is compared with the document and not with itself.
 const (
 	proxySignature = "\r\n\r\n\x00\r\nQUIT\n"
 	maxProxyBody   = 4096 // bytes of addresses and extensions
@@ -23,14 +23,14 @@ const (
 	sizeTCP4   = 12
 )
 
-// header builds what a proxy sends.
+// header builds a header.
 func header(command, family byte, body []byte) []byte {
 	p := append([]byte(proxySignature), command, family, 0, 0)
 	binary.BigEndian.PutUint16(p[14:], uint16(len(body)))
 	return append(p, body...)
 }
 
-// tcp is a header for a client's address; the server's is not looked at.
+// tcp builds a header with a client's address. Nobody reads the server's address.
 func tcp(source netip.AddrPort, more ...byte) []byte {
 	family, ports := byte(proxyTCP4), make([]byte, 4)
 	if source.Addr().Is6() {
@@ -78,8 +78,8 @@ func TestProxyHeader(t *testing.T) {
 		if got != test.want || (err == nil) != test.ok {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
-		if complain := errors.Is(err, errNoProxyHeader); complain == (test.ok || name == "nothing") {
-			t.Errorf("%s: complained of: %t", name, complain) // a check whether the port is open sends nothing, and is no mistake
+		if warned := errors.Is(err, errNoProxyHeader); warned == (test.ok || name == "nothing") {
+			t.Errorf("%s: would be warned of: %t", name, warned) // a load balancer's check sends nothing, and is no mistake
 		}
 		if rest, _ := io.ReadAll(stream); test.ok && string(rest) != "rest" {
 			t.Errorf("%s: %q is left of what follows", name, rest)
@@ -87,7 +87,7 @@ func TestProxyHeader(t *testing.T) {
 	}
 }
 
-// FuzzProxyHeader demands that what is read can be written and read again, and that an error says nothing.
+// FuzzProxyHeader demands that an address that was read can be written and read again, and that no address comes with an error.
 func FuzzProxyHeader(f *testing.F) {
 	f.Add(tcp(netip.MustParseAddrPort("203.0.113.7:40000")))
 	f.Add(tcp(netip.MustParseAddrPort("[2001:db8::7]:40001"), 1, 2, 3))

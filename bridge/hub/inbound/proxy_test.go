@@ -21,13 +21,13 @@ import (
 	"multifactorymodel.org/ewindow/bridge/hub/inbound"
 )
 
-// fromClient is what a proxy sends for a client at 203.0.113.7, port 40000.
+// fromClient is the header that a proxy sends for a client at 203.0.113.7, port 40000.
 const fromClient = "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x07\x7f\x00\x00\x01\x9c\x40\x01\xbb"
 
 // proxies trusts 127.0.0.1.
 func proxies(cfg *inbound.Config) { cfg.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }
 
-// dialAs connects as a proxy that sends header first.
+// dialAs connects as a proxy, which sends header first.
 func dialAs(ctx context.Context, addr net.Addr, header string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr.String())
 	if err == nil {
@@ -36,7 +36,7 @@ func dialAs(ctx context.Context, addr net.Addr, header string) (net.Conn, error)
 	return conn, err
 }
 
-// mapped asks a STUN server at the other end of a connection who we are.
+// mapped asks the STUN server at the other end of a connection for our address.
 func mapped(t *testing.T, conn net.Conn) string {
 	t.Helper()
 	_ = conn.SetDeadline(time.Now().Add(patient))
@@ -71,7 +71,7 @@ func TestProxy(t *testing.T) {
 		said, _ := io.ReadAll(answer.Body)
 		_ = answer.Body.Close()
 		if !strings.Contains(string(said), " from 203.0.113.7:40000") {
-			t.Errorf("%v: the web side sees %s", protocols, said)
+			t.Errorf("%v: the HTTPS server sees %s", protocols, said)
 		}
 	}
 	conn, err := dialAs(t.Context(), h.addr, fromClient)
@@ -90,7 +90,7 @@ func TestProxy(t *testing.T) {
 	relayed(t, tls.Client(again, clientTLS(webName)), echo(t))
 }
 
-// TestProxyOfRelay is a port of the relay's alone, encrypted and not.
+// TestProxyOfRelay reaches a port that has the relay alone, with TLS and without.
 func TestProxyOfRelay(t *testing.T) {
 	for name, cfg := range map[string]*tls.Config{"tcp": nil, "tls": serverTLS()} {
 		h := startHub(t, proxies, func(c *inbound.Config) { c.Purpose, c.TLS, c.TURNName = inbound.TURNOnly, cfg, "" })
@@ -109,7 +109,8 @@ func TestProxyOfRelay(t *testing.T) {
 	}
 }
 
-// TestProxyRefused demands that nobody but a proxy says who it is, and that a proxy does, or is complained of, once.
+// TestProxyRefused demands that only a proxy's header is believed, that a proxy must send one, and that one warning is logged if it does
+// not.
 func TestProxyRefused(t *testing.T) {
 	refused := func(name string, addr net.Addr, header string) {
 		t.Helper()
@@ -136,11 +137,12 @@ func TestProxyRefused(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	if n := strings.Count(log.String(), "without a header of the PROXY protocol"); n != 1 {
-		t.Errorf("complained %d times:\n%s", n, &log)
+		t.Errorf("%d warnings are logged:\n%s", n, &log)
 	}
 }
 
-// TestProxyCount demands that the clients of a proxy are counted apart, and that one of them takes no more places than without it.
+// TestProxyCount demands that the clients of a proxy are counted apart from each other, and that one of them has no more connections than
+// without a proxy.
 func TestProxyCount(t *testing.T) {
 	h := startHub(t, proxies)
 	header := func(client byte) string {
@@ -153,7 +155,7 @@ func TestProxyCount(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	// A later connection may overtake: the first one's client has its places only when all are read.
+	// A later connection may be counted before an earlier one, so one of the first 64 may be refused. Then try again.
 	deadline := time.After(patient / 2)
 	for {
 		conn, err := dialAs(t.Context(), h.addr, header(1))

@@ -16,7 +16,7 @@ import (
 	"github.com/pion/stun/v3"
 )
 
-// explainDial says why there is no connection.
+// explainDial says why no connection could be made.
 func explainDial(err error, t Target) error {
 	var unknown *net.DNSError
 	switch {
@@ -37,7 +37,7 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &n) && n.Timeout()
 }
 
-// explainTLS says why a handshake has failed.
+// explainTLS says why a TLS handshake failed.
 func explainTLS(err error, t Target) error {
 	var (
 		name    x509.HostnameError
@@ -59,7 +59,7 @@ func explainTLS(err error, t Target) error {
 			invalid.Cert.NotBefore.Format(time.DateOnly), invalid.Cert.NotAfter.Format(time.DateOnly))
 	case errors.As(err, &noTLS):
 		return fmt.Errorf("what answers on port %d does not speak TLS: for TURN without it give turn:%s:%d?transport=tcp", t.Port, t.Host, t.Port)
-	case errors.As(err, &op) && op.Op == "remote error": // crypto/tls's word for an alert
+	case errors.As(err, &op) && op.Op == "remote error": // crypto/tls calls an alert so
 		return fmt.Errorf("the server refuses the TLS handshake (%w): look whether it has a certificate for %s", op.Err, t.Host)
 	case isTimeout(err):
 		return fmt.Errorf("the connection stands, but nobody answers in TLS on port %d: is this the right port?", t.Port)
@@ -76,12 +76,12 @@ func texts(addresses []net.IP) (list []string) {
 	return list
 }
 
-// explainAllocate says why there is no allocation. heard is why nothing came any more, nil if it may yet.
+// explainAllocate says why there is no allocation. heard is the error of the connection, nil if there was none.
 func explainAllocate(err error, t Target, heard error) error {
 	code, reason := codeOf(err)
 	switch code {
 	case 0:
-	case stun.CodeUnauthorized, stun.CodeWrongCredentials, stun.CodeBadRequest: // the last is how servers on pion say it
+	case stun.CodeUnauthorized, stun.CodeWrongCredentials, stun.CodeBadRequest: // servers that use pion answer with a bad request
 		return errors.New("the server refuses the credentials: look whether the secret or password is the server's, and whether both machines' clocks are right")
 	case stun.CodeAllocQuotaReached:
 		return errors.New("the server lets this user make no more allocations: raise hub.turnserver.max_allocations or max_allocations_per_user (coturn: user-quota, total-quota), or wait until others end")
@@ -110,7 +110,7 @@ func explainAllocate(err error, t Target, heard error) error {
 // explainPermission says why one allocation may not send to the other.
 func explainPermission(err error, peer net.Addr, c *client) error {
 	code, reason := codeOf(err)
-	// Servers on pion refuse without a code, of which pion's client makes a text.
+	// Servers that use pion refuse without an error code. pion's client then returns only the message type.
 	nameless := err.Error() == stun.NewType(stun.MethodCreatePermission, stun.ClassErrorResponse).String()
 	switch {
 	case code == stun.CodeForbidden || nameless:
@@ -123,7 +123,7 @@ func explainPermission(err error, peer net.Addr, c *client) error {
 	return explainSend(context.Background(), err, c)
 }
 
-// explainSend says why a client that was logged in can't send.
+// explainSend says why a client with an allocation can't send.
 func explainSend(ctx context.Context, err error, c *client) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -134,7 +134,7 @@ func explainSend(ctx context.Context, err error, c *client) error {
 	return fmt.Errorf("the login works, but then the server answers no more: %w", err)
 }
 
-// silent says why packets of an allowed client may not come.
+// silent says why no packets may come although the server has allowed them.
 func silent(a, b *client) error {
 	relay := addrOf(b.relay.LocalAddr())
 	if relay.IsPrivate() || relay.IsLoopback() || relay.IsLinkLocalUnicast() {

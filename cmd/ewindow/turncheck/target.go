@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-// Target is one way to a TURN server.
+// Target is one transport address of a TURN server.
 type Target struct {
-	// Host is a name or an address, without brackets.
+	// Host is a DNS name or an IP address, without brackets.
 	Host string
 	Port int
-	// Transport is udp, tcp or tls (over TCP).
+	// Transport is "udp", "tcp" or "tls" (over TCP).
 	Transport string
 }
 
-// String gives the URI of RFC 7065 that clients are told.
+// String returns the URI that clients are told (RFC 7065).
 func (t Target) String() string {
 	scheme, transport := "turn", t.Transport
 	if t.Transport == "tls" {
@@ -26,15 +26,15 @@ func (t Target) String() string {
 	return fmt.Sprintf("%s:%s?transport=%s", scheme, net.JoinHostPort(t.Host, strconv.Itoa(t.Port)), transport)
 }
 
-// Ports of TURN, and the one that the strictest firewalls let out.
+// The ports of TURN, and the port that the strictest firewalls let through.
 const (
 	plainPort = 3478
 	tlsPort   = 5349
 	httpsPort = 443
 )
 
-// Parse reads a URI such as turn:turn.example.org:3478?transport=udp or turns:turn.example.org (RFC 7065), or a bare host, with a port or
-// without, which stands for all ways that are usual there.
+// Parse reads a URI such as turn:turn.example.org:3478?transport=udp or turns:turn.example.org (RFC 7065), or a host with or without a
+// port. A host stands for all usual transports and ports.
 func Parse(text string) ([]Target, error) {
 	scheme, rest, found := strings.Cut(text, ":")
 	switch {
@@ -77,10 +77,10 @@ func Parse(text string) ([]Target, error) {
 	return []Target{t}, nil
 }
 
-// splitHost takes a host and its port, if there is one, apart.
+// splitHost splits a host from its port, if there is one.
 func splitHost(text string) (host string, port int, err error) {
 	host = text
-	if _, err := netip.ParseAddr(text); err != nil { // else an IPv6 address without brackets, whose colons are its own
+	if _, err := netip.ParseAddr(text); err != nil { // an IPv6 address without brackets has no port
 		if h, p, err := net.SplitHostPort(text); err == nil {
 			host = h
 			if port, err = strconv.Atoi(p); err != nil || port < 1 || port > 65535 {

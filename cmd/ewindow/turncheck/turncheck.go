@@ -1,7 +1,8 @@
-// Package turncheck finds out whether a TURN server works, as a client would use it, and says in plain words why it does not.
+// Package turncheck finds out whether a TURN server works for clients, and says in plain words why it does not.
 //
-// [Parse] reads what is to be looked at, [Check] looks: it logs in twice, sends packets from one relayed address to the other, lets them come back,
-// and counts. The client is pion's. Check may be called from several goroutines; each call waits for all that it began.
+// [Parse] reads which server to check. [Check] makes two allocations, sends packets from one relayed address to the other and back, and
+// counts what comes back. The client is pion's. Check may be called from several goroutines. Each call waits for the goroutines that it
+// started.
 package turncheck
 
 import (
@@ -26,39 +27,39 @@ import (
 
 const (
 	packets     = 200
-	packetSize  = 200 // bytes, as sound has
+	packetSize  = 200 // bytes, like a packet of sound
 	interval    = 10 * time.Millisecond
 	connectTime = 5 * time.Second
 	firstTime   = 3 * time.Second // for the first packet to come back
 	lastTime    = time.Second     // for the last ones
 )
 
-// Options are what a Check is made with.
+// Options are the credentials and settings of a Check.
 type Options struct {
 	Username, Password string
-	// Roots are the authorities that may sign the server's certificate; nil is the system's.
+	// Roots are the authorities that may sign the server's certificate; nil means the system's.
 	Roots *x509.CertPool
-	// Progress is told what is being done, a short text each time it changes, by one goroutine. It may be nil.
+	// Progress is called with a short text each time the check goes on to another step, always from the goroutine of Check. It may be nil.
 	Progress func(string)
 }
 
-// Result is what a Check that succeeded has found.
+// Result is what a successful Check has measured.
 type Result struct {
-	// Relay is the address that clients are given.
+	// Relay is the relayed address that clients get.
 	Relay netip.Addr
-	// Sent packets, and those that did not come back.
+	// Sent counts packets, and Lost those that did not come back.
 	Sent, Lost int
-	// P50 and P99 are of the round trip through both allocations.
+	// P50 and P99 are percentiles of the round trip through both allocations.
 	P50, P99 time.Duration
 }
 
-// String is the result in one line.
+// String returns the result in one line.
 func (r Result) String() string {
 	return fmt.Sprintf("relayed by %s, round trip %.1f ms (p50), %.1f ms (p99), %d of %d packets lost",
 		r.Relay, float64(r.P50.Microseconds())/1000, float64(r.P99.Microseconds())/1000, r.Lost, r.Sent)
 }
 
-// Check looks at one way to a server. Its errors say what is wrong and what to do; they hold no credentials.
+// Check checks one transport address of a server. Its errors say what is wrong and what to do; they contain no credentials.
 func Check(ctx context.Context, t Target, o Options) (Result, error) {
 	if o.Progress == nil {
 		o.Progress = func(string) {}
@@ -84,9 +85,9 @@ func Check(ctx context.Context, t Target, o Options) (Result, error) {
 	return r, err
 }
 
-// client is one login.
+// client is a TURN client with its allocation.
 type client struct {
-	conn  *wire
+	conn  *faultConn
 	turn  *turn.Client
 	relay net.PacketConn
 	ended sync.WaitGroup
@@ -103,7 +104,7 @@ func login(ctx context.Context, t Target, o Options) (*client, error) {
 	c := &client{conn: conn}
 	c.stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
 	c.turn, err = turn.NewClient(&turn.ClientConfig{
-		// The connection knows where it leads; pion wants an IPv4 address here even where it leads elsewhere.
+		// pion needs an IPv4 address here. It is not used: the connection has one peer.
 		TURNServerAddr: "192.0.2.1:3478", Conn: conn, Username: o.Username, Password: o.Password,
 		LoggerFactory: &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled},
 	})
@@ -118,12 +119,12 @@ func login(ctx context.Context, t Target, o Options) (*client, error) {
 			if err != nil {
 				return
 			}
-			_, _ = c.turn.HandleInbound(buffer[:n], from) // what it can't read is not for it
+			_, _ = c.turn.HandleInbound(buffer[:n], from) // its error says that the packet is none of TURN
 		}
 	})
 	o.Progress("logging in")
 	if c.relay, err = c.turn.Allocate(); err != nil {
-		heard := conn.fault() // before it is closed by us
+		heard := conn.fault() // before close sets it
 		c.close()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -146,7 +147,7 @@ func (c *client) close() {
 }
 
 // connect opens a socket or stream to the server.
-func connect(ctx context.Context, t Target, o Options) (*wire, error) {
+func connect(ctx context.Context, t Target, o Options) (*faultConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
 	network := "tcp"
@@ -159,9 +160,9 @@ func connect(ctx context.Context, t Target, o Options) (*wire, error) {
 	}
 	switch t.Transport {
 	case "udp":
-		return &wire{PacketConn: connected{conn}}, nil
+		return &faultConn{PacketConn: connected{conn}}, nil
 	case "tls":
-		// No protocol is offered, since browsers' clients offer none.
+		// It offers no protocol by ALPN, as browsers' TURN clients do.
 		over := tls.Client(conn, &tls.Config{ServerName: t.Host, RootCAs: o.Roots, MinVersion: tls.VersionTLS12})
 		if err := over.HandshakeContext(ctx); err != nil {
 			_ = conn.Close()
@@ -169,10 +170,10 @@ func connect(ctx context.Context, t Target, o Options) (*wire, error) {
 		}
 		conn = over
 	}
-	return &wire{PacketConn: turn.NewSTUNConn(conn)}, nil
+	return &faultConn{PacketConn: turn.NewSTUNConn(conn)}, nil
 }
 
-// connected is a UDP socket with one peer. Unlike others it hears when nobody listens there.
+// connected is a connected UDP socket. Unlike an unconnected one it gets an error when nobody listens on the other side.
 type connected struct{ net.Conn }
 
 // ReadFrom implements net.PacketConn.
@@ -184,43 +185,44 @@ func (c connected) ReadFrom(p []byte) (int, net.Addr, error) {
 // WriteTo implements net.PacketConn.
 func (c connected) WriteTo(p []byte, _ net.Addr) (int, error) { return c.Write(p) }
 
-// wire remembers why nothing comes any more, so that pion, which would send again until its patience ends, hears of it.
-type wire struct {
+// faultConn remembers the error of the last read, and returns it for every write. Without that, pion would send its requests again until it
+// gives up.
+type faultConn struct {
 	net.PacketConn
 	mu  sync.Mutex // guards err
 	err error
 }
 
 // ReadFrom implements net.PacketConn.
-func (w *wire) ReadFrom(p []byte) (int, net.Addr, error) {
-	n, from, err := w.PacketConn.ReadFrom(p)
+func (c *faultConn) ReadFrom(p []byte) (int, net.Addr, error) {
+	n, from, err := c.PacketConn.ReadFrom(p)
 	if err != nil {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.err = err
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.err = err
 	}
 	return n, from, err
 }
 
 // WriteTo implements net.PacketConn.
-func (w *wire) WriteTo(p []byte, to net.Addr) (int, error) {
-	if err := w.fault(); err != nil {
+func (c *faultConn) WriteTo(p []byte, to net.Addr) (int, error) {
+	if err := c.fault(); err != nil {
 		return 0, err
 	}
-	return w.PacketConn.WriteTo(p, to)
+	return c.PacketConn.WriteTo(p, to)
 }
 
-func (w *wire) fault() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.err
+func (c *faultConn) fault() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
 }
 
-// arrivals are the packets that came back.
+// arrivals are the round trips of the packets that came back.
 type arrivals struct {
 	mu    sync.Mutex // guards what follows
 	trips map[uint32]time.Duration
-	come  chan struct{} // one place: something has come
+	come  chan struct{} // has a buffer of one: something has come
 }
 
 func (a *arrivals) count() int {
@@ -286,7 +288,7 @@ func measure(ctx context.Context, a, b *client, o Options) (Result, error) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 
-	// The first ones go until the way is there on both sides; they do not count.
+	// The first packets only find out when the permissions work in both directions; they do not count.
 	o.Progress("waiting for the first packet")
 	first := time.After(firstTime)
 	for number := uint32(packets); warm.count() == 0; number++ {
@@ -345,7 +347,7 @@ func addrOf(a net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// codeOf is the number of a TURN server's refusal, 0 if an error is none.
+// codeOf returns the code and reason of a TURN error response, 0 for any other error.
 func codeOf(err error) (code stun.ErrorCode, reason string) {
 	var refused *stun.TurnError
 	if !errors.As(err, &refused) {

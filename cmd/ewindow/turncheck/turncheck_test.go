@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -20,7 +21,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -28,13 +28,14 @@ import (
 	"github.com/rs/zerolog"
 
 	"multifactorymodel.org/ewindow/bridge/child"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 	"multifactorymodel.org/ewindow/cmd/ewindow/turncheck"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
 const secret = "0123456789abcdef"
 
-// pair makes a self-signed certificate for 127.0.0.1 that is good until a time.
+// pair makes a self-signed certificate that is valid until a time: for names, or for 127.0.0.1.
 func pair(t *testing.T, until time.Time, names ...string) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -61,7 +62,7 @@ func pair(t *testing.T, until time.Time, names ...string) (tls.Certificate, *x50
 	return c, pool
 }
 
-// server is one of ours.
+// server is a TURN server of ours, with a target for each transport.
 type server struct {
 	*turnserver.Server
 	targets map[string]turncheck.Target
@@ -109,7 +110,7 @@ func options(pool *x509.CertPool) turncheck.Options {
 	return o
 }
 
-// works demands a result that can be: all packets on a machine of one's own, in a time that is not none.
+// works demands a plausible result: nearly all packets, a round trip above zero, and no loss in a stream.
 func works(t *testing.T, target turncheck.Target, o turncheck.Options) {
 	t.Helper()
 	r, err := turncheck.Check(t.Context(), target, o)
@@ -136,15 +137,12 @@ func TestOurs(t *testing.T) {
 	if all := strings.Join(said, "; "); !strings.Contains(all, "logging in") || !strings.Contains(all, "150 of 200") {
 		t.Errorf("progress: %s", all)
 	}
-	deadline, tick := time.After(10*time.Second), time.NewTicker(5*time.Millisecond)
-	defer tick.Stop()
-	for s.Counters().Allocations > 0 {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%d allocations are left", s.Counters().Allocations)
+	rig.Eventually(t, 10*time.Second, func() error {
+		if n := s.Counters().Allocations; n > 0 {
+			return fmt.Errorf("%d allocations are left", n)
 		}
-	}
+		return nil
+	})
 }
 
 // coturn starts Debian's TURN server until the test ends.
@@ -194,7 +192,7 @@ func coturn(t *testing.T, more ...string) (targets []turncheck.Target, pool *x50
 				}
 				_ = conn.Close()
 			}
-			// Its UDP side may come up later than the other one.
+			// Its UDP listener may open later than the TCP one.
 			conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", ports[0]))
 			if err != nil {
 				return err
@@ -228,7 +226,7 @@ func TestCoturn(t *testing.T) {
 	}
 }
 
-// TestCoturnRefuses has coturn's own policy: no peers on loopback.
+// TestCoturnRefuses checks a coturn with its default policy, which allows no loopback peers.
 func TestCoturnRefuses(t *testing.T) {
 	targets, pool := coturn(t)
 	for _, target := range targets[:2] {
@@ -239,7 +237,7 @@ func TestCoturnRefuses(t *testing.T) {
 	fails(t, targets[0], wrong, "refuses the credentials")
 }
 
-// fails demands that an error says each of some texts, and no secret.
+// fails demands that the error contains each of the texts, and no secret.
 func fails(t *testing.T, target turncheck.Target, o turncheck.Options, want ...string) {
 	t.Helper()
 	r, err := turncheck.Check(t.Context(), target, o)
@@ -257,7 +255,7 @@ func fails(t *testing.T, target turncheck.Target, o turncheck.Options, want ...s
 	}
 }
 
-// TestRefusals provokes what a server refuses.
+// TestRefusals makes a server refuse each step.
 func TestRefusals(t *testing.T) {
 	s := start(t)
 	wrong := options(s.pool)
@@ -287,7 +285,7 @@ func TestRefusals(t *testing.T) {
 	fails(t, narrow.targets["udp"], options(narrow.pool), "the login works", "no packet comes through", "hub.turnserver.allowed_peers")
 }
 
-// TestNoServer looks where there is none, or something else.
+// TestNoServer checks addresses where nobody listens, or another kind of server.
 func TestNoServer(t *testing.T) {
 	port, err := child.FreePort()
 	if err != nil {
@@ -302,11 +300,7 @@ func TestNoServer(t *testing.T) {
 	nobody.Transport = "tls"
 	fails(t, nobody, o, "nobody listens on TCP port")
 	nobody.Transport = "udp"
-	begin := time.Now()
-	fails(t, nobody, o, "nobody listens on UDP port")
-	if passed := time.Since(begin); passed > 5*time.Second {
-		t.Errorf("that nobody listens took %s to notice", passed)
-	}
+	fails(t, nobody, o, "nobody listens on UDP port") // and not "there is no answer", as when pion gives up
 
 	deaf, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -317,7 +311,7 @@ func TestNoServer(t *testing.T) {
 
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
-	fails(t, at(web.Listener.Addr(), "tcp"), o, "no TURN server") // it may or may not have said so before it hung up
+	fails(t, at(web.Listener.Addr(), "tcp"), o, "no TURN server") // it may answer before it closes the connection, or not
 	rude := httptest.NewUnstartedServer(nil)
 	rude.Config.ReadHeaderTimeout = time.Millisecond
 	rude.Start()
@@ -326,7 +320,7 @@ func TestNoServer(t *testing.T) {
 	fails(t, at(web.Listener.Addr(), "tls"), o, "does not speak TLS", "turn:127.0.0.1:")
 }
 
-// TestCertificates looks at servers whose certificate no client takes.
+// TestCertificates checks servers whose certificate no client accepts.
 func TestCertificates(t *testing.T) {
 	for name, test := range map[string]struct {
 		until   time.Time
@@ -354,7 +348,8 @@ func TestCertificates(t *testing.T) {
 	fails(t, none.targets["tls"], options(none.pool), "refuses the TLS handshake")
 }
 
-// TestCancel ends a check that waits.
+// TestCancel cancels a check that waits for an answer. It demands that the check ends then, and not when pion gives up after it has sent
+// its request nine times.
 func TestCancel(t *testing.T) {
 	deaf, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -363,17 +358,28 @@ func TestCancel(t *testing.T) {
 	defer deaf.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var once sync.Once
-	o := options(nil)
-	o.Progress = func(text string) {
-		if text == "logging in" {
-			once.Do(func() { time.AfterFunc(50*time.Millisecond, cancel) })
+	requests := make(chan int, 1)
+	go func() {
+		n := 0
+		defer func() { requests <- n }()
+		conn, err := deaf.Accept()
+		if err != nil {
+			return
 		}
+		defer conn.Close()
+		for buffer := make([]byte, 28); ; n++ { // an Allocate without credentials
+			if _, err := io.ReadFull(conn, buffer); err != nil {
+				return
+			}
+			cancel()
+		}
+	}()
+	_, err = turncheck.Check(ctx, turncheck.Target{Host: "127.0.0.1", Port: deaf.Addr().(*net.TCPAddr).Port, Transport: "tcp"}, options(nil))
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
-	begin := time.Now()
-	_, err = turncheck.Check(ctx, turncheck.Target{Host: "127.0.0.1", Port: deaf.Addr().(*net.TCPAddr).Port, Transport: "tcp"}, o)
-	if !errors.Is(err, context.Canceled) || time.Since(begin) > 5*time.Second {
-		t.Errorf("after %s: %v", time.Since(begin), err)
+	if n := <-requests; n < 1 || n > 8 {
+		t.Errorf("%d requests were sent", n)
 	}
 }
 
@@ -412,7 +418,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// FuzzParse demands that what is read can be written and read again.
+// FuzzParse demands that a target that was read can be written and read again.
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{"turn:a:1?transport=tcp", "turns:[::1]", "a.example.org", "::1", "turn:a?transport=udp", "[::1]:3"} {
 		f.Add(text)
