@@ -46,7 +46,7 @@ func TestPlayable(t *testing.T) {
 	}
 }
 
-// sink is a publication that counts.
+// sink is a publication that counts packets.
 type sink struct {
 	packets, empty int
 	clocks         []clock
@@ -62,7 +62,7 @@ func (s *sink) SetClock(ntp time.Time, timestamp uint32) {
 	s.clocks = append(s.clocks, clock{ntp: ntp, timestamp: timestamp})
 }
 
-// idle makes a session that is not started, with its own key.
+// idle makes a session that has its own key and is not started.
 func idle(t *testing.T) (*Session, *synthetic.Page) {
 	t.Helper()
 	local, err := synthetic.New()
@@ -81,7 +81,7 @@ func idle(t *testing.T) (*Session, *synthetic.Page) {
 	return s, local
 }
 
-// TestSender holds the gate, and the promise that sending allocates nothing.
+// TestSender checks that nothing leaves through a shut gate, and that sending allocates nothing.
 func TestSender(t *testing.T) {
 	s, local := idle(t)
 	out := &sink{}
@@ -96,7 +96,7 @@ func TestSender(t *testing.T) {
 	if out.packets != maxEmptyPackets || out.empty != maxEmptyPackets {
 		t.Errorf("with the gate shut %d packets left, %d of them empty", out.packets, out.empty)
 	}
-	// Browsers make a key frame only so often: the one at the opening must not come late for one that nobody got.
+	// A browser makes a key frame only each 300 ms. A request with the gate shut would delay the key frame that is needed when it opens.
 	s.RequestKeyFrame()
 	if local.KeyFrameRequested(track.Video) {
 		t.Error("a key frame was asked for with the gate shut")
@@ -125,7 +125,7 @@ func TestSender(t *testing.T) {
 	}
 }
 
-// TestFirstClock passes on, with the first frame, what is known of its source's clock: the next report is a second away.
+// TestFirstClock passes the source's clock on with the first frame, since the next sender report may come a second later.
 func TestFirstClock(t *testing.T) {
 	s, _ := idle(t)
 	s.SetSending(true)
@@ -144,7 +144,7 @@ func TestFirstClock(t *testing.T) {
 	if !slices.Equal(out.clocks, want) {
 		t.Errorf("clocks %v, want %v", out.clocks, want)
 	}
-	// The clock of another source says nothing: as long as this one's is not known, the frame's coming stands for it.
+	// The clock of another source says nothing about this one's. While this one's is not known, it is taken from the moment when the frame came.
 	again := &sink{}
 	video.publish(again, 2, 96)
 	video.send(now.Add(2*time.Second), 2, key)
@@ -153,7 +153,7 @@ func TestFirstClock(t *testing.T) {
 	}
 }
 
-// viewer is a publication that puts the frames together again and decrypts them.
+// viewer is a publication that joins the packets to frames and decrypts them.
 type viewer struct {
 	t         *testing.T
 	assembler *frames.Assembler
@@ -178,7 +178,7 @@ func (v *viewer) WriteRTP(p *rtp.Packet) error {
 }
 func (v *viewer) SetClock(time.Time, uint32) {}
 
-// TestFirstKeyFrame sends the key frame that a publication begins with twice, since the SFU forwards the first frame of a layer to nobody.
+// TestFirstKeyFrame sends the key frame that a publication begins with twice: the SFU forwards the first frame of a layer to nobody.
 func TestFirstKeyFrame(t *testing.T) {
 	s, _ := idle(t)
 	s.SetSending(true)
@@ -223,7 +223,7 @@ func TestFirstKeyFrame(t *testing.T) {
 	}
 }
 
-// TestReceiver decrypts, and asks for key frames only when they can help.
+// TestReceiver decrypts frames, and asks for key frames only when they can help.
 func TestReceiver(t *testing.T) {
 	s, local := idle(t)
 	encryptor, err := e2ee.NewEncryptor(codec.VP8)
@@ -285,7 +285,7 @@ func TestReceiver(t *testing.T) {
 	}
 }
 
-// TestEstimate caps the page's encoder by what the line carries.
+// TestEstimate limits the page's encoder to what the line carries.
 func TestEstimate(t *testing.T) {
 	s, local := idle(t)
 	if err := s.Start(t.Context()); err != nil {
@@ -308,7 +308,7 @@ func TestEstimate(t *testing.T) {
 	}
 }
 
-// TestNarrowLine leaves a narrow line to the large picture, unless nobody wants that.
+// TestNarrowLine uses a narrow line for the large picture alone, unless nobody wants that.
 func TestNarrowLine(t *testing.T) {
 	s, local := idle(t)
 	s.remotes = []Remote{{Identity: "phone", Service: "s", Guest: true}}
@@ -329,8 +329,8 @@ func TestNarrowLine(t *testing.T) {
 	}
 }
 
-// TestLifeless closes a session that was never started, and one whose context has ended.
-func TestLifeless(t *testing.T) {
+// TestNotRunning closes a session that was never started, and one whose context has ended.
+func TestNotRunning(t *testing.T) {
 	s, _ := idle(t)
 	s.SetKey("x", 0, []byte("0123456789abcdef"))
 	s.SetRemotes(nil)

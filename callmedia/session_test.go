@@ -71,7 +71,7 @@ func newParty(t *testing.T, sfu *rig.LiveKit, identity string) *party {
 	return p
 }
 
-// count returns how many events of a kind there were, of an identity if one is given.
+// count returns how many events of a kind there were, only those of an identity if one is given.
 func (p *party) count(kind callmedia.EventKind, identity string) (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,7 +93,7 @@ func (p *party) await(t *testing.T, kind callmedia.EventKind, identity string, n
 	})
 }
 
-// introduce lets each of two know the other, with the right keys.
+// introduce gives each of two sessions the other as a remote, and the right keys.
 func introduce(a, b *party) {
 	a.SetRemotes([]callmedia.Remote{{Identity: b.identity, Service: service}})
 	b.SetRemotes([]callmedia.Remote{{Identity: a.identity, Service: service}})
@@ -103,7 +103,7 @@ func introduce(a, b *party) {
 	b.SetKey(a.identity, 0, keyA)
 }
 
-// intact demands that pictures and sound came through unchanged.
+// intact waits for pictures and sound, and checks that they came unchanged.
 func intact(t *testing.T, p *party, frames uint64) {
 	t.Helper()
 	rig.Eventually(t, 20*time.Second, func() error {
@@ -117,7 +117,7 @@ func intact(t *testing.T, p *party, frames uint64) {
 	}
 }
 
-// TestSession lets two see each other through a real SFU, and a third without keys see nothing.
+// TestSession connects two through a real SFU. They see each other. A third without keys sees nothing.
 func TestSession(t *testing.T) {
 	sfu := rig.StartLiveKit(t)
 	a, b, eve := newParty(t, sfu, "a"), newParty(t, sfu, "b"), newParty(t, sfu, "eve")
@@ -127,7 +127,7 @@ func TestSession(t *testing.T) {
 	for _, p := range []*party{a, b} {
 		p.await(t, callmedia.Connected, "", 1)
 	}
-	// The gate is shut: both are there, and nothing comes.
+	// The gate is shut: both are in the room, and no frame comes.
 	a.await(t, callmedia.RemoteUp, "b", 1)
 	if n := a.Stats().FramesSent; n != 0 {
 		t.Errorf("%d frames left while the gate was shut", n)
@@ -157,7 +157,7 @@ func TestSession(t *testing.T) {
 		t.Errorf("a counts %+v", s)
 	}
 
-	// The gate is shut again: the picture goes after five seconds, without a word to the SFU.
+	// The gate is shut again: after five seconds the picture counts as stopped. The SFU is told nothing.
 	b.SetSending(false)
 	sent := b.Stats().FramesSent
 	a.await(t, callmedia.PictureOff, "b", 1)
@@ -170,13 +170,13 @@ func TestSession(t *testing.T) {
 	b.SetSending(true)
 	a.await(t, callmedia.PictureOn, "b", 2)
 
-	// The camera goes off: the other is told.
+	// The camera is switched off: the other side is told.
 	b.SetCamera(false)
 	a.await(t, callmedia.RemoteMuted, "b", 1)
 	b.SetCamera(true)
 	a.await(t, callmedia.RemoteMuted, "b", 2)
 
-	// A new key is used from one frame to the next; one that comes late is waited for.
+	// A new key is used from the next frame on. The other side waits for a key that comes late.
 	newKey := []byte("another key, 16b")
 	a.UseKey(1, newKey)
 	rig.Eventually(t, 10*time.Second, func() error {
@@ -195,7 +195,7 @@ func TestSession(t *testing.T) {
 	})
 	intact(t, b, 1)
 
-	// Who is no member is not shown, whatever he sends.
+	// A participant that is no member is not shown, whatever it sends.
 	b.SetRemotes(nil)
 	b.await(t, callmedia.RemoteGone, "a", 1)
 	_, before, _ = b.local.Shown(0)
@@ -211,7 +211,7 @@ func TestSession(t *testing.T) {
 	}
 }
 
-// TestSessionReconnects takes the SFU away: both say so, and see each other again when it is back.
+// TestSessionReconnects kills the SFU and starts it again. Both sessions emit that it is lost, and see each other again.
 func TestSessionReconnects(t *testing.T) {
 	sfu := rig.StartLiveKit(t)
 	a, b := newParty(t, sfu, "a"), newParty(t, sfu, "b")
@@ -231,7 +231,7 @@ func TestSessionReconnects(t *testing.T) {
 	intact(t, a, 60)
 }
 
-// TestSessionAway says who is not in the SFU's room, as long as that is known.
+// TestSessionAway emits that a participant is not in the SFU's room, while that is known.
 func TestSessionAway(t *testing.T) {
 	sfu := rig.StartLiveKit(t)
 	a := newParty(t, sfu, "a")
@@ -256,7 +256,7 @@ func TestSessionAway(t *testing.T) {
 	}
 }
 
-// TestSmall makes the small picture while a guest is there, and rests the large one while nobody shows it large.
+// TestSmall encodes the small picture while a guest is there, and not the large one while nobody shows it large.
 func TestSmall(t *testing.T) {
 	server := rig.StartLiveKit(t)
 	window := newParty(t, server, "window")
@@ -305,7 +305,7 @@ func TestSmall(t *testing.T) {
 	limits("only the large picture again", func(video, small int) bool { return video > 0 && small == 0 })
 }
 
-// TestSessionLate closes while nothing ever answered.
+// TestSessionLate closes a session whose token never came.
 func TestSessionLate(t *testing.T) {
 	local, err := synthetic.New()
 	if err != nil {

@@ -3,24 +3,24 @@ package callmedia
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"time"
 
 	"github.com/livekit/protocol/livekit"
 
+	"multifactorymodel.org/ewindow/bot/backoff"
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 	"multifactorymodel.org/ewindow/callmedia/sfu"
 	"multifactorymodel.org/ewindow/callmedia/track"
 )
 
-// Times of joining an SFU.
-const (
-	minBackoff  = 250 * time.Millisecond
-	maxBackoff  = 10 * time.Second
-	joinLimit   = 15 * time.Second
-	steadyAfter = 10 * time.Second // after a connection that held so long, the next wait is minBackoff again
-)
+// joinLimit is how long it may take to join an SFU and to publish there.
+const joinLimit = 15 * time.Second
+
+// newBackoff says how long to wait before an SFU is joined again. After a connection that held for ten seconds it begins anew.
+func newBackoff() backoff.Backoff {
+	return backoff.Backoff{Min: 150 * time.Millisecond, Max: 10 * time.Second, Steady: 10 * time.Second}
+}
 
 // sfuConnection is the connection to one SFU, which is joined again and again. Its fields belong to the goroutine of Session.run, but keep
 // reads service and own, which don't change.
@@ -56,7 +56,7 @@ func (s *Session) connect(service string) {
 // keep joins the SFU for ever.
 func (c *sfuConnection) keep(ctx context.Context) {
 	s := c.session
-	backoff := minBackoff
+	pause := newBackoff()
 	for ctx.Err() == nil {
 		begun := time.Now()
 		err := c.join(ctx)
@@ -67,14 +67,9 @@ func (c *sfuConnection) keep(ctx context.Context) {
 		if c.own {
 			s.post(func() { s.cfg.OnEvent(SessionEvent{Kind: Lost, Err: err}) })
 		}
-		if time.Since(begun) > steadyAfter {
-			backoff = minBackoff
-		}
-		// Windows that lost the same SFU must not all come back in the same moment.
-		wait := backoff/2 + rand.N(backoff)
-		backoff = min(2*backoff, maxBackoff)
+		pause.Ran(time.Since(begun))
 		select {
-		case <-time.After(wait):
+		case <-time.After(pause.Next()):
 		case <-ctx.Done():
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/track"
 )
 
-// stage is a session whose owner is the test, and one SFU with whatever tracks the test puts there.
+// stage is a session that the test's goroutine owns, with one SFU where the test publishes tracks.
 type stage struct {
 	*Session
 	t      *testing.T
@@ -56,14 +56,14 @@ func newStage(t *testing.T) *stage {
 	return st
 }
 
-// work does what the owner has to do.
+// work does the work that Session.run would do.
 func (st *stage) work() {
 	for len(st.queue) > 0 {
 		(<-st.queue)()
 	}
 }
 
-// publish puts a track of a participant there.
+// publish publishes a track of a participant.
 func (st *stage) publish(identity string, from livekit.TrackSource) *receiver {
 	r := &receiver{
 		session: st.Session, identity: identity, trackSID: identity + from.String(), kind: track.Video, from: from, source: st.newSource(),
@@ -85,7 +85,7 @@ func (st *stage) remotes(names ...string) {
 	st.work()
 }
 
-// expect compares the events since the last time.
+// expect compares the events since its last call.
 func (st *stage) expect(want ...string) {
 	st.t.Helper()
 	if !slices.Equal(st.events, want) {
@@ -94,7 +94,7 @@ func (st *stage) expect(want ...string) {
 	st.events = nil
 }
 
-// play lets tracks send a picture.
+// play has each track send one picture.
 func (st *stage) play(tracks ...*receiver) {
 	for _, r := range tracks {
 		r.frame(frames.Frame{Data: st.sealed, Key: true})
@@ -122,14 +122,14 @@ func TestScreen(t *testing.T) {
 			t.Errorf("%s is asked for as %v, want %v", r.trackSID, r.size, want)
 		}
 	}
-	// One screen at a time; the second is shown when the first has gone.
+	// At most one screen is shown. The second one is shown when the first has gone.
 	second := st.publish("c", livekit.TrackSource_SCREEN_SHARE)
 	st.play(second)
 	st.expect()
 	st.sfu.gone(screen.trackSID)
 	st.play(second)
 	st.expect("b no screen 3", "c screen 3")
-	// Who is not to be shown any more takes the screen along.
+	// When a participant is not shown any more, its screen is not shown either.
 	st.remotes("a", "b", "d")
 	if got := len(st.events); got != 4 {
 		t.Errorf("%d events when the one who shares leaves, want 4: %q", got, st.events)
@@ -172,8 +172,8 @@ func TestSizes(t *testing.T) {
 	})
 }
 
-// TestShownAgain takes a participant off the page and puts it back while one of its frames is on its way to the page, as it happens when a
-// membership ends and begins anew: its picture is announced as gone and, with the next frame, as back.
+// TestShownAgain takes a participant off the page and puts it back while one of its frames is on its way to the page. That happens when a
+// membership ends and begins anew. Its picture is emitted as gone and, with the next frame, as back.
 func TestShownAgain(t *testing.T) {
 	st := newStage(t)
 	meanwhile := func() {}
@@ -195,7 +195,7 @@ func TestShownAgain(t *testing.T) {
 	}
 }
 
-// hooked is a Local that does something while it is handed a frame.
+// hooked is a Local that calls a function while it is handed a frame.
 type hooked struct {
 	Local
 	handed func()

@@ -23,7 +23,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// A picture as an encoder makes it of 720p30 at 1.7 Mbit/s, and sound as Element Call sends it.
+// Frame sizes and times of an encoder for 720p30 at 1.7 Mbit/s, and of Element Call's sound.
 const (
 	visitKeyFrame   = 60_000 // bytes
 	visitDelta      = 7_000
@@ -33,7 +33,7 @@ const (
 	visitKeyEvery   = 300 // frames
 )
 
-// camera is a Local that sends frames of a camera's sizes at a camera's pace, and notes how old those are that it is shown.
+// camera is a Local that sends frames with the sizes and at the pace of a camera. It records how old the frames are that it is shown.
 type camera struct {
 	mu     sync.RWMutex
 	uplink track.Uplink
@@ -49,7 +49,7 @@ type camera struct {
 	skew    map[track.Kind]time.Duration // of the last frame: its time by the clock, less when it was sent
 }
 
-// clock is what a camera was told of a sender's.
+// clock is what a camera was told of a sender's clock.
 type clock struct {
 	source    track.Source
 	ntp       time.Time
@@ -78,7 +78,7 @@ func (c *camera) SetUplink(u track.Uplink) {
 	c.uplink = u
 }
 
-// stampAt is where the time of sending stands in a frame, behind the longest clear header.
+// stampAt is where a frame has its time of sending, behind the longest clear header.
 const stampAt = 16
 
 func (c *camera) WriteFrame(_ int, kind track.Kind, source track.Source, timestamp uint32, data []byte) {
@@ -160,7 +160,7 @@ func (d *delays) reset() {
 	}
 }
 
-// quantile returns the delay that a part q of all do not exceed, in milliseconds.
+// quantile returns the delay in milliseconds that the fraction q of all delays does not exceed.
 func (d *delays) quantile(q float64) float64 {
 	total := 0.0
 	for i := range d.buckets {
@@ -175,7 +175,7 @@ func (d *delays) quantile(q float64) float64 {
 	return 0
 }
 
-// processCPU is what this process has used of processors so far.
+// processCPU is the processor time that this process has used.
 func processCPU(b *testing.B) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -197,7 +197,7 @@ func resident(b *testing.B) float64 {
 	return pages * float64(os.Getpagesize()) / 1e6
 }
 
-// startVisit lets two cameras see each other through a real LiveKit server, and returns when both do. It ends with the test.
+// startVisit connects two cameras through a real LiveKit server. It returns when both see the other. The visit ends with the test.
 func startVisit(tb testing.TB) (cameras [2]*camera, sessions [2]*callmedia.Session) {
 	tb.Helper()
 	lk := rig.StartLiveKit(tb)
@@ -241,7 +241,7 @@ func startVisit(tb testing.TB) (cameras [2]*camera, sessions [2]*callmedia.Sessi
 	return cameras, sessions
 }
 
-// TestClocks follows the clocks of sound and picture from end to end: by them, both were sent when they really were.
+// TestClocks follows the clocks of sound and picture from end to end. By the receiver's clock of a source, each frame was sent when it was really sent.
 func TestClocks(t *testing.T) {
 	cameras, _ := startVisit(t)
 	for _, c := range cameras {
@@ -258,7 +258,7 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-// TestLeaks sees that a session takes all its goroutines with it.
+// TestLeaks checks that a session leaves no goroutine behind.
 func TestLeaks(t *testing.T) {
 	before := runtime.NumGoroutine()
 	t.Run("visit", func(t *testing.T) { startVisit(t) })
@@ -273,9 +273,8 @@ func TestLeaks(t *testing.T) {
 }
 
 // BenchmarkVisit is two windows that see each other through a real LiveKit server: 720p30 at 1.7 Mbit/s and Opus each way, encrypted. One
-// operation is one second of it. Both sessions are in this process, so that what is reported for one is half of what the process
-// used; it includes making the test's frames and not the page's peer connection (see BenchmarkVisitPage). Of memory the whole
-// is reported, the test's own included.
+// operation is one second. Both sessions are in this process, so the processor time of one session is half of the process's. It includes making
+// the test's frames, but not the page's peer connection. Memory is that of the whole process.
 //
 // Measured on two busy cores: 4.8 % of a core a session, 46 MB, every frame shown, 1.0 ms from encoder to decoder in the median.
 //

@@ -17,7 +17,7 @@ var sizes = []struct {
 	{"audio", codec.Opus, 120}, {"small", codec.VP8, 1200}, {"delta", codec.VP8, 12000}, {"key", codec.VP8, 60000},
 }
 
-// BenchmarkEncrypt compares with bare AES-GCM on the same bytes.
+// BenchmarkEncrypt compares with AES-GCM alone on the same bytes.
 func BenchmarkEncrypt(b *testing.B) {
 	for _, s := range sizes {
 		frame := sample(s.codec, s.bytes)
@@ -48,7 +48,7 @@ func BenchmarkEncrypt(b *testing.B) {
 	}
 }
 
-// BenchmarkDecrypt compares with bare AES-GCM on the same bytes.
+// BenchmarkDecrypt compares with AES-GCM alone on the same bytes.
 func BenchmarkDecrypt(b *testing.B) {
 	for _, s := range sizes {
 		frame := sample(s.codec, s.bytes)
@@ -89,7 +89,7 @@ func BenchmarkDecrypt(b *testing.B) {
 	}
 }
 
-// TestNoAllocations holds the promise that per-frame work allocates nothing.
+// TestNoAllocations checks that encrypting and decrypting a frame allocates nothing.
 func TestNoAllocations(t *testing.T) {
 	for _, s := range sizes {
 		frame := sample(s.codec, s.bytes)
@@ -115,9 +115,9 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
-// BenchmarkRatio reports raw's time as a part of ours, encrypting and decrypting. Both take turns in one run and the best turn of each
-// counts, so that other work on the machine hits neither more than the other. Raw gets the same bytes, the clear header as additional
-// data included. The aim is 0.9 or more; measured 0.93 for sound, 0.99 for pictures.
+// BenchmarkRatio reports the time of AES-GCM alone (raw) divided by ours, for encrypting and for decrypting. Both take turns in one run, and the
+// best turn of each counts, so that other work on the machine affects both alike. Raw gets the same bytes, including the clear header as additional
+// data. The aim is 0.9 or more. Measured: 0.93 for sound, 0.99 for pictures.
 func BenchmarkRatio(b *testing.B) {
 	for _, s := range sizes {
 		b.Run("frame="+s.name, func(b *testing.B) {

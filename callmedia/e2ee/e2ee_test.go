@@ -13,7 +13,7 @@ import (
 // key returns 16 bytes of key material that depend on n.
 func key(n byte) []byte { return bytes.Repeat([]byte{n}, 16) }
 
-// encryptor returns one with key(n) at index.
+// encryptor returns an encryptor with key(n) at index.
 func encryptor(t testing.TB, c codec.Codec, index uint8, n byte) *Encryptor {
 	t.Helper()
 	e, err := NewEncryptor(c)
@@ -26,7 +26,7 @@ func encryptor(t testing.TB, c codec.Codec, index uint8, n byte) *Encryptor {
 	return e
 }
 
-// sample returns a frame of the codec with size bytes, the first of which are as in a real one.
+// sample returns a frame of size bytes. Its first bytes are as in a real frame of the codec.
 func sample(c codec.Codec, size int) []byte {
 	r := rand.New(rand.NewPCG(7, uint64(size)))
 	frame := make([]byte, size)
@@ -150,7 +150,7 @@ func TestShortFrames(t *testing.T) {
 	}
 }
 
-// TestFailures follows the run of livekit-client: ten bad frames are forgiven by a good one, eleven are not.
+// TestFailures does what livekit-client does: after ten bad frames in a row a good one is decrypted, after eleven the key is invalid.
 func TestFailures(t *testing.T) {
 	e := encryptor(t, codec.Opus, 5, 1)
 	good, err := e.Encrypt(nil, sample(codec.Opus, 60))
@@ -216,7 +216,7 @@ func TestKeyChange(t *testing.T) {
 	}
 }
 
-// TestConcurrentKeys changes keys while frames are encrypted and decrypted; it is for the race detector.
+// TestConcurrentKeys changes keys while frames are encrypted and decrypted. It is for the race detector.
 func TestConcurrentKeys(t *testing.T) {
 	e := encryptor(t, codec.Opus, 0, 0)
 	ring := NewKeyRing()

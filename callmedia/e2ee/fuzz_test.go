@@ -10,7 +10,7 @@ import (
 
 const maxFuzzFrame = 1 << 16
 
-// FuzzDecrypt decrypts foreign frames. What decrypts must be exactly what its plain frame encrypts to with the same IV.
+// FuzzDecrypt decrypts frames that anybody may have made. A frame that decrypts must be exactly what its plain frame encrypts to with the same IV.
 func FuzzDecrypt(f *testing.F) {
 	file := loadVectors(f)
 	for _, v := range file.Vectors {
@@ -64,7 +64,7 @@ func FuzzDecrypt(f *testing.F) {
 	})
 }
 
-// FuzzEncrypt takes any frame through both sides.
+// FuzzEncrypt encrypts and decrypts any frame.
 func FuzzEncrypt(f *testing.F) {
 	for _, v := range loadVectors(f).Vectors {
 		f.Add(uint8(v.codec(f)), []byte(v.Plain))

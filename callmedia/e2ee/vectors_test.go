@@ -123,7 +123,7 @@ func TestVectorsDecrypt(t *testing.T) {
 			if want := append(before, v.Decrypted...); !bytes.Equal(got, want) {
 				t.Errorf("decrypted\n%x, want\n%x", got, want)
 			}
-			// Every byte is authenticated, or says where the key is.
+			// Every byte is authenticated, or is the key's index.
 			for i := range v.Encrypted {
 				bad := bytes.Clone(v.Encrypted)
 				bad[i] ^= 0x04
@@ -166,7 +166,7 @@ func TestVectorRatchet(t *testing.T) {
 	}
 }
 
-// TestRatchetWindow follows a sender that is ten steps ahead, but not one that is eleven ahead.
+// TestRatchetWindow decrypts when the sender is ten ratchet steps ahead, but not when it is eleven steps ahead.
 func TestRatchetWindow(t *testing.T) {
 	v := loadVectors(t).Vectors[0]
 	material := []byte(v.Key)

@@ -15,7 +15,7 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // at returns the moment ms milliseconds after the tests' beginning.
 func at(ms int) time.Time { return epoch.Add(time.Duration(ms) * time.Millisecond) }
 
-// track is an assembler and a sender for it.
+// track is an assembler, and a packetizer that makes packets for it.
 type track struct {
 	t      *testing.T
 	a      *Assembler
@@ -56,7 +56,7 @@ func (k *track) push(ms int, packets ...*rtp.Packet) {
 	}
 }
 
-// want pops frames until there is none, and compares.
+// want pops frames until there is none, and compares them.
 func (k *track) want(ms int, frames ...[]byte) {
 	k.t.Helper()
 	for i, want := range frames {
@@ -80,7 +80,7 @@ func (k *track) wantKey(want bool) {
 	}
 }
 
-// wantNext checks the next time-out; -1 means none.
+// wantNext checks the next time-out. -1 means that there is none.
 func (k *track) wantNext(now, want int) {
 	k.t.Helper()
 	got, ok := k.a.Next(at(now))
@@ -129,7 +129,7 @@ func TestDisorderAndRepair(t *testing.T) {
 	k.push(0, p1[2], p1[0])
 	k.push(1, p1[1], p1[1], p1[0])
 	k.want(1, f1)
-	// The second frame lacks its middle, until a NACK brings it.
+	// The second frame lacks its middle packet, which a NACK brings later.
 	k.push(33, p2[0], p2[2])
 	k.want(33)
 	k.wantNext(33, 183)
@@ -138,7 +138,7 @@ func TestDisorderAndRepair(t *testing.T) {
 	k.wantNext(66, 183)
 	k.push(90, p2[1])
 	k.want(90, f2, f3)
-	// The fourth is found missing only by the fifth.
+	// That the fourth frame is missing is known only when the fifth comes.
 	f5, p5 := k.frame(false, 1)
 	k.push(133, p5...)
 	k.want(133)
@@ -177,7 +177,7 @@ func TestGivenUp(t *testing.T) {
 		k.push(150, p4...)
 		k.push(150, p2[lost])
 		k.want(150)
-		// Once the key frame begins there is no reason to ask for another one.
+		// When a key frame has begun to come, there is no reason to ask for another one.
 		f5, p5 := k.frame(true, 3)
 		k.push(170, p5[:2]...)
 		k.want(170)
@@ -192,7 +192,7 @@ func TestGivenUp(t *testing.T) {
 	}
 }
 
-// TestWholeKeyFrameEndsWaiting: when a key frame is needed, nothing before it is waited for.
+// TestWholeKeyFrameEndsWaiting: when a key frame is needed and has come, nothing before it is waited for.
 func TestWholeKeyFrameEndsWaiting(t *testing.T) {
 	k := newTrack(t, codec.VP8)
 	_, p1 := k.frame(false, 3)
@@ -202,7 +202,7 @@ func TestWholeKeyFrameEndsWaiting(t *testing.T) {
 	k.want(10)
 	k.push(11, p2[2])
 	k.want(11, f2)
-	// But when the pictures go on, the gap is.
+	// When no key frame is needed, a missing packet before one is waited for.
 	_, p3 := k.frame(false, 3)
 	f4, p4 := k.frame(true, 1)
 	k.push(20, p3[0], p3[2])
@@ -211,7 +211,7 @@ func TestWholeKeyFrameEndsWaiting(t *testing.T) {
 	k.want(170, f4)
 }
 
-// TestKeyFrameGivenUp: the beginning of a key frame that never gets whole stops asking for one only for a while.
+// TestKeyFrameGivenUp: while a key frame has only begun to come, none is asked for. When it is given up, one is.
 func TestKeyFrameGivenUp(t *testing.T) {
 	k := newTrack(t, codec.VP8)
 	_, p1 := k.frame(true, 3)
@@ -228,7 +228,7 @@ func TestKeyFrameGivenUp(t *testing.T) {
 	k.wantKey(false)
 }
 
-// TestRepairBehindGivenUp: giving up one frame leaves the time for the next one's repair.
+// TestRepairBehindGivenUp: when one frame is given up, the next one still has its full time for repair.
 func TestRepairBehindGivenUp(t *testing.T) {
 	k := newTrack(t, codec.VP8)
 	f1, p1 := k.frame(true, 1)
@@ -269,7 +269,7 @@ func TestDrop(t *testing.T) {
 	audio.wantKey(false)
 }
 
-// TestMarkerForgotten: the next frame's first packet ends a frame too. (A sender forgot the marker; its packet is there.)
+// TestMarkerForgotten: the next frame's first packet ends a frame, too, when the sender forgot the marker.
 func TestMarkerForgotten(t *testing.T) {
 	k := newTrack(t, codec.VP8)
 	f1, p1 := k.frame(true, 2)
@@ -282,7 +282,7 @@ func TestMarkerForgotten(t *testing.T) {
 	k.want(1, f1, f2)
 }
 
-// TestPadding: SFUs fill the stream with packets without payload, which have numbers of their own.
+// TestPadding: SFUs fill the stream with packets without payload. These have sequence numbers, too.
 func TestPadding(t *testing.T) {
 	k := newTrack(t, codec.VP8)
 	f1, p1 := k.frame(true, 3)
@@ -316,14 +316,14 @@ func TestOpus(t *testing.T) {
 	f1, p1 := packet(65535, 960)
 	k.push(0, p1)
 	k.want(0, f1)
-	// DTX: 400 ms without a packet; the numbers go on.
+	// DTX: there is no packet for 400 ms, and the sequence numbers go on.
 	f2, p2 := packet(0, 960*21)
 	k.push(400, p2)
 	got, ok := k.a.Pop(at(400))
 	if !ok || !bytes.Equal(got.Data, f2) || got.Timestamp != 960*21 || !got.Key || got.Packets != 1 {
 		t.Fatalf("frame %+v, %t", got, ok)
 	}
-	// One is overtaken, one is lost.
+	// One packet is overtaken by the next, another is lost.
 	f3, p3 := packet(1, 960*22)
 	f4, p4 := packet(2, 960*23)
 	k.push(420, p4)
@@ -366,7 +366,7 @@ func TestRestarts(t *testing.T) {
 	k.want(0)
 	k.wantKey(true)
 	k.want(0, next(true))
-	// A jump far back: the first packet could still be a very late one.
+	// A jump far back. The first packet after it may be a very late one.
 	k.p = NewPacketizer(codec.VP8, 500, 2, 96, Seed{Sequence: 3000})
 	next(true)
 	k.want(0)
@@ -375,7 +375,7 @@ func TestRestarts(t *testing.T) {
 	k.wantCounters(Counters{Packets: 7, Late: 1, Withheld: 2, Frames: 4, KeyFrames: 4, Resets: 3})
 }
 
-// TestFull: a frame longer than the ring, or a caller that doesn't pop, loses the oldest packets and no memory.
+// TestFull: when a frame is longer than the ring, or the caller doesn't pop, the oldest packets are lost, and memory does not grow.
 func TestFull(t *testing.T) {
 	k := newLimitedTrack(t, codec.VP8, limits{150 * time.Millisecond, 16})
 	_, p1 := k.frame(true, 40)
@@ -389,7 +389,7 @@ func TestFull(t *testing.T) {
 		t.Errorf("%d packet buffers, want 16", n)
 	}
 	k.wantKey(false)
-	// Nobody pops: the last 16 of 20 one-packet frames are kept, but the key frame before them is not.
+	// The caller doesn't pop: the last 16 of 20 frames of one packet are kept, but the key frame before them is not.
 	for i := range 20 {
 		_, p := k.frame(i == 0, 1)
 		k.push(2, p...)
@@ -443,7 +443,7 @@ func TestVP8Descriptors(t *testing.T) {
 	}
 }
 
-// TestTemporalLayers: browsers describe temporal layers in each packet, and change the picture id's size when it grows.
+// TestTemporalLayers: browsers describe temporal layers in each packet, and use a longer picture id when it grows.
 func TestTemporalLayers(t *testing.T) {
 	k := newTrack(t, codec.VP8)
 	for i := range 8 {
@@ -463,7 +463,7 @@ func TestTemporalLayers(t *testing.T) {
 	}
 }
 
-// TestPartitions: the S bit of a later partition, and the remains of a frame, are not taken for a frame.
+// TestPartitions: a later partition with the S bit, and the rest of a frame that was given up, don't count as a frame.
 func TestPartitions(t *testing.T) {
 	k := newTrack(t, codec.VP8)
 	f1, p1 := k.frame(true, 4)

@@ -57,7 +57,7 @@ func BenchmarkRelay(b *testing.B) {
 	}
 }
 
-// newPionRelay returns what passes frames through pion's packetizer and samplebuilder.
+// newPionRelay returns a function that passes a frame through pion's packetizer and samplebuilder.
 func newPionRelay(c codec.Codec) (pass func(frame []byte) bool) {
 	var payloader rtp.Payloader = &codecs.VP8Payloader{EnablePictureID: true}
 	var depacketizer rtp.Depacketizer = &codecs.VP8Packet{}
@@ -128,7 +128,7 @@ func BenchmarkPopEachPacket(b *testing.B) {
 	}
 }
 
-// TestNoAllocations holds the promise that per-frame work allocates nothing.
+// TestNoAllocations checks that packetising a frame and joining it again allocates nothing.
 func TestNoAllocations(t *testing.T) {
 	for _, bf := range benchFrames {
 		frame := vp8Frame(true, bf.bytes, 1)

@@ -52,7 +52,7 @@ func rtpPackets(t testing.TB, name string) []*rtp.Packet {
 	return out
 }
 
-// TestCapture puts together what another program cut, encrypts and cuts it anew, and comes back to the same frames.
+// TestCapture joins packets that another program made to frames. It encrypts and packetises these, joins and decrypts them again, and compares.
 func TestCapture(t *testing.T) {
 	want := ivfFrames(t, "testdata/vp8-ffmpeg.ivf")
 	packets := rtpPackets(t, "testdata/vp8-ffmpeg.rtp")

@@ -13,7 +13,7 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 )
 
-// vp8Frame returns size bytes that begin like a VP8 frame; n tells frames apart.
+// vp8Frame returns size bytes that begin like a VP8 frame. Different n make different frames.
 func vp8Frame(key bool, size, n int) []byte {
 	r := rand.New(rand.NewPCG(uint64(size), uint64(n)))
 	b := make([]byte, size)
@@ -28,7 +28,7 @@ func vp8Frame(key bool, size, n int) []byte {
 	return b
 }
 
-// cut returns copies of a frame's packets.
+// cut returns a frame's packets.
 func cut(t testing.TB, p *Packetizer, frame []byte, ts uint32) []*rtp.Packet {
 	t.Helper()
 	var out []*rtp.Packet
@@ -44,7 +44,7 @@ func cut(t testing.TB, p *Packetizer, frame []byte, ts uint32) []*rtp.Packet {
 	return out
 }
 
-// TestPacketizeVP8 lets pion's depacketiser read what we send.
+// TestPacketizeVP8 has pion's depacketizer read our packets.
 func TestPacketizeVP8(t *testing.T) {
 	const mtu = 500
 	p := NewPacketizer(codec.VP8, mtu, 77, 96, Seed{Sequence: 65534, PictureID: 0x7ffe})

@@ -19,8 +19,8 @@ type arrival struct {
 	packet *rtp.Packet
 }
 
-// network loses, delays, doubles and repairs the packets of a stream at 30 frames a second. A key frame comes first, and every
-// second. Lost packets come again after repair, which is lost as often.
+// network loses, delays, doubles and repairs the packets of a stream at 30 frames a second. The first frame of each second is a key frame. A lost
+// packet comes again after repair, unless it is lost again.
 func network(t testing.TB, r *rand.Rand, frames [][]byte, loss float64, jitter, repair time.Duration) []arrival {
 	p := NewPacketizer(codec.VP8, 1200, 1, 96, Seed{Sequence: 65000})
 	var out []arrival
@@ -45,8 +45,8 @@ func network(t testing.TB, r *rand.Rand, frames [][]byte, loss float64, jitter, 
 	return out
 }
 
-// TestSimulation checks the promises on bad networks: frames come out as they went in, in order, each delta frame right behind the
-// frame it refers to, none later than it may be, and at all.
+// TestSimulation checks what the package promises on bad networks. Frames come unchanged and in order. Each delta frame comes right behind the frame
+// that it refers to. No whole frame waits too long, and enough frames come. Time is simulated.
 func TestSimulation(t *testing.T) {
 	const count = 600
 	tests := []struct {
@@ -109,7 +109,7 @@ func TestSimulation(t *testing.T) {
 				a.Push(arrival.at, arrival.packet)
 				pop(arrival.at)
 			}
-			// Two waits follow each other at most: one for the frame and one for the frame before.
+			// At most two waits follow each other: one for the frame before, and one for the frame.
 			if latest > 2*videoWait {
 				t.Errorf("a whole frame waited for %v", latest)
 			}
@@ -121,7 +121,7 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// check compares an assembler's books with what it holds.
+// check compares an assembler's counts with the packets that it holds.
 func check(t *testing.T, a *Assembler) {
 	t.Helper()
 	if !a.begun {
@@ -150,7 +150,7 @@ func check(t *testing.T, a *Assembler) {
 	}
 }
 
-// FuzzAssembler pushes packets as the input tells: four bytes of header each, then the payload.
+// FuzzAssembler pushes the packets that the input describes: each is four bytes of header, then the payload.
 func FuzzAssembler(f *testing.F) {
 	p := NewPacketizer(codec.VP8, 100, 1, 96, Seed{Sequence: 65530, PictureID: 5})
 	var script []byte
@@ -220,7 +220,7 @@ func FuzzAssembler(f *testing.F) {
 	})
 }
 
-// FuzzPacketizer cuts any frame and puts it together again.
+// FuzzPacketizer packetises any frame and joins it again.
 func FuzzPacketizer(f *testing.F) {
 	f.Add(100, true, []byte{0, 0, 0, 0x9d, 1, 0x2a})
 	f.Add(1200, false, bytes.Repeat([]byte{1}, 5000))

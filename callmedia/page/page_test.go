@@ -26,13 +26,13 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/synthetic"
 )
 
-// A page and the recordings take each other's place in a call.
+// A session can have either of them as its near end.
 var (
 	_ callmedia.Local = (*page.Page)(nil)
 	_ callmedia.Local = (*synthetic.Page)(nil)
 )
 
-// uplink records what a page sends.
+// uplink records what the browser sends.
 type uplink struct {
 	mu      sync.Mutex
 	video   [][]byte
@@ -69,7 +69,7 @@ func (u *uplink) HandleKeyFrameRequest(tile int) {
 	u.plis[tile]++
 }
 
-// browser is a page played by pion: it answers offers, sends two tracks and counts what it is shown.
+// browser is pion in the place of a browser: it answers an offer, sends two tracks and records what it is shown.
 type browser struct {
 	pc           *webrtc.PeerConnection
 	camera, mic  *webrtc.TrackLocalStaticRTP
@@ -184,7 +184,7 @@ func (b *browser) sendVideo(frame []byte, timestamp uint32) error {
 	return b.video.Packetize(frame, timestamp, func(p *rtp.Packet) error { return b.camera.WriteRTP(p) })
 }
 
-// keyFrame is a made-up VP8 key frame of n bytes, delta one that builds on it.
+// keyFrame is a made-up VP8 key frame with n bytes behind its header. delta is a frame that refers to it.
 func keyFrame(n int, fill byte) []byte {
 	return append([]byte{0x10, 0, 0, 0x9d, 0x01, 0x2a, 0, 5, 0xd0, 2}, bytes.Repeat([]byte{fill}, n)...)
 }
@@ -282,7 +282,7 @@ func TestPage(t *testing.T) {
 		return nil
 	})
 
-	// Down: two sources follow each other in one tile, and its clock is told.
+	// The other way: two sources follow each other in one tile, and the page is sent their clock.
 	down := [][]byte{keyFrame(4000, 7), delta(100, 8)}
 	at := uint32(1000)
 	rig.Eventually(t, 10*time.Second, func() error {
@@ -319,14 +319,14 @@ func TestPage(t *testing.T) {
 		}
 		return nil
 	})
-	// Nobody is hurt by a tile that is not there, or by frames without a page.
+	// Frames for a tile that does not exist, or without a connection, are dropped.
 	p.WriteFrame(-1, track.Video, 1, 0, down[0])
 	p.WriteFrame(99, track.Video, 1, 0, down[0])
 	p.Disconnect()
 	p.WriteFrame(0, track.Video, 1, 0, down[0])
 }
 
-// TestPageAgain lets the page vanish: its loss is told, and the next connection serves the same uplink from a new source.
+// TestPageAgain closes the browser's end. The loss is emitted, and the frames of the next connection come to the same uplink from a new source.
 func TestPageAgain(t *testing.T) {
 	events := make(chan page.Event, 16)
 	p := newPage(t, events)
@@ -358,7 +358,7 @@ func TestPageAgain(t *testing.T) {
 	})
 }
 
-// TestPageAnswers refuses answers that make no sense.
+// TestPageAnswers refuses invalid answers.
 func TestPageAnswers(t *testing.T) {
 	p := newPage(t, make(chan page.Event, 16))
 	if err := p.Answer("v=0"); err == nil {
