@@ -1,8 +1,14 @@
 // Package migrations holds the SQL of ewindow's two databases and opens them: the kiosk's with [OpenKiosk], the hub's with [OpenHub].
 //
-// Each database is one SQLite file that one process at a time may use: a lock file beside it is held from opening until Close. What is
-// committed outlasts a power cut (synchronous=FULL). The numbered files below kiosk and hub are applied in their order, each in one
-// transaction with its version number; a shipped one is never edited. A schema that is newer than the program is refused.
+// To add a table or a column, add the next numbered file in the folder kiosk or hub, and never edit a shipped one. Its first line states
+// the versions and the purpose. The files are applied in the order of their numbers, each in one transaction together with its version
+// number. A database with a newer schema than the program knows is refused.
 //
-// The tables of mautrix (crypto_..., mx_...) live in the kiosk's database too, with version tables of their own. The bot upgrades those.
+// Each database is one SQLite file, and only one process at a time may use it: a lock file beside it is held from opening until Close.
+// What was committed survives a power cut (synchronous=FULL).
+//
+// The tables of mautrix (crypto_..., mx_...) are in the kiosk's database, too, with version tables of their own. Package bot upgrades
+// those.
+//
+// The returned databases may be used from any goroutine. The package starts none.
 package migrations

@@ -13,8 +13,8 @@ var hubFiles embed.FS
 
 var hubKind = kind{"hub", upgrades(hubFiles, "hub")}
 
-// OpenHub opens the hub's database, making it and its folder when they are not there, and brings it up to date. The caller closes it.
-// Its errors are sentences for the one who runs the hub. The file holds access tokens: it is readable for its owner alone.
+// OpenHub opens the hub's database and applies new migrations. It makes the file and its folder if they do not exist. The caller closes
+// it. Errors are sentences for the person who runs the hub. The file contains access tokens, so only its owner can read it.
 func OpenHub(ctx context.Context, path string, log zerolog.Logger) (*dbutil.Database, error) {
 	return hubKind.open(ctx, path, log)
 }

@@ -12,7 +12,7 @@ import (
 
 func TestHub(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "data", "hub.db")
-	for round := range 2 { // the second time it is there already
+	for round := range 2 { // the second time the file exists
 		db, err := migrations.OpenHub(t.Context(), path, zerolog.Nop())
 		if err != nil {
 			t.Fatal(err)

@@ -18,26 +18,26 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
-// options hold for every connection. With any other _txlock, two transactions that begin by reading and go on to write end in
-// SQLITE_BUSY; with less than FULL, a power cut takes back what was committed.
+// options are set for every connection. With another _txlock, two transactions that first read and then write would fail with SQLITE_BUSY.
+// With less than synchronous=FULL, a power cut could undo what was committed.
 const options = "_txlock=immediate&_time_format=sqlite&_pragma=foreign_keys(1)&_pragma=journal_mode(WAL)&" +
 	"_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)"
 
-// kind is one of our databases.
+// kind is one of the two databases.
 type kind struct {
-	name  string // for people
+	name  string // in error messages
 	table dbutil.UpgradeTable
 }
 
-// versionTable is where the version of our own schema stands.
+// versionTable is the table with the version of our schema.
 const versionTable = "ewindow_version"
 
-// upgrades reads the numbered files of one folder. They are part of the program: it panics on a bad one.
+// upgrades reads the numbered files of one folder. They are part of the program, so it panics if one is wrong.
 func upgrades(files embed.FS, folder string) dbutil.UpgradeTable {
 	return dbutil.BuildUpgradeTable().WithFSPath(files, folder).Finish()
 }
 
-// open opens, locks and upgrades a database. Close of the result gives the lock back.
+// open opens, locks and upgrades a database. Closing the result releases the lock.
 func (k kind) open(ctx context.Context, path string, log zerolog.Logger) (_ *dbutil.Database, err error) {
 	path, err = filepath.Abs(path)
 	if err != nil {
@@ -90,7 +90,7 @@ func (k kind) open(ctx context.Context, path string, log zerolog.Logger) (_ *dbu
 	return db, nil
 }
 
-// lock takes the lock beside a database, or says who has it.
+// lock takes the lock beside a database. The error says so if another process holds it.
 func (k kind) lock(path string) (unlock func(), err error) {
 	name := path + ".lock"
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
@@ -111,11 +111,11 @@ func (k kind) lock(path string) (unlock func(), err error) {
 		_ = file.Close()
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
-	// The file stays: removing it would let two processes lock two files of one name.
+	// The lock file is never removed. Otherwise two processes could lock two different files of that name.
 	return sync.OnceFunc(func() { _ = file.Close() }), nil
 }
 
-// private makes sure that a file is there and that its owner alone reads it. SQLite gives the files beside it the same mode.
+// private makes a file if it does not exist, and lets only its owner read it. SQLite gives the files beside it the same mode.
 func private(path string) error {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -124,7 +124,7 @@ func private(path string) error {
 	return errors.Join(file.Chmod(0o600), file.Close())
 }
 
-// connector opens connections to one database, and is told when the last user closed it.
+// connector opens connections to one database. sql.DB.Close calls its Close, which releases the lock.
 type connector struct {
 	driver driver.Driver
 	dsn    string
@@ -133,7 +133,7 @@ type connector struct {
 
 func newConnector(path string, unlock func()) (*connector, error) {
 	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + options
-	probe, err := sql.Open("sqlite", dsn) // opens nothing yet: this is how one gets at the driver
+	probe, err := sql.Open("sqlite", dsn) // this opens nothing; it is the only way to get the driver
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (c *connector) Connect(context.Context) (driver.Conn, error) { return c.dri
 // Driver implements driver.Connector.
 func (c *connector) Driver() driver.Driver { return c.driver }
 
-// Close is called by sql.DB.Close.
+// Close implements io.Closer.
 func (c *connector) Close() error {
 	c.unlock()
 	return nil

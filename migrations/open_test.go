@@ -14,7 +14,7 @@ import (
 	"multifactorymodel.org/ewindow/migrations"
 )
 
-// opens are the two databases, by name.
+// opens holds how the two databases are opened, by name.
 var opens = map[string]func(context.Context, string, zerolog.Logger) (*dbutil.Database, error){
 	"kiosk": migrations.OpenKiosk,
 	"hub":   migrations.OpenHub,
@@ -23,7 +23,7 @@ var opens = map[string]func(context.Context, string, zerolog.Logger) (*dbutil.Da
 func forEach(t *testing.T, f func(t *testing.T, open func(path string) (*dbutil.Database, error), path string)) {
 	for name, open := range opens {
 		t.Run(name, func(t *testing.T) {
-			// A path with everything that means something in a URI.
+			// A path with characters that have a meaning in a URI.
 			path := filepath.Join(t.TempDir(), "da%ta? #1", name+".db")
 			f(t, func(path string) (*dbutil.Database, error) { return open(t.Context(), path, zerolog.Nop()) }, path)
 		})
@@ -118,7 +118,7 @@ func TestNewerSchema(t *testing.T) {
 			t.Fatal(err)
 		}
 		closeDB(t, db)
-		for range 2 { // the lock is given back each time
+		for range 2 { // the lock must be released each time
 			_, err = open(path)
 			refused(t, err, path, "newer")
 		}
@@ -134,7 +134,7 @@ func TestUnwritable(t *testing.T) {
 		_, err := open(filepath.Join(file, "x.db"))
 		refused(t, err, "data folder", file)
 
-		// Nor is a folder a database, nor any file.
+		// A folder is no database, and neither is a file with other contents.
 		if err := os.MkdirAll(path, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +149,7 @@ func TestUnwritable(t *testing.T) {
 	})
 }
 
-// TestOther: the two are not taken for each other.
+// TestOther demands that the hub's database can't be opened as a kiosk's.
 func TestOther(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.db")
 	db, err := migrations.OpenHub(t.Context(), path, zerolog.Nop())
@@ -161,7 +161,7 @@ func TestOther(t *testing.T) {
 	refused(t, err, path, "hub", "folder of its own")
 }
 
-// TestConcurrentWriters: transactions that read first and write then don't fail for each other.
+// TestConcurrentWriters demands that transactions that first read and then write do not fail because of each other.
 func TestConcurrentWriters(t *testing.T) {
 	db, err := migrations.OpenKiosk(t.Context(), filepath.Join(t.TempDir(), "x.db"), zerolog.Nop())
 	if err != nil {
@@ -203,8 +203,8 @@ func TestConcurrentWriters(t *testing.T) {
 	}
 }
 
-// TestFirstSchema brings the first schema that was ever shipped, which is frozen in testdata, up to date. Its data must survive, and the
-// result must be what a new database is.
+// TestFirstSchema upgrades the first schema that was ever shipped; a copy is in testdata. It demands that the data is kept and that the
+// schema is that of a new database.
 func TestFirstSchema(t *testing.T) {
 	forEach(t, func(t *testing.T, open func(string) (*dbutil.Database, error), path string) {
 		name := strings.TrimSuffix(filepath.Base(path), ".db")

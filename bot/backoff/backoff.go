@@ -18,7 +18,7 @@ type Backoff struct {
 	Min, Max time.Duration
 	// Steady is how long something must have run to have worked, see Ran; 0 means that Ran never resets.
 	Steady time.Duration
-	// Random returns numbers from 0 up to 1, without 1. nil means math/rand.
+	// Random returns a number from 0, for the shortest pause that is possible, to 1, for the longest. nil means math/rand.
 	Random func() float64
 
 	failures int

@@ -149,9 +149,9 @@ func FindPrefix(prefix netip.Prefix) (r Range, ok bool) {
 	return Range{}, false
 }
 
-// Embedded returns the IPv4 address that an IPv6 address of NAT64 (RFC 6052), 6to4 (RFC 3056) or the IPv4-compatible form (RFC
+// embedded returns the IPv4 address that an IPv6 address of NAT64 (RFC 6052), 6to4 (RFC 3056) or the IPv4-compatible form (RFC
 // 4291, section 2.5.5.1) holds. ok is false for all others, also for ::1 and ::, which only look IPv4-compatible.
-func Embedded(addr netip.Addr) (inner netip.Addr, ok bool) {
+func embedded(addr netip.Addr) (inner netip.Addr, ok bool) {
 	if !addr.Is6() || addr == netip.IPv6Loopback() || addr == netip.IPv6Unspecified() {
 		return netip.Addr{}, false
 	}
@@ -180,7 +180,7 @@ func Reachable(addr netip.Addr, allowed func(netip.Addr) bool) bool {
 	if !addr.IsValid() || reserved(addr) || !allowed(addr) {
 		return false
 	}
-	inner, embeds := Embedded(addr)
+	inner, embeds := embedded(addr)
 	return !embeds || !reserved(inner) && allowed(inner)
 }
 

@@ -139,7 +139,7 @@ func TestEmbedded(t *testing.T) {
 		{"fe80::1%eth0", "", false, true},
 	} {
 		addr := netip.MustParseAddr(c.address)
-		inner, ok := Embedded(addr)
+		inner, ok := embedded(addr)
 		if ok != (c.inner != "") || ok && inner.String() != c.inner {
 			t.Errorf("%s holds %s, want %q", addr, inner, c.inner)
 		}
@@ -201,7 +201,7 @@ func FuzzPublic(f *testing.F) {
 		if !Reachable(addr, anything) || addr.IsPrivate() || addr.IsLoopback() || addr.IsMulticast() || addr.IsUnspecified() || addr.IsLinkLocalUnicast() {
 			t.Fatalf("%s is public", addr)
 		}
-		if inner, ok := Embedded(addr); ok && !Public(inner) {
+		if inner, ok := embedded(addr); ok && !Public(inner) {
 			t.Fatalf("%s is public, and holds %s", addr, inner)
 		}
 	})
