@@ -2,11 +2,11 @@ package child
 
 import "os"
 
-// maxLog is how large a program's log may grow before it is begun anew, in bytes.
+// maxLog is the size at which a new log file is begun, in bytes.
 const maxLog = 8 << 20
 
-// logFile is a file for what a program prints, with one older part beside it. A disk that is full must not stop the program, so
-// Write never fails. It is used by one goroutine at a time.
+// logFile is a file for what a program prints. The part before it is kept beside it, in a file whose name ends in ".old". Write never fails,
+// since a full disk must not stop the program. It is used by one goroutine at a time.
 type logFile struct {
 	path string
 	file *os.File

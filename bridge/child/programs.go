@@ -5,21 +5,19 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"syscall"
 	"time"
 )
 
 // Program is one of the upstream servers that ewindow runs unmodified.
 type Program struct {
-	// Name is that of its file.
+	// Name is the name of its file.
 	Name string
-	// Package is the Go package that it is built from, a tool of the nested module cmd/ewindow/servers.
+	// Package is the Go package that it is built from. The nested module cmd/ewindow/servers lists it as a tool.
 	Package string
 }
 
@@ -29,12 +27,12 @@ var (
 	LiveKit  = Program{"livekit-server", "github.com/livekit/livekit-server/cmd/server"}
 )
 
-// progressEvery is how often a build that goes on says so.
+// progressEvery is how often a build reports that it goes on.
 const progressEvery = 15 * time.Second
 
-// Find returns the path of a program: the configured one, else one beside our own binary, in PATH, or in the user's cache folder. If
-// there is none but the source and a Go toolchain are at hand, it builds one into the cache, which takes a minute or two the
-// first time and is told to progress, a sentence at a time; progress may be nil.
+// Find returns the path of a program: the configured path, else a file beside our own binary, in PATH, or in the user's cache folder. If
+// there is none, it builds the program into the cache, which needs the source and a Go toolchain and takes a minute or two. progress, which
+// may be nil, gets a sentence now and then.
 func Find(ctx context.Context, p Program, configured string, progress func(string)) (string, error) {
 	if configured != "" {
 		path, err := exec.LookPath(configured)
@@ -54,7 +52,7 @@ func Find(ctx context.Context, p Program, configured string, progress func(strin
 	return build(ctx, p, progress)
 }
 
-// build makes a program in the cache, unless it is there. Two processes that want the same one build it once.
+// build builds a program into the cache, unless it is there. When two processes want the same program, one builds and the other waits.
 func build(ctx context.Context, p Program, progress func(string)) (string, error) {
 	source, ok := serversModule()
 	if !ok {
@@ -114,7 +112,8 @@ func build(ctx context.Context, p Program, progress func(string)) (string, error
 	return path, nil
 }
 
-// serversModule finds the nested module: where this file was compiled from, or in the checkout around the working folder.
+// serversModule finds the folder of the nested module, beside the source that this file was compiled from, or in the checkout that the working
+// folder lies in.
 func serversModule() (string, bool) {
 	if _, file, _, ok := runtime.Caller(0); ok && filepath.IsAbs(file) {
 		if folder := filepath.Join(filepath.Dir(file), "..", "..", "cmd", "ewindow", "servers"); isModule(folder) {
@@ -140,7 +139,7 @@ func isModule(folder string) bool {
 	return err == nil
 }
 
-// cacheFolder is named after what the programs are built from, so that another version is another folder.
+// cacheFolder makes a folder whose name depends on the nested module, so that other versions of the programs go elsewhere.
 func cacheFolder(source string) (string, error) {
 	hash := sha256.New()
 	for _, name := range []string{"go.mod", "go.sum"} {
@@ -157,31 +156,4 @@ func cacheFolder(source string) (string, error) {
 	}
 	folder := filepath.Join(cache, "ewindow", "servers-"+hex.EncodeToString(hash.Sum(nil))[:12])
 	return folder, os.MkdirAll(folder, 0o755)
-}
-
-// Lock waits for an exclusive lock on a file, which it makes if need be, or for the end of ctx. It is between processes (flock); unlock lets
-// the next one have it.
-func Lock(ctx context.Context, path string) (unlock func(), err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = file.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			_ = file.Close()
-			return nil, err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			_ = file.Close()
-			return nil, ctx.Err()
-		}
-	}
 }

@@ -15,7 +15,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/acmetest"
 )
 
-// freePort is a port that a program of the test may take.
+// freePort returns a port that a program of the test can use.
 func freePort(t *testing.T) int {
 	t.Helper()
 	port, err := child.FreePort()
@@ -41,8 +41,8 @@ func trusting(t *testing.T, ca *acmetest.Authority) []string {
 	return []string{"SSL_CERT_FILE=" + file, "SSL_CERT_DIR=" + os.DevNull}
 }
 
-// TestHubACME starts a hub that has no certificate, and reaches its HTTPS and its TURN relay with those that it gets. The authority looks at
-// the port that both share.
+// TestHubACME starts a hub without certificates. It gets them from an authority, which checks the port that HTTPS and TURN share, and uses
+// them for both.
 func TestHubACME(t *testing.T) {
 	https, turns, plain := freePort(t), freePort(t), freePort(t)
 	ca := acmetest.Start(t, acmetest.Options{TLSPort: https})

@@ -18,7 +18,7 @@ import (
 
 const turnSecret = "0123456789abcdef"
 
-// demoCertificate makes a certificate for localhost in a folder, and returns who trusts it.
+// demoCertificate makes a certificate for localhost in a folder, and returns a pool that trusts it.
 func demoCertificate(t *testing.T, folder string) *x509.CertPool {
 	t.Helper()
 	if err := makeCertificates(folder); err != nil {
@@ -35,7 +35,7 @@ func demoCertificate(t *testing.T, folder string) *x509.CertPool {
 	return pool
 }
 
-// allocate logs in at a relay on a connection, and gets an allocation.
+// allocate logs in at a relay over a connection, and makes an allocation.
 func allocate(t *testing.T, conn net.Conn) error {
 	t.Helper()
 	username, password := turnserver.Credentials(turnSecret, "anna", time.Hour)
@@ -87,7 +87,7 @@ func TestHubSharedPort(t *testing.T) {
 	if err := allocate(t, conn); err != nil {
 		t.Errorf("by the name of the HTTPS server: %v", err)
 	}
-	// The certificate is for localhost, so that the name is compared here.
+	// The certificate is for localhost, so the name is compared here and not by TLS.
 	named, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true, ServerName: "turn.example.org",
 		VerifyConnection: func(s tls.ConnectionState) error {
 			_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: relayPool, DNSName: "localhost"})
@@ -108,7 +108,7 @@ func TestHubSharedPort(t *testing.T) {
 	}
 }
 
-// TestTurnBehindProxy reaches a relay that runs alone through a proxy that says who the client is, over TCP and TLS, and by UDP as ever.
+// TestTurnBehindProxy reaches a relay over TCP and TLS, with the header of a proxy that says who the client is.
 func TestTurnBehindProxy(t *testing.T) {
 	folder := t.TempDir()
 	pool := demoCertificate(t, folder)

@@ -66,7 +66,7 @@ func write(t *testing.T, text string) string {
 	return path
 }
 
-// takenPort is a port of this machine that is in use until the test ends.
+// takenPort returns an address of this machine that is in use until the test ends.
 func takenPort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -77,7 +77,7 @@ func takenPort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// kioskConfig is right but for what a test changes: the homeserver is one that nobody runs.
+// kioskConfig is a valid configuration, to which a test adds more. Nobody runs its homeserver.
 func kioskConfig(more string) string {
 	text := "homeserver: {url: \"http://127.0.0.1:1\", username: window, password: very secret}\nwindow: {name: Dresden}\n"
 	if !strings.Contains(more, "kiosk:") {
@@ -93,7 +93,7 @@ const externalFocus = `hub:
   focus: {enabled: true, livekit_url: "ws://127.0.0.1:1", key: key, secret: "0123456789012345678901234567890123456789", full_access_homeservers: [example.org]}
 `
 
-// TestFaults has each mistake that people make before anything runs: one clear sentence and an exit code.
+// TestFaults makes mistakes that people make before anything runs. Each gives one clear sentence and an exit code.
 func TestFaults(t *testing.T) {
 	taken := takenPort(t)
 	file := write(t, "")
@@ -170,7 +170,7 @@ func background(t *testing.T, args ...string) (printed *output, stop func() int)
 	return printed, stop
 }
 
-// program is background for a program of its own, which is this test's with a different environment.
+// program does what background does, but in a process of its own, whose environment can differ from the test's.
 func program(t *testing.T, environment []string, args ...string) (printed *output, stop func() int) {
 	t.Helper()
 	own, err := os.Executable()
@@ -209,7 +209,7 @@ func await(t *testing.T, printed *output, text string) {
 	})
 }
 
-// TestSecondKiosk starts a window whose homeserver does not answer, which waits for it, and then another one on the same data.
+// TestSecondKiosk starts a kiosk, which waits for its homeserver, and then a second one with the same data folder. The second one is refused.
 func TestSecondKiosk(t *testing.T) {
 	path := write(t, kioskConfig(""))
 	printed, stop := background(t, "kiosk", "-c", path)
@@ -227,7 +227,7 @@ func TestSecondKiosk(t *testing.T) {
 	}
 }
 
-// TestWrongPassword ends a kiosk whose account refuses it.
+// TestWrongPassword starts a kiosk with a wrong password. It ends and says why.
 func TestWrongPassword(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	hs.Register(t, "window")

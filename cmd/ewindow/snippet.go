@@ -32,7 +32,7 @@ extra_well_known_client_content:
     - type: {{.LiveKit}}
       livekit_service_url: {{.Service}}
 
-# Without delayed events (MSC4140) whoever loses the connection stays in a call's list for hours.
+# Without delayed events (MSC4140) somebody who loses the connection stays in the call's list of members for hours.
 max_event_delay_duration: 24h
 rc_delayed_event_mgmt:
   per_second: 1

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestTurnCheck runs a relay and looks at it: as its operator, with the configuration alone, and as somebody else.
+// TestTurnCheck checks a running relay as its operator does, with the configuration alone, and as somebody else does.
 func TestTurnCheck(t *testing.T) {
 	folder := t.TempDir()
 	demoCertificate(t, folder)
@@ -45,8 +45,8 @@ func TestTurnCheck(t *testing.T) {
 		!strings.Contains(out, "is closed in the TLS handshake") || !strings.Contains(errs, "2 of 3 ways to the relay fail") {
 		t.Errorf("a bare address: exit code %d:\n%s%s", code, out, errs)
 	}
-	if progress += errs; !strings.Contains(progress, "?transport=tcp: sending packets, ") { // each takes hardly longer than the two seconds
-		t.Errorf("no progress of what takes two seconds:\n%s", progress)
+	if progress += errs; !strings.Contains(progress, "?transport=tcp: sending packets, ") { // a check takes little more than the two seconds
+		t.Errorf("no progress of a check that takes more than two seconds:\n%s", progress)
 	}
 	code, out, errs = command(t, "turn", "check", "--username", "anna", "--password", "very secret", "turn:"+address+"?transport=tcp")
 	if code != 1 || !strings.Contains(out, "refuses the credentials") || strings.Contains(out+errs, "very secret") {
