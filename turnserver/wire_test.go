@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
-	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -332,46 +329,6 @@ func TestStreamLimit(t *testing.T) {
 func isTimeout(err error) bool {
 	n, ok := err.(net.Error)
 	return ok && n.Timeout()
-}
-
-// TestCoturnClient lets coturn's test client send through our server to coturn's echo peer, and demands that every packet comes back.
-func TestCoturnClient(t *testing.T) {
-	uclient, err := exec.LookPath("turnutils_uclient")
-	if err != nil && os.Getenv("EWINDOW_E2E") == "require" {
-		t.Fatalf("%v: install the package coturn", err)
-	}
-	if err != nil {
-		t.Skipf("%v: install the package coturn to run this test", err)
-	}
-	s := start(t, base(t))
-	peer := socket(t)
-	go echo(peer)
-	username, password := turnserver.Credentials(secret, "coturn", time.Hour)
-	received := regexp.MustCompile(`tot_send_msgs=(\d+), tot_recv_msgs=(\d+)`)
-	for name, listener := range map[string]int{"udp": 0, "tcp": 1, "tls": 2} {
-		args := []string{
-			"-u", username, "-w", password, "-p", strconv.Itoa(netPort(s.Addrs()[listener])),
-			"-e", "127.0.0.1", "-r", strconv.Itoa(netPort(peer.LocalAddr())), "-n", "200", "-m", "2", "-l", "1000", "-c", "127.0.0.1",
-		}
-		switch name {
-		case "tcp":
-			args = append([]string{"-t"}, args...)
-		case "tls":
-			args = append([]string{"-t", "-S"}, args...)
-		}
-		output, err := exec.CommandContext(t.Context(), uclient, args...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("%s: %v\n%s", name, err, output)
-		}
-		all := received.FindAllSubmatch(output, -1)
-		if len(all) == 0 {
-			t.Fatalf("%s: no figures in\n%s", name, output)
-		}
-		last := all[len(all)-1]
-		if sent, got := string(last[1]), string(last[2]); sent != "400" || got != sent {
-			t.Errorf("%s: %s packets were sent, %s came back\n%s", name, sent, got, output)
-		}
-	}
 }
 
 func netPort(addr net.Addr) int {

@@ -1,3 +1,5 @@
+//go:build full
+
 package main
 
 import (
@@ -11,19 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"multifactorymodel.org/ewindow/bridge/child"
 	"multifactorymodel.org/ewindow/cmd/e2e/acmetest"
 )
-
-// freePort returns a port that a program of the test can use.
-func freePort(t *testing.T) int {
-	t.Helper()
-	port, err := child.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
-}
 
 // trusting returns the environment of a program that trusts the server of an authority.
 func trusting(t *testing.T, ca *acmetest.Authority) []string {

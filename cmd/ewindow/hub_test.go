@@ -13,6 +13,7 @@ import (
 
 	"github.com/pion/turn/v4"
 
+	"multifactorymodel.org/ewindow/bridge/child"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
@@ -138,4 +139,14 @@ func TestTurnBehindProxy(t *testing.T) {
 	if code := stop(); code != 0 || strings.Contains(printed.String(), "did not end in order") {
 		t.Errorf("exit code %d:\n%s", code, printed)
 	}
+}
+
+// freePort is a port that a program of the test may take.
+func freePort(t *testing.T) int {
+	t.Helper()
+	port, err := child.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }

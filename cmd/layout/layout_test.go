@@ -40,8 +40,20 @@ var testsOnly = []string{"cmd/e2e", "cmd/layout"}
 // leaves import nothing of ours, so that the packages of every folder may import them.
 var leaves = []string{"turnserver/addrpolicy", "turnserver/limit", "bot/backoff"}
 
-// maxLines is the length at which a file should be cut in two.
-const maxLines = 700
+// Limits of what one can hold in mind, in lines.
+const (
+	maxLines        = 500  // of a file
+	maxTestLines    = 700  // of a test's file
+	maxPackageLines = 3000 // of a package, without its tests
+)
+
+// needPrograms are the packages that bring programs which a machine with nothing but Go lacks. Tests that import them belong to the full suite.
+var needPrograms = []string{"cmd/e2e/acmetest", "cmd/e2e/browser", "cmd/e2e/element", "cmd/e2e/paths", "cmd/e2e/turn"}
+
+// rules is the package of the window's rules, mayImportRules what it may import besides the standard library.
+const rules = "bridge/window"
+
+var mayImportRules = []string{"maunium.net/go/mautrix/id", module + "bot/directory"}
 
 // source is one Go file.
 type source struct {
@@ -201,10 +213,40 @@ func checkSpec(t *testing.T, s source, d *ast.GenDecl, spec ast.Spec) {
 	}
 }
 
-func TestFiles(t *testing.T) {
+// TestRules keeps input and output out of the window's rules.
+func TestRules(t *testing.T) {
+	found := false
 	for _, s := range sources(t) {
-		if n := strings.Count(s.text, "\n"); n > maxLines {
-			t.Errorf("%s has %d lines: cut it where its subject changes", s.path, n)
+		if path.Dir(s.path) != rules || s.isTest() {
+			continue
+		}
+		found = true
+		for _, spec := range s.file.Imports {
+			target := strings.Trim(spec.Path.Value, `"`)
+			standard := !strings.Contains(strings.Split(target, "/")[0], ".")
+			doesIO := slices.ContainsFunc([]string{"os", "net", "io", "log", "syscall", "database"}, func(p string) bool {
+				return target == p || strings.HasPrefix(target, p+"/")
+			})
+			if (!standard || doesIO) && !slices.Contains(mayImportRules, target) {
+				t.Errorf("%s imports %s: the window's rules are pure", s.path, target)
+			}
+		}
+	}
+	if !found {
+		t.Errorf("there is no package %s", rules)
+	}
+}
+
+func TestFiles(t *testing.T) {
+	packages := make(map[string]int)
+	for _, s := range sources(t) {
+		lines, limit := strings.Count(s.text, "\n"), maxTestLines
+		if !s.isTest() {
+			packages[path.Dir(s.path)] += lines
+			limit = maxLines
+		}
+		if lines > limit {
+			t.Errorf("%s has %d lines: cut it where its subject changes", s.path, lines)
 		}
 		if !s.isTest() || strings.HasPrefix(s.path, "cmd/layout/") {
 			continue
@@ -215,5 +257,33 @@ func TestFiles(t *testing.T) {
 		if strings.Contains(s.text, `t.Skip("`) {
 			t.Errorf("%s has a test that is never run, or does not say why it is skipped", s.path)
 		}
+		for _, spec := range s.file.Imports {
+			target, _ := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), module)
+			if within(target, needPrograms) && !strings.HasPrefix(s.text, "//go:build full\n") {
+				t.Errorf("%s imports %s and lacks the line //go:build full", s.path, target)
+			}
+		}
+	}
+	for folder, lines := range packages {
+		if lines > maxPackageLines {
+			t.Errorf("%s has %d lines: cut it where its subject changes", folder, lines)
+		}
+	}
+}
+
+// TestLogs demands constant messages, with what varies in fields, so that logs can be searched.
+func TestLogs(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.isTest() || within(s.path, testsOnly) {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok {
+				if sel, ok := call.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Msgf" {
+					t.Errorf("%s: Msgf: put what varies into fields", s.set.Position(call.Pos()))
+				}
+			}
+			return true
+		})
 	}
 }
