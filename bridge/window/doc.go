@@ -1,2 +1,102 @@
-// Package window is the rules of one window, without any input or output: facts in, a plan out.
+// Package window is the rules of one window: facts in, a plan out. It decides which call the window is in, whom it shows, what may
+// leave the camera, what people see on the screen, and what the network and the room are told.
+//
+// It is pure: no input or output, no goroutine, no clock of its own, and the same facts give the same plan. It imports the standard
+// library, identifier types and package directory. A [Rules] belongs to one goroutine, that of [multifactorymodel.org/ewindow/bridge.Bridge.Run]:
+// it tells facts by the methods that take them, calls [Rules.Advance] with the present time, reads [Rules.Plan] and brings the
+// world to it, and sends once what [Rules.TakeMessages] returns. Reading the plan changes nothing.
+//
+// # Who calls whom
+//
+// Two open windows find each other without any message of their own: both read both window states. The call happens in the room of
+// the window that has been open longer. The window that opened later joins it; the other one answers anybody who comes, other windows
+// before guests. When both called, since each knew an old state of the other, the host by that rule goes home. A window announces that
+// it faces another one only when that one is in the call, and gives up one that does not come within a few seconds: a kiosk that lost
+// its power stays open in the directory until it is back.
+//
+// On an ajar window a call is a knock, and nobody is in it before somebody has let them in. On a shut window it is declined.
+//
+// # What happens
+//
+// The table has everything that may happen, and what follows in each position of the shutter. It is a test as well: table_test.go
+// reads it and tries each cell. "Unchanged" is also for what cannot happen there, such as an answer to a knock at a shut window.
+//
+//	event                               | open            | ajar            | shut
+//
+//	nobody is there
+//	press open                          | unchanged       | open            | open
+//	press ajar                          | ajar            | unchanged       | ajar
+//	press shut                          | shut            | shut            | unchanged
+//	tap on an open window's tile        | calls it        | unchanged       | unchanged
+//	tap on a shut window's tile         | unchanged       | unchanged       | unchanged
+//	a window is open for longer         | calls it        | unchanged       | unchanged
+//	a window has just opened            | expects it      | unchanged       | unchanged
+//	a window opens, facing another      | unchanged       | unchanged       | unchanged
+//	a window calls                      | answers         | knock           | missed
+//	a guest calls                       | answers         | knock           | declines
+//	a guest rings, but does not come    | unchanged       | knock           | declines
+//	a removed kiosk calls               | unchanged       | unchanged       | unchanged
+//	a guest calls in the legacy way     | explains        | explains        | explains
+//	people are to be rung               | rings           | rings           | unchanged
+//	the call cannot be entered          | alone           | ajar            | unchanged
+//	no focus is known                   | fault           | fault           | unchanged
+//	the homeserver is lost              | fault           | fault           | shut, fault
+//	the window leaves the network       | fault           | fault           | fault
+//	the page is gone                    | fault, as shut  | fault, as shut  | unchanged
+//	the camera fails                    | fault, as shut  | fault, as shut  | unchanged
+//
+//	somebody has knocked
+//	let in                              | unchanged       | answers         | unchanged
+//	not now                             | unchanged       | refuses         | unchanged
+//	nobody answers                      | not seen        | gives up        | unchanged
+//	the guest leaves                    | alone           | ajar, missed    | shut
+//	another guest calls                 | joins           | knock           | missed
+//	press open                          | unchanged       | answers         | answers
+//	press ajar                          | knock           | unchanged       | knock
+//	press shut                          | shut            | declines at once| unchanged
+//
+//	people are being rung
+//	one of them comes                   | answers         | answers         | declines
+//	all decline                         | alone, declined | ajar, declined  | unchanged
+//	nobody comes                        | alone, nobody   | ajar, nobody    | unchanged
+//	cancelled                           | alone           | ajar            | unchanged
+//	ringing fails                       | alone, failed   | ajar, failed    | unchanged
+//	the homeserver is lost              | fault           | fault           | shut, fault
+//	press shut                          | shut            | shut            | unchanged
+//
+//	in a visit with a window
+//	the other window leaves             | waits           | waits           | shut
+//	the other window shuts              | alone           | ajar            | shut
+//	its picture stops                   | lost            | lost            | unchanged
+//	its picture comes back              | visit           | visit           | unchanged
+//	it shows nothing for long           | begins again    | begins again    | unchanged
+//	a guest joins                       | visit, guest    | visit, guest    | missed, told
+//	a third window calls                | visit, third    | visit, third    | missed
+//	a tap on another open window's tile | begins again    | unchanged       | unchanged
+//	the focus is lost                   | visit, hub      | visit, hub      | unchanged
+//	the homeserver is lost              | visit, fault    | visit, fault    | shut, fault
+//	the page is gone for a moment       | silent          | silent          | unchanged
+//	the page is gone                    | fault, as shut  | fault, as shut  | unchanged
+//	the camera fails                    | fault, as shut  | fault, as shut  | unchanged
+//	the other window's member is stale  | unchanged       | unchanged       | unchanged
+//	press shut                          | shut            | shut            | unchanged
+//
+//	in a visit with a guest
+//	the guest leaves                    | waits           | waits           | shut
+//	the guest's member is stale         | removes         | removes         | unchanged
+//	the guest's camera is off           | held back       | held back       | unchanged
+//	the guest's device is not confirmed | withheld        | withheld        | unchanged
+//	a window calls                      | joined          | joined          | missed
+//
+// # Nothing unseen
+//
+// Nothing leaves the camera while nobody else is seen, but for the first seconds and for moments far apart: two sides that both wait to
+// see the other first would wait for ever. See reciprocity.go.
+//
+// # Where things are
+//
+// rules.go has the facts about this window, windows.go those about other ones, and stale.go those about the members of calls. plan.go
+// has the steps of Advance and the plan, and view.go what people see. call.go decides which call to be in. Each of these has a type and a
+// file of its own: visit, knock, ringing, loss, reciprocity, countdown; reconnect.go has the back-offs and all times of waiting; outbox.go
+// and notices.go have what is sent.
 package window

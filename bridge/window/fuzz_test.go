@@ -12,7 +12,7 @@ import (
 )
 
 // FuzzMachine feeds any sequence of events. A shut window must show and send nothing, nothing may be sent to nobody, the plan must not
-// change between its wakes, and it must never wake in the past.
+// change between its wakes nor by being read, and it must never wake in the past.
 func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 10, 1, 20, 2, 30, 3, 40, 4, 50, 5, 60, 6, 70, 7, 80, 8, 90, 9, 100, 10, 110, 11, 120})
 	f.Add([]byte{2, 1, 0, 0, 4, 1, 6, 3, 8, 255, 7, 0, 1, 0})
@@ -107,6 +107,7 @@ func FuzzMachine(f *testing.F) {
 			}
 			p := decide(m, now)
 			check(t, m, now, p)
+			unchanged(t, m, now)
 			if p.Visit < lastVisit && p.Visit != 0 {
 				t.Fatalf("visit %d after %d", p.Visit, lastVisit)
 			}

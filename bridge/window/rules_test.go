@@ -41,6 +41,8 @@ type bench struct {
 	m    *Rules
 	now  time.Time
 	last Plan
+
+	inside []id.UserID // who is in our room's call, see call
 }
 
 // newBench is Dresden, in the network, with a page, opened at epoch.

@@ -1,0 +1,32 @@
+package window
+
+import (
+	"slices"
+	"testing"
+)
+
+// TestOutbox: each message is handed out once, and a notice of a kind is sent now and then only.
+func TestOutbox(t *testing.T) {
+	r := New(testCountdown, MaxPictures)
+	r.outbox.decline("$1")
+	r.outbox.tell(epoch, NoticeShut, guest)
+	r.outbox.tell(epoch.Add(noticeEvery-1), NoticeShut, ben)
+	r.outbox.tell(epoch, NoticeNobody, ben)
+	want := []Message{{Decline: "$1"}, {Notice: NoticeShut, User: guest}, {Notice: NoticeNobody, User: ben}}
+	if got := r.TakeMessages(); !slices.Equal(got, want) {
+		t.Errorf("to be sent: %+v, want %+v", got, want)
+	}
+	if got := r.TakeMessages(); len(got) > 0 {
+		t.Errorf("to be sent twice: %+v", got)
+	}
+	r.outbox.tell(epoch.Add(noticeEvery), NoticeShut, ben)
+	if got := r.TakeMessages(); !slices.Equal(got, []Message{{Notice: NoticeShut, User: ben}}) {
+		t.Errorf("to be sent later: %+v", got)
+	}
+	for range 2 * maxMessages {
+		r.outbox.decline("$2")
+	}
+	if got := r.TakeMessages(); len(got) != maxMessages {
+		t.Errorf("%d messages wait", len(got))
+	}
+}
