@@ -24,8 +24,8 @@ func (s *Session) setEstimate(bps int) {
 	})
 }
 
-// limitBitrate caps the page's encoders by what the line carries, and lets them rest while nobody wants what they make. Session.run calls it,
-// and Start does before that runs.
+// limitBitrate limits the page's encoders to what the line carries, and stops an encoder whose picture nobody wants. Session.run calls it, and Start
+// does before that runs.
 func (s *Session) limitBitrate() {
 	small := 0
 	room := s.estimate < 0 || s.estimate >= smallFrom || s.smallLimit > 0 && s.estimate >= smallUntil

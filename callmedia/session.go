@@ -25,7 +25,8 @@ type Remote struct {
 // TokenFunc fetches the address and a fresh access token of the SFU behind a livekit_service_url.
 type TokenFunc = func(ctx context.Context, service string) (url, jwt string, err error)
 
-// SessionConfig is what a Session is made of. Local, Service, Token, PictureLimit and OnEvent are required.
+// SessionConfig is what a Session is made of. Local, Service, Token, PictureLimit, OnEvent and
+// Counters are required.
 type SessionConfig struct {
 	Local Local
 	// Service is the own livekit_service_url: where we publish.
@@ -43,7 +44,7 @@ type SessionConfig struct {
 	MaxBitrate int
 	// OnEvent is called from one goroutine, in order, and must not block.
 	OnEvent func(SessionEvent)
-	// Counters count what the session does; nil means new ones.
+	// Counters count what the session does. All sessions of a window share them.
 	Counters *Counters
 }
 
@@ -83,7 +84,7 @@ type Session struct {
 // NewSession checks the configuration and opens nothing.
 func NewSession(cfg SessionConfig) (*Session, error) {
 	switch {
-	case cfg.Local == nil, cfg.Token == nil, cfg.OnEvent == nil:
+	case cfg.Local == nil, cfg.Token == nil, cfg.OnEvent == nil, cfg.Counters == nil:
 		return nil, errors.New("call media: a part is missing")
 	case cfg.Service == "":
 		return nil, errors.New("call media: no livekit_service_url to publish at")
@@ -96,9 +97,6 @@ func NewSession(cfg SessionConfig) (*Session, error) {
 	}
 	if cfg.MaxBitrate == 0 {
 		cfg.MaxBitrate = defaultBitrate
-	}
-	if cfg.Counters == nil {
-		cfg.Counters = new(Counters)
 	}
 	s := &Session{
 		cfg: cfg, counters: cfg.Counters, estimate: -1, queue: make(chan func(), 64), done: make(chan struct{}),

@@ -40,7 +40,7 @@ func newParty(t *testing.T, sfu *rig.LiveKit, identity string) *party {
 	p := &party{local: local, identity: identity}
 	token := sfu.Token(t, identity, "room")
 	p.Session, err = callmedia.NewSession(callmedia.SessionConfig{
-		Local: local, Service: service, PictureLimit: 5 * time.Second, AllowLoopback: true, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel),
+		Local: local, Service: service, PictureLimit: 5 * time.Second, Counters: new(callmedia.Counters), AllowLoopback: true, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel),
 		Token: func(context.Context, string) (string, string, error) { return sfu.URL, token, nil },
 		OnEvent: func(e callmedia.SessionEvent) {
 			p.mu.Lock()
@@ -312,7 +312,7 @@ func TestSessionLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, err := callmedia.NewSession(callmedia.SessionConfig{
-		Local: local, Service: service, PictureLimit: 5 * time.Second, Log: zerolog.Nop(), OnEvent: func(callmedia.SessionEvent) {},
+		Local: local, Service: service, PictureLimit: 5 * time.Second, Counters: new(callmedia.Counters), Log: zerolog.Nop(), OnEvent: func(callmedia.SessionEvent) {},
 		Token: func(ctx context.Context, _ string) (string, string, error) {
 			<-ctx.Done()
 			return "", "", ctx.Err()

@@ -206,7 +206,7 @@ func startVisit(tb testing.TB) (cameras [2]*camera, sessions [2]*callmedia.Sessi
 		c := &camera{clocks: make(map[track.Kind]clock), skew: make(map[track.Kind]time.Duration)}
 		token := lk.Token(tb, names[i], "room")
 		s, err := callmedia.NewSession(callmedia.SessionConfig{
-			Local: c, Service: service, PictureLimit: 5 * time.Second, AllowLoopback: true, Log: zerolog.Nop(), OnEvent: func(callmedia.SessionEvent) {},
+			Local: c, Service: service, PictureLimit: 5 * time.Second, Counters: new(callmedia.Counters), AllowLoopback: true, Log: zerolog.Nop(), OnEvent: func(callmedia.SessionEvent) {},
 			Token: func(context.Context, string) (string, string, error) { return lk.URL, token, nil },
 		})
 		if err != nil {

@@ -1,4 +1,4 @@
-// Package codec is the one table of the codecs of a call. Everything that differs between codecs stands in it: the names, payload types
+// Package codec is the one table of the codecs of a call. It has everything that differs between codecs: the names, payload types
 // and parameters in SDP, the name in LiveKit's signalling, the RTP clock rate, and how much of a frame stays in clear when the frame is
 // encrypted.
 //

@@ -200,7 +200,7 @@ func (c *connection) close() {
 	c.tasks.Wait()
 }
 
-// receive takes one of the page's own tracks. The section that the track stands in says which one it is. A second track in the same section
+// receive takes one of the page's own tracks. Its section of the SDP says which one it is. A second track in the same section
 // would be a fault of the page: it is read and dropped.
 func (c *connection) receive(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 	section := slices.IndexFunc(c.pc.GetTransceivers(), func(t *webrtc.RTPTransceiver) bool { return t.Receiver() == r })

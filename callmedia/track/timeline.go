@@ -3,7 +3,7 @@ package track
 import "time"
 
 // Timeline turns the RTP timestamps of changing sources into one steady clock. Within a source they are shifted by a constant. A new source
-// goes on where the clock stands by now. It belongs to one goroutine, or its user has a lock.
+// goes on where that clock is by now. It belongs to one goroutine, or its user has a lock.
 type Timeline struct {
 	rate   uint32 // Hz
 	source Source

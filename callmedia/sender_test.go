@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/livekit/protocol/livekit"
 	"github.com/pion/rtp"
 	"github.com/rs/zerolog"
 
@@ -17,34 +16,6 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/track"
 	"multifactorymodel.org/ewindow/cmd/e2e/synthetic"
 )
-
-func TestPlayable(t *testing.T) {
-	const gcm, none, custom = livekit.Encryption_GCM, livekit.Encryption_NONE, livekit.Encryption_CUSTOM
-	for _, c := range []struct {
-		source     livekit.TrackSource
-		encryption livekit.Encryption_Type
-		mimeType   string
-		want       bool
-	}{
-		{livekit.TrackSource_CAMERA, gcm, "video/VP8", true},
-		{livekit.TrackSource_MICROPHONE, gcm, "audio/opus", true},
-		{livekit.TrackSource_CAMERA, none, "video/VP8", false},
-		{livekit.TrackSource_MICROPHONE, none, "audio/opus", false},
-		{livekit.TrackSource_CAMERA, custom, "video/VP8", false},
-		{livekit.TrackSource_CAMERA, gcm, "video/H264", false},
-		{livekit.TrackSource_CAMERA, gcm, "audio/opus", false},
-		{livekit.TrackSource_MICROPHONE, gcm, "audio/red", false},
-		{livekit.TrackSource_MICROPHONE, gcm, "video/VP8", false},
-		{livekit.TrackSource_SCREEN_SHARE, gcm, "video/VP8", true},
-		{livekit.TrackSource_SCREEN_SHARE, none, "video/VP8", false},
-		{livekit.TrackSource_SCREEN_SHARE_AUDIO, gcm, "audio/opus", false},
-		{livekit.TrackSource_UNKNOWN, gcm, "video/VP8", false},
-	} {
-		if got := playable(c.source, c.encryption, c.mimeType); got != c.want {
-			t.Errorf("%s, %s, %s is playable: %t", c.source, c.encryption, c.mimeType, got)
-		}
-	}
-}
 
 // sink is a publication that counts packets.
 type sink struct {
@@ -58,6 +29,7 @@ func (s *sink) WriteRTP(p *rtp.Packet) error {
 	}
 	return nil
 }
+
 func (s *sink) SetClock(ntp time.Time, timestamp uint32) {
 	s.clocks = append(s.clocks, clock{ntp: ntp, timestamp: timestamp})
 }
@@ -69,7 +41,7 @@ func idle(t *testing.T) (*Session, *synthetic.Page) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewSession(SessionConfig{Local: local, Service: "s", PictureLimit: 5 * time.Second, Log: zerolog.Nop(), OnEvent: func(SessionEvent) {}, Token: func(ctx context.Context, _ string) (string, string, error) {
+	s, err := NewSession(SessionConfig{Local: local, Service: "s", PictureLimit: 5 * time.Second, Log: zerolog.Nop(), OnEvent: func(SessionEvent) {}, Counters: new(Counters), Token: func(ctx context.Context, _ string) (string, string, error) {
 		<-ctx.Done()
 		return "", "", ctx.Err()
 	}})
@@ -176,6 +148,7 @@ func (v *viewer) WriteRTP(p *rtp.Packet) error {
 		v.shown = append(v.shown, frames.Frame{Data: data, Timestamp: f.Timestamp, Key: f.Key})
 	}
 }
+
 func (v *viewer) SetClock(time.Time, uint32) {}
 
 // TestFirstKeyFrame sends the key frame that a publication begins with twice: the SFU forwards the first frame of a layer to nobody.
@@ -220,132 +193,5 @@ func TestFirstKeyFrame(t *testing.T) {
 				}
 			}
 		}
-	}
-}
-
-// TestReceiver decrypts frames, and asks for key frames only when they can help.
-func TestReceiver(t *testing.T) {
-	s, local := idle(t)
-	encryptor, err := e2ee.NewEncryptor(codec.VP8)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mine := []byte("fedcba9876543210")
-	if err := encryptor.SetKey(3, mine); err != nil {
-		t.Fatal(err)
-	}
-	plain := local.KeyFrame()
-	sealed, err := encryptor.Encrypt(nil, plain)
-	if err != nil {
-		t.Fatal(err)
-	}
-	asked := 0
-	r := &receiver{session: s, identity: "x", kind: track.Video, trailer: []byte("trailer")}
-	r.keys.Ask = func() { asked++ }
-	f := frames.Frame{Data: sealed, Key: true}
-	r.needKeyFrame()
-	if !r.frame(f) || asked != 0 {
-		t.Error("a track that is not shown asks for something")
-	}
-	ring := e2ee.NewKeyRing()
-	r.showing.Store(&showing{tile: 1, decryptor: r.newDecryptor(ring)})
-	if r.frame(f) {
-		t.Error("a frame without a key can be used")
-	}
-	r.needKeyFrame()
-	if asked != 0 {
-		t.Error("a key frame was asked for that can't be decrypted")
-	}
-	if r.frame(frames.Frame{Data: append(bytes.Clone(plain), "trailer"...), Key: true}) {
-		t.Error("a frame of the server's own can be built on")
-	}
-	if err := ring.Set(3, mine); err != nil {
-		t.Fatal(err)
-	}
-	r.askKeyFrame()
-	if asked != 1 {
-		t.Error("with the key no key frame is asked for")
-	}
-	if !r.frame(f) {
-		t.Error("the right key does not help")
-	}
-	if _, video, broken := local.Shown(1); video != 1 || broken != 0 {
-		t.Errorf("%d pictures were shown, %d of them broken", video, broken)
-	}
-	sealed[len(sealed)-20] ^= 1
-	if r.frame(f) {
-		t.Error("a damaged frame can be used")
-	}
-	sealed[len(sealed)-20] ^= 1
-	if n := testing.AllocsPerRun(100, func() { r.frame(f) }); n != 0 {
-		t.Errorf("%v allocations a frame, want none", n)
-	}
-	if got := s.Stats(); got.NoKey != 1 || got.Injected != 1 || got.Undecryptable != 1 || got.Unwanted != 1 {
-		t.Errorf("counted %+v", got)
-	}
-}
-
-// TestEstimate limits the page's encoder to what the line carries.
-func TestEstimate(t *testing.T) {
-	s, local := idle(t)
-	if err := s.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct{ estimate, want int }{
-		{5_000_000, defaultBitrate}, {1_000_000, 952_000}, {1_010_000, 952_000}, {300_000, 252_000}, {1, minBitrate}, {0, minBitrate},
-		{1_700_000, 1_652_000}, {1_760_000, defaultBitrate},
-	} {
-		done := make(chan struct{})
-		s.setEstimate(c.estimate)
-		s.post(func() { close(done) })
-		<-done
-		if got, _ := local.Bitrate(); got != c.want {
-			t.Errorf("with %d bit/s the page may send %d, want %d", c.estimate, got, c.want)
-		}
-	}
-	if err := s.Start(t.Context()); err == nil {
-		t.Error("a session is started twice")
-	}
-}
-
-// TestNarrowLine uses a narrow line for the large picture alone, unless nobody wants that.
-func TestNarrowLine(t *testing.T) {
-	s, local := idle(t)
-	s.remotes = []Remote{{Identity: "phone", Service: "s", Guest: true}}
-	for _, c := range []struct {
-		estimate         int
-		smallOnly        bool
-		video, wantSmall int
-	}{
-		{-1, false, defaultBitrate, smallBitrate}, {2_000_000, false, defaultBitrate, smallBitrate},
-		{500_000, false, 302_000, smallBitrate}, {440_000, false, 392_000, 0}, {500_000, false, 452_000, 0}, {600_000, false, 402_000, smallBitrate},
-		{200_000, true, 0, smallBitrate}, {200_000, false, 152_000, 0},
-	} {
-		s.estimate, s.smallOnly = c.estimate, c.smallOnly
-		s.limitBitrate()
-		if video, small := local.Bitrate(); video != c.video || small != c.wantSmall {
-			t.Errorf("with %d bit/s, small only %v, the page may send %d and %d, want %d and %d", c.estimate, c.smallOnly, video, small, c.video, c.wantSmall)
-		}
-	}
-}
-
-// TestNotRunning closes a session that was never started, and one whose context has ended.
-func TestNotRunning(t *testing.T) {
-	s, _ := idle(t)
-	s.SetKey("x", 0, []byte("0123456789abcdef"))
-	s.SetRemotes(nil)
-	_, _ = s.Close(), s.Close()
-	if err := s.Start(t.Context()); err == nil {
-		t.Error("a closed session starts")
-	}
-	s, _ = idle(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	if err := s.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	cancel()
-	<-s.done
-	for range 200 { // nobody takes these any more
-		s.SetCamera(true)
 	}
 }

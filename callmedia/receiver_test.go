@@ -1,0 +1,103 @@
+package callmedia
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/livekit/protocol/livekit"
+
+	"multifactorymodel.org/ewindow/callmedia/codec"
+	"multifactorymodel.org/ewindow/callmedia/e2ee"
+	"multifactorymodel.org/ewindow/callmedia/frames"
+	"multifactorymodel.org/ewindow/callmedia/track"
+)
+
+func TestPlayable(t *testing.T) {
+	const gcm, none, custom = livekit.Encryption_GCM, livekit.Encryption_NONE, livekit.Encryption_CUSTOM
+	for _, c := range []struct {
+		source     livekit.TrackSource
+		encryption livekit.Encryption_Type
+		mimeType   string
+		want       bool
+	}{
+		{livekit.TrackSource_CAMERA, gcm, "video/VP8", true},
+		{livekit.TrackSource_MICROPHONE, gcm, "audio/opus", true},
+		{livekit.TrackSource_CAMERA, none, "video/VP8", false},
+		{livekit.TrackSource_MICROPHONE, none, "audio/opus", false},
+		{livekit.TrackSource_CAMERA, custom, "video/VP8", false},
+		{livekit.TrackSource_CAMERA, gcm, "video/H264", false},
+		{livekit.TrackSource_CAMERA, gcm, "audio/opus", false},
+		{livekit.TrackSource_MICROPHONE, gcm, "audio/red", false},
+		{livekit.TrackSource_MICROPHONE, gcm, "video/VP8", false},
+		{livekit.TrackSource_SCREEN_SHARE, gcm, "video/VP8", true},
+		{livekit.TrackSource_SCREEN_SHARE, none, "video/VP8", false},
+		{livekit.TrackSource_SCREEN_SHARE_AUDIO, gcm, "audio/opus", false},
+		{livekit.TrackSource_UNKNOWN, gcm, "video/VP8", false},
+	} {
+		if got := playable(c.source, c.encryption, c.mimeType); got != c.want {
+			t.Errorf("%s, %s, %s is playable: %t", c.source, c.encryption, c.mimeType, got)
+		}
+	}
+}
+
+// TestReceiver decrypts frames, and asks for key frames only when they can help.
+func TestReceiver(t *testing.T) {
+	s, local := idle(t)
+	encryptor, err := e2ee.NewEncryptor(codec.VP8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := []byte("fedcba9876543210")
+	if err := encryptor.SetKey(3, mine); err != nil {
+		t.Fatal(err)
+	}
+	plain := local.KeyFrame()
+	sealed, err := encryptor.Encrypt(nil, plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	r := &receiver{session: s, identity: "x", kind: track.Video, trailer: []byte("trailer")}
+	r.keys.Ask = func() { asked++ }
+	f := frames.Frame{Data: sealed, Key: true}
+	r.needKeyFrame()
+	if !r.frame(f) || asked != 0 {
+		t.Error("a track that is not shown asks for something")
+	}
+	ring := e2ee.NewKeyRing()
+	r.showing.Store(&showing{tile: 1, decryptor: r.newDecryptor(ring)})
+	if r.frame(f) {
+		t.Error("a frame without a key can be used")
+	}
+	r.needKeyFrame()
+	if asked != 0 {
+		t.Error("a key frame was asked for that can't be decrypted")
+	}
+	if r.frame(frames.Frame{Data: append(bytes.Clone(plain), "trailer"...), Key: true}) {
+		t.Error("a frame of the server's own can be built on")
+	}
+	if err := ring.Set(3, mine); err != nil {
+		t.Fatal(err)
+	}
+	r.askKeyFrame()
+	if asked != 1 {
+		t.Error("with the key no key frame is asked for")
+	}
+	if !r.frame(f) {
+		t.Error("the right key does not help")
+	}
+	if _, video, broken := local.Shown(1); video != 1 || broken != 0 {
+		t.Errorf("%d pictures were shown, %d of them broken", video, broken)
+	}
+	sealed[len(sealed)-20] ^= 1
+	if r.frame(f) {
+		t.Error("a damaged frame can be used")
+	}
+	sealed[len(sealed)-20] ^= 1
+	if n := testing.AllocsPerRun(100, func() { r.frame(f) }); n != 0 {
+		t.Errorf("%v allocations a frame, want none", n)
+	}
+	if got := s.Stats(); got.NoKey != 1 || got.Injected != 1 || got.Undecryptable != 1 || got.Unwanted != 1 {
+		t.Errorf("counted %+v", got)
+	}
+}
