@@ -48,7 +48,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	}
 	parts.OnClose("database", db.Close)
 
-	// The parts know each other by what they tell the bridge, which is made last.
+	// Every part reports to the bridge. It needs all parts, so it is made last.
 	var window *bridge.Bridge
 	matrix, err := bot.New(bot.Config{
 		HomeserverURL: cfg.Homeserver.URL, Username: cfg.Homeserver.Username, Password: cfg.Homeserver.Password,
@@ -94,14 +94,14 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	if err != nil {
 		return err
 	}
-	var counted callmedia.Counters // by all sessions, one after another
+	var mediaCounters callmedia.Counters // all sessions, one after another, add to them
 	window, err = bridge.New(bridge.Config{
 		Name: cfg.Window.Name, City: cfg.Window.City, Timezone: cfg.Window.Timezone, Languages: cfg.Window.Languages,
 		Countdown: cfg.Kiosk.Countdown, TestPattern: cfg.Kiosk.TestPattern,
 		Directory: directory, Screen: screen, Page: media, Calls: matrixCalls{calls, matrix},
 		NewSession: func(service string, token bridge.TokenFunc, onEvent func(callmedia.SessionEvent)) (bridge.Session, error) {
 			return callmedia.NewSession(callmedia.SessionConfig{
-				Local: media, Service: service, Token: token, OnEvent: onEvent, PictureLimit: rules.PictureGrace, Counters: &counted,
+				Local: media, Service: service, Token: token, OnEvent: onEvent, PictureLimit: rules.PictureGrace, Counters: &mediaCounters,
 				AllowLoopback: cfg.Media.AllowLoopback, ForceRelay: cfg.Media.ForceRelay,
 				MaxBitrate: cfg.Media.MaxVideoBitrateKbit * 1000, Log: log.With().Str("part", "callmedia").Logger(),
 			})
@@ -112,22 +112,23 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		return err
 	}
 
-	// The page comes first, so that people see what is going on while the homeserver is awaited.
+	// The page is served first, so that people see what happens while the bot waits for the homeserver.
 	if err := screen.Start(ctx); err != nil {
 		return err
 	}
 	parts.OnClose("page's server", screen.Close)
 	parts.OnClose("page's media", media.Close)
 	log.Info().Str("page", "http://"+screen.Addr().String()).Msg("The window's page is served")
-	if err := metrics.Serve(parts, cfg.Metrics.Listen, log, metrics.Bot(matrix.Stats), metrics.Calls(calls.Stats), metrics.Media(counted.Stats),
+	if err := metrics.Serve(parts, cfg.Metrics.Listen, log, metrics.Bot(matrix.Stats), metrics.Calls(calls.Stats), metrics.Media(mediaCounters.Stats),
 		metrics.Page(screen.Counters)); err != nil {
 		return err
 	}
-	// The bridge runs first and ends first: it shows that the homeserver is awaited, and leaves its call while the bot can say so.
+	// The bridge runs before the bot, to show that the homeserver does not answer yet. It ends before the bot, which must still send that the
+	// window leaves its call.
 	parts.GoEndingFirst("bridge", window.Run)
 	if err := matrix.Start(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil // ended while the homeserver was awaited
+			return nil // the program was told to end while the bot waited
 		}
 		return err
 	}
