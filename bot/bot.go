@@ -37,8 +37,8 @@ type Config struct {
 	DataDir string
 	// HTTPClient is for requests to the homeserver. nil: one of its own.
 	HTTPClient *http.Client
-	// OnHomeserver is told when the homeserver can be reached and when it cannot, and since when. It is called by the goroutine of Start and Run
-	// and must not block. It may be nil.
+	// OnHomeserver is told when the homeserver can be reached and when it cannot, and since when. It is called by the goroutine of Start
+	// and Run and must not block. It may be nil.
 	OnHomeserver func(online bool, since time.Time)
 	Log          zerolog.Logger
 }
@@ -58,8 +58,8 @@ type ToDevice struct {
 	Content json.RawMessage
 }
 
-// Bot is a Matrix user. Its methods may be called from any goroutine, with these exceptions: On, OnToDevice and OnSynced are called before Start,
-// and Start and Run are called once each, in this order.
+// Bot is a Matrix user. Its methods may be called from any goroutine, with these exceptions: On, OnToDevice and OnSynced are called before
+// Start, and Start and Run are called once each, in this order.
 type Bot struct {
 	cfg         Config
 	log         zerolog.Logger
@@ -147,9 +147,9 @@ func New(cfg Config) (*Bot, error) {
 	return b, nil
 }
 
-// On registers a handler for events of rooms: state, timeline events, sticky events, and the state of invitations. Encrypted events are decrypted
-// before; Mautrix.WasEncrypted and Mautrix.TrustState say so, and a handler that accepts only encrypted events has to look at them. An event whose
-// key comes late is handed over late. The class of t need not be set. If it is, only events of that class match.
+// On registers a handler for events of rooms: state, timeline events, sticky events, and the state of invitations. Encrypted events are
+// decrypted before; Mautrix.WasEncrypted and Mautrix.TrustState say so, and a handler that accepts only encrypted events has to look at
+// them. An event whose key comes late is handed over late. The class of t need not be set. If it is, only events of that class match.
 func (b *Bot) On(t event.Type, f func(ctx context.Context, e *event.Event)) {
 	b.handlers[t.Type] = append(b.handlers[t.Type], handler{t.Class, f})
 }

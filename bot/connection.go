@@ -60,7 +60,8 @@ func (b *Bot) connected() {
 	b.cfg.OnHomeserver(true, c.since)
 }
 
-// disconnected notes that the homeserver did not answer, or answered with an error, and waits. It returns the context's error when that ends.
+// disconnected notes that the homeserver did not answer, or answered with an error, and waits. It returns the context's error when that
+// ends.
 func (b *Bot) disconnected(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()

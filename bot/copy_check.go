@@ -12,8 +12,8 @@ import (
 	"maunium.net/go/mautrix/event"
 )
 
-// runType is the account data that says which run of the bot is the latest. Each run writes a random number there, and to the database. If the two
-// differ, the data folder is a copy of the folder that is in use, or a copy of it was started later.
+// runType is the account data that says which run of the bot is the latest. Each run writes a random number there, and to the database. If
+// the two differ, the data folder is a copy of the folder that is in use, or a copy of it was started later.
 const runType = "org.multifactorymodel.ewindow.run"
 
 // runContent is the content of runType.
@@ -38,8 +38,8 @@ func (b *Bot) refuseCopy(ctx context.Context, a *session) error {
 	return copied(a)
 }
 
-// beginRun writes this run's number to both places. First the database has it as pending, then the homeserver gets it, then the database has it as
-// the present one. If this is interrupted, the next start finds the homeserver's number among the two in the database.
+// beginRun writes this run's number to both places. First the database has it as pending, then the homeserver gets it, then the database
+// has it as the present one. If this is interrupted, the next start finds the homeserver's number among the two in the database.
 func (b *Bot) beginRun(ctx context.Context, a *session) error {
 	run := rand.Text()
 	b.knownRuns = append(b.knownRuns, run, a.Run) // sync may still show the number before

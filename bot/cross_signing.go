@@ -16,8 +16,8 @@ import (
 // recoveryFile is the file in the data folder that holds the recovery key, which restores the account's cross-signing identity.
 const recoveryFile = "recovery-key"
 
-// openIdentity makes the account's cross-signing identity, or loads it with the recovery key, and signs our device with it. It has to happen
-// before the first Olm message, because that carries the signature.
+// openIdentity makes the account's cross-signing identity, or loads it with the recovery key, and signs our device with it. It has to
+// happen before the first Olm message, because that carries the signature.
 func (b *Bot) openIdentity(ctx context.Context) error {
 	self := b.device()
 	published, err := b.publishedMasterKey(ctx, self.User)

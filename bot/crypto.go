@@ -29,8 +29,9 @@ func (b *Bot) openCrypto(ctx context.Context, a *session) error {
 		return fmt.Errorf("load the encryption keys: %w", err)
 	}
 	b.mach = mach
-	// mautrix keeps our own identity's public keys in a field without a lock, and clears the field whenever our own user's keys are fetched. Another
-	// goroutine may read it then, find nothing, and send a message without our signature. So keys are fetched with a machine of its own.
+	// mautrix keeps our own identity's public keys in a field without a lock, and clears the field whenever our own user's keys are
+	// fetched. Another goroutine may read it then, find nothing, and send a message without our signature. So keys are fetched with a
+	// machine of its own.
 	b.fetcher = crypto.NewOlmMachine(b.client, &log, b.crypto, b.state)
 	b.state.rotate = b.crypto.RemoveOutboundGroupSession
 	return b.shareKeys(ctx)

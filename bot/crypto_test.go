@@ -38,7 +38,7 @@ func TestToDevice(t *testing.T) {
 			deliver(t, dresden, munich, atMunich, "there")
 			deliver(t, munich, dresden, atDresden, "and back")
 
-			// Many at once, from several goroutines, while sync decrypts.
+			// Several goroutines send at the same time, while sync decrypts.
 			const senders, each = 4, 10
 			var sending sync.WaitGroup
 			for _, way := range [][2]*bot.Bot{{dresden, munich}, {munich, dresden}} {
@@ -68,7 +68,7 @@ func TestToDevice(t *testing.T) {
 				t.Error("dropped", n)
 			}
 
-			// One that can't be reached does not harm the rest.
+			// A device that cannot be reached does not keep the others from getting theirs.
 			nobody := bot.Device{User: munich.UserID(), ID: "NOBODY"}
 			stranger := bot.Device{User: "@x:localhost:1", ID: "X"}
 			failed := dresden.SendToDevice(t.Context(), testType, map[bot.Device]any{
@@ -88,7 +88,7 @@ func TestToDevice(t *testing.T) {
 	}
 }
 
-// TestUnsignedDevice: a device that its owner has not cross-signed gets nothing and is not heard, until it is.
+// TestUnsignedDevice: as long as its owner has not cross-signed it, a device gets nothing and its messages are dropped.
 func TestUnsignedDevice(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	strict := rig.NewBot(t, hs, "dresden")
@@ -114,7 +114,7 @@ func TestUnsignedDevice(t *testing.T) {
 		t.Error(failed)
 	}
 
-	// Nor does it get the keys of rooms.
+	// It does not get the keys of rooms either.
 	room := makeRoom(t, strict, raw.Client, lax.Client())
 	waitMembers(t, strict, room, 3)
 	if _, err := strict.Send(t.Context(), room, testType, message{"secret"}); err != nil {
@@ -149,7 +149,7 @@ func TestUnsignedDevice(t *testing.T) {
 	}
 }
 
-// toDevices counts the Olm messages that wait for a raw device.
+// toDevices counts the Olm messages that are waiting for a raw device.
 func toDevices(t *testing.T, m *crypto.OlmMachine) (n int) {
 	t.Helper()
 	answer, err := m.Client.SyncRequest(t.Context(), 0, "", "", false, "")
@@ -198,7 +198,7 @@ func TestCleartextAndNonsense(t *testing.T) {
 	deliver(t, other, b, in, "it goes on")
 }
 
-// TestLateKey: the message comes first, the key of its session later.
+// TestLateKey: a message arrives before the key of its session.
 func TestLateKey(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	b := newLaxBot(t, hs, "dresden")
@@ -238,8 +238,8 @@ func TestLateKey(t *testing.T) {
 	}
 }
 
-// TestNothingInTheClear: a room that was joined a moment ago is known to be encrypted before anything goes to it, through Client too;
-// and a room never stops being encrypted.
+// TestNothingInTheClear: nothing is sent to a room that was joined a moment ago before it is known to be encrypted, also not through
+// Client. A room never stops being encrypted.
 func TestNothingInTheClear(t *testing.T) {
 	servers := rig.StartFederation(t)
 	dresden, munich := rig.NewBot(t, servers[0], "dresden"), rig.NewBot(t, servers[1], "munich")
@@ -257,7 +257,7 @@ func TestNothingInTheClear(t *testing.T) {
 	if got := next(t, "the message", in.events, nil); got.ID != sent.EventID || !got.Mautrix.WasEncrypted {
 		t.Errorf("%+v", got.Mautrix)
 	}
-	// The owner says that the room speaks something else now.
+	// The owner sets another algorithm.
 	for _, content := range []any{map[string]any{"algorithm": "none"}, map[string]any{"algorithm": 7}} {
 		if _, err := dresden.Client().SendStateEvent(t.Context(), room, event.StateEncryption, "", content); err != nil {
 			t.Fatal(err)
@@ -276,7 +276,8 @@ func TestNothingInTheClear(t *testing.T) {
 	}
 }
 
-// TestRotation: who leaves a room can't read on, and who joins it can't read back; but a session lasts while nobody does.
+// TestRotation: a user who leaves a room cannot decrypt what follows, and one who joins cannot decrypt what came before. Otherwise the
+// session stays.
 func TestRotation(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	account := rig.NewBotAccount(t, hs, "dresden")
@@ -296,7 +297,7 @@ func TestRotation(t *testing.T) {
 			t.Fatal(err)
 		}
 		var e *event.Event
-		rig.Eventually(t, limit, func() (err error) { // Dendrite answers a moment before it can show the event
+		rig.Eventually(t, limit, func() (err error) { // Dendrite answers before it can show the event
 			e, err = b.Client().GetEvent(t.Context(), room, sent)
 			return err
 		})
@@ -324,7 +325,7 @@ func TestRotation(t *testing.T) {
 	if send(dresden, "two again") != two {
 		t.Error("the session was not used again")
 	}
-	// While we are off, one leaves.
+	// A user leaves while the bot is not running.
 	stop()
 	if _, err := munich.Client().LeaveRoom(t.Context(), room); err != nil {
 		t.Fatal(err)
@@ -334,8 +335,8 @@ func TestRotation(t *testing.T) {
 	again.OnSynced(func(context.Context) { synced <- struct{}{} })
 	rig.RunBot(t, again)
 	waitMembers(t, again, room, 1)
-	// The first response tells of the leaving once more, which ends the session once more.
-	for range 2 { // the state at the start counts as one
+	// The first sync response shows the leaving again, which ends the session again.
+	for range 2 { // the state at the start counts as a response
 		next(t, "a response", synced, nil)
 	}
 	after := send(again, "alone again")

@@ -15,7 +15,8 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// decrypt decrypts an event and dispatches it. If its key has not come yet, the event waits. first says that it is in the first sync response.
+// decrypt decrypts an event and dispatches it. If its key has not come yet, the event waits. first says that it is in the first sync
+// response.
 func (b *Bot) decrypt(ctx context.Context, e *event.Event, first bool) {
 	plain, err := b.mach.DecryptMegolmEvent(quietly(ctx), e)
 	// Perhaps we have never asked for the sender's devices, or the device was signed a moment ago.
@@ -56,8 +57,8 @@ func (b *Bot) retryWaiting(ctx context.Context) {
 	}
 }
 
-// waiting holds encrypted events whose session's key has not come yet. Keys come in to-device messages, which may be late, especially from other
-// homeservers.
+// waiting holds encrypted events whose session's key has not come yet. Keys come in to-device messages, which may be late, especially from
+// other homeservers.
 type waiting struct {
 	mu    sync.Mutex // guards what follows
 	list  []waitingEvent

@@ -34,8 +34,8 @@ func (b *Bot) deviceLists(ctx context.Context, changed []id.UserID) {
 	}
 }
 
-// fetchLater goes on asking for the devices of users whose homeserver can't be reached. It gives up after a day. After that, their devices are asked
-// for when a message comes from them or goes to them.
+// fetchLater goes on asking for the devices of users whose homeserver can't be reached. It gives up after a day. After that, their devices
+// are asked for when a message comes from them or goes to them.
 func (b *Bot) fetchLater(ctx context.Context, users []id.UserID) {
 	begun := time.Now()
 	pause := backoff.Backoff{Min: 2 * time.Second, Max: 10 * time.Minute}

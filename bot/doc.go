@@ -17,19 +17,19 @@
 //   - Two bots that run on copies of one data folder would break each other's encryption for good. Each start writes a random number to
 //     the database and to the account data. If the two differ, Start and Run end with [ErrCopied].
 //
-// Everything is kept in the database that it is given, apart from the recovery key. That is in a file of the data folder, so that people can make
-// a copy of it. The package knows nothing of calls or windows.
+// Everything is kept in the database that it is given, apart from the recovery key. That is in a file of the data folder, so that people
+// can make a copy of it. The package knows nothing of calls or windows.
 //
 // # Who owns what
 //
-// One goroutine calls Start and then Run. It owns the connection's state and the processing of sync responses, and it calls all handlers, in the
-// order in which the homeserver tells things. Handlers must not block. Requests that sync need not wait for run in goroutines of their own, and Run
-// waits for them at its end. Everything that other goroutines use has a lock or is not changed after Start.
+// One goroutine calls Start and then Run. It owns the connection's state and the processing of sync responses, and it calls all handlers,
+// in the order in which the homeserver tells things. Handlers must not block. Requests that sync need not wait for run in goroutines of
+// their own, and Run waits for them at its end. Everything that other goroutines use has a lock or is not changed after Start.
 //
 // # Why not mautrix's own parts
 //
-//   - cryptohelper and Client.Login with it: cryptohelper decrypts to-device events of unknown types, such as media keys, and throws them away. It asks for
-//     the database driver by name, which would be the one that needs cgo. It has no check for copied data folders.
-//   - Client.Sync stores the position before the response is processed, so that a power cut loses to-device keys for good. It waits 10 seconds after
-//     each error, and one event that cannot be parsed makes the whole response an error.
+//   - cryptohelper, and the login with it: it decrypts to-device events of unknown types, such as media keys, and throws them away. It
+//     asks for the database driver by name, which would be the one that needs cgo. It has no check for copied data folders.
+//   - Client.Sync: it stores the position before the response is processed, so that a power cut loses to-device keys for good. It
+//     waits 10 seconds after each error, and one event that cannot be parsed makes the whole response an error.
 package bot

@@ -6,7 +6,7 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// FetchKeys is what a changed device list has the bot do. Tests can't change one as often.
+// FetchKeys does what the bot does when a device list has changed. Tests cannot change one that often.
 func (b *Bot) FetchKeys(ctx context.Context, user id.UserID) error {
 	_, err := b.fetchKeys(ctx, []id.UserID{user})
 	return err

@@ -12,8 +12,9 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// fallbackAccount is a part of goolm's Olm accounts that mautrix does not use. The homeserver gives out a fallback key when a device's one-time keys
-// are used up, for example because a window was off during the holidays. (Dendrite 0.15 ignores fallback keys: it always says that it has none.)
+// fallbackAccount is a part of goolm's Olm accounts that mautrix does not use. The homeserver gives out a fallback key when a device's
+// one-time keys are used up, for example because a window was off during the holidays. (Dendrite 0.15 ignores fallback keys: it always says
+// that it has none.)
 type fallbackAccount interface {
 	GenFallbackKey() error
 	FallbackKeyUnpublished() map[string]id.Curve25519
@@ -27,8 +28,8 @@ type fallbackUpload struct {
 	FallbackKeys map[id.KeyID]*mautrix.OneTimeKey `json:"fallback_keys"`
 }
 
-// fallbackKey uploads a new fallback key when the homeserver has none, or has given it out. unused is what sync says about that; it is nil when
-// sync says nothing.
+// fallbackKey uploads a new fallback key when the homeserver has none, or has given it out. unused is what sync says about that; it is nil
+// when sync says nothing.
 func (b *Bot) fallbackKey(ctx context.Context, unused []id.KeyAlgorithm) {
 	if unused == nil || slices.Contains(unused, id.KeyAlgorithmSignedCurve25519) || time.Since(b.fallbackMade) < fallbackEvery {
 		return

@@ -18,13 +18,13 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// fallbackProxy stands before a homeserver that knows nothing of fallback keys, which Dendrite doesn't, and does what is missing: it
-// keeps them, and gives them out as if there were no one-time keys.
+// fallbackProxy is a proxy before a homeserver without fallback keys, such as Dendrite. It
+// keeps the fallback keys, and gives them out as if there were no one-time keys.
 type fallbackProxy struct {
 	mu      sync.Mutex                 // guards what follows
-	keys    map[string]json.RawMessage // the ones uploaded last
+	keys    map[string]json.RawMessage // the last ones that were uploaded
 	uploads int
-	user    id.UserID // the one whose keys are kept
+	user    id.UserID // whose keys are kept
 	device  id.DeviceID
 }
 
@@ -62,7 +62,7 @@ func (p *fallbackProxy) handler(t *testing.T, hs *rig.Homeserver) http.Handler {
 	})
 }
 
-// TestFallbackKey: all one-time keys of a window that is off were used up. Others can still write to it.
+// TestFallbackKey: the one-time keys of a window that is not running are used up. Others can still send to it.
 func TestFallbackKey(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	account := rig.NewBotAccount(t, hs, "dresden")
@@ -92,7 +92,7 @@ func TestFallbackKey(t *testing.T) {
 	}
 	proxy.mu.Unlock()
 
-	// mautrix checks the key's signature before it uses it.
+	// mautrix checks the key's signature before it uses the key.
 	munich := newBot(t, config(rig.NewBotAccount(t, hs, "munich")))
 	rig.RunBot(t, munich)
 	if failed := munich.SendToDevice(t.Context(), testType, map[bot.Device]any{device(first): message{"hello"}}); len(failed) > 0 {

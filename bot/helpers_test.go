@@ -26,13 +26,13 @@ var errNothingYet = errors.New("nothing yet")
 
 var testType = event.Type{Type: "org.multifactorymodel.ewindow.test"}
 
-// inbox collects what a bot's handlers are given.
+// inbox collects what a bot gives to its handlers.
 type inbox struct {
 	toDevice chan bot.ToDevice
 	events   chan *event.Event
 }
 
-// listen registers for to-device messages and room events of the test's type, and for any other types named.
+// listen registers handlers for to-device messages and room events of the test's type, and of the given types.
 func listen(b *bot.Bot, types ...event.Type) *inbox {
 	in := &inbox{make(chan bot.ToDevice, 100), make(chan *event.Event, 100)}
 	b.OnToDevice(testType, func(_ context.Context, e bot.ToDevice) { in.toDevice <- e })
@@ -42,7 +42,7 @@ func listen(b *bot.Bot, types ...event.Type) *inbox {
 	return in
 }
 
-// next waits for what f accepts.
+// next waits for a value that f accepts.
 func next[T any](t *testing.T, what string, c chan T, f func(T) bool) T {
 	t.Helper()
 	timer := time.NewTimer(limit)
@@ -71,7 +71,7 @@ func textOf(content []byte) string {
 	return m.Text
 }
 
-// deliver sends a to-device message and waits for it.
+// deliver sends a to-device message and waits until it was received.
 func deliver(t *testing.T, from, to *bot.Bot, in *inbox, text string) {
 	t.Helper()
 	rig.Eventually(t, limit, func() error {
@@ -106,7 +106,7 @@ func makeRoom(t *testing.T, owner *bot.Bot, others ...*mautrix.Client) id.RoomID
 	return room.RoomID
 }
 
-// waitMembers waits until a bot knows that so many users are in a room.
+// waitMembers waits until a bot knows of n users in a room.
 func waitMembers(t *testing.T, b *bot.Bot, room id.RoomID, n int) {
 	t.Helper()
 	rig.Eventually(t, limit, func() error {
@@ -128,7 +128,7 @@ func dropped(t *testing.T, b *bot.Bot, reason string, n uint64) {
 	})
 }
 
-// newLaxBot makes a bot that takes devices which nobody has signed, as rawDevice's are.
+// newLaxBot makes a bot that accepts devices which nobody has signed, such as those of rawDevice.
 func newLaxBot(t *testing.T, hs *rig.Homeserver, name string) *bot.Bot {
 	t.Helper()
 	cfg := rig.NewBotAccount(t, hs, name).Config(t)
@@ -136,7 +136,7 @@ func newLaxBot(t *testing.T, hs *rig.Homeserver, name string) *bot.Bot {
 	return newBot(t, cfg)
 }
 
-// rawDevice is a device of a user that does not know of cross-signing.
+// rawDevice is a device whose client does not use cross-signing.
 func rawDevice(t *testing.T, hs *rig.Homeserver, user id.UserID) *crypto.OlmMachine {
 	t.Helper()
 	client := hs.Client(t, user)
@@ -187,7 +187,7 @@ func newBot(t *testing.T, cfg bot.Config) *bot.Bot {
 	return b
 }
 
-// startError returns what a bot of a configuration ends its start with.
+// startError demands an error of the start of a bot.
 func startError(t *testing.T, cfg bot.Config, want error) {
 	t.Helper()
 	err := newBot(t, cfg).Start(t.Context())

@@ -17,8 +17,8 @@ const (
 	maxResponse   = 64 << 20 // bytes; the first sync of an account with large rooms
 )
 
-// NewHTTPClient returns an HTTP client as the bot uses it for its homeserver. Package rtc uses one for authorisation services. It notices within
-// seconds that a connection is dead, for example after a change of our address.
+// NewHTTPClient returns an HTTP client as the bot uses it for its homeserver. Package rtc uses one for authorisation services. It notices
+// within seconds that a connection is dead, for example after a change of our address.
 func NewHTTPClient() *http.Client {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
 	return &http.Client{
@@ -37,7 +37,8 @@ func NewHTTPClient() *http.Client {
 }
 
 // libraryLog is the logger for mautrix. It drops everything below info, and the lines about failed requests, because both contain bodies of
-// requests. The caller of a request gets its error anyway. It writes at most 20 lines a minute, since other people's servers can cause them.
+// requests. The caller of a request gets its error anyway. It writes at most 20 lines a minute, since other people's servers can cause
+// them.
 func libraryLog(log zerolog.Logger) zerolog.Logger {
 	return log.Level(max(log.GetLevel(), zerolog.InfoLevel)).
 		Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Minute}).

@@ -17,9 +17,9 @@ const (
 	perMinute = 200 // of all users
 )
 
-// keyLimit limits what strangers can make us do with keys. Without it, every message from an unknown device would make us ask for the sender's
-// devices. A user, a homeserver and all of them together have a token bucket each, which fills within a minute. Its methods may be called from any
-// goroutine.
+// keyLimit limits what strangers can make us do with keys. Without it, every message from an unknown device would make us ask for the
+// sender's devices. A user, a homeserver and all of them together have a token bucket each, which fills within a minute. Its methods may be
+// called from any goroutine.
 type keyLimit struct {
 	mu      sync.Mutex // makes one step of asking all three limits
 	users   *limit.Rate[id.UserID]

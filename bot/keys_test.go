@@ -12,7 +12,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// TestOwnKeys sends messages while the own user's keys are fetched, which mautrix alone does not stand: the race detector has its say.
+// TestOwnKeys sends messages while our own user's keys are fetched. With a single machine of mautrix that is a data race.
 func TestOwnKeys(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	b, other := rig.NewBot(t, hs, "munich"), rig.NewBot(t, hs, "dresden")
@@ -46,8 +46,8 @@ func TestOwnKeys(t *testing.T) {
 	deliver(t, b, other, in, "after")
 }
 
-// TestKeyRequest lets a device ask for the key of a session that it was given before, and demands that requests of unheard devices come
-// to nothing, that there is a limit, and that secrets are no other user's to ask for.
+// TestKeyRequest: a device may ask for the key of a session that it got before. Requests of unknown devices
+// are ignored, there is a limit, and other users cannot ask for secrets.
 func TestKeyRequest(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	b := newLaxBot(t, hs, "dresden")

@@ -11,7 +11,8 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// logIn makes the client use the stored session. If there is none, or the homeserver does not know it any more, it logs in with the password.
+// logIn makes the client use the stored session. If there is none, or the homeserver does not know it any more, it logs in with the
+// password.
 func (b *Bot) logIn(ctx context.Context) (*session, error) {
 	a, err := b.session.get(ctx)
 	if err != nil {

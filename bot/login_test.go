@@ -45,7 +45,7 @@ func TestRestart(t *testing.T) {
 		t.Fatalf("device %s became %s", first.DeviceID(), second.DeviceID())
 	}
 	deliver(t, second, munich, in, "after")
-	// What is in the rooms was told anew.
+	// The state of the rooms was dispatched again.
 	next(t, "the room's encryption", own.events, func(e *event.Event) bool { return e.RoomID == room && e.Type == event.StateEncryption })
 	if encrypted, err := second.Encrypted(t.Context(), room); err != nil || !encrypted {
 		t.Fatal(encrypted, err)
@@ -77,7 +77,7 @@ func TestConfig(t *testing.T) {
 	wrong.Username, wrong.Password = other.String(), password
 	startError(t, wrong, bot.ErrMismatch)
 
-	// The same name elsewhere is another account. Nor may the session's token go there.
+	// The same name on another homeserver is another account. The session's token must not be sent there.
 	elsewhere := rig.StartHomeserver(t)
 	_, password = elsewhere.Register(t, "dresden")
 	wrong = cfg
@@ -99,7 +99,7 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// TestLoggedOut: someone removes the bot's device. The next start makes it again, with the same keys.
+// TestLoggedOut: somebody removes the bot's device. The next start makes it again, with the same keys.
 func TestLoggedOut(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	account := rig.NewBotAccount(t, hs, "dresden")
@@ -128,7 +128,7 @@ func TestLoggedOut(t *testing.T) {
 	deliver(t, munich, again, own, "in")
 }
 
-// TestNewFolder: the data folder is lost. With the recovery key the window gets a new device that others trust, without it stops.
+// TestNewFolder: the data folder is lost. With the recovery key the window gets a new device that others trust. Without it the start fails.
 func TestNewFolder(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	account := rig.NewBotAccount(t, hs, "dresden")
@@ -170,7 +170,7 @@ func TestNewFolder(t *testing.T) {
 	startError(t, fresh.Config(t), bot.ErrIdentity)
 }
 
-// TestCopied: two bots on copies of one folder.
+// TestCopied: two bots run on copies of one data folder.
 func TestCopied(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	account := rig.NewBotAccount(t, hs, "dresden")
@@ -182,7 +182,7 @@ func TestCopied(t *testing.T) {
 	twin := account
 	twin.Dir = copyFolder(t, account.Dir)
 
-	// The original runs, the copy may not.
+	// While the original runs, the copy must not.
 	cfg = account.Config(t)
 	original := newBot(t, cfg)
 	if err := original.Start(t.Context()); err != nil {
@@ -192,7 +192,7 @@ func TestCopied(t *testing.T) {
 	go func() { ended <- original.Run(t.Context()) }()
 	startError(t, twin.Config(t), bot.ErrCopied)
 
-	// A copy of the folder as it is now would be let in, since it can't be told from the original. Then the original ends.
+	// A copy of the present folder cannot be told from the original, so it starts. Then the original ends.
 	late := account
 	late.Dir = copyFolder(t, account.Dir)
 	rig.RunBot(t, newBot(t, late.Config(t)))
@@ -202,7 +202,7 @@ func TestCopied(t *testing.T) {
 	startError(t, cfg, bot.ErrCopied)
 }
 
-// TestInterruptedRun: a power cut at any moment of the start is no copy.
+// TestInterruptedRun: a power cut at any moment of the start does not look like a copy.
 func TestInterruptedRun(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	account := rig.NewBotAccount(t, hs, "dresden")
@@ -283,7 +283,7 @@ func TestHomeserverAway(t *testing.T) {
 	deliver(t, b, munich, in, "out")
 	deliver(t, munich, b, own, "in")
 
-	// In mid-run.
+	// While it runs.
 	hs.Kill(t)
 	if next(t, "the bad news", changes, nil) {
 		t.Fatal("told twice")

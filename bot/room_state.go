@@ -42,8 +42,8 @@ func newStateStore(db *dbutil.Database, client *mautrix.Client) *stateStore {
 	}
 }
 
-// SetEncryptionEvent notes that a room is encrypted. We know only one algorithm. A room that names another one must not be sent to in the clear
-// because of that.
+// SetEncryptionEvent notes that a room is encrypted. We know only one algorithm. A room that names another one must not be sent to in the
+// clear because of that.
 func (s *stateStore) SetEncryptionEvent(ctx context.Context, room id.RoomID, content *event.EncryptionEventContent) error {
 	kept := *content
 	kept.Algorithm = id.AlgorithmMegolmV1
@@ -179,7 +179,8 @@ func (s *stateStore) joined(ctx context.Context, room id.RoomID) ([]id.UserID, e
 	return list, nil
 }
 
-// prepare sets what handlers need of an event: room, source, class and parsed content. A content that can't be parsed is only there as raw JSON.
+// prepare sets what handlers need of an event: room, source, class and parsed content. A content that can't be parsed is only there as raw
+// JSON.
 func prepare(e *event.Event, room id.RoomID, source event.Source) {
 	e.RoomID = room
 	e.Mautrix.EventSource = source

@@ -16,9 +16,9 @@ import (
 // sendTime is how long SendToDevice takes at most.
 const sendTime = 40 * time.Second
 
-// SendToDevice sends an Olm-encrypted message to each of some devices. The result has the devices that did not get theirs, and why. For all others our
-// homeserver has accepted the message. Missing keys and sessions are fetched. A homeserver that does not answer does not delay the devices of
-// another.
+// SendToDevice sends an Olm-encrypted message to each of some devices. The result has the devices that did not get theirs, and why. For all
+// others our homeserver has accepted the message. Missing keys and sessions are fetched. A homeserver that does not answer does not delay
+// the devices of another.
 func (b *Bot) SendToDevice(ctx context.Context, t event.Type, content map[Device]any) map[Device]error {
 	failed := make(map[Device]error)
 	if !b.ready.Load() {

@@ -53,8 +53,8 @@ func (s sessionStore) get(ctx context.Context) (*session, error) {
 	return &a, nil
 }
 
-// create makes the row. The device id is chosen before the first attempt to log in, so that an attempt whose answer gets lost does not leave
-// a second device behind.
+// create makes the row. The device id is chosen before the first attempt to log in, so that an attempt whose answer gets lost does not
+// leave a second device behind.
 func (s sessionStore) create(ctx context.Context, homeserver string) (*session, error) {
 	a := &session{Homeserver: homeserver, Device: id.DeviceID("EW" + rand.Text()[:8]), PickleKey: []byte(rand.Text())}
 	return a, s.exec(ctx, newSessionQuery, a.Homeserver, a.Device, a.PickleKey)

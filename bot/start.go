@@ -10,9 +10,9 @@ import (
 	"maunium.net/go/mautrix/event"
 )
 
-// Start logs in, or continues the stored session, and prepares the encryption. Then it dispatches the state of all joined rooms, and the sticky
-// events of an earlier run that are still sticky, as if sync had brought them, so that handlers need not store what rooms say. While the homeserver
-// can't be reached, Start goes on trying. It returns an error when ctx ends, and when it can't go on.
+// Start logs in, or continues the stored session, and prepares the encryption. Then it dispatches the state of all joined rooms, and the
+// sticky events of an earlier run that are still sticky, as if sync had brought them, so that handlers need not store what rooms say. While
+// the homeserver can't be reached, Start goes on trying. It returns an error when ctx ends, and when it can't go on.
 func (b *Bot) Start(ctx context.Context) error {
 	if err := upgradeSQL(ctx, "room state", b.state.Upgrade, b.client.Log); err != nil {
 		return err

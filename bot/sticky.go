@@ -35,8 +35,9 @@ const (
 	maxStickySize   = 16 << 10 // bytes, of one event
 )
 
-// StickyLeft is how long an event stays sticky from now on (MSC4354). It is 0 when the event is not sticky. If the homeserver says how much time is
-// left, that counts, since it does not depend on clocks. Some homeservers only put the event into the sticky section of the sync response.
+// StickyLeft is how long an event stays sticky from now on (MSC4354). It is 0 when the event is not sticky. If the homeserver says how much
+// time is left, that counts, since it does not depend on clocks. Some homeservers only put the event into the sticky section of the sync
+// response.
 func StickyLeft(now time.Time, e *event.Event) time.Duration {
 	const latest = 253_402_300_799_999 // ms, the end of the year 9999; later values are not times
 	age := max(0, now.Sub(time.UnixMilli(max(0, min(e.Timestamp, latest)))))

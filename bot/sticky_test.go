@@ -16,7 +16,7 @@ import (
 	"multifactorymodel.org/ewindow/migrations"
 )
 
-// TestKeepSticky: sticky events outlast the program for as long as they count, in the rooms that we are in, and nobody fills the disk with them.
+// TestKeepSticky: sticky events of joined rooms outlast the program as long as they are sticky, and nobody can fill the disk with them.
 func TestKeepSticky(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "kiosk.db")
 	kind := event.Type{Type: "org.example.sticky"}
@@ -94,7 +94,7 @@ func TestKeepSticky(t *testing.T) {
 				t.Errorf("%s", e.Content.VeryRaw)
 			}
 		}
-		// One user, and then a crowd, talks on.
+		// One user sends more of them, and then many users do.
 		for _, sender := range []string{"@a:x", ""} {
 			var many []string
 			for i := range 2 * maxStickyRoom {

@@ -8,8 +8,8 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// syncResponse is the part of the answer of GET /sync that we use. With mautrix's own type, one event that cannot be parsed would make the whole
-// answer an error, and strangers write these events.
+// syncResponse is the part of the answer of GET /sync that we use. With mautrix's own type, one event that cannot be parsed would make the
+// whole answer an error, and strangers write these events.
 type syncResponse struct {
 	NextBatch    string              `json:"next_batch"`
 	AccountData  eventSection        `json:"account_data"`

@@ -13,7 +13,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// TestInterruptedResponse: the program ends while a response is being processed. The next run sees it again, and what came before it not.
+// TestInterruptedResponse: the program ends while a response is being processed. The next run sees that response again, but none before it.
 func TestInterruptedResponse(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	account := rig.NewBotAccount(t, hs, "dresden")
@@ -35,7 +35,7 @@ func TestInterruptedResponse(t *testing.T) {
 	}
 	next(t, "the first message", in.events, func(e *event.Event) bool { return e.ID == before })
 	responses := first.Stats().Responses
-	rig.Eventually(t, limit, func() error { // that response is done with, another one is awaited
+	rig.Eventually(t, limit, func() error { // that response was processed, and the next is awaited
 		if first.Stats().Responses > responses {
 			return nil
 		}
@@ -61,7 +61,7 @@ func TestInterruptedResponse(t *testing.T) {
 	}
 }
 
-// TestPanic: a handler's mistake loses its event, and nothing else.
+// TestPanic: when a handler panics, only its event is lost.
 func TestPanic(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	b, other := rig.NewBot(t, hs, "dresden"), rig.NewBot(t, hs, "munich")
@@ -82,7 +82,7 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// TestInvitation: invitations' state reaches the handlers, and so does leaving.
+// TestInvitation: the handlers get the state of invitations, and learn that we left a room.
 func TestInvitation(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	b, other := rig.NewBot(t, hs, "dresden"), rig.NewBot(t, hs, "munich")

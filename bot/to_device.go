@@ -48,7 +48,8 @@ func (b *Bot) handleToDevice(ctx context.Context, e *event.Event) {
 	}
 }
 
-// handlePlain lets mautrix handle a message of a type that is never encrypted. Requests for keys and secrets are answered in the background.
+// handlePlain lets mautrix handle a message of a type that is never encrypted. Requests for keys and secrets are answered in the
+// background.
 func (b *Bot) handlePlain(ctx context.Context, e *event.Event) {
 	var from id.DeviceID
 	answer := func(ctx context.Context) { b.mach.HandleToDeviceEvent(ctx, e) }

@@ -20,7 +20,7 @@ func TestPause(t *testing.T) {
 	for _, c := range []struct {
 		n       int // failures before
 		longest time.Duration
-		random  float64 // how much of the second half is left out
+		random  float64 // which part of the jitter is subtracted
 		want    time.Duration
 	}{
 		{0, maxPause, 0, time.Second},
@@ -161,7 +161,7 @@ func TestStickyLeft(t *testing.T) {
 		{of(event.SourceTimeline, hour, 0, now.Add(10*time.Minute)), time.Hour},
 		{of(event.SourceSticky, nil, 0, now.Add(-10*time.Minute)), 50 * time.Minute},
 		{of(event.SourceSticky, nil, time.Minute, now.Add(-10*time.Minute)), time.Minute},
-		// Clocks that differ by hours: what is left counts.
+		// When clocks differ by hours, the time that is left counts.
 		{of(event.SourceSticky, hour, time.Minute, now.Add(-3*time.Hour)), time.Minute},
 		{of(event.SourceSticky, hour, time.Minute, now.Add(3*time.Hour)), time.Minute},
 		{of(event.SourceSticky, hour, 9*time.Hour, now), time.Hour},
@@ -185,7 +185,7 @@ func TestSameUser(t *testing.T) {
 	}
 }
 
-// FuzzSyncResponse: what other people write into a response costs their own events at most.
+// FuzzSyncResponse: an event that somebody else wrote can spoil only itself in a sync response.
 func FuzzSyncResponse(f *testing.F) {
 	for _, text := range []string{
 		`{"type":"m.room.message","sender":"@a:x","event_id":"$1","origin_server_ts":1,"content":{"body":"x"}}`,
@@ -198,7 +198,7 @@ func FuzzSyncResponse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if !json.Valid([]byte(text)) {
-			return // the homeserver made the JSON around it
+			return // the homeserver writes the JSON around it, so it is valid
 		}
 		const good = `{"type":"org.example","sender":"@a:x","content":{"a":1}}`
 		var r syncResponse
@@ -230,7 +230,7 @@ func FuzzSyncResponse(f *testing.F) {
 	})
 }
 
-// FuzzContent: only objects that are not too long reach to-device handlers, as they came.
+// FuzzContent: to-device handlers get only objects that are not too long, unchanged.
 func FuzzContent(f *testing.F) {
 	for _, text := range []string{`{}`, ` {"a":[1]} `, `[]`, `5`, `"{"`, `{`, ``, "\x00{}", `{"a":1}{"b":2}`} {
 		f.Add([]byte(text))

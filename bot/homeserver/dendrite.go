@@ -229,7 +229,8 @@ func (d *Dendrite) ensureKey() error {
 	}))
 }
 
-// writeRoots writes a file with the system's certificate authorities and ours. When the environment variable names a file, Go uses only that.
+// writeRoots writes a file with the system's certificate authorities and ours. When the environment variable names a file, Go uses only
+// that.
 func (d *Dendrite) writeRoots() (string, error) {
 	bundle, err := os.ReadFile(d.cfg.CAFile)
 	if err != nil {

@@ -34,7 +34,7 @@ func TestDendriteConfig(t *testing.T) {
 	}
 }
 
-// TestDendriteFiles: the signing key stays what it is, nobody else reads the files, and our authority is added to the system's.
+// TestDendriteFiles: the signing key does not change, only we can read the files, and our certificate authority is added to the system's.
 func TestDendriteFiles(t *testing.T) {
 	system := filepath.Join(t.TempDir(), "system.pem")
 	if err := os.WriteFile(system, []byte("THE SYSTEM'S"), 0o600); err != nil {
@@ -121,7 +121,7 @@ func TestRegister(t *testing.T) {
 	if _, err := homeserver.Register(t.Context(), nil, hs.URL, hs.Secret, "ben", rand.Text(), false); !errors.Is(err, mautrix.MUnrecognized) {
 		t.Error("the front lets registration through: ", err)
 	}
-	// The device that registration makes is gone: only the one that asks is left.
+	// The device that registration makes was removed. Only the one that asks is left.
 	devices, err := hs.Client(t, user).GetDevicesInfo(t.Context())
 	if err != nil || len(devices.Devices) != 1 {
 		t.Error(devices, err)

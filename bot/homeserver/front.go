@@ -54,8 +54,8 @@ type FrontConfig struct {
 	Log zerolog.Logger
 }
 
-// Front is the reverse proxy before a homeserver. It is an http.Handler. Delayed events are served while [Front.Run] runs. Before and after,
-// clients get status 503 for them.
+// Front is the reverse proxy before a homeserver. It is an http.Handler. Delayed events are served while [Front.Run] runs. Before and
+// after, clients get status 503 for them.
 //
 // A delayed event is lost if its access token becomes invalid before it is due, because the client logs out or the token expires.
 type Front struct {
@@ -138,8 +138,8 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 	return f, nil
 }
 
-// Run sends delayed events when they are due, first those that became due while it did not run. When ctx ends, it waits for the events that are
-// being sent, up to five seconds, and returns nil. It is called once.
+// Run sends delayed events when they are due, first those that became due while it did not run. When ctx ends, it waits for the events that
+// are being sent, up to five seconds, and returns nil. It is called once.
 func (f *Front) Run(ctx context.Context) error {
 	defer f.client.CloseIdleConnections()
 	return f.schedule.run(ctx)

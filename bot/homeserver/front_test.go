@@ -26,7 +26,7 @@ import (
 	"multifactorymodel.org/ewindow/migrations"
 )
 
-const soon = 20 * time.Second // for what takes a moment, on a busy machine
+const soon = 20 * time.Second // for something quick on a busy machine
 
 var testType = event.Type{Type: "org.example.delayed", Class: event.StateEventType}
 
@@ -66,7 +66,7 @@ func (w window) schedule(t *testing.T, base, key string, n int, delay time.Durat
 	return res.UnstableDelayID
 }
 
-// state returns the n of a state event, 0 while there is none.
+// state returns the n of a state event, or 0 when there is none.
 func (w window) state(t *testing.T, key string) int {
 	t.Helper()
 	var content struct{ N int }
@@ -114,7 +114,7 @@ func do(t *testing.T, method, url, token, body string) (int, string) {
 
 const delayedPath = "/_matrix/client/unstable/org.matrix.msc4140/delayed_events"
 
-// act sends an action and returns the status.
+// act sends an action for a delayed event and returns the status.
 func act(t *testing.T, base string, delayID id.DelayID, action string) int {
 	t.Helper()
 	status, text := do(t, http.MethodPost, base+delayedPath+"/"+string(delayID)+"/"+action, "", "{}")
@@ -138,7 +138,7 @@ func TestDelayedEvents(t *testing.T) {
 		if passed := time.Since(begun); passed < 500*time.Millisecond {
 			t.Fatal("it was sent after ", passed)
 		}
-		rig.Eventually(t, soon, func() error { // the row goes a moment after the event
+		rig.Eventually(t, soon, func() error { // the row is removed a moment after the event was sent
 			if status := act(t, w.URL, delayID, "restart"); status != http.StatusNotFound {
 				return fmt.Errorf("status %d", status)
 			}
@@ -223,7 +223,7 @@ func TestDelayedEvents(t *testing.T) {
 			all.Go(func() { statuses[i] = act(t, w.URL, scheduled.DelayID, "send") })
 		}
 		all.Wait()
-		// Dendrite's list of messages lags behind what it has taken. When it shows a later one, it shows all from before.
+		// Dendrite's list of messages may lag behind. When it shows a later message, it shows all earlier ones.
 		if _, err := w.client.SendText(t.Context(), w.room, "after that"); err != nil {
 			t.Fatal(err)
 		}
@@ -342,7 +342,7 @@ func TestDelayedEvents(t *testing.T) {
 	})
 }
 
-// TestClientHangsUp ends a request in its middle: the homeserver must not notice.
+// TestClientHangsUp: a client hangs up in the middle of a request. The request to the homeserver must go on.
 func TestClientHangsUp(t *testing.T) {
 	begun, goOn, interrupted := make(chan struct{}), make(chan struct{}), make(chan bool, 1)
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -385,7 +385,7 @@ func TestClientHangsUp(t *testing.T) {
 	}
 }
 
-// front starts a front of the test's own before w's homeserver. stop ends it; its log is in the buffer.
+// front starts a front before w's homeserver. stop ends it. The buffer has its log.
 func (w window) front(t *testing.T, path string) (base string, stop func(), log *logBuffer) {
 	t.Helper()
 	log = new(logBuffer)
@@ -451,7 +451,7 @@ func TestDelayedEventsSurvive(t *testing.T) {
 	w := newWindow(t)
 	path := filepath.Join(t.TempDir(), "hub.db")
 
-	// A restart of the front.
+	// The front is restarted.
 	base, stop, _ := w.front(t, path)
 	w.schedule(t, base, "restart", 1, time.Second)
 	kept := w.schedule(t, base, "kept", 1, time.Hour)
@@ -462,7 +462,7 @@ func TestDelayedEventsSurvive(t *testing.T) {
 	base, stop, log := w.front(t, path)
 	w.wantState(t, "restart", 1)
 
-	// An outage of the homeserver, during which one event is due, one is restarted and one is cancelled.
+	// The homeserver is away. Meanwhile one event becomes due, one is restarted and one is cancelled.
 	w.schedule(t, base, "outage", 1, 300*time.Millisecond)
 	cancelled := w.schedule(t, base, "cancelled", 1, 300*time.Millisecond)
 	w.Kill(t)
@@ -482,7 +482,7 @@ func TestDelayedEventsSurvive(t *testing.T) {
 		t.Error("an event was sent that was cancelled during the outage")
 	}
 
-	// A token that has gone.
+	// A token that is not valid any more.
 	other := w.Client(t, w.client.UserID)
 	gone := window{w.Homeserver, other, w.room}
 	delayID := gone.schedule(t, base, "gone", 1, 500*time.Millisecond)
@@ -527,7 +527,7 @@ func TestFrontServes(t *testing.T) {
 		{"OPTIONS", "/_matrix/client/v3/sync", "", 200, ""},
 		{"GET", "/_matrix/client/v3/account/whoami", token, 200, w.client.UserID.String()},
 		{"GET", "/_matrix/client/v3/account/whoami", "", 401, `"M_MISSING_TOKEN"`},
-		// Nothing else gets through, however it is dressed.
+		// Everything else is refused, however it is written.
 		{"GET", "/_synapse/admin/v1/register", "", 404, `"M_UNRECOGNIZED"`},
 		{"GET", "/_matrix/../_synapse/admin/v1/register", "", 404, `"M_UNRECOGNIZED"`},
 		{"GET", "/_matrix/%2e%2e/_synapse/admin/v1/register", "", 404, `"M_UNRECOGNIZED"`},
@@ -557,7 +557,7 @@ func TestFrontServes(t *testing.T) {
 	}
 }
 
-// TestSyncWaits sees that a long poll gets through, and that a request which is too large does not.
+// TestSyncWaits: a long poll gets through, and a request that is too large does not.
 func TestSyncWaits(t *testing.T) {
 	w := newWindow(t)
 	first, err := w.client.SyncRequest(t.Context(), 0, "", "", true, event.PresenceOffline)

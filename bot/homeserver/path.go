@@ -41,8 +41,8 @@ type target struct {
 // path is the decoded parts of a URL's path.
 type path []string
 
-// parsePath splits an escaped path. It refuses paths that different servers read in different ways, because such a request could look harmless
-// here and reach the homeserver's administration there.
+// parsePath splits an escaped path. It refuses paths that different servers read in different ways, because such a request could look
+// harmless here and reach the homeserver's administration there.
 func parsePath(escaped string) (path, error) {
 	rest, ok := strings.CutPrefix(escaped, "/")
 	if !ok {

@@ -20,8 +20,8 @@ import (
 
 var localpartPattern = regexp.MustCompile(`^[a-z0-9._=/+-]{1,200}$`)
 
-// Register makes an account with the homeserver's shared secret, at /_synapse/admin/v1/register of Synapse and Dendrite. baseURL must be the
-// homeserver's own address, since the front refuses that path. username is the part of the user id before the colon. A nil client means
+// Register makes an account with the homeserver's shared secret, at /_synapse/admin/v1/register of Synapse and Dendrite. baseURL must be
+// the homeserver's own address, since the front refuses that path. username is the part of the user id before the colon. A nil client means
 // http.DefaultClient. An error wraps a [mautrix.RespError] when the homeserver refused; if the name is taken, that is [mautrix.MUserInUse].
 func Register(ctx context.Context, client *http.Client, baseURL, secret, username, password string, admin bool) (id.UserID, error) {
 	if client == nil {

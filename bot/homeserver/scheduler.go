@@ -94,8 +94,8 @@ type waiter struct {
 	reply  chan<- error
 }
 
-// userEvents are the events that one user has scheduled. They stay in memory when there are none, because of the limit. There are no more of
-// them than the homeserver has users.
+// userEvents are the events that one user has scheduled. They stay in memory when there are none, because of the limit. There are no more
+// of them than the homeserver has users.
 type userEvents struct {
 	entries map[string]*entry
 	limit   *rate.Limiter // of requests
@@ -237,8 +237,8 @@ func (s *scheduler) await(ctx context.Context, reply <-chan error) error {
 	}
 }
 
-// schedule stores an event and returns its delay id. If the same device has scheduled the same transaction before, the client has repeated its
-// request, and the delay id is that of the first.
+// schedule stores an event and returns its delay id. If the same device has scheduled the same transaction before, the client has repeated
+// its request, and the delay id is that of the first.
 func (s *scheduler) schedule(ctx context.Context, d delayed) (string, error) {
 	reply := make(chan error, 1)
 	var delayID string

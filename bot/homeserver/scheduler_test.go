@@ -20,7 +20,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
-// memory is a storage for tests of the clock, which must not leave their bubble.
+// memory is a storage for tests in a synctest bubble, which a database cannot be part of.
 type memory struct {
 	mu   sync.Mutex // guards what follows
 	rows map[string]delayed
@@ -92,7 +92,7 @@ func (m *memory) size() int {
 	return len(m.rows)
 }
 
-// upstream counts what is sent and answers with next.
+// upstream is a homeserver that notes what is sent and answers with next.
 type upstream struct {
 	mu   sync.Mutex // guards what follows
 	sent []string   // transaction id and seconds since the start
@@ -127,7 +127,7 @@ func (u *upstream) want(t *testing.T, want ...string) {
 	}
 }
 
-// bench is a running scheduler in a bubble.
+// bench is a running scheduler in a synctest bubble.
 type bench struct {
 	*scheduler
 	up    *upstream
@@ -173,7 +173,7 @@ func (b *bench) wantAct(t *testing.T, delayID, action string, want error) {
 	}
 }
 
-// pass lets time pass and waits until everything that is due has been done.
+// pass lets time pass and waits until everything that is due was done.
 func pass(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
@@ -234,8 +234,8 @@ func TestScheduleRetries(t *testing.T) {
 		if len(b.up.sent) != 2 {
 			t.Fatal("sent ", b.up.sent)
 		}
-		b.wantAct(t, delayID, unstable.DelaySend, mautrix.MUnknown.WithMessage(noAnswerMessage)) // now, whatever was asked of us
-		b.wantAct(t, delayID, unstable.DelayRestart, nil)                                        // what was not sent can be restarted
+		b.wantAct(t, delayID, unstable.DelaySend, mautrix.MUnknown.WithMessage(noAnswerMessage)) // now, although a wait was asked for
+		b.wantAct(t, delayID, unstable.DelayRestart, nil)                                        // an event that was not sent can be restarted
 		pass(time.Second)
 		b.up.want(t, "a 1", b.up.sent[1], "a 30", "a 31")
 		b.stop()
@@ -254,7 +254,7 @@ func TestScheduleGivesUp(t *testing.T) {
 		if b.store.size() != 0 || !strings.Contains(b.log.String(), "could not be sent for a day") {
 			t.Error("not given up")
 		}
-		// Every 15 to 30 seconds, once it goes on for longer.
+		// After some failures an attempt is made every 15 to 30 seconds.
 		if n := len(b.up.sent); n < 24*3600/30 || n > 24*3600/15 {
 			t.Error(n, " attempts in a day")
 		}
@@ -277,7 +277,7 @@ func TestScheduleRefused(t *testing.T) {
 	})
 }
 
-// TestScheduleWhileSending: what is asked while an event is on its way is answered when its fate is known.
+// TestScheduleWhileSending: a request about an event that is being sent is answered when the result is known.
 func TestScheduleWhileSending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, &upstream{took: 5 * time.Second, next: func(attempt int) error {
@@ -289,7 +289,7 @@ func TestScheduleWhileSending(t *testing.T) {
 		delayID := b.plan(t, "a", time.Second)
 		pass(2 * time.Second)
 		var all sync.WaitGroup
-		all.Go(func() { b.wantAct(t, delayID, unstable.DelayRestart, nil) }) // the first attempt fails: there is something to restart
+		all.Go(func() { b.wantAct(t, delayID, unstable.DelayRestart, nil) }) // the first attempt fails, so the event can be restarted
 		all.Wait()
 		b.up.want(t, "a 6")
 		pass(2 * time.Second)
@@ -323,7 +323,7 @@ func TestScheduleBounds(t *testing.T) {
 		if err != nil {
 			t.Error("one user's events keep another from scheduling: ", err)
 		}
-		pass(12 * time.Second) // the first eight are through, the next have begun
+		pass(12 * time.Second) // the first eight were sent, the next are being sent
 		if n := len(b.up.sent); n != maxSending {
 			t.Error(n, " sent in the first round")
 		}

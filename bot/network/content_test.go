@@ -13,7 +13,7 @@ import (
 func TestParseWindow(t *testing.T) {
 	long := strings.Repeat("ä", 500)
 	for _, test := range []struct {
-		name, in, want string // want is empty for an error
+		name, in, want string // want is empty if there must be an error
 	}{
 		{"whole", `{"version":1,"kiosk":"@d:a.b","shutter":"open","since":5,"facing":"!m:c","city":"Dresden","languages":["de","en"],"timezone":"Europe/Berlin"}`,
 			`{"version":1,"kiosk":"@d:a.b","shutter":"open","since":5,"facing":"!m:c","city":"Dresden","languages":["de","en"],"timezone":"Europe/Berlin"}`},

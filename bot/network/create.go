@@ -25,8 +25,8 @@ type CreateOptions struct {
 	Windows []id.UserID
 }
 
-// Create makes the Space of a new network, with the account that the client is logged in with. That account becomes its admin. Create returns
-// the Space's room id.
+// Create makes the Space of a new network, with the account that the client is logged in with. That account becomes its admin. Create
+// returns the Space's room id.
 func Create(ctx context.Context, client *mautrix.Client, opts CreateOptions) (id.RoomID, error) {
 	name := clean(opts.Name, maxName)
 	if name == "" {
@@ -110,8 +110,8 @@ func (n *Network) initialWindow() *windowContent {
 	return &windowContent{Version: version, Kiosk: n.cfg.Bot.UserID(), Shutter: directory.Shut, City: clean(n.cfg.City, maxCity)}
 }
 
-// createRoom makes a room of the best version that the homeserver offers. It makes the request once: repeating it after a lost answer would make
-// a second room.
+// createRoom makes a room of the best version that the homeserver offers. It makes the request once: repeating it after a lost answer would
+// make a second room.
 func createRoom(ctx context.Context, client *mautrix.Client, req *mautrix.ReqCreateRoom) (id.RoomID, error) {
 	offered, err := client.Capabilities(ctx)
 	if err != nil {

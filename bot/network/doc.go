@@ -6,12 +6,12 @@
 //	Space ── m.space.child ──► window room of Dresden    …window: kiosk, shutter, since, facing, city
 //	      ── m.space.child ──► window room of Munich     joined by everybody in the Space (restricted join, MSC3083)
 //
-// A room counts as a window only if the sender of its …window event is the kiosk that the event names, that kiosk is in the Space, and it (or
-// an admin) listed the room. A user who is removed from the Space is removed from the own window room. What members write is limited in
+// A room counts as a window only if the sender of its …window event is the kiosk that the event names, that kiosk is in the Space, and it
+// (or an admin) listed the room. A user who is removed from the Space is removed from the own window room. What members write is limited in
 // length, and cleaned of control characters.
 //
-// When the Space is upgraded, the bot joins the new one once it is invited there, and lists its own room again. The list and the members of the old
-// Space count until the new one says something else. If the bot's own account upgrades a window room, the new room replaces it.
+// When the Space is upgraded, the bot joins the new one once it is invited there, and lists its own room again. The list and the members of
+// the old Space count until the new one says something else. If the bot's own account upgrades a window room, the new room replaces it.
 //
 // # The way of an invitation, from an admin to a tile
 //
@@ -24,10 +24,11 @@
 //
 // # Who owns what
 //
-// Start with [New], which registers handlers on the bot. Call [Network.Run] when the bot's Start has returned. Run's goroutine owns everything:
-// the handlers put whole sync responses into its queue, and requests run in goroutines of their own and put their result there. Run
-// compares the rooms with how they should be (reconcile.go) and makes the requests that are missing (requests.go), until nothing is missing. A start, a
-// crash half-way and an outage need no other code. Package rtc says why the members of rooms are kept here as well as there and in the bot.
+// Start with [New], which registers handlers on the bot. Call [Network.Run] when the bot's Start has returned. Run's goroutine owns
+// everything: the handlers put whole sync responses into its queue, and requests run in goroutines of their own and put their result there.
+// Run compares the rooms with how they should be (reconcile.go) and makes the requests that are missing (requests.go), until nothing is
+// missing. A start, a crash half-way and an outage need no other code. Package rtc says why the members of rooms are kept here as well as
+// there and in the bot.
 //
 // The package knows nothing of calls.
 package network

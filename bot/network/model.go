@@ -26,7 +26,8 @@ const (
 	upgradedGrace = 6 * time.Second
 )
 
-// model is what is known of the rooms that the bot is in. It does no I/O: it takes events and answers questions. It belongs to one goroutine.
+// model is what is known of the rooms that the bot is in. It does no I/O: it takes events and answers questions. It belongs to one
+// goroutine.
 type model struct {
 	self   id.UserID
 	admins []id.UserID

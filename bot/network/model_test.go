@@ -34,7 +34,7 @@ const (
 	peerRoom = id.RoomID("!munich:b")
 )
 
-// nobody is a bot of which only the name matters.
+// nobody is a bot that only has a name.
 type nobody struct{}
 
 func (nobody) UserID() id.UserID                                  { return self }
@@ -70,7 +70,7 @@ func windowState(sender, kiosk id.UserID) string {
 	return fmt.Sprintf(`{"version":1,"kiosk":%q,"shutter":"open","since":1700000000000,"city":"City"}`, kiosk)
 }
 
-// newTestModel is a network of Dresden (us) and Munich as both see it when all is well.
+// newTestModel is a network of Dresden (us) and Munich in which everything is as it should be.
 func newTestModel() *model {
 	m := newModel(self, []id.UserID{admin})
 	for _, e := range []*event.Event{
@@ -120,8 +120,8 @@ func TestDirectory(t *testing.T) {
 	if m.space != space {
 		t.Fatalf("the Space is %q", m.space)
 	}
-	if own, hung := m.own(); own != ownRoom || !hung {
-		t.Fatalf("own room %q, hung %t", own, hung)
+	if own, isListed := m.own(); own != ownRoom || !isListed {
+		t.Fatalf("own room %q, listed %t", own, isListed)
 	}
 	want := directory.Window{
 		Room: peerRoom, Kiosk: munich, Name: "FabLab Munich", City: "City", Shutter: directory.Open, Since: jsontime.UMInt(1700000000000), Joined: true,
@@ -137,7 +137,7 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
-// TestHostile changes one thing in a network that is well.
+// TestHostile changes one thing in such a network.
 func TestHostile(t *testing.T) {
 	other := id.RoomID("!other:b")
 	for _, test := range []struct {
@@ -195,13 +195,13 @@ func TestHostile(t *testing.T) {
 			later(stateEvent(other, munich, StateWindow, "", windowState(munich, munich))),
 			member(other, self, event.MembershipJoin),
 		}, listed: "!other:b"},
-		{name: "our room hung in by somebody else", events: []*event.Event{
+		{name: "our room listed by somebody else", events: []*event.Event{
 			stateEvent(space, munich, event.StateSpaceChild, string(ownRoom), `{"via":["b"]}`),
 		}, listed: "!munich:b", ownIsOut: true},
 		{name: "our room taken down", events: []*event.Event{
 			stateEvent(space, admin, event.StateSpaceChild, string(ownRoom), `{}`),
 		}, listed: "!munich:b", ownIsOut: true},
-		{name: "our room hung in by an admin", events: []*event.Event{
+		{name: "our room listed by an admin", events: []*event.Event{
 			stateEvent(space, admin, event.StateSpaceChild, string(ownRoom), `{"via":["a"]}`),
 		}, listed: "!munich:b"},
 		{name: "we were removed", events: []*event.Event{member(space, self, event.MembershipLeave)}, leave: "!munich:b", ownIsOut: true},
@@ -240,10 +240,10 @@ func TestHostile(t *testing.T) {
 			if got := listed(m); got != test.listed {
 				t.Errorf("lists %q, want %q", got, test.listed)
 			}
-			if _, hung := m.own(); hung == test.ownIsOut {
-				t.Errorf("our room hung in: %t", hung)
+			if _, isListed := m.own(); isListed == test.ownIsOut {
+				t.Errorf("our room is listed: %t", isListed)
 			}
-			// What was left is not entered again for the same reason.
+			// A room that we left is not joined again for the same reason.
 			for _, v := range leave {
 				m.apply(member(v.room, self, event.MembershipLeave))
 			}
@@ -261,7 +261,7 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// TestKioskReturns lists a window again whose kiosk was away from the Space, and one that was hung in again after a rejection.
+// TestKioskReturns: a window is shown again when its kiosk comes back into the Space, and when it is listed again after a rejection.
 func TestKioskReturns(t *testing.T) {
 	m := newTestModel()
 	now := time.Now()
@@ -295,7 +295,7 @@ func TestKioskReturns(t *testing.T) {
 	}
 }
 
-// TestTimeline reads what a server tells after a join: everything from the room's beginning, our own past included.
+// TestTimeline reads what a homeserver shows after a join: everything since the room was made, with our own past.
 func TestTimeline(t *testing.T) {
 	m := newModel(self, nil)
 	m.apply(stateEvent(space, admin, event.StateCreate, "", `{"type":"m.space","room_version":"12"}`))
@@ -308,7 +308,7 @@ func TestTimeline(t *testing.T) {
 	if m.space != space {
 		t.Fatal("the Space was lost")
 	}
-	// What was fetched fills gaps, and never goes back behind sync.
+	// Fetched state fills gaps, and never replaces what sync has shown.
 	m.addState(space, []*event.Event{
 		member(space, self, event.MembershipInvite), member(space, munich, event.MembershipJoin),
 	})
@@ -334,7 +334,8 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
-// TestReminders: our room is hung in again for a kiosk that doesn't come, more and more rarely, and again when it shows signs of life.
+// TestReminders: our room is listed again for a kiosk that has not joined it, with growing waits, and again when it shows that it is
+// running.
 func TestReminders(t *testing.T) {
 	m := newTestModel()
 	n := &Network{reminders: make(map[id.UserID]*reminder)}
@@ -377,7 +378,7 @@ func TestReminders(t *testing.T) {
 	}
 }
 
-// TestTwoOwnRooms settles on one room when a crash has left two.
+// TestTwoOwnRooms chooses one room when a crash has left two.
 func TestTwoOwnRooms(t *testing.T) {
 	m := newTestModel()
 	second := id.RoomID("!a-second:a")
@@ -389,17 +390,17 @@ func TestTwoOwnRooms(t *testing.T) {
 	} {
 		m.apply(e)
 	}
-	if own, hung := m.own(); own != ownRoom || !hung {
-		t.Fatalf("own room %q, hung %t", own, hung)
+	if own, isListed := m.own(); own != ownRoom || !isListed {
+		t.Fatalf("own room %q, listed %t", own, isListed)
 	}
 	m.apply(stateEvent(space, admin, event.StateSpaceChild, string(ownRoom), `{}`))
 	m.apply(stateEvent(space, admin, event.StateSpaceChild, string(second), `{"via":["a"]}`))
-	if own, hung := m.own(); own != second || !hung {
-		t.Fatalf("own room %q, hung %t, although an admin hung in the other", own, hung)
+	if own, isListed := m.own(); own != second || !isListed {
+		t.Fatalf("own room %q, listed %t, although an admin listed the other", own, isListed)
 	}
 }
 
-// FuzzModel feeds any content into any event. What comes out must be within limits, and never a stranger's window.
+// FuzzModel puts any content into any event. The result must be within limits and never have a stranger's window.
 func FuzzModel(f *testing.F) {
 	f.Add(uint8(0), []byte(`{"membership":"join","displayname":"x"}`))
 	f.Add(uint8(1), []byte(`{"via":["b"]}`))
@@ -439,7 +440,7 @@ func FuzzModel(f *testing.F) {
 	})
 }
 
-// TestRunner tries a task again and again, waits as long as a server asks for, and begins nothing twice.
+// TestRunner repeats a task, waits as long as a server asks, and begins nothing twice.
 func TestRunner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var posts []func()
@@ -498,7 +499,7 @@ func TestRunner(t *testing.T) {
 		if len(r.attempts) != 0 {
 			t.Error("a task that isn't asked for is remembered")
 		}
-		// At the end a request may finish, but not for ever.
+		// At the end a request may finish, but only for some time.
 		var ended error
 		r.run(time.Now(), []task{{key: "b", what: "hang", do: func(ctx context.Context) (func(), error) {
 			<-ctx.Done()
@@ -513,7 +514,7 @@ func TestRunner(t *testing.T) {
 	})
 }
 
-// TestAnswered: after an outage what failed for it is tried at once, but not what the homeserver refused.
+// TestAnswered: after an outage, tasks that failed because of it are tried at once, but not those that the homeserver refused.
 func TestAnswered(t *testing.T) {
 	for status, want := range map[int]bool{500: true, 403: true, 429: true, 502: false, 503: false, 504: false, 0: false} {
 		err := mautrix.HTTPError{}

@@ -76,8 +76,8 @@ func (m *model) movements(now time.Time) (join, leave []movement, wake time.Time
 	return join, leave, wake
 }
 
-// reject remembers that a room is no window. When somebody lists it again, we join it again, after a wait that grows each time. The wait has no
-// jitter: only our own homeserver is asked.
+// reject remembers that a room is no window. When somebody lists it again, we join it again, after a wait that grows each time. The wait
+// has no jitter: only our own homeserver is asked.
 func (m *model) reject(now time.Time, name id.RoomID, c child, r *room, v verdict) {
 	old := m.rejected[name]
 	if old == nil {

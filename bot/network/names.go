@@ -15,6 +15,6 @@ var (
 	StateNetwork = event.Type{Type: prefix + "network", Class: event.StateEventType}
 )
 
-// again is a member of our m.room.member and m.space.child events. It only makes them differ from the ones before, since a homeserver makes no new
-// event of the same content.
+// again is a member of our m.room.member and m.space.child events. It only makes them differ from the ones before, since a homeserver makes
+// no new event of the same content.
 const again = prefix + "again"

@@ -161,8 +161,8 @@ func sane(s directory.State) directory.State {
 	return s
 }
 
-// Run does the work until ctx ends. It then waits for its requests, which takes up to three seconds, and returns nil. The bot must have been
-// started.
+// Run does the work until ctx ends. It then waits for its requests, which takes up to three seconds, and returns nil. The bot must have
+// been started.
 func (n *Network) Run(ctx context.Context) error {
 	self := n.cfg.Bot.UserID()
 	if self == "" {

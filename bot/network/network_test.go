@@ -25,15 +25,15 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// patience is how long something may take on a machine that is busy.
+// patience is how long something may take on a busy machine.
 const patience = 40 * time.Second
 
-// window is a Network with its bot, on a real homeserver. It can be stopped and started again.
+// window is a Network with its bot on a real homeserver. It can be stopped and started again.
 type window struct {
 	*network.Network
 	account rig.BotAccount
 	user    id.UserID
-	http    *http.Client    // of the bot, nil for the default
+	http    *http.Client    // of the bot; nil: the default
 	client  *mautrix.Client // of the bot, once it was started
 	cfg     network.Config
 	changes atomic.Int64
@@ -85,12 +85,12 @@ func (w *window) start(t *testing.T) {
 	t.Cleanup(w.stop)
 }
 
-// hung waits until the window's room hangs in the network.
-func (w *window) hung(t *testing.T) id.RoomID {
+// listed waits until the network's Space lists the window's room.
+func (w *window) listed(t *testing.T) id.RoomID {
 	t.Helper()
 	rig.Eventually(t, patience, func() error {
-		if own, hung := w.Own(); !hung {
-			return fmt.Errorf("%s: own room %q doesn't hang in the network", w.cfg.Name, own)
+		if own, listed := w.Own(); !listed {
+			return fmt.Errorf("%s: the network does not list the own room %q", w.cfg.Name, own)
 		}
 		return nil
 	})
@@ -98,7 +98,7 @@ func (w *window) hung(t *testing.T) id.RoomID {
 	return own
 }
 
-// sees waits until the directory holds exactly the windows named, each as name=shutter.
+// sees waits until the directory has exactly these windows, each written as name=shutter.
 func (w *window) sees(t *testing.T, want ...string) []directory.Window {
 	t.Helper()
 	rig.Eventually(t, patience, func() error {
@@ -157,8 +157,8 @@ func joinedRooms(t *testing.T, client *mautrix.Client) []id.RoomID {
 	return resp.JoinedRooms
 }
 
-// TestFederation takes two windows on two servers into a network. They find each other, see each other's shutter, survive a
-// restart without changing anything, and part when an admin removes one.
+// TestFederation: two windows on two homeservers are admitted to a network. They find each other and see each other's shutter. A
+// restart changes nothing. They lose each other when an admin removes one.
 func TestFederation(t *testing.T) {
 	servers := rig.StartFederation(t)
 	admin, space := newNetwork(t, servers[0])
@@ -168,7 +168,7 @@ func TestFederation(t *testing.T) {
 	munich.start(t)
 	invite(t, admin, space, dresden.user, munich.user)
 
-	dresdenRoom, munichRoom := dresden.hung(t), munich.hung(t)
+	dresdenRoom, munichRoom := dresden.listed(t), munich.listed(t)
 	dresden.sees(t, "Munich=shut")
 	munich.sees(t, "Dresden=shut")
 	if name := dresden.Name(munich.user); name != "munich" {
@@ -177,7 +177,7 @@ func TestFederation(t *testing.T) {
 	checkWindowRoom(t, dresden.client, dresdenRoom, space)
 
 	since := time.UnixMilli(time.Now().UnixMilli())
-	for i := range 20 { // only the last counts
+	for i := range 20 { // only the last one counts
 		dresden.SetState(directory.State{Shutter: directory.Ajar, Since: since.Add(time.Duration(i) * time.Second)})
 	}
 	dresden.SetState(directory.State{Shutter: directory.Open, Since: since, Facing: munichRoom})
@@ -197,7 +197,7 @@ func TestFederation(t *testing.T) {
 		t.Error("OnChange was never called")
 	}
 
-	// An admin who comes into the room may invite guests.
+	// An admin who joins the room may invite guests.
 	if _, err := admin.JoinRoom(t.Context(), string(dresdenRoom), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -209,13 +209,13 @@ func TestFederation(t *testing.T) {
 		return nil
 	})
 
-	// A restart changes nothing but what the configuration changed.
+	// A restart changes only what the configuration changed.
 	before := joinedRooms(t, dresden.client)
-	hungBefore := childEvent(t, admin, space, dresdenRoom)
+	listedBefore := childEvent(t, admin, space, dresdenRoom)
 	dresden.stop()
 	dresden.cfg.City, dresden.cfg.Name = "Elbflorenz", "Rosenwerk"
 	dresden.start(t)
-	if room := dresden.hung(t); room != dresdenRoom {
+	if room := dresden.listed(t); room != dresdenRoom {
 		t.Errorf("after the restart the room is %s, not %s", room, dresdenRoom)
 	}
 	dresden.sees(t, "Munich=shut")
@@ -230,18 +230,18 @@ func TestFederation(t *testing.T) {
 	if after := joinedRooms(t, dresden.client); !slices.Equal(before, after) {
 		t.Errorf("rooms %v before the restart, %v after", before, after)
 	}
-	if hungAfter := childEvent(t, admin, space, dresdenRoom); hungAfter != hungBefore {
-		t.Error("the restart hung the room in again")
+	if listedAfter := childEvent(t, admin, space, dresdenRoom); listedAfter != listedBefore {
+		t.Error("the restart listed the room again")
 	}
 
-	// Removed from the Space means removed from everywhere.
+	// A user who is removed from the Space is removed from every room.
 	if _, err := admin.KickUser(t.Context(), space, &mautrix.ReqKickUser{UserID: munich.user}); err != nil {
 		t.Fatal(err)
 	}
 	dresden.sees(t)
 	munich.sees(t)
 	rig.Eventually(t, patience, func() error {
-		if own, hung := munich.Own(); hung {
+		if own, listed := munich.Own(); listed {
 			return fmt.Errorf("Munich's room %s still hangs in the network", own)
 		}
 		members, err := dresden.client.JoinedMembers(t.Context(), dresdenRoom)
@@ -256,9 +256,9 @@ func TestFederation(t *testing.T) {
 		}
 		return nil
 	})
-	// And back: the same room serves again.
+	// Admitted again, it uses the same room.
 	invite(t, admin, space, munich.user)
-	if room := munich.hung(t); room != munichRoom {
+	if room := munich.listed(t); room != munichRoom {
 		t.Errorf("back in the network with room %s instead of %s", room, munichRoom)
 	}
 	munich.sees(t, "Rosenwerk=open")
@@ -311,7 +311,7 @@ func checkWindowRoom(t *testing.T, client *mautrix.Client, room, space id.RoomID
 	}
 }
 
-// TestInvitations accepts one invitation and refuses all others.
+// TestInvitations: one invitation is accepted, all others are refused.
 func TestInvitations(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	admin, space := newNetwork(t, hs)
@@ -350,20 +350,20 @@ func TestInvitations(t *testing.T) {
 	refused(2)
 	invite(t, admin, plain(admin, nil), dresden.user)
 	refused(3)
-	invite(t, admin, plain(admin, map[string]any{"type": "m.space"}), dresden.user) // a Space, but no network
+	invite(t, admin, plain(admin, map[string]any{"type": "m.space"}), dresden.user) // a Space that is not a network's
 	refused(4)
 	if rooms := joinedRooms(t, dresden.client); len(rooms) > 0 {
 		t.Fatalf("the bot is in %v", rooms)
 	}
-	if own, hung := dresden.Own(); own != "" || hung {
+	if own, listed := dresden.Own(); own != "" || listed {
 		t.Fatalf("own room %q", own)
 	}
 
-	// An invitation that came, and was seen by sync, while the window was off.
+	// An invitation that sync had shown before the window was started again.
 	dresden.stop()
 	invite(t, admin, space, dresden.user)
 	dresden.start(t)
-	dresden.hung(t)
+	dresden.listed(t)
 
 	second, err := network.Create(t.Context(), admin, network.CreateOptions{Name: "Second", Windows: []id.UserID{dresden.user}})
 	if err != nil {
@@ -375,7 +375,7 @@ func TestInvitations(t *testing.T) {
 	}
 }
 
-// breaker is a transport that can be told to break requests.
+// breaker is an HTTP transport that can fail requests.
 type breaker struct {
 	mu    sync.Mutex
 	check func(*http.Request, func() (*http.Response, error)) (*http.Response, error)
@@ -405,7 +405,7 @@ func (b *breaker) count(part string) (n int) {
 	return n
 }
 
-// TestCrashes ends the window between its steps, and loses the answer to the making of its room: there is one room in the end.
+// TestCrashes ends the window between its steps, and loses the answer to the request that makes its room. At the end there is one room.
 func TestCrashes(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	admin, space := newNetwork(t, hs)
@@ -413,7 +413,7 @@ func TestCrashes(t *testing.T) {
 	transport := &breaker{}
 	dresden.http = &http.Client{Transport: transport}
 
-	// The room is made, but neither the answer to it nor the hanging in gets through.
+	// The room is made, but the answer is lost, and the Space does not list it.
 	var made atomic.Int64
 	transport.check = func(r *http.Request, send func() (*http.Response, error)) (*http.Response, error) {
 		if strings.Contains(r.URL.Path, "/state/m.space.child/") {
@@ -430,8 +430,8 @@ func TestCrashes(t *testing.T) {
 	dresden.start(t)
 	invite(t, admin, space, dresden.user)
 	rig.Eventually(t, patience, func() error {
-		if own, hung := dresden.Own(); own == "" || hung || transport.count("/state/m.space.child/") == 0 || made.Load() == 0 {
-			return fmt.Errorf("own room %q, hung %t, %d made", own, hung, made.Load())
+		if own, listed := dresden.Own(); own == "" || listed || transport.count("/state/m.space.child/") == 0 || made.Load() == 0 {
+			return fmt.Errorf("own room %q, listed %t, %d made", own, listed, made.Load())
 		}
 		return nil
 	})
@@ -445,31 +445,31 @@ func TestCrashes(t *testing.T) {
 	transport.check = nil
 	transport.mu.Unlock()
 	dresden.start(t)
-	own := dresden.hung(t)
+	own := dresden.listed(t)
 	if after := joinedRooms(t, dresden.client); !slices.Equal(rooms, after) || !slices.Contains(after, own) || len(after) != 2 {
 		t.Fatalf("rooms %v before the crash, %v after", rooms, after)
 	}
 
-	// While the homeserver is away the shutter is set; it is told when it is back.
+	// The shutter is set while the homeserver is away, and sent when it is back.
 	watcher := newWindow(t, hs, "Munich", admin.UserID)
 	watcher.start(t)
 	invite(t, admin, space, watcher.user)
 	watcher.sees(t, "Dresden=shut")
-	// Not while Munich's room is being made: a Dendrite that is killed as it takes in m.room.guest_access ends with a nil pointer at each
-	// start from then on (roomserver/internal/input, kickGuests, before SetUserAPI).
-	watcher.hung(t)
+	// Not while Munich's room is being made: a Dendrite that is killed while it stores m.room.guest_access fails with a nil pointer at each
+	// later start (roomserver/internal/input, kickGuests, before SetUserAPI).
+	watcher.listed(t)
 	hs.Kill(t)
 	dresden.SetState(directory.State{Shutter: directory.Ajar, Since: time.Now()})
 	dresden.SetState(directory.State{Shutter: directory.Open, Since: time.Now()})
 	hs.Restart(t)
 	watcher.sees(t, "Dresden=open")
-	// What is as it should be is left alone.
+	// Nothing is changed that is as it should be.
 	if n := transport.count("/state/org.multifactorymodel.ewindow.window"); n > 40 {
 		t.Errorf("the shutter was sent %d times", n)
 	}
 }
 
-// TestStranger hangs rooms into the network that are no windows: a member's plain room, and one that pretends to be Dresden's.
+// TestStranger lists rooms in the network's Space that are no windows: a member's plain room, and one that pretends to be Dresden's.
 func TestStranger(t *testing.T) {
 	servers := rig.StartFederation(t)
 	admin, space := newNetwork(t, servers[0])
@@ -479,21 +479,21 @@ func TestStranger(t *testing.T) {
 	munich.start(t)
 	account, _ := servers[1].Register(t, "mallory")
 	mallory := servers[1].Client(t, account)
-	// One after the other: Dendrite loses one of two users of a server who join a room of another server at the same time.
+	// One after the other: if two users of a homeserver join a room of another one at the same time, Dendrite loses one of them.
 	invite(t, admin, space, dresden.user)
-	dresden.hung(t)
+	dresden.listed(t)
 	invite(t, admin, space, munich.user)
 	dresden.sees(t, "Munich=shut")
 	munich.sees(t, "Dresden=shut")
 	invite(t, admin, space, mallory.UserID)
-	rig.Eventually(t, patience, func() error { // again and again, as package network does, and for the same reason
+	rig.Eventually(t, patience, func() error { // repeated, as package network does, and for the same reason
 		if _, err := mallory.JoinRoom(t.Context(), string(space), &mautrix.ReqJoinRoom{Via: []string{servers[0].ServerName}}); err != nil {
 			return err
 		}
 		return mallory.StateEvent(t.Context(), space, network.StateNetwork, "", new(map[string]any))
 	})
 
-	hang := func(room id.RoomID) {
+	list := func(room id.RoomID) {
 		t.Helper()
 		_, err := mallory.SendStateEvent(t.Context(), space, event.StateSpaceChild, string(room),
 			&event.SpaceChildEventContent{Via: []string{servers[1].ServerName}})
@@ -514,13 +514,13 @@ func TestStranger(t *testing.T) {
 	pretender := trap(&event.Event{Type: network.StateWindow, StateKey: &key, Content: event.Content{Raw: map[string]any{
 		"version": 1, "kiosk": munich.user, "shutter": "open", "since": 1,
 	}}})
-	closed, err := mallory.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{Preset: "private_chat"}) // can't be joined at all
+	closed, err := mallory.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{Preset: "private_chat"}) // cannot be joined at all
 	if err != nil {
 		t.Fatal(err)
 	}
-	hang(plain)
-	hang(pretender)
-	hang(closed.RoomID)
+	list(plain)
+	list(pretender)
+	list(closed.RoomID)
 	for _, w := range []*window{dresden, munich} {
 		rig.Eventually(t, patience, func() error {
 			for _, room := range []id.RoomID{plain, pretender} {
@@ -544,16 +544,16 @@ func TestStranger(t *testing.T) {
 	dresden.sees(t, "Munich=shut")
 	munich.sees(t, "Dresden=shut")
 
-	// A stranger's own m.space.child for Dresden's room takes it out, but Dresden hangs it in again.
-	hang(dresden.hung(t))
+	// A stranger replaces the m.space.child of Dresden's room, which makes it invalid. Dresden lists its room again.
+	list(dresden.listed(t))
 	rig.Eventually(t, patience, func() error {
 		state, err := admin.State(t.Context(), space)
 		if err != nil {
 			return err
 		}
-		own, hung := dresden.Own()
-		if e := state[event.StateSpaceChild][string(own)]; e == nil || e.Sender != dresden.user || !hung {
-			return errors.New("Dresden's room is still hung in by a stranger")
+		own, listed := dresden.Own()
+		if e := state[event.StateSpaceChild][string(own)]; e == nil || e.Sender != dresden.user || !listed {
+			return errors.New("Dresden's room is still listed by a stranger")
 		}
 		return nil
 	})

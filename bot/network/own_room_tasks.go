@@ -14,7 +14,8 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// createBackoff is the shortest wait before a new room is asked for again. The homeserver may still be creating the room of the request that failed.
+// createBackoff is the shortest wait before a new room is asked for again. The homeserver may still be creating the room of the request
+// that failed.
 const createBackoff = 15 * time.Second
 
 // ownTasks adds the tasks for our own room: that it exists, that the Space lists it, and that its state is as it should be. wake is when to
@@ -202,8 +203,8 @@ const (
 	maxReminders = 5
 )
 
-// remind says whether our room should be listed in the Space once more, because a kiosk has not joined it. When two kiosks join a Space at about
-// the same time, the server of one may miss the events of the other. The next event makes that server notice the gap.
+// remind says whether our room should be listed in the Space once more, because a kiosk has not joined it. When two kiosks join a Space at
+// about the same time, the server of one may miss the events of the other. The next event makes that server notice the gap.
 func (n *Network) remind(now time.Time, absent map[id.UserID]id.EventID) (due bool, wake time.Time) {
 	maps.DeleteFunc(n.reminders, func(kiosk id.UserID, _ *reminder) bool { return absent[kiosk] == "" })
 	for kiosk, window := range absent {

@@ -22,8 +22,8 @@ const (
 	// settle is how long sync may take to show the effect of a request that succeeded, before the request is made again.
 	settle = 30 * time.Second
 
-	// endGrace is how long requests may go on when Run ends. A client that hangs up in the middle of a request can leave Dendrite's SQLite inside a
-	// transaction, and every later one then fails.
+	// endGrace is how long requests may go on when Run ends. A client that hangs up in the middle of a request can leave Dendrite's SQLite
+	// inside a transaction, and every later one then fails.
 	endGrace = 3 * time.Second
 
 	// minBackoff and maxBackoff are the shortest and the longest wait after a failure.
@@ -56,8 +56,8 @@ type attempt struct {
 	keepsWait bool // it is not tried at once when the homeserver answers again
 }
 
-// runner runs tasks, each again and again until it is not asked for any more. It belongs to the goroutine of Network.Run; the requests run in
-// goroutines of their own, which give their result to post.
+// runner runs tasks, each again and again until it is not asked for any more. It belongs to the goroutine of Network.Run; the requests run
+// in goroutines of their own, which give their result to post.
 type runner struct {
 	ctx      context.Context // ends a little after the owner's
 	post     func(func())
@@ -180,8 +180,8 @@ func (r *runner) end() {
 	r.group.Wait()
 }
 
-// retryAfter is how long a rate limit (M_LIMIT_EXCEEDED) asks us to wait, up to an hour. It is 0 for any other error. mautrix reads only the
-// header Retry-After, which homeservers need not send.
+// retryAfter is how long a rate limit (M_LIMIT_EXCEEDED) asks us to wait, up to an hour. It is 0 for any other error. mautrix reads only
+// the header Retry-After, which homeservers need not send.
 func retryAfter(err error) time.Duration {
 	var refused mautrix.RespError
 	if !errors.As(err, &refused) || !errors.Is(refused, mautrix.MLimitExceeded) {

@@ -15,7 +15,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// upgrade does what Element's /upgraderoom asks the homeserver for.
+// upgrade makes the request that Element makes for /upgraderoom.
 func upgrade(t *testing.T, client *mautrix.Client, room id.RoomID, version id.RoomVersion) id.RoomID {
 	t.Helper()
 	var answer struct {
@@ -29,7 +29,7 @@ func upgrade(t *testing.T, client *mautrix.Client, room id.RoomID, version id.Ro
 	return answer.Room
 }
 
-// TestUpgrades: an admin upgrades the network's Space, and then the account of a window its room. All follow, and nobody gets lost.
+// TestUpgrades: an admin upgrades the network's Space, and then a window's account upgrades its room. All windows follow, and none is lost.
 func TestUpgrades(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	admin, space := newNetwork(t, hs)
@@ -38,7 +38,7 @@ func TestUpgrades(t *testing.T) {
 		w.start(t)
 	}
 	invite(t, admin, space, dresden.user, munich.user)
-	first, other := dresden.hung(t), munich.hung(t)
+	first, other := dresden.listed(t), munich.listed(t)
 	dresden.sees(t, "Munich=shut")
 	munich.sees(t, "Dresden=shut")
 
@@ -60,7 +60,7 @@ func TestUpgrades(t *testing.T) {
 			}
 			return nil
 		})
-		if got := w.hung(t); got != own {
+		if got := w.listed(t); got != own {
 			t.Errorf("%s has the room %s, not %s", w.cfg.Name, got, own)
 		}
 	}
@@ -70,24 +70,24 @@ func TestUpgrades(t *testing.T) {
 	dresden.SetState(directory.State{Shutter: directory.Open})
 	munich.sees(t, "Dresden=open")
 
-	// A third window comes into the new Space only, and a restart finds everything again.
+	// A third window joins only the new Space, and a restart finds everything again.
 	dresden.stop()
 	dresden.start(t)
 	weimar := newWindow(t, hs, "Weimar", admin.UserID)
 	weimar.start(t)
 	invite(t, admin, next, weimar.user)
-	weimar.hung(t)
+	weimar.listed(t)
 	weimar.sees(t, "Dresden=open", "Munich=shut")
 	dresden.sees(t, "Munich=shut", "Weimar=shut")
-	if got := dresden.hung(t); got != first {
+	if got := dresden.listed(t); got != first {
 		t.Errorf("after the restart Dresden's room is %s, not %s", got, first)
 	}
 
 	// The account of Munich's window upgrades its room.
 	second := upgrade(t, munich.client, other, id.RoomV12)
 	rig.Eventually(t, patience, func() error {
-		if own, hung := munich.Own(); own != second || !hung {
-			return fmt.Errorf("Munich's room is %s, hung %v", own, hung)
+		if own, listed := munich.Own(); own != second || !listed {
+			return fmt.Errorf("Munich's room is %s, listed %v", own, listed)
 		}
 		return nil
 	})

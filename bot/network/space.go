@@ -10,8 +10,8 @@ import (
 // maxUpgrades is how many upgrades of one room are followed.
 const maxUpgrades = 16
 
-// successor is the Space that a network's Space was upgraded to, if we are in it. Each of the two must name the other, and the creator of the
-// new one must be an admin of the old one.
+// successor is the Space that a network's Space was upgraded to, if we are in it. Each of the two must name the other, and the creator of
+// the new one must be an admin of the old one.
 func (m *model) successor(name id.RoomID) id.RoomID {
 	old := m.rooms[name]
 	if old == nil || !old.upgraded {
@@ -100,8 +100,8 @@ func (m *model) findSpace() (found id.RoomID) {
 	return found
 }
 
-// children are the rooms that the network's Space lists. After an upgrade the list of the old Space counts, until the new one says something
-// else about a room.
+// children are the rooms that the network's Space lists. After an upgrade the list of the old Space counts, until the new one says
+// something else about a room.
 func (m *model) children() map[id.RoomID]child {
 	all := make(map[id.RoomID]child)
 	for _, space := range slices.Backward(m.chain) {

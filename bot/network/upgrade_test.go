@@ -23,17 +23,17 @@ func successorCreate(room id.RoomID, by id.UserID, kind string, previous id.Room
 	return stateEvent(room, by, event.StateCreate, "", fmt.Sprintf(`{%s"room_version":"12","predecessor":{"room_id":%q,"event_id":"$x"}}`, kind, previous))
 }
 
-// TestSpaceUpgraded goes through the upgrade of a network's Space, as a homeserver does it that copies nothing of ours.
+// TestSpaceUpgraded upgrades a network's Space on a homeserver that copies none of our state events.
 func TestSpaceUpgraded(t *testing.T) {
 	m := newTestModel()
 	look := func(what string, wantSpace id.RoomID) {
 		t.Helper()
 		m.forget()
 		m.chooseSpace()
-		own, hung := m.own()
+		own, isListed := m.own()
 		join, leave, _ := m.movements(time.Now())
-		if m.space != wantSpace || own != ownRoom || !hung || listed(m) != string(peerRoom) || len(join)+len(leave) > 0 {
-			t.Fatalf("%s: Space %s, own room %s, hung %v, others %s, would join %v and leave %v", what, m.space, own, hung, listed(m), join, leave)
+		if m.space != wantSpace || own != ownRoom || !isListed || listed(m) != string(peerRoom) || len(join)+len(leave) > 0 {
+			t.Fatalf("%s: Space %s, own room %s, listed %v, others %s, would join %v and leave %v", what, m.space, own, isListed, listed(m), join, leave)
 		}
 	}
 	m.apply(tombstone(space, admin, newSpace))
@@ -48,7 +48,7 @@ func TestSpaceUpgraded(t *testing.T) {
 	m.apply(member(newSpace, munich, event.MembershipInvite))
 	look("Munich is invited", newSpace)
 	m.apply(stateEvent(newSpace, admin, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`))
-	look("the homeserver hung Munich's room in by the admin's name", newSpace)
+	look("the homeserver listed Munich's room in the admin's name", newSpace)
 	if m.unjoinedSuccessor() != "" || m.admin(munich) {
 		t.Fatal("still waits, or has made Munich an admin")
 	}
@@ -61,11 +61,11 @@ func TestSpaceUpgraded(t *testing.T) {
 		`{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"!newspace:a"}]}`))
 	look("our room lets its members in", newSpace)
 
-	// After a restart everything is found again in whatever order it comes.
+	// After a restart everything is found again, in whatever order the events come.
 	m.space = ""
 	look("after a restart", newSpace)
 
-	// So it is after a second upgrade, even if nobody is invited there yet.
+	// The same holds after a second upgrade, even if nobody is invited there yet.
 	third := id.RoomID("!thirdspace:a")
 	m.apply(tombstone(newSpace, admin, third))
 	m.apply(successorCreate(third, admin, `"type":"m.space",`, newSpace))
@@ -77,7 +77,7 @@ func TestSpaceUpgraded(t *testing.T) {
 	m.apply(member(third, self, event.MembershipLeave))
 	look("out of the third again", newSpace)
 
-	// Who is taken out of the new one is out.
+	// A user who is removed from the new Space is out of the network.
 	m.apply(member(newSpace, munich, event.MembershipLeave))
 	m.chooseSpace()
 	if _, leave, _ := m.movements(time.Now()); listed(m) != "" || rooms(leave) != string(peerRoom) {
@@ -88,7 +88,7 @@ func TestSpaceUpgraded(t *testing.T) {
 	}
 }
 
-// TestInvitedBeforeTombstone: of two things that come by different ways, the invitation may be the first. It is not refused then.
+// TestInvitedBeforeTombstone: the invitation into the new Space may come before the tombstone of the old one. It is not refused then.
 func TestInvitedBeforeTombstone(t *testing.T) {
 	for inviter, want := range map[id.UserID]string{admin: "", mallory: "refuse !newspace:a"} {
 		n := &Network{model: newTestModel(), invites: make(map[id.RoomID]*invite), warned: make(map[string]bool)}
@@ -112,7 +112,7 @@ func TestInvitedBeforeTombstone(t *testing.T) {
 	}
 }
 
-// TestFalseSuccessors: a room that only says that it takes the Space's place doesn't.
+// TestFalseSuccessors: a room that only claims to replace the Space does not replace it.
 func TestFalseSuccessors(t *testing.T) {
 	for name, events := range map[string][]*event.Event{
 		"the Space does not name it":     {successorCreate(newSpace, admin, `"type":"m.space",`, space)},
@@ -129,25 +129,25 @@ func TestFalseSuccessors(t *testing.T) {
 		}
 		m.apply(member(newSpace, self, event.MembershipJoin))
 		m.chooseSpace()
-		if own, hung := m.own(); m.space != space || own != ownRoom || !hung || m.unjoinedSuccessor() != "" {
+		if own, isListed := m.own(); m.space != space || own != ownRoom || !isListed || m.unjoinedSuccessor() != "" {
 			t.Errorf("%s: Space %s, own room %s, waits for %q", name, m.space, own, m.unjoinedSuccessor())
 		}
 	}
 }
 
-// TestWindowUpgraded: the window's own room was upgraded by its account. The new one counts, though it came without the window's state.
+// TestWindowUpgraded: the window's own account upgraded its room. The new room counts, although it came without the window's state.
 func TestWindowUpgraded(t *testing.T) {
 	const rule = `{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"!space:a"}]}`
 	m := newTestModel()
 	m.apply(successorCreate(newOwn, self, ``, ownRoom))
 	m.apply(member(newOwn, self, event.MembershipJoin))
 	m.apply(stateEvent(newOwn, self, event.StateJoinRules, "", rule))
-	if own, hung := m.own(); own != ownRoom || !hung {
-		t.Fatalf("own room %s, hung %v, before the tombstone", own, hung)
+	if own, isListed := m.own(); own != ownRoom || !isListed {
+		t.Fatalf("own room %s, listed %v, before the tombstone", own, isListed)
 	}
 	m.apply(tombstone(ownRoom, self, newOwn))
-	if own, hung := m.own(); own != newOwn || !hung {
-		t.Fatalf("own room %s, hung %v, though its predecessor does", own, hung)
+	if own, isListed := m.own(); own != newOwn || !isListed {
+		t.Fatalf("own room %s, listed %v, though its predecessor does", own, isListed)
 	}
 	if got := m.replaced(); len(got) != 1 || got[0] != ownRoom {
 		t.Fatalf("would take down %v", got)
@@ -155,7 +155,7 @@ func TestWindowUpgraded(t *testing.T) {
 	if _, leave, _ := m.movements(time.Now()); len(leave) > 0 {
 		t.Fatalf("would leave %v", leave)
 	}
-	// Closed, and nothing of ours took its place: there is no own room, so that one is made.
+	// The room has a tombstone, and no room of ours replaces it. There is no own room, so one is made.
 	for name, next := range map[string]id.RoomID{"no room": "x", "a stranger's": "!mallory:b", "ours, which knows nothing of it": peerRoom} {
 		m := newTestModel()
 		m.apply(successorCreate("!mallory:b", mallory, ``, ownRoom))
@@ -166,7 +166,7 @@ func TestWindowUpgraded(t *testing.T) {
 			t.Errorf("%s: own room %s", name, own)
 		}
 	}
-	// Munich's room was upgraded: the old one is not shown any more, the newer one is, and the old one is left a while after it was taken down.
+	// Munich's room was upgraded. The new one is shown instead of the old one, which we leave some time after it is no longer listed.
 	m = newTestModel()
 	second := id.RoomID("!newmunich:b")
 	m.apply(tombstone(peerRoom, munich, second))

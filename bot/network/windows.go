@@ -21,8 +21,8 @@ const (
 	kioskMissing // its kiosk is not in the network
 )
 
-// judge says whether a joined room that c lists is a window. The sender of its window event must be the kiosk that the event names, that kiosk
-// must be in the network, and it, or an admin, must have listed the room.
+// judge says whether a joined room that c lists is a window. The sender of its window event must be the kiosk that the event names, that
+// kiosk must be in the network, and it, or an admin, must have listed the room.
 func (m *model) judge(r *room, c child) verdict {
 	switch w := r.window; {
 	case w == nil && r.windowSender == c.sender && m.inNetwork(c.sender):

@@ -109,8 +109,8 @@ func (c *Call) begin() {
 	})
 }
 
-// SendKeyAgain sends the present own key to everybody in the call once more. A homeserver that crashes may have accepted a key and lost it, and
-// MatrixRTC has no way to say that a key is missing. So this should be called now and then by a window that others do not see.
+// SendKeyAgain sends the present own key to everybody in the call once more. A homeserver that crashes may have accepted a key and lost it,
+// and MatrixRTC has no way to say that a key is missing. So this should be called now and then by a window that others do not see.
 func (c *Call) SendKeyAgain() {
 	c.m.queue.Put(func() {
 		if !c.over {

@@ -15,8 +15,8 @@
 //	Renew ─────────► a new membership: all send us their key again  Key
 //	Call.Leave ────► the membership is removed; the keys are forgotten
 //
-// [Manager.Ring] rings people once the call was entered. Their declines, other people's rings, and legacy calls, which are rejected, come by
-// Config.OnDecline, OnRing and OnLegacyCall. Only the members say whether somebody calls: a ring may be missing.
+// [Manager.Ring] rings people once the call was entered. Their declines, other people's rings, and legacy calls, which are rejected, come
+// by Config.OnDecline, OnRing and OnLegacyCall. Only the members say whether somebody calls: a ring may be missing.
 //
 // What trying again cannot repair is reported once, as Failed. Everything else is tried for ever, with back-off.
 //
@@ -25,8 +25,8 @@
 // The rules are state machines without I/O, in packages of their own: [membership] (who is in a call; our own membership), [mediakeys],
 // [ring] and [transport]. This package joins them and makes the requests.
 //
-// The goroutine of Run owns the roster of members, the keys and the rings. The bot's handlers only put functions into its queue, and requests
-// run in goroutines that put their result there. Run waits for all of them. Each call has one goroutine more, which owns our
+// The goroutine of Run owns the roster of members, the keys and the rings. The bot's handlers only put functions into its queue, and
+// requests run in goroutines that put their result there. Run waits for all of them. Each call has one goroutine more, which owns our
 // membership in it (membership.Publisher). All callbacks come from Run's goroutine, with no lock held, and must not block.
 //
 // # The way of a membership, from sync to an answered call
@@ -40,19 +40,19 @@
 //
 // # Room state
 //
-// Who is joined to a room is kept three times: in the bot's store, in membership.Roster, and in package network. There is no shared feed
-// of typed facts, for these reasons. All three get the same events in the same order from one place, the bot's sync, but need them
-// at different times: the store before anything is decrypted, and on disk, in the tables that mautrix reads to encrypt; the roster mixed with
-// memberships and keys, event by event, since a key that arrives a moment later is installed by it; the network only when a whole sync response
-// was read, since it must not act on half of one. One shared copy would have to be locked by three goroutines, and a decision could
-// see it change half-way. Only m.room.member and m.room.create are read by more than one of them, and each takes another part: the roster who is
-// joined, the network also names, invitations and bans. Reading a fact costs less than ten lines. Every copy starts from the full state
-// that bot.Start dispatches, so they cannot drift apart for longer than one response.
+// Who is joined to a room is kept three times: in the bot's store, in membership.Roster, and in package network. There is no shared feed of
+// typed facts, for these reasons. All three get the same events in the same order from one place, the bot's sync, but need them at
+// different times: the store before anything is decrypted, and on disk, in the tables that mautrix reads to encrypt; the roster mixed with
+// memberships and keys, event by event, since a key that arrives a moment later is installed by it; the network only when a whole sync
+// response was read, since it must not act on half of one. One shared copy would have to be locked by three goroutines, and a decision
+// could see it change half-way. Only m.room.member and m.room.create are read by more than one of them, and each takes another part: the
+// roster who is joined, the network also names, invitations and bans. Reading a fact costs less than ten lines. Every copy starts from the
+// full state that bot.Start dispatches, so they cannot drift apart for longer than one response.
 //
 // # Libraries
 //
-// Requests go through mautrix's Client: the membership and the delayed leave (ReqSendEvent.UnstableDelay), delayed events by UpdateDelayedEvent, OpenID
-// tokens by RequestOpenIDToken. Delayed events are first updated at the path of MSC4140's newest text, for which mautrix has no method.
-// /versions is read by hand, since RespVersions fails as a whole when one feature is not a boolean, and the call would never be
-// entered. See package transport for what mautrix has there. The unstable names are in bot/unstable.
+// Requests go through mautrix's Client: the membership and the delayed leave (ReqSendEvent.UnstableDelay), delayed events by
+// UpdateDelayedEvent, OpenID tokens by RequestOpenIDToken. Delayed events are first updated at the path of MSC4140's newest text, for which
+// mautrix has no method. /versions is read by hand, since RespVersions fails as a whole when one feature is not a boolean, and the call
+// would never be entered. See package transport for what mautrix has there. The unstable names are in bot/unstable.
 package rtc

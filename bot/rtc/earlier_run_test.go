@@ -11,7 +11,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/rtc/membership"
 )
 
-// leaveBehind schedules a delayed leave as a process does that is killed afterwards.
+// leaveBehind schedules a delayed leave, like a process that is killed afterwards.
 func (b *bench) leaveBehind() {
 	b.t.Helper()
 	delayID, err := b.Schedule(context.Background(), hall, membership.StateKey(self), leaveDelay)
@@ -24,7 +24,7 @@ func (b *bench) leaveBehind() {
 	b.took()
 }
 
-// TestDelayedLeaveOfAnEarlierRun: a kiosk that is killed and comes back at once is not removed by what the one before has left behind.
+// TestDelayedLeaveOfAnEarlierRun: a kiosk that is killed and started again at once is not removed by its earlier delayed leave.
 func TestDelayedLeaveOfAnEarlierRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -41,7 +41,7 @@ func TestDelayedLeaveOfAnEarlierRun(t *testing.T) {
 			t.Fatalf("%q are remembered", b.kept)
 		}
 	})
-	// It has fired meanwhile: the homeserver doesn't know it any more, and there is nothing to do.
+	// It was sent meanwhile. The homeserver does not know it any more, and nothing is to be done.
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.leaveBehind()
@@ -54,7 +54,7 @@ func TestDelayedLeaveOfAnEarlierRun(t *testing.T) {
 			t.Fatalf("%q are remembered", b.kept)
 		}
 	})
-	// A server that doesn't let us, or can't be asked: the membership doesn't wait for that.
+	// The membership does not wait for a homeserver that refuses to cancel it, or does not answer.
 	for name, err := range map[string]error{"refused": errForbidden, "unknown": errUnknownURL, "broken": &matrixerror.Error{Status: 500}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -76,7 +76,8 @@ func TestDelayedLeaveOfAnEarlierRun(t *testing.T) {
 	}
 }
 
-// TestLeaveThatWasNotSent: leaving emptied the membership, since the delayed leave could not be sent. It must not hit the next call.
+// TestLeaveThatWasNotSent: the delayed leave could not be sent, so leaving emptied the membership. The delayed leave must not end the next
+// call.
 func TestLeaveThatWasNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -96,8 +97,8 @@ func TestLeaveThatWasNotSent(t *testing.T) {
 	})
 }
 
-// TestOrphanedDelayedLeave: the answer to scheduling the delayed leave gets lost, so that the homeserver holds one that nobody knows. It takes us
-// out in the middle of the call, as a killed process's would. We are back at once, and so are our keys, since others may have dropped them.
+// TestOrphanedDelayedLeave: the answer to scheduling a delayed leave is lost, so the homeserver has one that we do not know. It removes us
+// in the middle of the call. We come back at once and send our keys again, since others may have dropped them.
 func TestOrphanedDelayedLeave(t *testing.T) {
 	lose := func(b *bench) { b.lost = map[string]bool{"schedule": true} }
 	synctest.Test(t, func(t *testing.T) {
@@ -126,7 +127,7 @@ func TestOrphanedDelayedLeave(t *testing.T) {
 		b.leaveNow(call)
 		b.expect("leaving", b.took(), "send, fired")
 	})
-	// It fires in the next call of the same room.
+	// It is sent in the next call of the same room.
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, lose)
 		call := b.join()

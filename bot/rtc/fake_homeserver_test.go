@@ -77,7 +77,8 @@ func names(members []Member) string {
 
 const ownService = "https://rtc.one.example/jwt"
 
-// fakeServer is a homeserver at the seam, in memory, for the time inside a bubble. What it does to room state comes back as by sync.
+// fakeServer implements the interface homeserver in memory, for tests in a synctest bubble. Its changes of room state come back as if by
+// sync.
 type fakeServer struct {
 	m *Manager
 
@@ -85,7 +86,7 @@ type fakeServer struct {
 	begin     time.Time
 	calls     []string // what was asked, with the time since begin
 	faults    map[string]error
-	lost      map[string]bool // it is done, but the answer gets lost
+	lost      map[string]bool // the request is done, but its answer is lost
 	hang      bool            // nothing is answered
 	delayed   bool
 	maxDelay  time.Duration
@@ -99,7 +100,7 @@ type fakeServer struct {
 	untrusted map[bot.Device]bool
 	keys      []sentKey
 	messages  []sentMessage
-	onSend    func(sentMessage) // is told before the answer
+	onSend    func(sentMessage) // is called before the answer
 	kept      []string          // delayed leaves that are remembered
 }
 
@@ -119,7 +120,7 @@ type sentKey struct {
 	key mediakeys.Content
 }
 
-// ask notes a request and says what becomes of it.
+// ask notes a request and returns its error.
 func (f *fakeServer) ask(ctx context.Context, name, detail string) error {
 	f.mu.Lock()
 	f.calls = append(f.calls, strings.TrimSpace(name+" "+detail))
@@ -391,7 +392,7 @@ func (f *fakeServer) took(also ...string) string {
 	return strings.Join(calls, ", ")
 }
 
-// bench is a manager on a fake server, inside a bubble.
+// bench is a manager with a fake homeserver, in a synctest bubble.
 type bench struct {
 	*fakeServer
 	t      *testing.T
@@ -461,7 +462,7 @@ func (b *bench) note(format string, args ...any) {
 	b.called = append(b.called, fmt.Sprintf(format, args...))
 }
 
-// rung returns who has called, declined and so on since the last time.
+// rung returns the rings, declines and legacy calls since the last time.
 func (b *bench) rung() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -487,7 +488,7 @@ func (b *bench) join() *Call {
 	return call
 }
 
-// bobComes and bobGoes are bob's device in the call.
+// bobComes and bobGoes are bob's device joining and leaving the call.
 func (b *bench) bobComes() {
 	b.m.handleEvent(stateEvent(hall, "$b", typeMember, bob, "_bob", validState))
 }
@@ -528,7 +529,7 @@ func (b *bench) told() string {
 	return strings.Join(list, ", ")
 }
 
-// wait lets time pass, and everything that it brings.
+// wait lets time pass, and waits until everything that is due was done.
 func (b *bench) wait(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()

@@ -19,7 +19,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
-// oddServer answers as homeservers do that we have no program of.
+// oddServer is a homeserver with any answers, for homeservers that tests cannot run.
 type oddServer struct {
 	Bot
 	client *mautrix.Client
@@ -91,12 +91,12 @@ func TestSchedule(t *testing.T) {
 	if len(s.asked) != 1 || !strings.HasSuffix(s.asked[0], "_m.call?org.matrix.msc4140.delay=18000 {}") {
 		t.Errorf("asked %q", s.asked)
 	}
-	// A server that doesn't know the parameter sends at once, and says so.
+	// A homeserver that does not know the parameter sends the event at once.
 	s.answer = func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"event_id":"$1"}`) }
 	if _, err := hs.Schedule(t.Context(), hall, membership.StateKey(self), leaveDelay); !matrixerror.IsUnsupported(err) {
 		t.Errorf("got %v", err)
 	}
-	// A rate limit is ours to wait for: the request is not repeated underneath.
+	// mautrix must not repeat a request after a rate limit. The membership manager waits.
 	s.asked = nil
 	s.answer = func(w http.ResponseWriter, _ *http.Request) {
 		answerError(w, 429, `{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":3000}`)
@@ -107,7 +107,7 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-// TestErrorsKeepSecrets: a delay id and what a server says appear in no error.
+// TestErrorsKeepSecrets: no error has a delay id or the text of a server.
 func TestErrorsKeepSecrets(t *testing.T) {
 	s, hs := newOddServer(t)
 	s.answer = func(w http.ResponseWriter, _ *http.Request) {

@@ -1,9 +1,7 @@
 package rtc
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,9 +14,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
-	"multifactorymodel.org/ewindow/bot/rtc/mediakeys"
 	"multifactorymodel.org/ewindow/bot/rtc/membership"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
@@ -44,7 +40,7 @@ func TestJoinAndLeave(t *testing.T) {
 		if err := call.Leave(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		// Again, at once: the server's features are known by now.
+		// Once more, at once: the homeserver's features are known by now.
 		again := b.join()
 		b.wait(time.Second)
 		b.expect("requests", b.took(), "schedule 18s, member 4h0m0s, restart")
@@ -73,7 +69,7 @@ func TestNetworkLost(t *testing.T) {
 		b.fault("all", errNoNetwork)
 		b.set(func(f *fakeServer) { f.silent = true })
 		b.wait(15 * time.Second)
-		b.fault("all", nil) // the server still waits for us
+		b.fault("all", nil) // the delayed leave is still waiting
 		b.wait(5 * time.Second)
 		if got := b.took(); strings.Contains(got, "fired") || strings.Contains(got, "member") || !strings.Contains(got, "restart, restart") {
 			t.Fatal(got)
@@ -83,7 +79,7 @@ func TestNetworkLost(t *testing.T) {
 		if got := b.took(); !strings.Contains(got, "fired") {
 			t.Fatal(got)
 		}
-		// The server has removed us. It says so at once, though sync has not caught up; the membership is a new one.
+		// The homeserver has removed us. It says so at once, although sync has not shown it. The next membership is a new one.
 		b.fault("all", nil)
 		b.wait(10 * time.Second)
 		if got := b.took(); !strings.Contains(got, "check, schedule 18s") || !strings.Contains(got, "member 4h0m0s, restart") || strings.Contains(got, "since") {
@@ -155,7 +151,7 @@ func TestRestartUnknown(t *testing.T) {
 		call := b.join()
 		b.wait(time.Second)
 		b.expect("requests", b.took(), "versions, schedule 18s, member 4h0m0s, restart, member 10m0s since 30ms")
-		// What was scheduled can't be held off: it removes us, and we come again.
+		// The delayed leave cannot be restarted. It removes us, and we come again.
 		b.wait(20 * time.Second)
 		b.expect("requests", b.took(), "fired, member 10m0s")
 		b.leaveNow(call)
@@ -197,8 +193,8 @@ func TestNotAllowed(t *testing.T) {
 	})
 }
 
-// TestKicked: who was thrown out of the room leaves the call without an error. It may change nothing in the room, and cancels what it has
-// scheduled there.
+// TestKicked: a user who was removed from the room leaves the call without an error. It cannot change anything in the room any more, and
+// cancels its delayed leave.
 func TestKicked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -220,7 +216,8 @@ func TestKicked(t *testing.T) {
 		if len(b.kept) != 0 || len(b.inCall()) != 0 {
 			t.Fatalf("%q are remembered, %d in the call", b.kept, len(b.inCall()))
 		}
-		// Back again: the response has the state, and a time line with all that happened to us. None of that takes back what the state says.
+		// We come back: the sync response has the room's state, and a timeline with our leaving and joining. That does not undo what the
+		// state says.
 		b.bobComes()
 		b.joinRoom(bob)
 		for _, membership := range []string{"leave", "invite", "join"} {
@@ -266,13 +263,13 @@ func TestMembershipRemoved(t *testing.T) {
 	})
 }
 
-// TestMembershipRenewed: who sees nobody begins a new membership, so that everybody sends their key again, but not more often than every half minute.
+// TestMembershipRenewed: Renew sends a new membership, so that everybody sends their key again, but at most once in half a minute.
 func TestMembershipRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		call := b.join()
 		b.wait(10 * time.Second)
-		for _, want := range []string{"member 4h0m1s", "member 4h0m2s"} { // the same would be no event
+		for _, want := range []string{"member 4h0m1s", "member 4h0m2s"} { // the homeserver would make no event of the same content
 			b.took()
 			for range 3 {
 				call.Renew()
@@ -308,7 +305,7 @@ func TestStale(t *testing.T) {
 		b.expect("once", b.took(), "")
 	})
 	synctest.Test(t, func(t *testing.T) {
-		// In a call that is entered at once the others have to see that we went and came: their keys are lost.
+		// When the call is entered at once, the others have to see that we left and came: we have lost their keys.
 		b := newBench(t, func(b *bench) { b.put(hall, membership.StateKey(self), old) })
 		b.join()
 		b.wait(time.Second)
@@ -447,101 +444,6 @@ func TestUnencrypted(t *testing.T) {
 	})
 }
 
-func TestKeys(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.bobComes()
-		b.m.handleKey(bot.ToDevice{From: bobDevice, Content: json.RawMessage(validKey)}) // before we have joined
-		b.wait(time.Second)
-		if got := b.inCall(); len(got) != 1 || got[0].User != bob {
-			t.Fatalf("got %+v", got)
-		}
-		call := b.join()
-		b.wait(time.Second)
-		b.expect("events", b.told(), "use 0, key 3 of @bob:two.example:BOBDEV, transport "+ownService+", sent 0")
-		sent := b.sent()
-		if len(sent) != 1 || sent[0].to != bobDevice || sent[0].key.Room != hall {
-			t.Fatalf("sent to %d devices", len(sent))
-		}
-		if key, err := base64.StdEncoding.DecodeString(sent[0].key.Keys.Key); err != nil || len(key) != 16 {
-			t.Fatalf("key of %d bytes, %v", len(key), err)
-		}
-		for _, content := range []string{
-			strings.Replace(validKey, "!hall", "!other", 1), // kept, but for no member of this call
-			strings.Replace(validKey, `"claimed_device_id":"BOBDEV"`, `"claimed_device_id":"X"`, 1),
-			`{}`,
-		} {
-			b.m.handleKey(bot.ToDevice{From: bobDevice, Content: json.RawMessage(content)})
-		}
-		b.wait(time.Second)
-		b.expect("events", b.told(), "")
-		if got := b.m.Stats().InvalidKeys; got != 2 {
-			t.Fatalf("%d invalid keys", got)
-		}
-		// Carol's key comes before she does.
-		carols := bot.Device{User: carol, ID: "C"}
-		b.m.handleKey(bot.ToDevice{From: carols, Content: json.RawMessage(strings.Replace(validKey, `"claimed_device_id":"BOBDEV"`, `"claimed_device_id":"C"`, 1))})
-		b.wait(time.Second)
-		b.expect("events", b.told(), "")
-		b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, "_carol", state("C", ownService)))
-		b.wait(time.Second)
-		b.expect("events", b.told(), "key 3 of @carol:one.example:C, sent 0, sent 0") // to her, and to bob once more
-		// Bob goes: carol gets another key, which is used a second after that.
-		b.bobGoes()
-		b.wait(time.Second)
-		b.expect("events", b.told(), "sent 1")
-		b.wait(time.Second)
-		b.expect("events", b.told(), "use 1")
-		b.leaveNow(call)
-		forgotten := false
-		b.m.queue.Put(func() { // as if bob were there still
-			forgotten = len(b.m.keys.Install(time.Now(), hall, []Member{{User: bob, Device: "BOBDEV", Identity: "another"}})) == 0
-		})
-		synctest.Wait()
-		if !forgotten {
-			t.Error("the keys are still known")
-		}
-		b.bobComes()
-		b.wait(time.Minute)
-		b.expect("events after leaving", b.told(), "")
-	})
-}
-
-func TestKeysRetried(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.bobComes()
-		b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, "_carol", state("C", ownService)))
-		b.set(func(f *fakeServer) { f.untrusted[bot.Device{User: carol, ID: "C"}] = true })
-		b.fault("keys", errNoNetwork)
-		call := b.join()
-		b.wait(2 * time.Second)
-		b.fault("keys", nil)
-		b.wait(2 * time.Second)
-		if sent := b.sent(); len(sent) != 1 || sent[0].to != bobDevice {
-			t.Fatalf("sent to %d devices", len(sent))
-		}
-		got := strings.Split(b.told(), ", ")
-		slices.Sort(got)
-		b.expect("events", strings.Join(got, ", "), "sent 0, transport "+ownService+", use 0, withheld @carol:one.example C")
-		// What was sent may be lost all the same.
-		b.wait(time.Hour)
-		b.expect("once more", b.told(), "sent 0")
-		call.SendKeyAgain()
-		b.wait(time.Second)
-		b.expect("events", b.told(), "sent 0")
-		if sent := b.sent(); len(sent) != 3 || sent[2].to != bobDevice || sent[2].key.Keys != sent[0].key.Keys {
-			t.Fatalf("sent %+v", sent)
-		}
-		b.leaveNow(call)
-		call.SendKeyAgain()
-		b.wait(time.Second)
-		if sent := b.sent(); len(sent) != 3 {
-			t.Fatal("a key is sent after leaving")
-		}
-	})
-}
-
 func TestExpiryIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -557,7 +459,7 @@ func TestExpiryIsReported(t *testing.T) {
 	})
 }
 
-// TestSources: invitations say nothing, and what comes with our own leaving ends the room.
+// TestSources: events of invitations are ignored, and our own leaving ends everything in the room.
 func TestSources(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -592,7 +494,7 @@ func TestSources(t *testing.T) {
 		}
 		b.joinRoom(alice)
 		b.joinRoom(bob)
-		b.m.handleEvent(sticky) // without the marker it is an event like any other
+		b.m.handleEvent(sticky) // outside the sticky section it is not sticky
 		b.wait(time.Millisecond)
 		if len(b.inCall()) != 0 {
 			t.Fatalf("got %+v", b.inCall())
@@ -603,98 +505,5 @@ func TestSources(t *testing.T) {
 		if got := b.inCall(); len(got) != 1 || !got[0].Sticky {
 			t.Fatalf("got %+v", got)
 		}
-	})
-}
-
-// bobsKey is a media key as bob's device sends it.
-func bobsKey(index uint8, material byte) bot.ToDevice {
-	content, err := json.Marshal(mediakeys.NewContent(hall, bobDevice, mediakeys.Key{Index: index, Material: bytes.Repeat([]byte{material}, 16)}, time.Now()))
-	if err != nil {
-		panic(err) // it can always be encoded
-	}
-	return bot.ToDevice{From: bobDevice, Content: content}
-}
-
-// TestKeyIndexWraps: after key 255 comes key 0, theirs and ours, and is another key than the first one was.
-func TestKeyIndexWraps(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.bobComes()
-		b.join()
-		b.wait(time.Second)
-		b.told()
-		for i := range 600 {
-			b.m.handleKey(bobsKey(uint8(i), byte(i/256+1)))
-			b.wait(time.Millisecond)
-			b.mu.Lock()
-			got := b.events
-			b.events = nil
-			b.mu.Unlock()
-			if len(got) != 1 || got[0].Kind != Key || got[0].Index != uint8(i) || got[0].Material[0] != byte(i/256+1) {
-				t.Fatalf("key %d: %+v", i, got)
-			}
-		}
-		// Carol comes and goes: each time bob gets the next key.
-		first, last := "", 0
-		for i := 1; i <= 257; i++ {
-			b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, "_carol", state("C", ownService)))
-			b.wait(2 * time.Second)
-			b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, "_carol", `{}`))
-			b.wait(2 * time.Second)
-			if got := b.told(); !strings.HasSuffix(got, fmt.Sprint("use ", i%256)) {
-				t.Fatalf("after %d: %s", i, got)
-			}
-			for _, s := range b.sent() {
-				if s.to != bobDevice {
-					continue
-				}
-				if first == "" {
-					first = s.key.Keys.Key
-				}
-				last = int(s.key.Keys.Index)
-				if i >= 256 && last == 0 && s.key.Keys.Key != first {
-					first = "replaced"
-				}
-			}
-			if last != i%256 {
-				t.Fatalf("after %d bob has key %d", i, last)
-			}
-		}
-		if first != "replaced" {
-			t.Error("key 0 is the same again")
-		}
-	})
-}
-
-// TestKeysOfRejoined: a device that comes again has lost its keys, and sends others under numbers that we know.
-func TestKeysOfRejoined(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.bobComes()
-		b.m.handleKey(bobsKey(0, 1))
-		b.join()
-		b.wait(time.Second)
-		b.told()
-		again := func(after time.Duration) {
-			b.wait(after)
-			b.m.handleKey(bobsKey(0, 2)) // it may overtake the membership
-			b.m.handleEvent(stateEvent(hall, "$b2", typeMember, bob, "_bob", validState))
-			b.wait(2 * time.Second)
-		}
-		again(time.Second)
-		b.expect("young key", b.told(), "key 0 of @bob:two.example:BOBDEV, sent 0")
-		b.wait(10 * time.Second)
-		b.expect("once more", b.told(), "sent 0")
-		again(0)
-		b.expect("old key: nobody follows us by it", b.told(), "key 0 of @bob:two.example:BOBDEV, use 1, sent 1")
-		if sent := b.sent(); len(sent) != 4 || sent[2].key.Keys != sent[0].key.Keys || sent[3].key.Keys.Index != 1 {
-			t.Fatalf("sent %+v", sent)
-		}
-		// The same membership once more, as sync may bring it: nobody has come.
-		e := stateEvent(hall, "$b2", typeMember, bob, "_bob", validState)
-		e.Timestamp -= 2000
-		b.m.handleEvent(e)
-		b.wait(time.Minute)
-		b.expect("the key once more", b.told(), "sent 1")
 	})
 }

@@ -26,14 +26,14 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// limit is how long anything may take that isn't about time itself.
+// limit is how long anything may take on a busy machine.
 const limit = 20 * time.Second
 
 // wire is a connection to the homeserver that can be cut.
 type wire struct {
 	http.RoundTripper
 	cut    atomic.Bool
-	sticky atomic.Pointer[string] // section of a room in sync that encrypted events move to, as sticky ones; nil: they stay what they are
+	sticky atomic.Pointer[string] // the section of a room in sync to which encrypted events are moved, as sticky ones; nil: they are not moved
 	synced atomic.Int64           // bytes of the longest sync response
 }
 
@@ -52,7 +52,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.synced.Store(max(w.synced.Load(), int64(len(data)))) // there is one at a time
+	w.synced.Store(max(w.synced.Load(), int64(len(data)))) // there is one request at a time
 	if section := w.sticky.Load(); section != nil {
 		var body map[string]any
 		if err := json.Unmarshal(data, &body); err != nil {
@@ -68,7 +68,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// stick makes encrypted events of a sync response sticky, as a homeserver with MSC4354 would have told of them.
+// stick makes encrypted events of a sync response sticky, as a homeserver with MSC4354 would show them.
 func stick(body map[string]any, section string) {
 	rooms, _ := body["rooms"].(map[string]any)
 	joined, _ := rooms["join"].(map[string]any)
@@ -111,7 +111,7 @@ type kiosk struct {
 	legacy  []id.UserID
 }
 
-// newKiosk starts a bot on hs. stop ends it, once its calls are left.
+// newKiosk starts a bot on hs. stop leaves its calls and ends it.
 func newKiosk(t *testing.T, hs *rig.Homeserver, name string) (k *kiosk, stop func()) {
 	t.Helper()
 	return startKiosk(t, rig.NewBotAccount(t, hs, name), name)
@@ -191,7 +191,7 @@ func (k *kiosk) join(t *testing.T, room id.RoomID) *rtc.Call {
 
 func (k *kiosk) identity() string { return k.UserID().String() + ":" + k.DeviceID().String() }
 
-// sees waits until others, and nobody else, are in the call.
+// sees waits until exactly the others are in the call.
 func (k *kiosk) sees(t *testing.T, within time.Duration, room id.RoomID, others ...*kiosk) {
 	t.Helper()
 	rig.Eventually(t, within, func() error {
@@ -213,7 +213,7 @@ func (k *kiosk) sees(t *testing.T, within time.Duration, room id.RoomID, others 
 	})
 }
 
-// hears waits until k holds the key that other uses.
+// hears waits until k has the key that other uses.
 func (k *kiosk) hears(t *testing.T, other *kiosk) {
 	t.Helper()
 	rig.Eventually(t, limit, func() error {
@@ -229,7 +229,7 @@ func (k *kiosk) hears(t *testing.T, other *kiosk) {
 	})
 }
 
-// openRoom makes an encrypted room in which everybody may be in calls, and lets all in.
+// openRoom makes an encrypted room and lets all guests join. level is the power level that its calls need.
 func openRoom(t *testing.T, level int, host *kiosk, guests ...*kiosk) id.RoomID {
 	t.Helper()
 	key := ""
@@ -273,7 +273,7 @@ func openRoom(t *testing.T, level int, host *kiosk, guests ...*kiosk) id.RoomID 
 	return room.RoomID
 }
 
-// newService is as much of an authorisation service as the signalling needs: it looks the OpenID token up and answers.
+// newService is the part of a MatrixRTC authorisation service that the signalling needs: it checks the OpenID token and answers.
 func newService(t *testing.T, userinfo map[string]*rig.Homeserver) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -301,7 +301,7 @@ func newService(t *testing.T, userinfo map[string]*rig.Homeserver) *httptest.Ser
 	return s
 }
 
-// membership is what the room's state holds for a device, as someone else's homeserver tells it.
+// membership is the content of a device's membership in the room's state, as somebody else's homeserver has it.
 func membership(t *testing.T, asked, of *kiosk, room id.RoomID) map[string]any {
 	t.Helper()
 	content := make(map[string]any)
@@ -346,7 +346,7 @@ func TestFederatedCall(t *testing.T) {
 		t.Errorf("token: %q, %v", url, err)
 	}
 
-	// Leaving takes the membership away, and whoever stays gets a new key to use.
+	// Leaving removes the membership, and whoever stays uses a new key.
 	begun = time.Now()
 	if err := munichCall.Leave(t.Context()); err != nil {
 		t.Fatal(err)
@@ -365,7 +365,7 @@ func TestFederatedCall(t *testing.T) {
 		t.Errorf("the state still has %v", got)
 	}
 
-	// It comes again, and is killed: the delayed leave takes it away.
+	// It comes again and is killed. The delayed leave removes it.
 	munich.join(t, room)
 	dresden.sees(t, limit, room, munich)
 	dresden.hears(t, munich)
@@ -375,7 +375,7 @@ func TestFederatedCall(t *testing.T) {
 	dresden.sees(t, 25*time.Second, room)
 	t.Log("the killed one went after ", time.Since(begun))
 
-	// The wire is mended: it finds out that it was removed, and comes again.
+	// The connection is back. It finds out that it was removed, and comes again.
 	munich.wire.cut.Store(false)
 	begun = time.Now()
 	dresden.sees(t, limit, room, munich)
@@ -383,14 +383,15 @@ func TestFederatedCall(t *testing.T) {
 	dresden.hears(t, munich)
 	munich.hears(t, dresden)
 
-	// The other's homeserver dies for a moment. Nobody has to leave for that.
+	// The other's homeserver is killed and started again. Nobody leaves the call because of that.
 	servers[1].Kill(t)
 	servers[1].Restart(t)
 	munich.sees(t, limit, room, dresden)
 	dresden.sees(t, limit, room, munich)
 
-	// Munich's homeserver is shut out of the room: who is there can't leave any more, counts no longer, and gets no key. Then it may again.
-	// (Both are called localhost, and nobody's own homeserver is hidden from them: that is why this is looked at from Dresden.)
+	// The ACL bans Munich's homeserver from the room. Its user cannot leave the call any more, does not count, and gets no key. Then it is
+	// allowed again. (Both homeservers are called localhost, and the ACL is not applied to a bot's own homeserver, so only Dresden is
+	// looked at.)
 	shutOut := func(deny ...string) {
 		t.Helper()
 		content := map[string]any{"allow": []string{"*"}, "deny": append([]string{}, deny...)}
@@ -425,7 +426,7 @@ func TestFederatedCall(t *testing.T) {
 		return nil
 	})
 
-	// The program is ended in order.
+	// The program is ended normally.
 	begun = time.Now()
 	stopMunich()
 	dresden.sees(t, limit, room)
@@ -438,7 +439,7 @@ func TestFederatedCall(t *testing.T) {
 	}
 }
 
-// TestNotAllowed: the operator is told which power level to change.
+// TestNotAllowed: the error says which power level has to be changed.
 func TestNotAllowed(t *testing.T) {
 	hs := rig.StartHomeserverWith(t, rig.Options{Transports: []string{"https://rtc.example/jwt"}})
 	host, _ := newKiosk(t, hs, "host")
@@ -475,7 +476,7 @@ func TestNotAllowed(t *testing.T) {
 	}
 }
 
-// TestRinging: a ring and its decline go through real homeservers, encrypted; and a call of the old kind is answered.
+// TestRinging: a ring and its decline pass real homeservers, encrypted, and a legacy call is rejected.
 func TestRinging(t *testing.T) {
 	options := rig.Options{Transports: []string{"https://rtc.example/jwt"}}
 	caller, _ := newKiosk(t, rig.StartHomeserverWith(t, options), "caller")
@@ -536,7 +537,7 @@ func TestRinging(t *testing.T) {
 	if err := call.Leave(t.Context()); err != nil {
 		t.Error(err)
 	}
-	// To the homeserver all of that is ciphertext.
+	// The homeserver sees only ciphertext.
 	for _, sent := range []id.EventID{ring, invited} {
 		e, err := caller.Client().GetEvent(t.Context(), room, sent)
 		if err != nil {
@@ -548,8 +549,8 @@ func TestRinging(t *testing.T) {
 	}
 }
 
-// TestEncryptedSticky: a sticky membership that went through a real encryption is understood wherever sync has put it, and by the window's
-// next run. No homeserver that can be had here knows sticky events, so that the connection makes them of ordinary ones.
+// TestEncryptedSticky: an encrypted sticky membership is read in whatever section sync shows it, and by the window's
+// next run. Dendrite has no sticky events, so the connection makes them of ordinary ones.
 func TestEncryptedSticky(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	element, _ := newKiosk(t, hs, "element")
@@ -588,7 +589,7 @@ func TestEncryptedSticky(t *testing.T) {
 		send(fmt.Sprint("join", i), false)
 		sees("gone by "+section, 0)
 	}
-	// Sync tells of them once. A window that is started anew has not forgotten who is there, nor who has left.
+	// Sync shows each only once. A window that is started again has not forgotten who is there and who has left.
 	send("last", true)
 	sees("for the last time", 1)
 	stop()
@@ -596,8 +597,8 @@ func TestEncryptedSticky(t *testing.T) {
 	sees("after a restart", 1)
 }
 
-// TestKilledAndBack: a kiosk that is killed and comes back within the delay stays, once it is there. Its predecessor's delayed leave, which
-// the homeserver still holds, must not remove it.
+// TestKilledAndBack: a kiosk that is killed and started again within the delay stays in the call. The delayed leave of its earlier run,
+// which the homeserver still has, must not remove it.
 func TestKilledAndBack(t *testing.T) {
 	hs := rig.StartHomeserverWith(t, rig.Options{Transports: []string{"https://rtc.example/jwt"}})
 	dresden, _ := newKiosk(t, hs, "dresden")

@@ -18,7 +18,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/rtc/transport"
 )
 
-// recorded is a series of sync responses, and the members that the call of the hall must have after each.
+// recorded is a series of sync responses, with the members that the hall's call must have after each.
 type recorded struct {
 	About string `json:"about"`
 	Steps []struct {
@@ -30,7 +30,7 @@ type recorded struct {
 	} `json:"steps"`
 }
 
-// synced is as much of a sync response as the bot hands over.
+// synced is the part of a sync response that the bot hands over.
 type synced struct {
 	Rooms struct {
 		Join map[id.RoomID]struct {
@@ -45,7 +45,7 @@ type section struct{ Events []*event.Event }
 // recordedAt is when the responses in testdata begin.
 var recordedAt = time.UnixMilli(1_793_000_000_000)
 
-// hand does what the bot does with a sync response.
+// hand gives a sync response to the manager, as the bot does.
 func hand(m *Manager, s *synced) {
 	for name, room := range s.Rooms.Join {
 		for _, part := range []struct {
@@ -60,7 +60,7 @@ func hand(m *Manager, s *synced) {
 	}
 }
 
-// TestRecordedSync plays sync responses as homeservers with sticky events send them (MSC4354; Dendrite doesn't) to the whole of the package.
+// TestRecordedSync plays sync responses of homeservers with sticky events (MSC4354), which Dendrite does not have.
 func TestRecordedSync(t *testing.T) {
 	files, err := filepath.Glob("testdata/sync/*.json")
 	if err != nil || len(files) < 5 {
@@ -114,7 +114,7 @@ func play(t *testing.T, r *recorded) {
 	}
 }
 
-// describe writes a member as the recordings do. Which member id an identity was made of is found among those that are expected.
+// describe writes a member in the form of the recordings. It finds the member id of a hashed identity among the expected ones.
 func describe(t *testing.T, m Member, expected []string) string {
 	t.Helper()
 	if !m.Sticky {

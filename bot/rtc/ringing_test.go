@@ -18,7 +18,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
-// As Element Call 0.26.1 sends it (protocol sheet, 7.1), and js-sdk 43.
+// Contents as Element Call 0.26.1 and matrix-js-sdk 43 send them (MSC4075, MSC4310).
 const (
 	validRing = `{"notification_type":"ring","m.mentions":{"user_ids":[],"room":true},"m.relates_to":{"rel_type":"m.reference","event_id":"$b"},` +
 		`"sender_ts":1793000000000,"lifetime":90000,"m.call.intent":"video"}`
@@ -28,7 +28,7 @@ const (
 	validInvite  = `{"call_id":"c1","party_id":"BOBDEV","version":"1","lifetime":60000,"offer":{"type":"offer","sdp":"v=0"}}`
 )
 
-// message is an event of a room's time line, as the bot hands it over once it is decrypted.
+// message is a decrypted event of a room's timeline, as the bot hands it over.
 func message(kind event.Type, eventID string, sender id.UserID, content string) *event.Event {
 	e := &event.Event{
 		RoomID: hall, ID: id.EventID(eventID), Type: kind, Sender: sender, Timestamp: time.Now().UnixMilli(),
@@ -39,7 +39,7 @@ func message(kind event.Type, eventID string, sender id.UserID, content string) 
 	return e
 }
 
-// ringAt is a ring whose sender's clock says now.
+// ringAt is a ring that is sent now.
 func ringAt(lifetime time.Duration) string {
 	return fmt.Sprintf(`{"notification_type":"ring","m.mentions":{"room":true},"sender_ts":%d,"lifetime":%d}`,
 		time.Now().UnixMilli(), lifetime.Milliseconds())
@@ -56,14 +56,14 @@ func TestRing(t *testing.T) {
 		take(message(typeRing, "$r2", carol, strings.Replace(newerRing, "1793000000000", "0", 1)))
 		b.expect("told", b.rung(), "notification $r2 of @carol:one.example in !hall:one.example for 1m30s")
 
-		// What isn't for us.
+		// Rings that are not for us.
 		take(message(typeRing, "$o1", alice, ringAt(time.Minute)))
 		take(message(typeRing, "$o2", bob, `{"notification_type":"ring","lifetime":90000,"m.mentions":{"user_ids":["@carol:one.example"]}}`))
 		take(message(typeRing, "$o3", bob, `{"notification_type":"ring","lifetime":90000}`))
 		if s := b.m.Stats(); s.RefusedRings != 0 || s.InvalidRings != 0 || b.rung() != "" {
 			t.Fatalf("got %+v", s)
 		}
-		// What doesn't count.
+		// Rings that are refused.
 		for i, change := range []func(e *event.Event){
 			func(e *event.Event) { e.Mautrix.WasEncrypted = false },
 			func(e *event.Event) { e.Mautrix.TrustState = id.TrustStateUnknownDevice },
@@ -86,7 +86,7 @@ func TestRing(t *testing.T) {
 		if s := b.m.Stats(); s.InvalidRings != 3 || s.RefusedRings != 7 || b.rung() != "" {
 			t.Fatalf("got %+v", s)
 		}
-		// An unverified device may ring: who sits there should be told that nobody comes.
+		// An unverified device may ring, so that its user can be told that nobody will answer.
 		e := message(typeRing, "$u", bob, ringAt(time.Minute))
 		e.Mautrix.TrustState = id.TrustStateUnset
 		take(e)
@@ -94,7 +94,7 @@ func TestRing(t *testing.T) {
 	})
 }
 
-// TestOldRings: whatever a first or a limited sync response brings of the past, nothing rings.
+// TestOldRings: old events in a first or a limited sync response do not ring.
 func TestOldRings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var past []*event.Event
@@ -137,7 +137,7 @@ func TestRingLimits(t *testing.T) {
 		if s := b.m.Stats(); s.DroppedRings != 300-2*maxSenderRings-maxSenderLegacy || len(b.said()) != maxSenderLegacy {
 			t.Fatalf("got %+v", s)
 		}
-		// Soon they count again.
+		// A minute later they count again.
 		b.wait(time.Minute)
 		b.m.handleEvent(message(typeRing, "$again", bob, ringAt(time.Minute)))
 		synctest.Wait()
@@ -163,7 +163,7 @@ func TestRingAndDecline(t *testing.T) {
 		if _, err := rings(bob); !errors.Is(err, ErrNotInCall) {
 			t.Fatalf("got %v", err)
 		}
-		// Ringing waits for the membership, which the notification refers to.
+		// Ring waits for the membership, since the notification refers to it.
 		call := b.join()
 		begun := time.Now().UnixMilli()
 		ours, err := rings(bob, carol)
@@ -198,7 +198,7 @@ func TestRingAndDecline(t *testing.T) {
 		take(message(typeDecline, "$d6", carol, decline(ours.String())))
 		b.expect("too late", b.rung(), "")
 
-		// An answer that is faster than our homeserver's.
+		// A decline arrives before our homeserver's answer.
 		b.set(func(f *fakeServer) {
 			f.onSend = func(m sentMessage) {
 				b.m.handleEvent(message(typeDecline, "$d7", carol, decline(m.id)))
@@ -219,7 +219,7 @@ func TestRingAndDecline(t *testing.T) {
 		if _, err := rings(bob); !errors.Is(err, ErrNotInCall) {
 			t.Fatalf("got %v", err)
 		}
-		// A membership that can't be sent: who wants to ring waits no longer than it may.
+		// The membership cannot be sent: Ring waits until its context ends.
 		b.fault("member", errNoNetwork)
 		b.join()
 		if _, err := rings(bob); !errors.Is(err, context.DeadlineExceeded) {
@@ -288,7 +288,7 @@ func TestLegacyCall(t *testing.T) {
 		if s := b.m.Stats(); s.RefusedRings != 2 || s.DroppedRings != 0 || len(b.said()) != 0 {
 			t.Fatalf("got %+v", s)
 		}
-		// Nobody is told of a reject that was not sent.
+		// OnLegacyCall is not called when the reject could not be sent.
 		b.fault("message", errForbidden)
 		take(message(event.CallInvite, "$i8", carol, `{"call_id":"c7"}`))
 		b.expect("told", b.rung(), "")

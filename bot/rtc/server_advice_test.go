@@ -9,7 +9,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
 )
 
-// TestAdvice tells the admin, once and in words, what the homeserver lacks for calls, and nothing when it lacks nothing.
+// TestAdvice: the log says once what the homeserver lacks for calls, and nothing when it lacks nothing.
 func TestAdvice(t *testing.T) {
 	for name, c := range map[string]struct {
 		setUp func(*bench)

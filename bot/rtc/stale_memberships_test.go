@@ -9,7 +9,7 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// made says who made the hall.
+// made says who created the hall.
 func (b *bench) made(by id.UserID) {
 	b.m.handleEvent(stateEvent(hall, "$c", event.StateCreate, by, "", `{"room_version":"12"}`))
 }
@@ -19,7 +19,7 @@ func (b *bench) goes(user id.UserID, membership string) {
 	b.m.handleEvent(stateEvent(hall, "$l", event.StateMember, user, user.String(), `{"membership":"`+membership+`"}`))
 }
 
-// TestLeftBehind empties what somebody who has left a room of ours left behind in its call, and in nobody else's room.
+// TestLeftBehind: memberships of users who have left the room are emptied, but only in rooms that our account created.
 func TestLeftBehind(t *testing.T) {
 	for _, c := range []struct {
 		by        id.UserID
@@ -50,7 +50,7 @@ func TestLeftBehind(t *testing.T) {
 				if got := b.state["_bob"]; got != "{}" {
 					t.Errorf("bob's membership is %s", got)
 				}
-				b.joinRoom(bob) // what was taken away does not come back with the user
+				b.joinRoom(bob) // the removed membership does not come back with the user
 			}
 			b.wait(time.Second)
 			if got := names(b.inCall()); got != c.remaining {
@@ -60,7 +60,7 @@ func TestLeftBehind(t *testing.T) {
 	}
 }
 
-// TestRemove empties the membership of somebody who isn't there, in a room of ours only.
+// TestRemove empties the membership of a device that is not there, but only in rooms that our account created.
 func TestRemove(t *testing.T) {
 	for by, want := range map[id.UserID]string{alice: "empty", carol: ""} {
 		synctest.Test(t, func(t *testing.T) {

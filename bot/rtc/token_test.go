@@ -20,7 +20,7 @@ import (
 
 const jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"
 
-// issuer is an authorisation service of which only the shape of its answers matters.
+// issuer is a MatrixRTC authorisation service with any answers.
 type issuer struct {
 	*httptest.Server
 	asked   []string

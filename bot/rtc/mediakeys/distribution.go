@@ -166,8 +166,8 @@ func (d *Distribution) Due(now time.Time) (recipients []*Recipient) {
 	return recipients
 }
 
-// Sent takes the result of sending to a recipient of Due. delivered says that the key went to a member that is still in the call. withheld says that
-// the device was refused a key, for the first time, because it is not trusted.
+// Sent takes the result of sending to a recipient of Due. delivered says that the key went to a member that is still in the call. withheld
+// says that the device was refused a key, for the first time, because it is not trusted.
 func (d *Distribution) Sent(now time.Time, r *Recipient, err error) (delivered, withheld bool) {
 	serial := r.sending
 	r.sending = 0

@@ -13,7 +13,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/rtc/membership"
 )
 
-// roll drives a Distribution in a time of its own.
+// roll drives a Distribution with a clock of its own.
 type roll struct {
 	t   *testing.T
 	now time.Time
@@ -26,7 +26,7 @@ func newRoll(t *testing.T) *roll {
 	return &roll{t, now, newDistribution(now, func() []byte { made++; return []byte{made} })}
 }
 
-// here makes members by their names; a name may say when it came: "bob@5".
+// here makes members by their names. A name may say when the member came: "bob@5".
 func here(names ...string) (members []membership.Member) {
 	for _, name := range names {
 		var user string
@@ -39,7 +39,7 @@ func here(names ...string) (members []membership.Member) {
 	return members
 }
 
-// send says who has to get the present key now, and lets it arrive.
+// send checks who has to get the present key now, and delivers it.
 func (r *roll) send(want ...string) {
 	r.t.Helper()
 	for i, target := range r.expect(want...) {
@@ -62,7 +62,7 @@ func (r *roll) expect(want ...string) []*Recipient {
 	return targets
 }
 
-// uses says which key has to be switched to now, -1 for none.
+// uses checks which key has to be used from now on; -1: no change.
 func (r *roll) uses(want int) {
 	r.t.Helper()
 	got := -1
@@ -104,7 +104,7 @@ func TestDistributionGrace(t *testing.T) {
 	}
 }
 
-// TestDistributionRepeats: each key is sent twice, since what was taken may still get lost; one that was replaced is not.
+// TestDistributionRepeats: each key is sent twice, since a homeserver may lose it. A key that was replaced is not sent again.
 func TestDistributionRepeats(t *testing.T) {
 	r := newRoll(t)
 	r.SetMembers(r.now, here("ann", "bob"))
@@ -122,7 +122,7 @@ func TestDistributionRepeats(t *testing.T) {
 	r.send("ann")
 	r.wait(time.Hour)
 	r.send()
-	// Bob goes while a key is on its way for the second time: what arrives then is not repeated, the next key is.
+	// Bob leaves while a key is sent for the second time. That key is not sent a third time; the next key is sent twice.
 	r.SendAgain()
 	r.send("ann", "bob")
 	r.wait(repeatKey)
@@ -145,7 +145,7 @@ func TestDistributionLeft(t *testing.T) {
 	if r.current.Index != 1 {
 		t.Fatalf("key %d", r.current.Index)
 	}
-	// While that key waits for its use: kim gets it, bob's going is seen to once it is used.
+	// That key waits for its use: kim gets it, and the key after it is made once it is used, because bob has left.
 	r.SetMembers(r.now, here("bob", "kim"))
 	r.send("kim")
 	r.SetMembers(r.now, here("kim"))
@@ -159,14 +159,13 @@ func TestDistributionLeft(t *testing.T) {
 	}
 	r.wait(useKeyDelay)
 	r.uses(2)
-	// The last one goes: the next key needs no delay.
+	// The last one leaves: the next key is used without a delay.
 	r.SetMembers(r.now, nil)
 	r.uses(3)
 	r.send()
 }
 
-// TestDistributionAlone: whoever comes to us while we are alone has no older key, and need not wait for the new one.
-// TestDistributionAgain gives the same key once more, also to who missed it, and never one that was replaced.
+// TestDistributionAgain sends the present key once more, and never one that was replaced.
 func TestDistributionAgain(t *testing.T) {
 	r := newRoll(t)
 	r.SetMembers(r.now, here("ann", "bob"))
@@ -191,6 +190,7 @@ func TestDistributionAgain(t *testing.T) {
 	}
 }
 
+// TestDistributionAlone: somebody who comes while we are alone has no older key, so the new key is used at once.
 func TestDistributionAlone(t *testing.T) {
 	r := newRoll(t)
 	r.wait(time.Hour)
@@ -217,7 +217,7 @@ func TestDistributionRejoined(t *testing.T) {
 	}
 	r.wait(useKeyDelay)
 	r.uses(1)
-	// Bob comes again, does not get the key any more, and goes: it still knows an old one.
+	// Bob comes again, leaves before it gets the key, and still knows an old one.
 	r.SetMembers(r.now, here("bob@4", "eve"))
 	r.SetMembers(r.now, here("eve"))
 	if r.current.Index != 2 {
@@ -244,7 +244,7 @@ func TestDistributionRetries(t *testing.T) {
 	}
 	r.wait(maxKeyRetry)
 	r.send("bob")
-	// What was not answered may have arrived, so that the device's going needs a new key.
+	// A key whose sending was not answered may have arrived, so a new key is needed when the device leaves.
 	r.SetMembers(r.now, here("bob", "eve", "kim"))
 	r.uses(-1)
 	r.Sent(r.now, r.expect("bob", "eve", "kim")[2], broken)
@@ -277,7 +277,7 @@ func TestDistributionUntrusted(t *testing.T) {
 	if r.current.Index != 1 {
 		t.Fatalf("a device that never had a key went, now there is key %d", r.current.Index)
 	}
-	// Once its owner has verified it, the device gets the key.
+	// When its owner has verified it, the device gets the key.
 	r.SetMembers(r.now, here("bob@8"))
 	r.Sent(r.now, r.expect("bob")[0], bot.ErrUntrusted)
 	r.wait(maxKeyRetry)
@@ -290,12 +290,12 @@ func TestDistributionSlow(t *testing.T) {
 	r.send("bob", "eve")
 	r.SetMembers(r.now, here("bob"))
 	slow := r.expect("bob")
-	// A server that doesn't answer must not keep the old key in use.
+	// A homeserver that does not answer must not keep the old key in use.
 	r.wait(useKeyLimit - 1)
 	r.uses(-1)
 	r.wait(1)
 	r.uses(1)
-	// Meanwhile there is another one: the late answer doesn't count for it.
+	// Meanwhile there is another key. The late answer does not count for it.
 	r.SetMembers(r.now, here("bob", "kim"))
 	r.wait(rotationGrace)
 	r.SetMembers(r.now, here("bob", "kim", "pat"))

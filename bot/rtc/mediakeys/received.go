@@ -47,8 +47,8 @@ type Installed struct {
 	Key      Key
 }
 
-// Add reads a key that came Olm-encrypted from a device, and keeps it. Its room need not be known: the key may arrive before everything that
-// sync says of the room. The error says why the key was refused.
+// Add reads a key that came Olm-encrypted from a device, and keeps it. Its room need not be known: the key may arrive before everything
+// that sync says of the room. The error says why the key was refused.
 func (s *Received) Add(now time.Time, from bot.Device, content []byte, presence Presence) error {
 	key, err := parseKey(from, content)
 	if err != nil {
@@ -59,8 +59,8 @@ func (s *Received) Add(now time.Time, from bot.Device, content []byte, presence 
 	return nil
 }
 
-// add keeps a key. It replaces the one of the same device and index. When there are too many keys, those of strangers go first, then those of
-// people in the room, and last those of members of the call.
+// add keeps a key. It replaces the one of the same device and index. When there are too many keys, those of strangers go first, then those
+// of people in the room, and last those of members of the call.
 func (s *Received) add(now time.Time, from bot.Device, key foreignKey, presence Presence) {
 	s.keys = slices.DeleteFunc(s.keys, func(k storedKey) bool {
 		return k.room == key.room && k.from == from && k.index == key.index || now.Sub(k.at) >= keyLife && !presence.IsMember(k.room, k.from)

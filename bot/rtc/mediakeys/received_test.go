@@ -77,7 +77,7 @@ func TestDecodeKey(t *testing.T) {
 	}
 }
 
-// TestKeyContent: what we send is what we would take.
+// TestKeyContent: we could read what we send.
 func TestKeyContent(t *testing.T) {
 	key := Key{7, bytes.Repeat([]byte{0xfe}, 16)}
 	data, err := json.Marshal(NewContent(hall, bobDevice, key, time.UnixMilli(5)))
@@ -126,7 +126,7 @@ func TestReceived(t *testing.T) {
 	if got := s.Install(now.Add(time.Minute), hall, []membership.Member{member}); len(got) != 0 {
 		t.Fatalf("installed twice: %+v", got)
 	}
-	// The same index again: the last one received counts.
+	// The same index again: the last key that was received counts.
 	s.add(now, bobDevice, foreignKey{hall, 1, aKey(9).material}, presence{member: true})
 	if got := s.Install(now, hall, []membership.Member{member}); len(got) != 1 || !bytes.Equal(got[0].Key.Material, aKey(9).material) {
 		t.Fatalf("got %+v", got)
@@ -158,7 +158,7 @@ func TestReceivedCaps(t *testing.T) {
 	if len(s.keys) != maxDeviceKeys || s.keys[0].index != 30-maxDeviceKeys || s.dropped != 30-maxDeviceKeys {
 		t.Fatalf("%d keys from %d, %d dropped", len(s.keys), s.keys[0].index, s.dropped)
 	}
-	// Strangers push each other out, not bob.
+	// Strangers' keys replace each other's, but not bob's.
 	joined := func(user id.UserID) bool { return user == bob }
 	for i := range 500 {
 		s.add(now, bot.Device{User: "@eve:evil.example", ID: id.DeviceID(fmt.Sprint(i))}, aKey(0), presence{joined: joined})
@@ -175,7 +175,7 @@ func TestReceivedCaps(t *testing.T) {
 	if bobs != maxDeviceKeys {
 		t.Fatalf("bob has %d keys left", bobs)
 	}
-	// After an hour a key that nobody has come for is too old.
+	// After an hour a key whose member did not come is too old.
 	if got := s.Install(now.Add(keyLife), hall, []membership.Member{{User: bob, Device: "BOBDEV", Identity: "x"}}); len(got) != 0 {
 		t.Fatalf("got %d old keys", len(got))
 	}
@@ -201,7 +201,7 @@ func FuzzParseKey(f *testing.F) {
 		if len(key.material) < minKey || len(key.material) > maxKey || key.room == "" {
 			t.Fatalf("taken: %+v", key)
 		}
-		// Sent on by us it stays what it is.
+		// If we sent this key, it would be read the same.
 		data, err := json.Marshal(NewContent(key.room, bobDevice, Key{key.index, key.material}, time.UnixMilli(0)))
 		if err != nil {
 			t.Fatal(err)

@@ -165,7 +165,7 @@ func TestParseSlot(t *testing.T) {
 	}
 }
 
-// checkMembership is what must hold for every membership that is taken.
+// checkMembership checks what must hold for every accepted membership.
 func checkMembership(t *testing.T, m *membership, sender id.UserID) {
 	t.Helper()
 	if m.user != sender || m.device == "" || len(m.device) > strictjson.MaxName || strings.Contains(m.device.String(), ":") {

@@ -22,8 +22,8 @@ const (
 // maxLeavesKept is how many delayed leaves are remembered for one room.
 const maxLeavesKept = 8
 
-// DelayedLeaves is the table of delayed leaves (MSC4140) in the kiosk's database: events that the homeserver will send to remove us from a room's
-// call. The next run of the program cancels those of this run. The methods may be called from any goroutine.
+// DelayedLeaves is the table of delayed leaves (MSC4140) in the kiosk's database: events that the homeserver will send to remove us from a
+// room's call. The next run of the program cancels those of this run. The methods may be called from any goroutine.
 type DelayedLeaves struct {
 	// DB was opened by migrations.OpenKiosk.
 	DB *dbutil.Database

@@ -2,8 +2,8 @@
 //
 // [Roster] is what sync says. Element's clients speak two dialects, and both are read: a state event for each device (state_event.go,
 // MSC3401 as Element Call's compatibility mode sends it) and a sticky event of the timeline (sticky_event.go, MSC4354). A member counts
-// when its user is joined to the room, its homeserver may be in the room (server_acl.go), and its membership has not expired. Roster has no clock and
-// does no I/O: the time is an argument. It belongs to one goroutine, in this program that of rtc.Manager.Run.
+// when its user is joined to the room, its homeserver may be in the room (server_acl.go), and its membership has not expired. Roster has no
+// clock and does no I/O: the time is an argument. It belongs to one goroutine, in this program that of rtc.Manager.Run.
 //
 // [Publisher] sends our own membership, always as a state event, and removes it. Its goroutine, the one that calls [Publisher.Run],
 // owns the membership manager (manager.go), a state machine without I/O that says which request comes next:

@@ -51,8 +51,8 @@ type liveKitLocation struct {
 	Alias   id.RoomID `json:"livekit_alias"`
 }
 
-// StateKey is the state key of a device's membership in a room's own call. It begins with an underscore because a key that begins with @ must
-// be the sender's user id.
+// StateKey is the state key of a device's membership in a room's own call. It begins with an underscore because a key that begins with @
+// must be the sender's user id.
 func StateKey(self bot.Device) string {
 	return "_" + self.User.String() + "_" + self.ID.String() + "_" + unstable.Application
 }

@@ -62,9 +62,9 @@ type retry struct {
 	at time.Time
 }
 
-// manager is the membership manager of one call (MSC4143; matrix-js-sdk has the same name for it). It keeps our membership in the room, with a
-// delayed leave (MSC4140) that removes it when we can no longer be heard of. It does no I/O: next says what to do, done takes the result,
-// seen takes what sync shows.
+// manager is the membership manager of one call (MSC4143; matrix-js-sdk has the same name for it). It keeps our membership in the room,
+// with a delayed leave (MSC4140) that removes it when we can no longer be heard of. It does no I/O: next says what to do, done takes the
+// result, seen takes what sync shows.
 type manager struct {
 	room    id.RoomID
 	self    bot.Device
@@ -162,9 +162,9 @@ func (m *manager) next(now time.Time) (step, time.Time) {
 	return stepWait, wake
 }
 
-// mustWait says whether the membership may not be sent yet. The first one waits for the delayed leave. A later one waits until it is certain that the
-// homeserver has not removed us meanwhile: it has the old created_ts, so after a removal nobody would notice that we came back, and nobody would
-// send us keys.
+// mustWait says whether the membership may not be sent yet. The first one waits for the delayed leave. A later one waits until it is
+// certain that the homeserver has not removed us meanwhile: it has the old created_ts, so after a removal nobody would notice that we came
+// back, and nobody would send us keys.
 func (m *manager) mustWait(now time.Time) bool {
 	switch {
 	case !m.attempted:

@@ -105,7 +105,8 @@ func (p *Publisher) SetService(service string) {
 	p.inbox.Put(func() { p.manager.service = service })
 }
 
-// Fail ends the attempts to publish. The observer is told, and Run waits until it may leave. With [ErrNotJoined] leaving sends nothing to the room.
+// Fail ends the attempts to publish. The observer is told, and Run waits until it may leave. With [ErrNotJoined] leaving sends nothing to
+// the room.
 func (p *Publisher) Fail(err error) {
 	p.inbox.Put(func() { p.manager.err = err })
 }
@@ -290,8 +291,8 @@ func (p *Publisher) unpublish(ctx context.Context) error {
 	}
 }
 
-// cancelLeave cancels the delayed leave when we are no longer in the room. We could not change anything there, and nobody counts us as a member of
-// the call. But the delayed leave must not be sent later, when we may have come again.
+// cancelLeave cancels the delayed leave when we are no longer in the room. We could not change anything there, and nobody counts us as a
+// member of the call. But the delayed leave must not be sent later, when we may have come again.
 func (p *Publisher) cancelLeave(ctx context.Context) {
 	if p.manager.delayID != "" {
 		_ = p.updateLeave(ctx, unstable.DelayCancel) // one that fails is cancelled when the room's call is entered again

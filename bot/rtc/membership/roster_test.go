@@ -63,7 +63,7 @@ func TestRosterComesAndGoes(t *testing.T) {
 	if got := membersOf(t, r, now); !slices.Equal(got, []Member{want}) {
 		t.Fatalf("got %+v", got)
 	}
-	// The same again, and a longer expiry, change nothing that anybody sees.
+	// The same content again with a longer expiry is not a change.
 	r.SetState(now, hall, "k", Header{"$2", bob, now.UnixMilli() + 5}, edit(t, validState, `"expires":14400000`,
 		fmt.Sprintf(`"expires":28800000,"created_ts":%d`, now.UnixMilli())))
 	if changes := r.Changes(now); len(changes) != 0 {
@@ -107,14 +107,14 @@ func TestRosterSenderJoined(t *testing.T) {
 	}
 	r.SetUser(hall, bob, event.MembershipJoin)
 	membersOf(t, r, now)
-	// Once we are outside nothing is known of the room.
+	// When we have left the room, nothing is known of it.
 	r.SetUser(hall, alice, event.MembershipLeave)
 	if got := membersOf(t, r, now); len(got) != 0 || len(r.rooms) != 0 {
 		t.Fatalf("got %+v, rooms %v", got, r.rooms)
 	}
 }
 
-// TestRosterOwnInvite: the first sync response after joining has the room's state, and then a time line with our invitation and our join.
+// TestRosterOwnInvite: the first sync response after joining has the room's state, and then a timeline with our invitation and our join.
 func TestRosterOwnInvite(t *testing.T) {
 	now := time.UnixMilli(1_793_000_000_000)
 	for _, to := range []event.Membership{event.MembershipInvite, event.MembershipKnock} {
@@ -127,7 +127,7 @@ func TestRosterOwnInvite(t *testing.T) {
 		if got := membersOf(t, r, now); names(got) != "@bob:two.example:BOBDEV" || !r.rooms[hall].encrypted {
 			t.Fatalf("after %s: %+v", to, got)
 		}
-		// Once more, as state and time line may both tell it.
+		// Once more, since state and timeline may both have it.
 		r.SetUser(hall, alice, to)
 		if changes := r.Changes(now); len(changes) != 0 || !r.Inside(hall) {
 			t.Fatalf("after %s: %+v", to, changes)
@@ -148,7 +148,7 @@ func TestRosterOneMemberForEachDevice(t *testing.T) {
 	if len(got) != 1 || !got[0].Sticky {
 		t.Fatalf("got %+v", got)
 	}
-	// The slot is closed: the sticky form doesn't count, the other does.
+	// The slot is closed: the sticky membership does not count, the state event does.
 	r.SetSlot(hall, []byte(`{}`))
 	if got := membersOf(t, r, now); len(got) != 1 || got[0].Sticky {
 		t.Fatalf("got %+v", got)
@@ -204,7 +204,7 @@ func TestRosterServices(t *testing.T) {
 	if names(got) != "@carol:one.example:C @bob:two.example:B" || got[0].Service != "https://c.example" || got[1].Service != "https://c.example" {
 		t.Fatalf("got %+v", got)
 	}
-	// We are the oldest: bob publishes where we do.
+	// We have been in the call longest: bob publishes where we do.
 	set(StateKey(self), alice, 0, state("OWN", unstable.FocusMultiSFU, "https://own.example"))
 	if got := membersOf(t, r, now); got[1].Service != "https://own.example" || len(got) != 2 {
 		t.Fatalf("got %+v", got)
@@ -241,7 +241,7 @@ func TestRosterCaps(t *testing.T) {
 	if got := membersOf(t, r, now); len(got) != MaxMembers {
 		t.Fatalf("%d members", len(got))
 	}
-	// A clock that is years ahead keeps a member for its expiry and an hour, not for years.
+	// A clock that is years ahead keeps a member for its expiry and one hour, not for years.
 	r.SetState(now, hall, "f", Header{"$x", bob, strictjson.MaxInteger}, state("D000", unstable.FocusMultiSFU, "https://b.example"))
 	for _, rm := range r.rooms {
 		for _, m := range rm.states {

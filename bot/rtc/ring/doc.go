@@ -1,5 +1,5 @@
-// Package ring has the notifications of calls: rings and their declines in MatrixRTC (MSC4075, MSC4310), and the invitations of legacy one-to-one
-// calls (m.call.invite, Matrix specification, Voice over IP), which are rejected.
+// Package ring has the notifications of calls: rings and their declines in MatrixRTC (MSC4075, MSC4310), and the invitations of legacy
+// one-to-one calls (m.call.invite, Matrix specification, Voice over IP), which are rejected.
 //
 // The functions in notification.go, decline.go and legacy_call.go read and write contents of events. [Tracker] remembers who has rung
 // and whom we rang, so that nothing counts twice and nobody can make us ring without end.

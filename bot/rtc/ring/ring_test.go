@@ -11,7 +11,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/rtc/strictjson"
 )
 
-// As Element Call 0.26.1 sends it (MSC4075), and matrix-js-sdk 43.
+// Contents as Element Call 0.26.1 and matrix-js-sdk 43 send them (MSC4075, MSC4310).
 const (
 	validRing = `{"notification_type":"ring","m.mentions":{"user_ids":[],"room":true},"m.relates_to":{"rel_type":"m.reference","event_id":"$b"},` +
 		`"sender_ts":1793000000000,"lifetime":90000,"m.call.intent":"video"}`
@@ -98,7 +98,7 @@ func TestReceivedListLimits(t *testing.T) {
 	}
 }
 
-// TestEarlyDeclines: a decline that is faster than our homeserver's answer counts once the event id is known. Nothing is kept afterwards.
+// TestEarlyDeclines: a decline that arrives before our homeserver's answer counts once the event id is known. Nothing is kept afterwards.
 func TestEarlyDeclines(t *testing.T) {
 	now := time.UnixMilli(1_793_000_000_000)
 	tracker := NewTracker()

@@ -1,7 +1,6 @@
-// Package strictjson reads JSON objects that strangers wrote, member by member. A member that has the wrong type makes a content
-// invalid, as it does in Element's clients (matrix-js-sdk); an unknown member does not matter. Names are compared exactly, while
-// encoding/json also accepts other upper and lower case, so that two clients could read one event in two ways. Every string, list and object has
-// a limit.
+// Package strictjson reads JSON objects that strangers wrote, member by member. A member that has the wrong type makes a content invalid,
+// as it does in Element's clients (matrix-js-sdk); an unknown member does not matter. Names are compared exactly, while encoding/json also
+// accepts other upper and lower case, so that two clients could read one event in two ways. Every string, list and object has a limit.
 //
 // The package has no state. Its functions may be called from any goroutine.
 package strictjson

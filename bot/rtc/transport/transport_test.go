@@ -127,7 +127,7 @@ func FuzzTransports(f *testing.F) {
 	})
 }
 
-// TestHashes compares with what JavaScript computes.
+// TestHashes compares with hashes that JavaScript computed.
 func TestHashes(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("..", "..", "..", "callmedia", "e2ee", "testdata", "e2ee-vectors.json"))
 	if err != nil {
