@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/network"
 	"multifactorymodel.org/ewindow/bot/rtc"
 )
 
@@ -40,5 +41,14 @@ func Calls(read func() rtc.Stats) prometheus.Collector {
 		counter("rtc_dropped", dropped, func(s S) uint64 { return s.DroppedEvents }, "kind", "event"),
 		counter("rtc_refused_rings", "Rings, declines and legacy calls that came in the clear, too late, or from somebody who is not in the room.",
 			func(s S) uint64 { return s.RefusedRings }),
+	}}
+}
+
+// Network shows what the window counts in the network's Space.
+func Network(read func() network.Stats) prometheus.Collector {
+	type S = network.Stats
+	return part[S]{read, []metric[S]{
+		counter("network_refused_invitations", "Invitations that were refused, such as those of people who are no admins.",
+			func(s S) uint64 { return s.RefusedInvitations }),
 	}}
 }

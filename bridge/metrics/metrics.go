@@ -1,8 +1,8 @@
 // Package metrics shows what the parts of a kiosk or a hub count, for Prometheus.
 //
 // [Serve] opens the address of metrics.listen. Each part has a function here that turns the part's counters into a
-// [prometheus.Collector]: [Relay] and [Focus] for a hub, [Bot], [Calls], [Media] and [Page] for a kiosk. To show another number, add it to
-// the part's table; a test fails when one is missing. The names are ewindow_<part>_<what>, and end in _total when they only grow.
+// [prometheus.Collector]: [Relay] and [Focus] for a hub, [Bot], [Calls], [Network], [Media] and [Page] for a kiosk. To show another
+// number, add it to the part's table; a test fails when one is missing. The names are ewindow_<part>_<what>, and end in _total when they only grow.
 //
 // The counters are read when Prometheus asks. Nothing here has a goroutine or keeps numbers of its own.
 package metrics

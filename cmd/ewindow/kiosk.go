@@ -119,8 +119,8 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	parts.OnClose("page's server", screen.Close)
 	parts.OnClose("page's media", media.Close)
 	log.Info().Str("page", "http://"+screen.Addr().String()).Msg("The window's page is served")
-	if err := metrics.Serve(parts, cfg.Metrics.Listen, log, metrics.Bot(matrix.Stats), metrics.Calls(calls.Stats), metrics.Media(mediaCounters.Stats),
-		metrics.Page(screen.Counters)); err != nil {
+	if err := metrics.Serve(parts, cfg.Metrics.Listen, log, metrics.Bot(matrix.Stats), metrics.Calls(calls.Stats), metrics.Network(directory.Stats),
+		metrics.Media(mediaCounters.Stats), metrics.Page(screen.Counters)); err != nil {
 		return err
 	}
 	// The bridge runs before the bot, to show that the homeserver does not answer yet. It ends before the bot, which must still send that the
