@@ -19,11 +19,11 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// measured is how long the programs of a running visit are watched.
-const measured = 20 * time.Second
+// measureTime is how long BenchmarkVisit measures a running visit.
+const measureTime = 20 * time.Second
 
-// BenchmarkDemo starts a demonstration on data that is there, with both pages opened as soon as they are served, and takes the time from
-// the command to both pictures.
+// BenchmarkDemo starts a demonstration whose data already exists, and opens both pages as soon as they are served. It measures the time from
+// the command to the first picture on both pages.
 func BenchmarkDemo(b *testing.B) {
 	folder := b.TempDir()
 	n := startDemo(b, folder)
@@ -32,13 +32,13 @@ func BenchmarkDemo(b *testing.B) {
 	var took []float64
 	for b.Loop() {
 		n := startDemo(b, folder, "--open")
-		munich, dresden := n.look(0, munichSource, 640, 360), n.look(1, dresdenSource, 640, 360)
+		munich, dresden := n.openPage(0, munichSource, 640, 360), n.openPage(1, dresdenSource, 640, 360)
 		rig.Eventually(b, time.Minute, func() error {
 			m, d := munich.decoded(), dresden.decoded()
 			return rig.Check(m > 0 && d > 0, "both pictures", fmt.Sprint(m, d))
 		})
-		took = append(took, time.Since(n.begun).Seconds())
-		b.Logf("%.1f s to both pictures; the demo, begun at %s, printed:\n%s", took[len(took)-1], n.begun.Format("15:04:05.0"), strings.Join(n.printed(), "\n"))
+		took = append(took, time.Since(n.started).Seconds())
+		b.Logf("%.1f s to both pictures; the demo, started at %s, printed:\n%s", took[len(took)-1], n.started.Format("15:04:05.0"), strings.Join(n.printed(), "\n"))
 		munich.Close()
 		dresden.Close()
 		n.stop()
@@ -47,8 +47,8 @@ func BenchmarkDemo(b *testing.B) {
 	b.ReportMetric(median(took), "s-to-pictures")
 }
 
-// BenchmarkFirstPicture opens and shuts a window against one that stays open, five times, at the size of Element Call's own figures, and
-// takes the time from the press to the first decoded picture on each side.
+// BenchmarkFirstPicture opens and shuts one window five times while the other stays open. The cameras have the same size as in
+// BenchmarkElement. It measures the time from the key press to the first decoded picture on each side.
 func BenchmarkFirstPicture(b *testing.B) {
 	munich, dresden, _ := openedMunich(b, 640, 360)
 	var opener, waiter []float64
@@ -59,7 +59,7 @@ func BenchmarkFirstPicture(b *testing.B) {
 			begun := time.Now()
 			dresden.button()
 			rig.Eventually(b, 30*time.Second, func() error {
-				for i, v := range []*viewer{dresden, munich} {
+				for i, v := range []*windowPage{dresden, munich} {
 					if first[i] == 0 && v.decoded() > before[i] {
 						first[i] = time.Since(begun)
 					}
@@ -68,7 +68,7 @@ func BenchmarkFirstPicture(b *testing.B) {
 			})
 			opener, waiter = append(opener, first[0].Seconds()), append(waiter, first[1].Seconds())
 			dresden.button()
-			rig.Eventually(b, 30*time.Second, func() error { return rig.Check(munich.screen() == "alone", "both apart", munich.screen()) })
+			rig.Eventually(b, 30*time.Second, func() error { return rig.Check(munich.screen() == "alone", "the end of the visit", munich.screen()) })
 		}
 	}
 	b.Logf("opener %.2f s, waiter %.2f s", opener, waiter)
@@ -77,30 +77,30 @@ func BenchmarkFirstPicture(b *testing.B) {
 	b.ReportMetric(median(waiter), "s-first-picture-waiter")
 }
 
-// openedMunich starts a demonstration with two pages, of which Munich's is open.
-func openedMunich(b *testing.B, width, height int) (munich, dresden *viewer, n *demoNetwork) {
+// openedMunich starts a demonstration, opens both pages, and opens Munich's window.
+func openedMunich(b *testing.B, width, height int) (munich, dresden *windowPage, n *demoNetwork) {
 	b.Helper()
 	n = startDemo(b, b.TempDir())
 	n.await("know each other", 60*time.Second)
-	munich, dresden = n.look(0, munichSource, width, height), n.look(1, dresdenSource, width, height)
+	munich, dresden = n.openPage(0, munichSource, width, height), n.openPage(1, dresdenSource, width, height)
 	munich.button()
 	rig.Eventually(b, 20*time.Second, func() error { return rig.Check(munich.live() == 2, "Munich's camera", munich.live()) })
 	n.await("Munich is open", 10*time.Second)
 	return munich, dresden, n
 }
 
-// BenchmarkVisit watches the programs during a visit with two 720p30 cameras.
+// BenchmarkVisit measures frame rate, CPU, memory and glass-to-glass delay during a visit with two 720p30 cameras.
 func BenchmarkVisit(b *testing.B) {
 	munich, dresden, n := openedMunich(b, 1280, 720)
 	dresden.button()
 	rig.Eventually(b, 60*time.Second, func() error { return rig.Check(munich.decoded() > 60, "the visit", munich.decoded()) })
-	pid := find(n.kiosk(0)...)
+	pid := findProcesses(n.kiosk(0)...)
 	if len(pid) != 1 {
-		b.Fatalf("%d kiosks are Munich's", len(pid))
+		b.Fatalf("%d processes are Munich's kiosk", len(pid))
 	}
 	for b.Loop() {
 		frames, cpu, begun := munich.decoded(), cpuTime(b, pid[0]), time.Now()
-		<-time.After(measured)
+		<-time.After(measureTime)
 		seconds := time.Since(begun).Seconds()
 		b.ReportMetric((munich.decoded()-frames)/seconds, "frames/s")
 		b.ReportMetric(100*(cpuTime(b, pid[0])-cpu).Seconds()/seconds, "%-of-a-core")
@@ -112,25 +112,25 @@ func BenchmarkVisit(b *testing.B) {
 	b.ReportMetric(munich.number("height()"), "lines")
 	b.ReportMetric(resident(b, pid[0]), "MB-resident")
 	for name, words := range map[string][]string{"livekit": n.livekit(), "dendrite": n.dendrite(0)} {
-		if pids := find(words...); len(pids) == 1 {
+		if pids := findProcesses(words...); len(pids) == 1 {
 			b.ReportMetric(resident(b, pids[0]), "MB-"+name)
 		}
 	}
 }
 
-// spied is a page with a spy in it.
-type spied interface {
+// spiedPage is a page in which the script spy runs.
+type spiedPage interface {
 	eval(expression string, into any) error
 }
 
-// eval asks the spy in Element Call's frame.
+// eval evaluates an expression in Element Call's frame, where the script spy runs, too.
 func (p *person) eval(expression string, into any) error {
 	return p.Ask(element.Frame+"."+expression, into)
 }
 
-// glassToGlass is how many milliseconds each picture took from one camera to another's screen, in order of size. The bar of the camera's
-// film is its time code: it is back where it was after a second.
-func glassToGlass(b testing.TB, from, to spied, long time.Duration) (late []float64) {
+// glassToGlass measures how many milliseconds each picture took from one side's camera to the other side's screen. It returns them sorted. The
+// position of the white bar in a picture serves as its time code; it repeats after a second.
+func glassToGlass(b testing.TB, from, to spiedPage, long time.Duration) (late []float64) {
 	b.Helper()
 	var taken, shown [][2]float64
 	var all sync.WaitGroup
@@ -142,7 +142,7 @@ func glassToGlass(b testing.TB, from, to spied, long time.Duration) (late []floa
 		b.Fatal(err)
 	}
 	for _, picture := range shown {
-		best, off := -1.0, 0.02 // a picture's bar is 0.029 further than the one's before it
+		best, off := -1.0, 0.02 // from one picture to the next the bar moves by 0.029
 		for _, original := range taken {
 			age := picture[0] - original[0]
 			if d := math.Abs(picture[1] - original[1]); age >= 0 && age < 900 && d < off {
@@ -154,7 +154,7 @@ func glassToGlass(b testing.TB, from, to spied, long time.Duration) (late []floa
 		}
 	}
 	if len(late) < 30 {
-		b.Fatalf("only %d of %d pictures shown could be found among %d taken", len(late), len(shown), len(taken))
+		b.Fatalf("only %d of the %d pictures shown were found among the %d pictures taken", len(late), len(shown), len(taken))
 	}
 	slices.Sort(late)
 	return late
@@ -165,7 +165,7 @@ func median(list []float64) float64 {
 	return list[len(list)/2]
 }
 
-// cpuTime is what a process has used so far, in user and kernel mode; nothing when pid is 0.
+// cpuTime returns the CPU time that a process has used so far, in user and kernel mode. It returns 0 when pid is 0.
 func cpuTime(b testing.TB, pid int) time.Duration {
 	b.Helper()
 	if pid == 0 {
@@ -175,7 +175,7 @@ func cpuTime(b testing.TB, pid int) time.Duration {
 	if err != nil {
 		b.Fatal(err)
 	}
-	// The name in parentheses may hold blanks; utime and stime are fields 14 and 15, in hundredths of a second.
+	// proc_pid_stat(5): the name in parentheses may contain spaces. utime and stime are fields 14 and 15, in hundredths of a second.
 	_, rest, _ := strings.Cut(string(data), ") ")
 	fields := strings.Fields(rest)
 	user, _ := strconv.Atoi(fields[11])
@@ -183,7 +183,7 @@ func cpuTime(b testing.TB, pid int) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
-// resident is a process's memory in MB.
+// resident returns a process's resident memory in MB.
 func resident(b *testing.B, pid int) float64 {
 	b.Helper()
 	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))

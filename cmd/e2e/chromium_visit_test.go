@@ -10,12 +10,13 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// TestVisit is the main job: two windows, opened by a press each, see and hear each other, and go on doing so whatever is killed.
+// TestVisit is the main use of e-window. People open two windows with one key press each. The windows see and hear each other. The visit goes on
+// when the test kills LiveKit, a kiosk, a homeserver or a browser.
 func TestVisit(t *testing.T) {
 	n := startDemo(t, t.TempDir())
 	n.await("know each other", 60*time.Second)
-	munich := n.look(0, munichSource, 640, 360)
-	dresden := n.look(1, dresdenSource, 640, 360)
+	munich := n.openPage(0, munichSource, 640, 360)
+	dresden := n.openPage(1, dresdenSource, 640, 360)
 	both := func(limit time.Duration) {
 		t.Helper()
 		munich.awaitMoving("blue", limit)
@@ -36,16 +37,16 @@ func TestVisit(t *testing.T) {
 	munich.awaitTone(dresdenSource.tone, 20*time.Second)
 	dresden.awaitTone(munichSource.tone, 20*time.Second)
 
-	n.checkStranger()
+	n.checkStrangerCannotDecrypt()
 	for _, killed := range []struct {
 		what  string
 		words []string
-		stops bool // the picture must be seen to stop
+		stops bool // killing it interrupts the pictures, so the test first waits for new ones
 	}{
 		{"LiveKit", n.livekit(), true}, {"Munich's kiosk", n.kiosk(0), true}, {"Dresden's kiosk", n.kiosk(1), true},
 		{"Dresden's homeserver", n.dendrite(1), false}, {"Munich's homeserver", n.dendrite(0), false},
 	} {
-		// Not a subtest: what comes after needs a visit that goes on.
+		// No subtests: each step needs the visit that the step before left running.
 		begun := time.Now()
 		n.kill(killed.words)
 		before := [2]float64{munich.decoded(), dresden.decoded()}
@@ -56,16 +57,16 @@ func TestVisit(t *testing.T) {
 			})
 		}
 		both(60 * time.Second)
-		t.Logf("%s was killed; both see each other move again %.1f s later", killed.what, time.Since(begun).Seconds())
+		t.Logf("%s was killed; both windows show moving pictures again %.1f s later", killed.what, time.Since(begun).Seconds())
 	}
 
-	// A page that is killed with its browser comes back in another one, and the window is still open.
+	// Kill the browser of a page. The page in a new browser continues the visit, because the kiosk still has the window open.
 	munich.Kill()
 	dresden.awaitNot("red", 20*time.Second)
-	munich = n.look(0, munichSource, 640, 360)
+	munich = n.openPage(0, munichSource, 640, 360)
 	both(40 * time.Second)
 
-	// A homeserver that was killed must serve the next visit too. Shut stops camera and sending within a second, on both sides.
+	// The homeservers that were killed must serve the next visit, too. Shutting a window stops camera and media within a second, on both sides.
 	checkShut(t, munich, dresden)
 	dresden.shot("alone again")
 	munich.button()
@@ -73,8 +74,8 @@ func TestVisit(t *testing.T) {
 	checkShut(t, dresden, munich)
 }
 
-// checkShut shuts one window and looks whether everything stops in time.
-func checkShut(t *testing.T, one, other *viewer) {
+// checkShut shuts one window and checks that camera, microphone and media stop in time.
+func checkShut(t *testing.T, one, other *windowPage) {
 	t.Helper()
 	one.press("Escape", "Escape", 27)
 	begun := time.Now()
@@ -82,15 +83,15 @@ func checkShut(t *testing.T, one, other *viewer) {
 		return rig.Check(one.live() == 0, one.name+"'s camera and microphone being off", one.live())
 	})
 	off := time.Since(begun)
-	// What was under way a second after the press is over; nothing comes after it.
+	// For one second after the key press, media may still be on its way. After that no more may come.
 	<-time.After(time.Until(begun.Add(time.Second)))
 	sent, decoded := one.sent(), other.decoded()
 	<-time.After(time.Second)
 	if now := one.sent(); now != sent {
-		t.Errorf("%s has sent %.0f bytes in the second after it was shut for one", one.name, now-sent)
+		t.Errorf("%s sent %.0f bytes between 1 s and 2 s after it was shut", one.name, now-sent)
 	}
 	if now := other.decoded(); now != decoded {
-		t.Errorf("%s has got %.0f frames in the second after %s was shut for one", other.name, now-decoded, one.name)
+		t.Errorf("%s decoded %.0f frames between 1 s and 2 s after %s was shut", other.name, now-decoded, one.name)
 	}
 	if off > time.Second {
 		t.Errorf("%s's camera went off %v after the press", one.name, off)
@@ -98,7 +99,7 @@ func checkShut(t *testing.T, one, other *viewer) {
 	other.awaitNot(map[string]string{"Munich": "red", "Dresden": "blue"}[one.name], 10*time.Second)
 }
 
-// TestSecondStart starts a demonstration again on its data: same accounts, same network, and --open opens both windows.
+// TestSecondStart starts a demonstration again with the same data. Accounts and network must be the same. The option --open opens both windows.
 func TestSecondStart(t *testing.T) {
 	folder := t.TempDir()
 	n := startDemo(t, folder)
@@ -110,7 +111,7 @@ func TestSecondStart(t *testing.T) {
 	if n.Space != space || space == "" {
 		t.Errorf("the network is %q after a second start, %q before", n.Space, space)
 	}
-	munich, dresden := n.look(0, munichSource, 640, 360), n.look(1, dresdenSource, 640, 360)
+	munich, dresden := n.openPage(0, munichSource, 640, 360), n.openPage(1, dresdenSource, 640, 360)
 	munich.awaitMoving("blue", 30*time.Second)
 	dresden.awaitMoving("red", 30*time.Second)
 }

@@ -20,11 +20,11 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// program builds ewindow when it is needed first.
-var program = building("goolm")
+// program builds ewindow at its first call, and returns its path.
+var program = buildProgram("goolm")
 
-// building returns a function that builds ewindow with these tags, once.
-func building(tags string) func() (string, error) {
+// buildProgram returns a function that builds ewindow with build tags at its first call. It returns the program's path.
+func buildProgram(tags string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
 		folder, err := os.MkdirTemp("", "ewindow-e2e-")
 		if err != nil {
@@ -51,15 +51,15 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// demoNetwork is a running demonstration.
+// demoNetwork is a running demonstration ("ewindow demo"): two homeservers, LiveKit and two kiosks.
 type demoNetwork struct {
 	t       testing.TB
 	folder  string
-	begun   time.Time
+	started time.Time
 	process *exec.Cmd
 	ended   chan struct{}
 	Admin   string
-	// Password is the admin's; Space the network's room.
+	// Password is the admin's password. Space is the ID of the network's Space.
 	Password, Space string
 	Windows         []demoWindow
 
@@ -76,26 +76,26 @@ type demoWindow struct {
 	Page     int `json:"page_port"`
 }
 
-// page is the address of the window's page, host and port.
+// page returns the address of the window's page: host and port.
 func (w demoWindow) page() string { return fmt.Sprintf("127.0.0.1:%d", w.Page) }
 
 // startDemo runs "ewindow demo" on a data folder and waits until both pages are served.
 func startDemo(t testing.TB, folder string, args ...string) *demoNetwork {
 	t.Helper()
-	return startDemoOf(t, program, folder, args...)
+	return startDemoProgram(t, program, folder, args...)
 }
 
-// startDemoOf does so with another program.
-func startDemoOf(t testing.TB, program func() (string, error), folder string, args ...string) *demoNetwork {
+// startDemoProgram is the same as startDemo, with a program of the caller's choice.
+func startDemoProgram(t testing.TB, program func() (string, error), folder string, args ...string) *demoNetwork {
 	t.Helper()
 	path, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	rig.Program(t, child.Dendrite) // so that a first build counts for nothing below
+	rig.Program(t, child.Dendrite) // build the servers first, so that the time limits below do not include it
 	rig.Program(t, child.LiveKit)
-	rig.Alone(t)
-	n := &demoNetwork{t: t, folder: folder, begun: time.Now(), ended: make(chan struct{})}
+	rig.Exclusive(t)
+	n := &demoNetwork{t: t, folder: folder, started: time.Now(), ended: make(chan struct{})}
 	n.process = exec.Command(path, append([]string{"demo", "--data", folder}, args...)...)
 	out, err := n.process.StdoutPipe()
 	if err != nil {
@@ -126,7 +126,7 @@ func startDemoOf(t testing.TB, program func() (string, error), folder string, ar
 	return n
 }
 
-// keepLogs copies the programs' logs to the folder that EWINDOW_SHOTS names.
+// keepLogs copies the programs' logs to the folder that EWINDOW_SHOTS names, if any.
 func (n *demoNetwork) keepLogs() {
 	to := os.Getenv("EWINDOW_SHOTS")
 	if to == "" {
@@ -159,7 +159,7 @@ func (n *demoNetwork) printed() []string {
 	return append([]string(nil), n.lines...)
 }
 
-// await waits until a line that contains text is printed, and returns it.
+// await waits until the demonstration prints a line that contains text, and returns the line.
 func (n *demoNetwork) await(text string, limit time.Duration) (line string) {
 	n.t.Helper()
 	rig.Eventually(n.t, limit, func() error {
@@ -179,7 +179,7 @@ func (n *demoNetwork) await(text string, limit time.Duration) (line string) {
 	return line
 }
 
-// stop ends the demonstration as Ctrl-C does.
+// stop ends the demonstration with SIGINT, as Ctrl-C does, and waits for its end.
 func (n *demoNetwork) stop() {
 	if n.process.ProcessState != nil {
 		return
@@ -193,14 +193,14 @@ func (n *demoNetwork) stop() {
 			n.t.Errorf("the demo ended with %v", err)
 		}
 	case <-time.After(40 * time.Second):
-		n.t.Error("the demo does not end")
+		n.t.Error("the demo did not end within 40 s")
 		_ = n.process.Process.Kill()
 		<-done
 	}
 }
 
 // find returns the processes whose command line contains all of words.
-func find(words ...string) (pids []int) {
+func findProcesses(words ...string) (pids []int) {
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
@@ -223,7 +223,7 @@ func find(words ...string) (pids []int) {
 	return pids
 }
 
-// livekit, dendrite and kiosk find one program of the demonstration.
+// livekit, dendrite and kiosk return the words by which findProcesses finds one program of the demonstration.
 func (n *demoNetwork) livekit() []string { return []string{"livekit-server", n.folder} }
 
 func (n *demoNetwork) dendrite(i int) []string {
@@ -234,10 +234,10 @@ func (n *demoNetwork) kiosk(i int) []string {
 	return []string{"ewindow kiosk", filepath.Join(n.folder, n.Windows[i].Username)}
 }
 
-// kill kills one program hard and waits until another process stands in its place.
+// kill sends SIGKILL to one program and waits until the demonstration has started it again.
 func (n *demoNetwork) kill(words []string) {
 	n.t.Helper()
-	pids := find(words...)
+	pids := findProcesses(words...)
 	if len(pids) != 1 {
 		n.t.Fatalf("%d processes are %q", len(pids), words)
 	}
@@ -245,12 +245,12 @@ func (n *demoNetwork) kill(words []string) {
 		n.t.Fatal(err)
 	}
 	rig.Eventually(n.t, 30*time.Second, func() error {
-		now := find(words...)
+		now := findProcesses(words...)
 		return rig.Check(len(now) == 1 && now[0] != pids[0], fmt.Sprintf("a new process of %q", words), now)
 	})
 }
 
-// awaitLog waits until a kiosk's log says something.
+// awaitLog waits until a kiosk's log contains text.
 func (n *demoNetwork) awaitLog(i int, text string) {
 	n.t.Helper()
 	path := filepath.Join(n.folder, n.Windows[i].Username, "kiosk.log")

@@ -12,31 +12,31 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// joins is how often each way of joining is measured; the middle one counts.
-const joins = 3
+// joinsMeasured is how many joins of each kind are measured. The table shows the median.
+const joinsMeasured = 3
 
-// BenchmarkElement lets somebody with the real Element Call join, in turn, another Element Call that waits in its call, and an open window,
-// on the same back end. It prints, beside each other, the seconds from the click on "join" to the first decoded frame on both sides, and
-// what the joiner then gets. The window is in no call before somebody comes, the other Element is.
+// BenchmarkElement compares two joins with the real Element Call, on the same servers: a person joins another person with Element Call, then
+// joins an open window. For both it prints the seconds from the click on "join" to the first decoded frame on each side, and the quality that
+// the joiner then gets. The other Element is already in the call when the person joins. The window joins the call only then.
 func BenchmarkElement(b *testing.B) {
 	element.Need(b)
 	n := startDemo(b, b.TempDir())
 	n.await("know each other", 60*time.Second)
-	munich := n.look(0, munichSource, 640, 360)
+	munich := n.openPage(0, munichSource, 640, 360)
 	n.open(munich)
 	admin, anna, ben := n.admin(), n.person(0, "anna", dresdenSource, 640, 360), n.person(0, "ben", munichSource, 640, 360)
-	n.admit(admin, anna)
+	n.inviteToSpace(admin, anna)
 	window, own := n.windowRooms()[1], n.callRoom(admin, anna, ben)
 	anna.JoinRoom(window)
 	ben.Call(own, element.Start)
 
-	pid := find(n.kiosk(0)...)
+	pid := findProcesses(n.kiosk(0)...)
 	if len(pid) != 1 {
-		b.Fatalf("%d kiosks are Munich's", len(pid))
+		b.Fatalf("%d processes are Munich's kiosk", len(pid))
 	}
 	var toElement, toWindow figures
 	for b.Loop() {
-		for range joins {
+		for range joinsMeasured {
 			ben.Watch()
 			toElement.join(anna, own, ben, 0, func() (time.Time, error) {
 				times, err := ben.Times()
@@ -59,7 +59,7 @@ func BenchmarkElement(b *testing.B) {
 		e, w := toElement[i], toWindow[i]
 		singles := fmt.Sprintf("%.2f / %.2f", e, w) // before median sorts them
 		em, wm := median(e), median(w)
-		ratio := "–" // the other was there before, or it is of the window alone
+		ratio := "–" // Element's figure is 0: the other was in the call already, or the figure exists for the window only
 		if em > 0 {
 			ratio = fmt.Sprintf("%.2f", wm/em)
 		}
@@ -72,22 +72,22 @@ func BenchmarkElement(b *testing.B) {
 	b.Log("\n" + table.String())
 }
 
-// figureNames say what the figures are, in their order: in seconds from the click unless they are "from member", which is from the moment at
-// which the joiner's membership reaches the homeserver. A window sends nothing in the 1.2 s that it counts 3-2-1.
+// figureNames are the names of the figures, in the order of figures. Times are in seconds from the click. Those with "from member" are in
+// seconds from the moment when the joiner's membership reaches the homeserver. A window sends no media during its countdown of 1.2 s.
 var figureNames = []string{
 	"s, joiner sees", "s, waiter sees", "s, joiner, from member", "s, waiter, from member", "s, own membership", "s, other's membership", "s, other's key", "s, other's track", "frames a second", "lines",
 	"ms, glass to joiner", "ms, glass from joiner", "% of a core, daemon",
 }
 
-// glass is how long the pictures' way from glass to glass is watched.
-const glass = 6 * time.Second
+// glassTime is how long the glass-to-glass delay is measured.
+const glassTime = 6 * time.Second
 
-// figures are what each join took and brought.
+// figures holds the measurements of all joins of one kind, a list for each of figureNames.
 type figures [13][]float64
 
-// join lets somebody join a room's call once and hang up. seen is when the other side has seen them, zero for not yet; daemon is the
-// process that serves the other side, 0 for none.
-func (f *figures) join(p *person, room string, other spied, daemon int, seen func() (time.Time, error)) {
+// join lets a person join a room's call once, measures, and hangs up. seen returns when the other side decoded the first frame, or the zero
+// time if it has not yet. daemon is the process ID of the window's kiosk, 0 if the other side is Element.
+func (f *figures) join(p *person, room string, other spiedPage, daemon int, seen func() (time.Time, error)) {
 	p.t.Helper()
 	p.Load(room, element.Join)
 	p.Enter()
@@ -100,7 +100,7 @@ func (f *figures) join(p *person, room string, other spied, daemon int, seen fun
 	times, first := p.first(40 * time.Second)
 	before, begun := p.awaitPicture("red", 30*time.Second), time.Now()
 	busy := cpuTime(p.t, daemon)
-	<-time.After(5 * time.Second) // Element raises the size step by step
+	<-time.After(5 * time.Second) // Element raises the picture's size step by step
 	used, seconds := cpuTime(p.t, daemon)-busy, time.Since(begun).Seconds()
 	tiles, err := p.Remotes()
 	if err != nil || len(tiles) == 0 {
@@ -110,7 +110,7 @@ func (f *figures) join(p *person, room string, other spied, daemon int, seen fun
 		first.Seconds(), at.Sub(times.Clicked).Seconds(), times.FirstFrame.Sub(times.Sent).Seconds(), at.Sub(times.Sent).Seconds(), times.Sent.Sub(times.Clicked).Seconds(),
 		max(0, times.OtherSent.Sub(times.Clicked).Seconds()), times.Key.Sub(times.Clicked).Seconds(), times.Track.Sub(times.Clicked).Seconds(),
 		(tiles[0].Decoded - before.Decoded) / seconds, tiles[0].FrameHeight,
-		median(glassToGlass(p.t, other, p, glass)), median(glassToGlass(p.t, p, other, glass)),
+		median(glassToGlass(p.t, other, p, glassTime)), median(glassToGlass(p.t, p, other, glassTime)),
 		100 * used.Seconds() / seconds,
 	} {
 		f[i] = append(f[i], figure)

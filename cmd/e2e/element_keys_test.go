@@ -14,10 +14,10 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// late is by how much keys and memberships are late, where they are.
-const late = 4 * time.Second
+// faultDelay is how long the tests delay media keys and memberships.
+const faultDelay = 4 * time.Second
 
-// signals is what has passed between the homeserver and Element Call since there were as many of them.
+// signals returns the media keys and memberships that passed between the homeserver and Element Call, without the first since of them.
 func (p *person) signals(since int) []element.Signal {
 	p.t.Helper()
 	list, err := p.Signals()
@@ -27,7 +27,7 @@ func (p *person) signals(since int) []element.Signal {
 	return list[since:]
 }
 
-// checkOrder wants the first of one kind before the first of another, of or to the user of each; keys that were lost do not count.
+// checkOrder checks that the first signal of one kind and user comes before the first one of another kind and user. It ignores lost keys.
 func (p *person) checkOrder(list []element.Signal, first, user1, second, user2 string) {
 	p.t.Helper()
 	find := func(kind, user string) int {
@@ -38,7 +38,7 @@ func (p *person) checkOrder(list []element.Signal, first, user1, second, user2 s
 	}
 }
 
-// keysFrom are the keys of a user among signals.
+// keysFrom returns the media keys in list that came from user.
 func keysFrom(list []element.Signal, user string) (keys []string) {
 	for _, s := range list {
 		if s.Kind == "key in" && s.User == user {
@@ -48,42 +48,42 @@ func keysFrom(list []element.Signal, user string) (keys []string) {
 	return keys
 }
 
-// userID is the kiosk's.
+// userID returns the Matrix user ID of the window's kiosk.
 func (w demoWindow) userID() string { return fmt.Sprintf("@%s:localhost:%d", w.Username, w.Public) }
 
-// comesAgain is somebody who comes, goes and comes again with the same device, where the machine is quick enough while the window is still in the
-// call: keys overtake memberships, memberships keys, and one key is lost. Each time the window's key is another, so that nobody can look in who
-// has gone.
-func (v visitor) comesAgain() {
+// rejoins lets a guest join, leave and join again with the same device, several times. On a fast machine the window is still in the call when
+// the guest comes back. Once the keys arrive before the memberships, once after them, and twice a key is lost. The window must use a new key
+// each time, so that nobody who has left can decrypt its media.
+func (v visitor) rejoins() {
 	kiosk := v.w.n.Windows[0].userID()
 	var old []string
 	var sent time.Time
 	stay := func(f element.Faults) (passed []element.Signal) {
 		v.t.Helper()
 		since := len(v.signals(0))
-		v.Disturb(f)
+		v.SetFaults(f)
 		v.visit()
-		v.Disturb(element.Faults{})
+		v.SetFaults(element.Faults{})
 		passed = v.signals(since)
 		keys := keysFrom(passed, kiosk)
 		for _, key := range keys {
 			if slices.Contains(old, key) {
-				v.t.Error("a key of the window's is used again")
+				v.t.Error("the window uses an old media key again")
 			}
 		}
 		old = append(old, keys...)
 		times, err := v.Times()
 		if err != nil || len(keys) == 0 || !times.Sent.After(sent) {
-			v.t.Errorf("%d keys came with the membership of %v, the last was of %v, %v", len(keys), times.Sent, sent, err)
+			v.t.Errorf("%d keys came; the membership is of %v, the one before of %v, %v", len(keys), times.Sent, sent, err)
 		}
 		sent = times.Sent
 		v.HangUp()
 		return passed
 	}
-	passed := stay(element.Faults{MembersIn: late, KeysOut: late})
+	passed := stay(element.Faults{MembersIn: faultDelay, KeysOut: faultDelay})
 	v.checkOrder(passed, "key in", kiosk, "member in", kiosk)
 	v.checkOrder(passed, "member out", v.User, "key out", kiosk)
-	passed = stay(element.Faults{KeysIn: late, MembersOut: late})
+	passed = stay(element.Faults{KeysIn: faultDelay, MembersOut: faultDelay})
 	v.checkOrder(passed, "key out", kiosk, "member out", v.User)
 	passed = stay(element.Faults{LostIn: 1})
 	if i := slices.IndexFunc(passed, func(s element.Signal) bool { return s.Kind == "key in" }); i < 0 || !passed[i].Lost {
@@ -96,14 +96,15 @@ func (v visitor) comesAgain() {
 	v.awaitAlone(20 * time.Second)
 }
 
-// awaitReadable waits until somebody who has all keys that a person was ever given could hear most of what is said in a call, or nothing of it.
+// awaitReadable takes all media keys that p ever received, and tries to decrypt the frames of sound that the stranger receives. It waits until
+// most of the frames can be decrypted (want is true), or none of them (want is false).
 func (s *stranger) awaitReadable(p *person, want bool) {
 	p.t.Helper()
 	rig.Eventually(p.t, 20*time.Second, func() error {
 		s.mu.Lock()
 		frames := s.audio
 		if len(frames) >= 100 {
-			s.audio = nil // the next look is at what comes from now on
+			s.audio = nil // the next attempt uses newer frames
 		}
 		s.mu.Unlock()
 		if len(frames) < 100 {

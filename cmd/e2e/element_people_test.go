@@ -24,7 +24,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// person is somebody with Element and an account on one of a demonstration's homeservers.
+// person is somebody who uses Element, with an account on one of the demonstration's homeservers.
 type person struct {
 	*element.Guest
 	t       testing.TB
@@ -34,8 +34,8 @@ type person struct {
 	home    int // which window's homeserver
 }
 
-// account registers somebody on a window's homeserver.
-func (n *demoNetwork) account(i int, name string) element.Account {
+// registerAccount registers an account on a window's homeserver.
+func (n *demoNetwork) registerAccount(i int, name string) element.Account {
 	n.t.Helper()
 	data, err := os.ReadFile(filepath.Join(n.folder, "demo.json"))
 	if err != nil {
@@ -58,15 +58,15 @@ func (n *demoNetwork) account(i int, name string) element.Account {
 	return element.Account{Homeserver: fmt.Sprintf("http://127.0.0.1:%d", n.Windows[i].Local), User: user.String(), Password: password}
 }
 
-// person opens Element for a new account on a window's homeserver.
+// person registers an account on a window's homeserver and opens Element with it.
 func (n *demoNetwork) person(i int, name string, s source, width, height int) *person {
 	n.t.Helper()
-	p := &person{t: n.t, name: name, account: n.account(i, name), source: s, home: i}
+	p := &person{t: n.t, name: name, account: n.registerAccount(i, name), source: s, home: i}
 	p.open(width, height, element.Options{Script: spy})
 	return p
 }
 
-// open opens Element anew, with another device.
+// open opens Element in a new browser, with a new device.
 func (p *person) open(width, height int, o element.Options) {
 	p.t.Helper()
 	o.Video, o.Audio = p.source.write(p.t, p.name, width, height)
@@ -74,13 +74,13 @@ func (p *person) open(width, height int, o element.Options) {
 	p.account.Recovery = p.Recovery
 }
 
-// admin logs the network's admin in.
+// admin logs in as the network's admin.
 func (n *demoNetwork) admin() *mautrix.Client {
 	n.t.Helper()
 	return n.login(0, n.Admin, n.Password)
 }
 
-// login logs somebody in on a window's homeserver.
+// login logs in on a window's homeserver.
 func (n *demoNetwork) login(i int, user, password string) *mautrix.Client {
 	n.t.Helper()
 	client, err := mautrix.NewClient(fmt.Sprintf("http://127.0.0.1:%d", n.Windows[i].Local), "", "")
@@ -97,8 +97,9 @@ func (n *demoNetwork) login(i int, user, password string) *mautrix.Client {
 	return client
 }
 
-// admit brings people into the network's Space, and so into the window's rooms: an admin invites them, they accept.
-func (n *demoNetwork) admit(admin *mautrix.Client, people ...*person) {
+// inviteToSpace invites people into the network's Space with the admin's account, and they accept. Members of the Space may join the windows'
+// rooms.
+func (n *demoNetwork) inviteToSpace(admin *mautrix.Client, people ...*person) {
 	n.t.Helper()
 	for _, p := range people {
 		if _, err := admin.InviteUser(n.t.Context(), id.RoomID(n.Space), &mautrix.ReqInviteUser{UserID: id.UserID(p.User)}); err != nil {
@@ -112,7 +113,7 @@ func (n *demoNetwork) adminID() string {
 	return fmt.Sprintf("@%s:localhost:%d", n.Admin, n.Windows[0].Public)
 }
 
-// callRoom makes an encrypted room of their own for some people, in which everybody may call.
+// callRoom creates an encrypted room for people, in which everybody may join calls, and returns its ID.
 func (n *demoNetwork) callRoom(admin *mautrix.Client, people ...*person) string {
 	n.t.Helper()
 	room, err := admin.CreateRoom(n.t.Context(), &mautrix.ReqCreateRoom{
@@ -135,10 +136,11 @@ func (n *demoNetwork) callRoom(admin *mautrix.Client, people ...*person) string 
 	return room.RoomID.String()
 }
 
-// awaitPicture waits until Element Call shows a colour in a picture of somebody else that goes on: frames are decoded, and more of them later.
+// awaitPicture waits until Element Call shows somebody else's picture in a colour, and has decoded more than 20 frames after that. It returns
+// the tile.
 func (p *person) awaitPicture(colour string, limit time.Duration) (tile element.Tile) {
 	p.t.Helper()
-	first := make(map[string]float64) // decoded frames by participant, when the colour was seen first
+	first := make(map[string]float64) // by participant: frames that were decoded when the colour was first seen
 	rig.Eventually(p.t, limit, func() error {
 		tiles, err := p.Remotes()
 		for _, tile = range tiles {
@@ -159,7 +161,7 @@ func (p *person) awaitPicture(colour string, limit time.Duration) (tile element.
 	return tile
 }
 
-// awaitTone waits until a tone comes from somebody else, loud enough to be heard.
+// awaitTone waits until this person's Element plays a tone from somebody else, loud enough to hear.
 func (p *person) awaitTone(hz float64, limit time.Duration) {
 	p.t.Helper()
 	rig.Eventually(p.t, limit, func() error {
@@ -168,8 +170,8 @@ func (p *person) awaitTone(hz float64, limit time.Duration) {
 	})
 }
 
-// awaitSilence waits until a tone is not heard any more: twice in a row, since sound comes in pieces.
-func (v *viewer) awaitSilence(hz float64, limit time.Duration) {
+// awaitSilence waits until the page no longer plays a tone. It needs two measurements in a row, because sound comes in pieces.
+func (v *windowPage) awaitSilence(hz float64, limit time.Duration) {
 	v.t.Helper()
 	quiet := 0
 	rig.Eventually(v.t, limit, func() error {
@@ -182,7 +184,7 @@ func (v *viewer) awaitSilence(hz float64, limit time.Duration) {
 	})
 }
 
-// awaitMembers waits until a room's call has a number of members, as the person's homeserver knows it.
+// awaitMembers waits until this person's Element sees number members in a room's call.
 func (p *person) awaitMembers(room string, number int, limit time.Duration) {
 	p.t.Helper()
 	rig.Eventually(p.t, limit, func() error {
@@ -191,7 +193,7 @@ func (p *person) awaitMembers(room string, number int, limit time.Duration) {
 	})
 }
 
-// first waits for the first decoded frame of somebody else, and returns how long after the click it came.
+// first waits until this person's Element has decoded somebody else's first frame. after is the time from the click on "join" to that frame.
 func (p *person) first(limit time.Duration) (times element.Times, after time.Duration) {
 	p.t.Helper()
 	rig.Eventually(p.t, limit, func() error {
@@ -202,7 +204,8 @@ func (p *person) first(limit time.Duration) (times element.Times, after time.Dur
 	return times, times.FirstFrame.Sub(times.Clicked)
 }
 
-// TestElementCallsElement shows that the real Element Call works in this rig, and what is to be compared with.
+// TestElementCallsElement checks that the real Element Call works with these servers when no window is involved. Its times are the ones to
+// compare a window with.
 func TestElementCallsElement(t *testing.T) {
 	element.Need(t)
 	n := startDemo(t, t.TempDir())
@@ -215,16 +218,16 @@ func TestElementCallsElement(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, joiner := ben.first(slowly)
-	waiter, _ := anna.first(slowly)
-	anna.awaitPicture("blue", slowly)
-	ben.awaitPicture("red", slowly)
-	anna.awaitTone(dresdenSource.tone, slowly)
-	ben.awaitTone(munichSource.tone, slowly)
-	t.Logf("after the second one's click, that one sees the first after %.1f s, the first sees them after %.1f s",
+	_, joiner := ben.first(slowLimit)
+	waiter, _ := anna.first(slowLimit)
+	anna.awaitPicture("blue", slowLimit)
+	ben.awaitPicture("red", slowLimit)
+	anna.awaitTone(dresdenSource.tone, slowLimit)
+	ben.awaitTone(munichSource.tone, slowLimit)
+	t.Logf("after the joiner's click the joiner sees the waiter after %.1f s, the waiter sees the joiner after %.1f s",
 		joiner.Seconds(), waiter.FirstFrame.Sub(click.Clicked).Seconds())
 	ben.ShareScreen()
-	anna.awaitPicture("red", slowly)
+	anna.awaitPicture("red", slowLimit)
 	ben.ShareScreen()
 	if refused, err := anna.Refused(); err != nil || len(refused) > 0 {
 		t.Errorf("Element Call was refused %q, %v", refused, err)
@@ -235,8 +238,8 @@ func TestElementCallsElement(t *testing.T) {
 	anna.awaitMembers(room, 0, 10*time.Second)
 }
 
-// shotTo takes a screenshot, where EWINDOW_SHOTS names a folder for them.
-func (p *person) shotTo(t testing.TB, name string) {
+// screenshotTo takes a screenshot if EWINDOW_SHOTS names a folder for it.
+func (p *person) screenshotTo(t testing.TB, name string) {
 	if folder := os.Getenv("EWINDOW_SHOTS"); folder != "" {
 		if err := p.Screenshot(t.Context(), filepath.Join(folder, strings.NewReplacer("/", "-", " ", "-").Replace(t.Name()+"-"+p.name+"-"+name)+".png")); err != nil {
 			t.Log(err)

@@ -11,67 +11,67 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// gapLimit is how long a guest's picture may stand still while the camera is another.
+// gapLimit is how long a guest's picture may freeze while the guest changes to another camera.
 const gapLimit = 3 * time.Second
 
-// choosesCameras is a visit in which the guest takes another camera and then the first again.
+// choosesCameras lets the guest change to a second camera and back to the first.
 func (v visitor) choosesCameras() {
 	v.choosesCamera(true)
 	v.choosesCamera(false)
 }
 
-// choosesCamera is the choice of one: the window shows what that one sees, in the same place and soon.
+// choosesCamera lets the guest choose a camera. The window must show that camera's picture soon, in the same tile.
 func (v visitor) choosesCamera(second bool) {
 	v.t.Helper()
-	before, err := v.w.slots()
+	before, err := v.w.snapshot()
 	if err != nil || len(before.people()) != 1 {
 		v.t.Fatalf("%+v, %v", before, err)
 	}
-	slot, were := before.people()[0].Slot, make(map[int]uint64)
-	for _, one := range before.Slots {
-		were[one.Slot] = one.Frames
+	tile, framesBefore := before.people()[0].Tile, make(map[int]uint64)
+	for _, one := range before.Tiles {
+		framesBefore[one.Tile] = one.Frames
 	}
 	begun, gap, frames := time.Now(), time.Duration(0), uint64(0)
 	v.ChooseCamera(second)
 	last := time.Now()
-	rig.Eventually(v.t, slowly, func() error {
-		s, err := v.w.slots()
+	rig.Eventually(v.t, slowLimit, func() error {
+		s, err := v.w.snapshot()
 		if err != nil {
 			return fmt.Errorf("%s: %v", "the window showing the other camera", err)
 		}
-		if people := s.people(); len(people) != 1 || people[0].Slot != slot {
+		if people := s.people(); len(people) != 1 || people[0].Tile != tile {
 			v.t.Fatalf("the window shows %+v", s)
 		}
-		for _, one := range s.Slots {
+		for _, one := range s.Tiles {
 			switch {
-			case one.Slot != slot && one.Frames > were[one.Slot]:
+			case one.Tile != tile && one.Frames > framesBefore[one.Tile]:
 				v.t.Fatalf("the window shows a second picture: %+v", s)
-			case one.Slot == slot && one.Frames != frames:
+			case one.Tile == tile && one.Frames != frames:
 				gap, frames, last = max(gap, time.Since(last)), one.Frames, time.Now()
 			}
 		}
 		var seen []int
-		err = v.w.eval(fmt.Sprintf("ewindow.colour(%d, 0.1, 0.1)", slot), &seen)
+		err = v.w.eval(fmt.Sprintf("ewindow.colour(%d, 0.1, 0.1)", tile), &seen)
 		if err != nil || len(seen) != 3 {
 			return fmt.Errorf("%s: %v", "the window showing the other camera", fmt.Sprint(seen, err))
 		}
 		green, blue := seen[1] > seen[0]+60 && seen[1] > seen[2]+60, seen[2] > seen[0]+60 && seen[2] > seen[1]+60
 		return rig.Check(second && green || !second && blue, "the window showing the other camera", fmt.Sprint(seen))
 	})
-	v.t.Logf("%.1f s after the guest began to choose another camera the window shows it, after %.1f s without a picture", time.Since(begun).Seconds(), gap.Seconds())
+	v.t.Logf("the window shows the new camera %.1f s after the guest began to choose it; the longest gap between two pictures was %.1f s", time.Since(begun).Seconds(), gap.Seconds())
 	if gap > gapLimit {
-		v.t.Errorf("the guest's picture stood still for %v", gap)
+		v.t.Errorf("the guest's picture froze for %v", gap)
 	}
 	if tiles, err := v.Remotes(); err != nil || len(tiles) != 1 {
 		v.t.Errorf("the guest sees %+v, %v", tiles, err)
 	}
 }
 
-// awaitSize waits until the guest gets the window's picture in a size that fits, and goes on getting it.
+// awaitSize waits until the guest receives the window's picture in a size for which fits returns true, and has decoded 20 more frames of it.
 func (v visitor) awaitSize(what string, fits func(tile element.Tile) bool) (tile element.Tile) {
 	v.t.Helper()
 	begun, since := time.Now(), math.NaN()
-	rig.Eventually(v.t, slowly, func() error {
+	rig.Eventually(v.t, slowLimit, func() error {
 		tiles, err := v.Remotes()
 		if err != nil || len(tiles) != 1 || !tiles[0].Video || !fits(tiles[0]) {
 			since = math.NaN()
@@ -84,27 +84,28 @@ func (v visitor) awaitSize(what string, fits func(tile element.Tile) bool) (tile
 		return rig.Check(tile.Decoded > since+20, what, fmt.Sprintf("%+v", tile))
 	})
 	v.t.Logf("%s after %.1f s: %.0f×%.0f in a tile of %.0f×%.0f", what, time.Since(begun).Seconds(), tile.FrameWidth, tile.FrameHeight, tile.Width, tile.Height)
-	return v.awaitPicture("red", slowly)
+	return v.awaitPicture("red", slowLimit)
 }
 
-// small is what a window's small picture may take, in bit/s; 0 when it is not made.
-func (v *viewer) small() (bps float64) {
+// small returns the bitrate limit of the window's small picture (its low simulcast layer) in bit/s. It returns 0 while the page does not
+// encode that picture.
+func (v *windowPage) small() (bps float64) {
 	if err := v.eval("ewindow.snapshot().own.small", &bps); err != nil {
 		return math.NaN()
 	}
 	return bps
 }
 
-// showsSmall is a visit in which the guest's window gets small and large again: it gets the window's picture in the size that it is shown at.
-func (v visitor) showsSmall() {
+// resizesElement makes the guest's browser window small and large again. The guest must receive the window's picture in the size that fits.
+func (v visitor) resizesElement() {
 	v.t.Helper()
-	// A machine that was too busy for a while is taken for a line without room for a small picture beside the large one, and pictures as plain
-	// as these never show that there is more. A next visit begins anew.
+	// On a busy machine the bandwidth estimate may be so low that the window sends no small picture beside the large one. The test pictures are
+	// so simple that they never fill the line, so the estimate does not rise again. A new visit starts a new estimate.
 	for range 2 {
 		if v.w.small() > 0 {
 			break
 		}
-		v.t.Log("the window makes no small picture: another visit")
+		v.t.Log("the window sends no small picture: the test starts another visit")
 		v.HangUp()
 		v.awaitAlone(20 * time.Second)
 		v.visit()

@@ -20,7 +20,8 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// owner logs in as a window's own account, as whoever keeps the window does in Element, and out at the end of the test.
+// owner logs in with the window's own account, as an operator can do with Element. The account owns the window's room. It logs out at the end
+// of the test.
 func (n *demoNetwork) owner(i int) *mautrix.Client {
 	n.t.Helper()
 	data, err := os.ReadFile(filepath.Join(n.folder, "demo.json"))
@@ -40,9 +41,9 @@ func (n *demoNetwork) owner(i int) *mautrix.Client {
 	return client
 }
 
-// thrownOut: the guest is removed from the room in the middle of the call. The window shows them no more and gives them no key. Let in again,
-// they call as before.
-func (v visitor) thrownOut(owner *mautrix.Client) {
+// kicked removes the guest from the room during the call. The window then no longer shows the guest and sends the guest no key. Invited again,
+// the guest calls as before.
+func (v visitor) kicked(owner *mautrix.Client) {
 	ctx, room, user := v.t.Context(), id.RoomID(v.w.room), id.UserID(v.User)
 	v.visit()
 	if _, err := owner.KickUser(ctx, room, &mautrix.ReqKickUser{UserID: user}); err != nil {
@@ -56,12 +57,12 @@ func (v visitor) thrownOut(owner *mautrix.Client) {
 		if err == nil {
 			calling, err = v.Calling()
 		}
-		return rig.Check(err == nil && !calling, "Element saying so", fmt.Sprint(err, v.Trace()))
+		return rig.Check(err == nil && !calling, "the end of Element's call", fmt.Sprint(err, v.Trace()))
 	})
 	if _, err := owner.InviteUser(ctx, room, &mautrix.ReqInviteUser{UserID: user}); err != nil {
 		v.t.Fatal(err)
 	}
-	// What is left of the call before counts for nothing: the window stays alone until the guest calls.
+	// The guest's old membership has no effect: the window stays alone until the guest calls again.
 	v.JoinRoom(v.w.room)
 	before, began := v.w.decoded(), time.Now()
 	rig.Eventually(v.t, 10*time.Second, func() error { return rig.Check(time.Since(began) > 4*time.Second, "some time", nil) })
@@ -73,8 +74,9 @@ func (v visitor) thrownOut(owner *mautrix.Client) {
 	v.awaitAlone(20 * time.Second)
 }
 
-// upgraded: the room is upgraded in the middle of the call. The call there ends in order, and the guest calls the window in its new room.
-func (v visitor) upgraded(owner *mautrix.Client) {
+// roomUpgraded upgrades the window's room during the call. The call in the old room ends in order, and the guest calls the window in its new
+// room.
+func (v visitor) roomUpgraded(owner *mautrix.Client) {
 	ctx, old := v.t.Context(), id.RoomID(v.w.room)
 	v.visit()
 	var answer struct {
@@ -91,7 +93,7 @@ func (v visitor) upgraded(owner *mautrix.Client) {
 	v.HangUp()
 	var tombstone event.TombstoneEventContent
 	if err := owner.StateEvent(ctx, old, event.StateTombstone, "", &tombstone); err != nil || tombstone.ReplacementRoom != answer.Room {
-		v.t.Errorf("the old room leads to %q, not to %q, %v", tombstone.ReplacementRoom, answer.Room, err)
+		v.t.Errorf("the old room's tombstone names %q, not %q, %v", tombstone.ReplacementRoom, answer.Room, err)
 	}
 	rig.Eventually(v.t, 30*time.Second, func() error {
 		room := v.w.n.windowRooms()[1]
@@ -104,9 +106,9 @@ func (v visitor) upgraded(owner *mautrix.Client) {
 	v.awaitAlone(20 * time.Second)
 }
 
-// forbidden: whoever may change the room forbids calls in it, as Element's settings offer. The window allows them again by itself, the visit goes on,
-// and the next guest comes in as before.
-func (v visitor) forbidden(owner *mautrix.Client) {
+// callsForbidden raises the power level that a membership event needs, as a moderator can do in Element's room settings. So guests may no longer
+// join calls in the room. The window resets the power level by itself. The visit goes on, and the next guest can join as before.
+func (v visitor) callsForbidden(owner *mautrix.Client) {
 	ctx, room := v.t.Context(), id.RoomID(v.w.room)
 	callMember := event.Type{Type: unstable.CallMember, Class: event.StateEventType}
 	v.visit()

@@ -12,63 +12,64 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// slotsOf is what a window's page shows, by slot.
-type slotsOf struct {
-	Slots []struct {
-		Slot, Width, Height int
-		Frames              uint64
-		Playing             bool
-	}
+// pageSnapshot is what a window's page shows: its tiles, and the state that the kiosk has sent. A tile is a place on the screen for one picture.
+type pageSnapshot struct {
+	Tiles []struct {
+		Tile          int `json:"slot"` // the tile's number
+		Width, Height int
+		Frames        uint64
+		Playing       bool
+	} `json:"slots"`
 	State struct {
-		Peer   *onPage
-		Guests []onPage
+		Peer   *shownPerson
+		Guests []shownPerson
 	}
 }
 
-// onPage is somebody whom a page names; without another window the first guest is the peer.
-type onPage struct {
+// shownPerson is a window or a guest that the page names.
+type shownPerson struct {
 	Name string
-	Slot int
+	Tile int `json:"slot"` // number of the tile with the picture, -1 if there is none
 }
 
-// people are all whom a page names.
-func (s slotsOf) people() (list []onPage) {
+// people returns everybody whom the page names. Without another window the first guest is the peer.
+func (s pageSnapshot) people() (list []shownPerson) {
 	if s.State.Peer != nil {
 		list = append(list, *s.State.Peer)
 	}
 	return append(list, s.State.Guests...)
 }
 
-// slots asks the page what it shows.
-func (v *viewer) slots() (s slotsOf, err error) {
+// snapshot asks the page what it shows.
+func (v *windowPage) snapshot() (s pageSnapshot, err error) {
 	err = v.eval("ewindow.snapshot()", &s)
 	return s, err
 }
 
-// awaitGuest waits until a window's page shows the other window large and one guest small, both moving.
-func (v *viewer) awaitGuest(colour string) {
+// awaitGuest waits until a window's page shows the other window large and one guest small, with moving pictures. colour is the guest's.
+func (v *windowPage) awaitGuest(colour string) {
 	v.t.Helper()
-	var before slotsOf
+	var before pageSnapshot
 	rig.Eventually(v.t, 60*time.Second, func() error {
-		s, err := v.slots()
-		if err != nil || s.State.Peer == nil || len(s.State.Guests) != 1 || s.State.Guests[0].Slot < 0 {
+		s, err := v.snapshot()
+		if err != nil || s.State.Peer == nil || len(s.State.Guests) != 1 || s.State.Guests[0].Tile < 0 {
 			return fmt.Errorf("%s: %v", v.name+" showing a guest in the strip", fmt.Sprintf("%+v %v", s, err))
 		}
-		frames := func(of slotsOf, slot int) (frames uint64, width int) {
-			for _, x := range of.Slots {
-				if x.Slot == slot {
+		frames := func(of pageSnapshot, tile int) (frames uint64, width int) {
+			for _, x := range of.Tiles {
+				if x.Tile == tile {
 					return x.Frames, x.Width
 				}
 			}
 			return 0, 0
 		}
-		guest := s.State.Guests[0].Slot
+		guest := s.State.Guests[0].Tile
 		was, _ := frames(before, guest)
 		now, width := frames(s, guest)
-		mainWas, _ := frames(before, s.State.Peer.Slot)
-		mainNow, mainWidth := frames(s, s.State.Peer.Slot)
-		// Element Call sends 320×180, 640×360 and what the camera gives: a guest in the strip comes small. So may the other window's picture
-		// on a machine that is too slow for more.
+		mainWas, _ := frames(before, s.State.Peer.Tile)
+		mainNow, mainWidth := frames(s, s.State.Peer.Tile)
+		// Element Call sends three simulcast layers: 320×180, 640×360 and the camera's own size. For a guest in the strip the window receives the
+		// small layer. On a slow machine the other window's picture may also be that small.
 		if width == 0 || width > 320 || mainWidth < 320 {
 			return fmt.Errorf("%s: %v", v.name+" showing a guest in the strip", fmt.Sprintf("the guest's picture is %d pixels wide, the main one %d", width, mainWidth))
 		}
@@ -77,42 +78,40 @@ func (v *viewer) awaitGuest(colour string) {
 			return fmt.Errorf("%s: %v", v.name+" showing a guest in the strip", fmt.Sprint(seen, err))
 		}
 		right := colour == "red" && seen[0] > 150 && seen[2] < 120 || colour == "blue" && seen[2] > 150 && seen[0] < 140
-		if before.Slots == nil {
+		if before.Tiles == nil {
 			before = s
-			return fmt.Errorf("%s: %v", v.name+" showing a guest in the strip", "looked once")
+			return fmt.Errorf("%s: %v", v.name+" showing a guest in the strip", "this was the first snapshot")
 		}
 		return rig.Check(right && now > was+5 && mainNow > mainWas+5, v.name+" showing a guest in the strip", fmt.Sprintf("guest %d → %d, main %d → %d, colour %v", was, now, mainWas, mainNow, seen))
 	})
 }
 
-// awaitShared waits until a window's page shows a screen that a guest shares, and the other window goes on in the strip.
-func (v *viewer) awaitShared() {
+// awaitShared waits until a window's page shows the screen that a guest shares as its main picture, while the other window's picture moves in the
+// strip.
+func (v *windowPage) awaitShared() {
 	v.t.Helper()
 	var before uint64
 	rig.Eventually(v.t, 60*time.Second, func() error {
 		var s struct {
 			State struct {
-				Shared, Peer *struct {
-					Name string
-					Slot int
-				}
+				Shared, Peer *shownPerson
 			}
-			Slots []struct {
-				Slot, Width int
-				Frames      uint64
-			}
+			Tiles []struct {
+				Tile   int `json:"slot"`
+				Frames uint64
+			} `json:"slots"`
 		}
 		err := v.eval("ewindow.snapshot()", &s)
-		if err != nil || s.State.Shared == nil || s.State.Peer == nil || s.State.Shared.Slot == s.State.Peer.Slot {
+		if err != nil || s.State.Shared == nil || s.State.Peer == nil || s.State.Shared.Tile == s.State.Peer.Tile {
 			return fmt.Errorf("%s: %v", v.name+" showing a shared screen", fmt.Sprintf("%+v %v", s, err))
 		}
 		var screen, peer uint64
-		for _, slot := range s.Slots {
-			switch slot.Slot {
-			case s.State.Shared.Slot:
-				screen = slot.Frames
-			case s.State.Peer.Slot:
-				peer = slot.Frames
+		for _, tile := range s.Tiles {
+			switch tile.Tile {
+			case s.State.Shared.Tile:
+				screen = tile.Frames
+			case s.State.Peer.Tile:
+				peer = tile.Frames
 			}
 		}
 		if before == 0 {
@@ -124,12 +123,12 @@ func (v *viewer) awaitShared() {
 	})
 }
 
-// awaitTiles waits until Element shows the others in these colours and nobody else, all of them moving.
+// awaitTiles waits until Element shows moving pictures in exactly the colours in want, and no other tiles.
 func (p *person) awaitTiles(want ...string) {
 	p.t.Helper()
 	first := make(map[string]float64) // decoded frames by participant
 	slices.Sort(want)
-	rig.Eventually(p.t, slowly, func() error {
+	rig.Eventually(p.t, slowLimit, func() error {
 		tiles, err := p.Remotes()
 		var colours []string
 		for _, tile := range tiles {
@@ -147,18 +146,18 @@ func (p *person) awaitTiles(want ...string) {
 	})
 }
 
-// awaitFrames waits until the picture of the only one on the page goes on.
-func (v *viewer) awaitFrames() {
+// awaitFrames waits until the page shows one person only, with a moving picture.
+func (v *windowPage) awaitFrames() {
 	v.t.Helper()
 	var before uint64
-	rig.Eventually(v.t, slowly, func() error {
-		s, err := v.slots()
+	rig.Eventually(v.t, slowLimit, func() error {
+		s, err := v.snapshot()
 		people := s.people()
 		if err != nil || len(people) != 1 {
 			return fmt.Errorf("%s: %v", v.name+" showing its guest", fmt.Sprintf("%+v %v", s, err))
 		}
-		for _, one := range s.Slots {
-			if one.Slot == people[0].Slot && one.Playing {
+		for _, one := range s.Tiles {
+			if one.Tile == people[0].Tile && one.Playing {
 				if before == 0 {
 					before = one.Frames
 				}
@@ -169,16 +168,17 @@ func (v *viewer) awaitFrames() {
 	})
 }
 
-// lastKeys builds ewindow with media keys whose numbers end soon and begin anew. Otherwise that takes 256 comings and goings.
-var lastKeys = building("goolm,lastkeys")
+// programWithLastKeys builds ewindow with a first media key index shortly before 255, the last one. So the test sees the index start again at 0.
+// Without this it would take 256 changes of the call's members.
+var programWithLastKeys = buildProgram("goolm,lastkeys")
 
-// TestThreeAtTheWindow lets a guest with Element join two windows that see each other: on both the other window stays the main picture and the
-// guest is in the strip, and the guest sees both. The numbers of the windows' media keys end and begin anew meanwhile.
+// TestThreeAtTheWindow lets a guest with Element join two windows that see each other. On both windows, the other window stays the main picture
+// and the guest is in the strip. The guest sees both windows. During the test the windows' media key indexes reach 255 and start again at 0.
 func TestThreeAtTheWindow(t *testing.T) {
 	element.Need(t)
-	n := startDemoOf(t, lastKeys, t.TempDir())
+	n := startDemoProgram(t, programWithLastKeys, t.TempDir())
 	n.await("know each other", 60*time.Second)
-	munich, dresden := n.look(0, munichSource, 640, 360), n.look(1, dresdenSource, 640, 360)
+	munich, dresden := n.openPage(0, munichSource, 640, 360), n.openPage(1, dresdenSource, 640, 360)
 	munich.button()
 	n.await("Munich is open", 10*time.Second)
 	dresden.button()
@@ -186,7 +186,7 @@ func TestThreeAtTheWindow(t *testing.T) {
 	dresden.awaitMoving("red", 60*time.Second)
 
 	anna := n.person(0, "anna", munichSource, 640, 360)
-	n.admit(n.admin(), anna)
+	n.inviteToSpace(n.admin(), anna)
 	room := n.windowRooms()[1] // Munich's, as Dresden names it
 	anna.JoinRoom(room)
 	anna.Call(room, element.Join)
@@ -195,84 +195,85 @@ func TestThreeAtTheWindow(t *testing.T) {
 	dresden.awaitGuest("red")
 	munich.shot("three")
 	dresden.shot("three")
-	munich.awaitMoving("blue", slowly)
-	dresden.awaitMoving("red", slowly)
+	munich.awaitMoving("blue", slowLimit)
+	dresden.awaitMoving("red", slowLimit)
 	anna.awaitTiles("red", "blue")
-	anna.shotTo(t, "three")
+	anna.screenshotTo(t, "three")
 
-	// The guest shares a screen: it is the main picture on both windows, and the other window is in the strip as long as it lasts.
+	// The guest shares a screen. While this lasts, it is the main picture on both windows, and the other window is in the strip.
 	anna.ShareScreen()
-	for _, v := range []*viewer{munich, dresden} {
+	for _, v := range []*windowPage{munich, dresden} {
 		v.awaitShared()
 		v.shot("shared")
 	}
 	anna.ShareScreen()
-	munich.awaitMoving("blue", slowly)
-	dresden.awaitMoving("red", slowly)
+	munich.awaitMoving("blue", slowLimit)
+	dresden.awaitMoving("red", slowLimit)
 
-	// The guest leaves: nobody is shown who isn't there, the visit goes on, and the keys that the guest had are no good any more. Then it
-	// comes again with the same device.
-	outside := n.intrude(room)
-	outside.awaitReadable(anna, true)
+	// The guest leaves. The windows no longer show the guest, their visit goes on, and the keys that the guest has decrypt nothing new. Then the
+	// guest joins again with the same device.
+	stranger := n.joinAsStranger(room)
+	stranger.awaitReadable(anna, true)
 	anna.HangUp()
-	for _, v := range []*viewer{munich, dresden} {
+	for _, v := range []*windowPage{munich, dresden} {
 		rig.Eventually(t, 20*time.Second, func() error {
-			s, err := v.slots()
+			s, err := v.snapshot()
 			return rig.Check(err == nil && len(s.State.Guests) == 0 && s.State.Peer != nil, v.name+" showing no guest", fmt.Sprintf("%+v %v", s, err))
 		})
 	}
-	outside.awaitReadable(anna, false)
-	munich.awaitMoving("blue", slowly)
-	dresden.awaitMoving("red", slowly)
+	stranger.awaitReadable(anna, false)
+	munich.awaitMoving("blue", slowLimit)
+	dresden.awaitMoving("red", slowLimit)
 	anna.Call(room, element.Join)
 	munich.awaitGuest("red")
 	dresden.awaitGuest("red")
 	anna.awaitTiles("red", "blue")
-	outside.awaitReadable(anna, true)
+	stranger.awaitReadable(anna, true)
 
-	// Dresden's plug is pulled, and its power is back at once: it begins shut, and takes its own old membership away. Opened, it is seen again.
-	power := n.pullPlug(1, dresden)
-	power()
+	// Dresden loses power, and it comes back at once. The window starts shut, and its kiosk removes its own old membership. Opened, it is seen
+	// again.
+	restore := n.cutPower(1, dresden)
+	restore()
 	begun := time.Now()
 	anna.awaitTiles("red")
-	t.Logf("%.1f s after Dresden's plug was pulled Anna sees Munich alone", time.Since(begun).Seconds())
+	t.Logf("Anna sees Munich alone %.1f s after Dresden lost power", time.Since(begun).Seconds())
 	n.awaitLog(1, "An old call membership was removed")
-	dresden = n.look(1, dresdenSource, 640, 360)
+	dresden = n.openPage(1, dresdenSource, 640, 360)
 	n.open(dresden)
 	munich.awaitGuest("red")
 	dresden.awaitGuest("red")
 	anna.awaitTiles("red", "blue")
 
-	// Its plug is pulled for good.
+	// Dresden loses power for good.
 	sent := len(anna.signals(0))
-	defer n.pullPlug(1, dresden)()
+	defer n.cutPower(1, dresden)()
 	begun = time.Now()
-	rig.Eventually(t, ghostLimit, func() error {
-		s, err := munich.slots()
+	rig.Eventually(t, staleMemberLimit, func() error {
+		s, err := munich.snapshot()
 		playing := 0
-		for _, one := range s.Slots {
+		for _, one := range s.Tiles {
 			if one.Playing {
 				playing++
 			}
 		}
-		return rig.Check(err == nil && playing == 1, "Dresden's picture standing still", fmt.Sprintf("%+v %v", s, err))
+		return rig.Check(err == nil && playing == 1, "Dresden's picture being frozen", fmt.Sprintf("%+v %v", s, err))
 	})
-	munich.shot("plug pulled")
-	munich.awaitNot("blue", ghostLimit)
-	t.Logf("%.1f s after Dresden's plug was pulled Munich does not show it", time.Since(begun).Seconds())
-	rig.Eventually(t, time.Until(begun.Add(ghostLimit)), func() error {
-		s, err := munich.slots()
+	munich.shot("power lost")
+	munich.awaitNot("blue", staleMemberLimit)
+	t.Logf("Munich no longer shows Dresden %.1f s after Dresden lost power", time.Since(begun).Seconds())
+	rig.Eventually(t, time.Until(begun.Add(staleMemberLimit)), func() error {
+		s, err := munich.snapshot()
 		people := s.people()
 		return rig.Check(err == nil && len(people) == 1 && people[0].Name == anna.name, "Munich showing nobody but the guest", fmt.Sprintf("%+v %v", s, err))
 	})
-	rig.Eventually(t, time.Until(begun.Add(ghostLimit)), func() error {
+	rig.Eventually(t, time.Until(begun.Add(staleMemberLimit)), func() error {
 		tiles, err := anna.Remotes()
 		return rig.Check(err == nil && len(tiles) == 1, "Anna seeing nobody but Munich", fmt.Sprintf("%+v %v", tiles, err))
 	})
-	t.Logf("%.1f s after it nobody shows it", time.Since(begun).Seconds())
+	t.Logf("nobody shows Dresden %.1f s after it lost power", time.Since(begun).Seconds())
 	anna.awaitTiles("red")
 	munich.awaitFrames()
-	// Anna's key is another one from now on, and goes to Munich alone.
+	// Anna now uses a new key, and sends it to Munich only.
 	rig.Eventually(t, 10*time.Second, func() error {
 		for _, s := range anna.signals(sent) {
 			if s.Kind == "key out" && s.User == n.Windows[0].userID() {
@@ -282,16 +283,16 @@ func TestThreeAtTheWindow(t *testing.T) {
 		return fmt.Errorf("%s: %v", "a new key of Anna's", fmt.Sprintf("%+v", anna.signals(sent)))
 	})
 
-	// All that was seen until now was seen with keys whose numbers began anew.
-	var numbers []uint8
+	// During all this, the index of Munich's keys must have passed 255 and started again at 0.
+	var indexes []uint8
 	for _, s := range anna.signals(0) {
-		if s.Kind == "key in" && s.User == n.Windows[0].userID() && (len(numbers) == 0 || s.Index != numbers[len(numbers)-1]) {
-			numbers = append(numbers, s.Index)
+		if s.Kind == "key in" && s.User == n.Windows[0].userID() && (len(indexes) == 0 || s.Index != indexes[len(indexes)-1]) {
+			indexes = append(indexes, s.Index)
 		}
 	}
-	t.Logf("Munich's keys had the numbers %d", numbers)
-	// 0 itself may have been replaced before it was given to anybody.
-	if last := slices.Index(numbers, 255); last < 0 || !slices.ContainsFunc(numbers[last:], func(n uint8) bool { return n < 100 }) {
-		t.Error("the numbers did not begin anew")
+	t.Logf("Munich's keys had the indexes %d", indexes)
+	// The key with index 0 may have been replaced before anybody received it.
+	if last := slices.Index(indexes, 255); last < 0 || !slices.ContainsFunc(indexes[last:], func(n uint8) bool { return n < 100 }) {
+		t.Error("the key index did not start again after 255")
 	}
 }

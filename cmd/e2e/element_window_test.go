@@ -19,65 +19,66 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// ghostLimit is within what nobody may be shown any more who has gone without a word: delayed leaves take 18 s.
-const ghostLimit = 25 * time.Second
+// staleMemberLimit is how soon nobody may show a stale member, that is one who lost the connection without leaving. Delayed leaves take 18 s.
+const staleMemberLimit = 25 * time.Second
 
-// slowly bounds what takes two seconds on a machine that does nothing else, and screenshots of four browsers on one that does much.
-const slowly = time.Minute
+// slowLimit is the time limit for steps that take two seconds on an idle machine. Four browsers and their screenshots make it slow.
+const slowLimit = time.Minute
 
-// openWindow is Munich's window, open and alone, with a page before it that shows red, and its room.
+// openWindow is Munich's window with its page and its room. It is open and in no call, and its camera shows red.
 type openWindow struct {
-	*viewer
+	*windowPage
 	n     *demoNetwork
 	admin *mautrix.Client
 	room  string
 }
 
-// TestElementVisitsWindow is people with Element who look in at an open window: the kiosk answers by itself, both see and hear each
-// other, and what either does shows on the other side. Each part begins and ends with the window alone.
+// TestElementVisitsWindow lets people with Element visit an open window. The kiosk answers by itself, both sides see and hear each other, and
+// what one side does shows on the other. Each subtest begins and ends with the window open and in no call.
 func TestElementVisitsWindow(t *testing.T) {
 	element.Need(t)
 	n := startDemo(t, t.TempDir())
 	n.await("know each other", 60*time.Second)
-	w := &openWindow{n.look(0, munichSource, 640, 360), n, n.admin(), n.windowRooms()[1]} // each kiosk names the other's
-	n.open(w.viewer)
+	w := &openWindow{n.openPage(0, munichSource, 640, 360), n, n.admin(), n.windowRooms()[1]} // Munich's room, as Dresden's kiosk lists it
+	n.open(w.windowPage)
 	anna := n.person(0, "anna", dresdenSource, 640, 360)
-	n.admit(w.admin, anna)
+	n.inviteToSpace(w.admin, anna)
 	anna.JoinRoom(w.room)
 
 	t.Run("calls", func(t *testing.T) {
 		v := w.within(t, anna)
-		v.calls(v.showsSmall)
+		v.calls(v.resizesElement)
 	})
-	t.Run("switches camera and microphone", func(t *testing.T) { w.within(t, anna).switches() })
-	t.Run("comes again", func(t *testing.T) { w.within(t, anna).comesAgain() })
+	t.Run("switches camera and microphone", func(t *testing.T) { w.within(t, anna).switchesCameraAndMicrophone() })
+	t.Run("rejoins", func(t *testing.T) { w.within(t, anna).rejoins() })
 	owner := n.owner(0)
-	t.Run("is forbidden to call", func(t *testing.T) { w.within(t, anna).forbidden(owner) })
-	t.Run("is thrown out", func(t *testing.T) { w.within(t, anna).thrownOut(owner) })
-	t.Run("is not confirmed", func(t *testing.T) {
-		ben := &person{t: t, name: "ben", account: n.account(0, "ben"), source: dresdenSource}
+	t.Run("calls are forbidden", func(t *testing.T) { w.within(t, anna).callsForbidden(owner) })
+	t.Run("is kicked", func(t *testing.T) { w.within(t, anna).kicked(owner) })
+	t.Run("has an unverified device", func(t *testing.T) {
+		ben := &person{t: t, name: "ben", account: n.registerAccount(0, "ben"), source: dresdenSource}
 		ben.open(640, 360, element.Options{Unsigned: true})
-		n.admit(w.admin, ben)
+		n.inviteToSpace(w.admin, ben)
 		ben.JoinRoom(w.room)
-		w.within(t, ben).getsNoKey()
-		w.within(t, anna).awaitNotice("ben", "nicht bestätigt") // ben's own device can't read it either
+		w.within(t, ben).deviceUnverified()
+		w.within(t, anna).awaitNotice("ben", "nicht bestätigt") // Anna reads it: Ben's unverified device can't decrypt the notice
 	})
 	t.Run("is on another homeserver", func(t *testing.T) {
-		carla := &person{t: t, name: "carla", account: n.account(1, "carla"), source: dresdenSource}
+		carla := &person{t: t, name: "carla", account: n.registerAccount(1, "carla"), source: dresdenSource}
 		carla.open(640, 360, element.Options{})
 		w.invite(t, carla)
 		w.within(t, carla).calls()
 	})
-	t.Run("is there when the room is upgraded", func(t *testing.T) {
+	t.Run("room is upgraded", func(t *testing.T) {
 		v := w.within(t, anna)
-		v.upgraded(owner)
+		v.roomUpgraded(owner)
 		w.room = v.w.room
 	})
-	t.Run("vanishes", func(t *testing.T) { w.within(t, anna).vanishes() }) // for good
+	t.Run("browser is killed", func(t *testing.T) { w.within(t, anna).browserKilled() }) // last, because Anna's browser stays dead
 }
 
-// open presses a window's button and waits until the window is open. A page that takes seconds to hear its state takes no press before.
-func (n *demoNetwork) open(v *viewer) {
+// open presses a window's button and waits until the window is open. It first waits until the page has received its state: before that the page
+// ignores the button.
+func (n *demoNetwork) open(v *windowPage) {
 	n.t.Helper()
 	rig.Eventually(n.t, 30*time.Second, func() error {
 		var name string
@@ -89,15 +90,15 @@ func (n *demoNetwork) open(v *viewer) {
 	rig.Eventually(n.t, 30*time.Second, func() error { return rig.Check(v.live() == 2, v.name+"'s camera", v.live()) })
 }
 
-// invite brings somebody of another homeserver into the window's room: an admin goes in and invites them. By the Space alone Dendrite
-// lets nobody in whose server has somebody in the room already.
+// invite brings a person from another homeserver into the window's room: the admin joins the room and invites them. Membership in the Space is
+// not enough there: Dendrite refuses a restricted join if a user of the same homeserver is already in the room.
 func (w *openWindow) invite(t *testing.T, p *person) {
 	t.Helper()
 	room := id.RoomID(w.room)
 	if _, err := w.admin.JoinRoomByID(t.Context(), room); err != nil {
 		t.Fatal(err)
 	}
-	// The kiosk gives an admin who has come in the power to invite.
+	// When an admin joins, the kiosk gives the admin the power level to invite.
 	rig.Eventually(t, 30*time.Second, func() error {
 		_, err := w.admin.InviteUser(t.Context(), room, &mautrix.ReqInviteUser{UserID: id.UserID(p.User)})
 		return rig.Check(err == nil, "the invitation", err)
@@ -105,52 +106,52 @@ func (w *openWindow) invite(t *testing.T, p *person) {
 	p.JoinRoom(w.room, id.UserID(w.n.adminID()).Homeserver())
 }
 
-// shot takes a screenshot of the window, where EWINDOW_SHOTS names a folder for them.
+// shot takes a screenshot of the window if EWINDOW_SHOTS names a folder for it.
 func (w *openWindow) shot(name string) {
 	page := person{Guest: &element.Guest{Page: w.Page}, name: w.name}
-	page.shotTo(w.t, name)
+	page.screenshotTo(w.t, name)
 }
 
-// visitor is somebody who visits the window, in a test of its own.
+// visitor is a person who visits the window, within one subtest.
 type visitor struct {
 	*person
 	w *openWindow
 	t *testing.T
 }
 
-// within makes a part's failures the part's own.
+// within returns copies of the window and the person that report failures to the subtest t.
 func (w *openWindow) within(t *testing.T, p *person) visitor {
-	page, own := *w.viewer, *p
+	page, own := *w.windowPage, *p
 	page.t, own.t = t, t
-	own.Guest = p.For(t)
+	own.Guest = p.ForTest(t)
 	return visitor{&own, &openWindow{&page, w.n, w.admin, w.room}, t}
 }
 
-// visit goes into the call, and returns when both see each other move.
+// visit joins the window's call. It returns when both sides show the other's moving picture.
 func (v visitor) visit() {
 	v.t.Helper()
 	v.Load(v.w.room, element.Start)
 	v.enter()
 }
 
-// enter presses "join", waits for both pictures and prints when they came.
+// enter presses "join", waits for both pictures and logs when they came.
 func (v visitor) enter() {
 	v.t.Helper()
 	before := v.w.decoded()
 	v.Enter()
 	var seen time.Time
-	rig.Eventually(v.t, slowly, func() error {
+	rig.Eventually(v.t, slowLimit, func() error {
 		seen = time.Now()
 		return rig.Check(v.w.decoded() > before, "the window decoding a frame", v.w.state())
 	})
-	times, first := v.first(slowly)
-	v.t.Logf("%.2f s after %s's membership the window sees them, after %.2f s they see it, %.2f s after the click",
+	times, first := v.first(slowLimit)
+	v.t.Logf("first frame: on the window %.2f s after %s's membership; on their side %.2f s after it, %.2f s after the click",
 		seen.Sub(times.Sent).Seconds(), v.name, times.FirstFrame.Sub(times.Sent).Seconds(), first.Seconds())
-	v.awaitPicture("red", slowly)
-	v.w.awaitMoving("blue", slowly)
+	v.awaitPicture("red", slowLimit)
+	v.w.awaitMoving("blue", slowLimit)
 }
 
-// awaitNobody waits until the window names nobody and shows no picture of a guest.
+// awaitNobody waits until the window names nobody and shows no guest's picture.
 func (v visitor) awaitNobody(limit time.Duration) {
 	v.t.Helper()
 	rig.Eventually(v.t, limit, func() error {
@@ -161,7 +162,7 @@ func (v visitor) awaitNobody(limit time.Duration) {
 	v.w.awaitNot("blue", 5*time.Second)
 }
 
-// awaitAlone waits until the window shows nobody, waits for the next, and is in no call.
+// awaitAlone waits until the window is open, shows nobody and is in no call.
 func (v visitor) awaitAlone(limit time.Duration) {
 	v.t.Helper()
 	v.awaitNobody(limit)
@@ -172,9 +173,9 @@ func (v visitor) awaitAlone(limit time.Duration) {
 	})
 }
 
-// inCall is who is in the window's call by the room's state.
+// inCall returns the members of the window's call according to the room's state.
 func (w *openWindow) inCall(t *testing.T) (users []id.UserID, err error) {
-	// The admin sees what the network sees; the state may be asked for by members only.
+	// Only members of the room may read its state.
 	if _, err := w.admin.JoinRoomByID(t.Context(), id.RoomID(w.room)); err != nil {
 		return nil, err
 	}
@@ -187,11 +188,11 @@ func (w *openWindow) inCall(t *testing.T) (users []id.UserID, err error) {
 	return users, err
 }
 
-// calls is a whole visit, with what the visitor does in it.
+// calls is a whole visit. During it the visitor does the given things.
 func (v visitor) calls(does ...func()) {
 	v.visit()
-	v.awaitTone(munichSource.tone, slowly)
-	v.w.awaitTone(dresdenSource.tone, slowly)
+	v.awaitTone(munichSource.tone, slowLimit)
+	v.w.awaitTone(dresdenSource.tone, slowLimit)
 	if refused, err := v.Refused(); err != nil || len(refused) > 0 {
 		v.t.Errorf("Element Call was refused %q, %v", refused, err)
 	}
@@ -204,13 +205,14 @@ func (v visitor) calls(does ...func()) {
 	v.awaitAlone(20 * time.Second)
 }
 
-// switches comes again with the camera off, and then switches camera and microphone on and off: nobody is watched who can't be seen.
-func (v visitor) switches() {
+// switchesCameraAndMicrophone joins with the camera off, and then switches camera and microphone on and off. While the guest's camera is off, the
+// window holds back its own picture.
+func (v visitor) switchesCameraAndMicrophone() {
 	v.Load(v.w.room, element.Join)
 	v.SetCamera(false)
 	v.Enter()
 	v.w.awaitPerson(v.name)
-	v.awaitStill(30 * time.Second)
+	v.awaitFrozen(30 * time.Second)
 	v.w.awaitNot("blue", 0)
 	v.awaitNotice(v.name, "Kamera ist aus")
 	v.w.shot("came without a camera")
@@ -219,13 +221,13 @@ func (v visitor) switches() {
 
 	v.SetCamera(false)
 	begun := time.Now()
-	held := v.awaitStill(15 * time.Second)
-	v.t.Logf("%.1f s after the guest's camera went off the last frame of the window came", held.Sub(begun).Seconds())
-	if held.Sub(begun) > 7*time.Second { // five, what is under way, and a machine with much else to do
-		v.t.Errorf("the window's picture went on for %v after the guest's camera was off", held.Sub(begun))
+	held := v.awaitFrozen(15 * time.Second)
+	v.t.Logf("the window's last frame came %.1f s after the guest's camera went off", held.Sub(begun).Seconds())
+	if held.Sub(begun) > 7*time.Second { // the five-second rule, and 2 s for frames on their way and a busy machine
+		v.t.Errorf("the window sent its picture for %v after the guest's camera went off", held.Sub(begun))
 	}
 	v.w.awaitNot("blue", 10*time.Second)
-	rig.Eventually(v.t, slowly, func() error {
+	rig.Eventually(v.t, slowLimit, func() error {
 		tiles, err := v.Remotes()
 		return rig.Check(err == nil && len(tiles) == 1 && !tiles[0].Video, "Element covering the window's tile", fmt.Sprintf("%+v %v", tiles, err))
 	})
@@ -234,23 +236,24 @@ func (v visitor) switches() {
 	v.SetCamera(true)
 	v.seen("the camera is on again")
 
-	v.w.awaitTone(dresdenSource.tone, slowly)
+	v.w.awaitTone(dresdenSource.tone, slowLimit)
 	v.SetMic(false)
 	v.w.awaitSilence(dresdenSource.tone, 20*time.Second)
-	v.awaitTone(munichSource.tone, slowly)
+	v.awaitTone(munichSource.tone, slowLimit)
 	v.SetMic(true)
-	v.w.awaitTone(dresdenSource.tone, slowly)
+	v.w.awaitTone(dresdenSource.tone, slowLimit)
 	v.choosesCameras()
 	v.HangUp()
 	v.awaitAlone(20 * time.Second)
 }
 
-// awaitNotice waits until the window has told the room something, in the first of its languages, once.
+// awaitNotice waits until the window has sent exactly one notice to the room that contains all parts. Notices are in the window's first language,
+// German.
 func (v visitor) awaitNotice(parts ...string) {
 	v.t.Helper()
 	window := v.w.n.Windows[0]
-	rig.Eventually(v.t, slowly, func() error {
-		all, err := v.told(v.w.room, window.userID())
+	rig.Eventually(v.t, slowLimit, func() error {
+		all, err := v.sentByKiosk(v.w.room, window.userID())
 		found := 0
 		for _, text := range all.notices {
 			if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(text, part) }) {
@@ -261,16 +264,16 @@ func (v visitor) awaitNotice(parts ...string) {
 	})
 }
 
-// seen waits until both see each other move, and prints how long that took.
+// seen waits until both sides show the other's moving picture, and logs how long that took.
 func (v visitor) seen(since string) {
 	v.t.Helper()
 	begun := time.Now()
-	v.awaitPicture("red", slowly)
-	v.w.awaitMoving("blue", slowly)
-	v.t.Logf("both see each other move %.1f s after %s", time.Since(begun).Seconds(), since)
+	v.awaitPicture("red", slowLimit)
+	v.w.awaitMoving("blue", slowLimit)
+	v.t.Logf("both show moving pictures %.1f s after %s", time.Since(begun).Seconds(), since)
 }
 
-// awaitPerson waits until the page names somebody who is in the call, with or without a picture.
+// awaitPerson waits until the page names a person, with or without a picture.
 func (w *openWindow) awaitPerson(name string) {
 	w.t.Helper()
 	rig.Eventually(w.t, 30*time.Second, func() error {
@@ -280,24 +283,25 @@ func (w *openWindow) awaitPerson(name string) {
 	})
 }
 
-// vanishes is a browser that is gone from one moment to the next. The membership goes by the delayed leave, the window from the call some
-// seconds later.
-func (v visitor) vanishes() {
+// browserKilled kills the guest's browser during a visit. The delayed leave (MSC4140) removes the guest's membership, and some seconds later
+// the window leaves the call.
+func (v visitor) browserKilled() {
 	v.visit()
 	v.Kill()
 	begun := time.Now()
-	v.w.awaitNot("blue", ghostLimit)
-	v.t.Logf("the picture of a guest whose browser was killed was gone after %.1f s", time.Since(begun).Seconds())
-	v.awaitNobody(time.Until(begun.Add(ghostLimit)))
-	v.t.Logf("nobody was shown after %.1f s", time.Since(begun).Seconds())
+	v.w.awaitNot("blue", staleMemberLimit)
+	v.t.Logf("the guest's picture was gone %.1f s after their browser was killed", time.Since(begun).Seconds())
+	v.awaitNobody(time.Until(begun.Add(staleMemberLimit)))
+	v.t.Logf("the window showed nobody %.1f s after the browser was killed", time.Since(begun).Seconds())
 	v.awaitAlone(20 * time.Second)
 }
 
-// getsNoKey is a guest whose owner has not confirmed the device: it gets the window's frames like everybody, and can't read one. The page says why.
-func (v visitor) getsNoKey() {
+// deviceUnverified lets a guest call with a device that its owner has not verified. The guest receives the window's encrypted frames, but no key,
+// and can decrypt none. The window's page says why.
+func (v visitor) deviceUnverified() {
 	v.Call(v.w.room, element.Start)
 	var traffic element.Traffic
-	rig.Eventually(v.t, slowly, func() error {
+	rig.Eventually(v.t, slowLimit, func() error {
 		var err error
 		traffic, err = v.Traffic()
 		return rig.Check(err == nil && traffic.VideoBytes > 30000 && traffic.AudioBytes > 3000, "the window's encrypted frames", fmt.Sprintf("%+v %v", traffic, err))
@@ -321,8 +325,8 @@ func (v visitor) getsNoKey() {
 	v.awaitAlone(20 * time.Second)
 }
 
-// awaitStill waits until no frame has come for a while, and returns when the last one came.
-func (v visitor) awaitStill(limit time.Duration) (last time.Time) {
+// awaitFrozen waits until Element has decoded no frame for two seconds, and returns when the last one came.
+func (v visitor) awaitFrozen(limit time.Duration) (last time.Time) {
 	v.t.Helper()
 	const still = 2 * time.Second
 	count := math.NaN()
@@ -336,5 +340,5 @@ func (v visitor) awaitStill(limit time.Duration) (last time.Time) {
 	return last
 }
 
-// shot takes a screenshot of Element, where EWINDOW_SHOTS names a folder for them.
-func (v visitor) shot(name string) { v.shotTo(v.t, name) }
+// shot takes a screenshot of Element if EWINDOW_SHOTS names a folder for it.
+func (v visitor) shot(name string) { v.screenshotTo(v.t, name) }

@@ -14,16 +14,16 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// sight is what is seen in the middle of a picture.
-type sight struct {
-	colour string // "red", "blue", or "" when neither fills most of it
-	bar    int    // where the white bar is, in pixels from the left; -1 for nowhere
+// pictureContent is what the middle of a picture shows.
+type pictureContent struct {
+	colour string // "red" or "blue" if it fills most of the middle, else ""
+	bar    int    // position of the white bar in pixels from the left; -1 if there is none
 }
 
-func (s sight) String() string { return fmt.Sprintf("%q with the bar at %d", s.colour, s.bar) }
+func (s pictureContent) String() string { return fmt.Sprintf("%q with the bar at %d", s.colour, s.bar) }
 
-// classify looks at the middle half of a picture.
-func classify(picture image.Image) sight {
+// classify analyses the middle half of a picture.
+func classify(picture image.Image) pictureContent {
 	b := picture.Bounds()
 	var red, blue, white, whiteSum, all int
 	for y := b.Min.Y + b.Dy()/4; y < b.Max.Y-b.Dy()/4; y += 7 {
@@ -42,7 +42,7 @@ func classify(picture image.Image) sight {
 			}
 		}
 	}
-	s := sight{bar: -1}
+	s := pictureContent{bar: -1}
 	if white*50 > all {
 		s.bar = whiteSum / white
 	}
@@ -55,49 +55,49 @@ func classify(picture image.Image) sight {
 	return s
 }
 
-// sees takes a screenshot and looks at it: what counts is what people see.
-func (v *viewer) sees() (sight, error) {
-	path := filepath.Join(v.folder, "sight.png")
+// screenContent takes a screenshot and classifies it. The tests use screenshots because they show what people see.
+func (v *windowPage) screenContent() (pictureContent, error) {
+	path := filepath.Join(v.folder, "screen.png")
 	if err := v.Screenshot(v.t.Context(), path); err != nil {
-		return sight{}, err
+		return pictureContent{}, err
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return sight{}, err
+		return pictureContent{}, err
 	}
 	defer file.Close()
 	picture, err := png.Decode(file)
 	if err != nil {
-		return sight{}, err
+		return pictureContent{}, err
 	}
 	return classify(picture), nil
 }
 
-// awaitMoving waits until the page shows a colour whose bar wanders: three screenshots with the bar at three places.
-func (v *viewer) awaitMoving(colour string, limit time.Duration) {
+// awaitMoving waits until the page shows a moving picture of a colour: screenshots with the bar at three different positions.
+func (v *windowPage) awaitMoving(colour string, limit time.Duration) {
 	v.t.Helper()
-	places := make(map[int]bool)
+	positions := make(map[int]bool)
 	rig.Eventually(v.t, limit, func() error {
-		s, err := v.sees()
+		s, err := v.screenContent()
 		if err != nil {
 			return fmt.Errorf("%s: %v", v.name+" seeing "+colour+" move", err)
 		}
 		if s.colour != colour {
-			clear(places)
+			clear(positions)
 			return fmt.Errorf("%s: %v", v.name+" seeing "+colour+" move", s)
 		}
 		if s.bar >= 0 {
-			places[s.bar/20] = true
+			positions[s.bar/20] = true
 		}
-		return rig.Check(len(places) >= 3, v.name+" seeing "+colour+" move", fmt.Sprint(s, " at ", len(places), " places; ", v.state()))
+		return rig.Check(len(positions) >= 3, v.name+" seeing "+colour+" move", fmt.Sprint(s, " at ", len(positions), " positions; ", v.state()))
 	})
 }
 
-// awaitNot waits until the page does not show a colour any more.
-func (v *viewer) awaitNot(colour string, limit time.Duration) {
+// awaitNot waits until the page no longer shows a colour.
+func (v *windowPage) awaitNot(colour string, limit time.Duration) {
 	v.t.Helper()
 	rig.Eventually(v.t, limit, func() error {
-		s, err := v.sees()
+		s, err := v.screenContent()
 		return rig.Check(err == nil && s.colour != colour, v.name+" not seeing "+colour, fmt.Sprint(s, err))
 	})
 }
@@ -117,7 +117,7 @@ func TestClassify(t *testing.T) {
 		fill(picture.Cb, test.s.u)
 		fill(picture.Cr, test.s.v)
 		if got := classify(picture); got.colour != test.want || got.bar != -1 {
-			t.Errorf("%s is taken for %v", test.want, got)
+			t.Errorf("%s is classified as %v", test.want, got)
 		}
 		for y := range 180 {
 			for x := 150; x < 190; x++ {
@@ -126,10 +126,10 @@ func TestClassify(t *testing.T) {
 			}
 		}
 		if got := classify(picture); got.colour != test.want || got.bar < 160 || got.bar > 180 {
-			t.Errorf("%s with a bar is taken for %v", test.want, got)
+			t.Errorf("%s with a bar is classified as %v", test.want, got)
 		}
 	}
 	if got := classify(image.NewGray(image.Rect(0, 0, 100, 100))); got.colour != "" {
-		t.Errorf("black is taken for %v", got)
+		t.Errorf("black is classified as %v", got)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// What a fake camera shows and a fake microphone hears.
+// source is what a fake camera shows and what a fake microphone records.
 type source struct {
 	y, u, v byte    // colour of the picture, in BT.601
 	tone    float64 // Hz
@@ -23,7 +23,7 @@ var (
 	dresdenSource = source{y: 100, u: 200, v: 100, tone: 880} // blue
 )
 
-// write makes the two files that Chromium plays in a loop instead of camera and microphone.
+// write makes the two files that Chromium plays in a loop instead of using a camera and a microphone.
 func (s source) write(t testing.TB, name string, width, height int) (video, audio string) {
 	t.Helper()
 	video, audio = filepath.Join(t.TempDir(), name+".y4m"), filepath.Join(t.TempDir(), name+".wav")
@@ -36,7 +36,7 @@ func (s source) write(t testing.TB, name string, width, height int) (video, audi
 	return video, audio
 }
 
-// writeVideo makes one second of a plain colour with a white bar that wanders from left to right.
+// writeVideo makes one second of a plain colour with a white bar that moves from left to right.
 func (s source) writeVideo(path string, width, height int) error {
 	file, err := os.Create(path)
 	if err != nil {
@@ -84,7 +84,7 @@ func (s source) writeVideo(path string, width, height int) error {
 	return file.Close()
 }
 
-// writeAudio makes ten seconds of a tone that swells four times a second: browsers take a steady one for noise.
+// writeAudio makes ten seconds of a tone whose volume rises and falls four times a second. Browsers filter out a steady tone as noise.
 func (s source) writeAudio(path string) error {
 	const rate, seconds = 48000, 10
 	samples := make([]int16, rate*seconds)

@@ -10,8 +10,8 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// spy stands between a page and its browser, and notes what the page does with them, so that the tests need to know nothing of the page:
-// which tracks it got from camera and microphone, its peer connections, and the elements that play.
+// spy is a script that runs in a page before the page's own scripts. It wraps the browser's interfaces and records what the page uses: the
+// tracks of camera and microphone, the peer connections, and the media elements that play. So the tests depend on no detail of the page.
 const spy = `(() => {
 	const own = [], peers = [], players = new Set();
 	if (!navigator.mediaDevices) return;
@@ -64,7 +64,8 @@ const spy = `(() => {
 			}
 			return height;
 		},
-		// taken notes where the white bar is in each picture of the own camera, for some time: [time of day in ms, place from 0 to 1].
+		// taken records, for ms milliseconds, where the white bar is in each picture of this page's camera. Each entry is [time of day in
+		// ms, position from 0 to 1].
 		taken: async (ms) => {
 			const track = own.find((t) => t.kind === "video" && t.readyState === "live");
 			const reader = new MediaStreamTrackProcessor({ track: track.clone() }).readable.getReader();
@@ -78,7 +79,7 @@ const spy = `(() => {
 			reader.cancel();
 			return bars;
 		},
-		// shown does the same for the largest picture of others, as it comes to the screen.
+		// shown does the same for the largest video of others, at the time when the browser presents each frame.
 		shown: (ms) => new Promise((done) => {
 			const bars = [];
 			const end = performance.now() + ms;
@@ -91,11 +92,11 @@ const spy = `(() => {
 			};
 			large.requestVideoFrameCallback(look);
 		}),
-		// listen returns the strongest tone within 1.2 s of what is played aloud, and its level in dB.
+		// listen analyses for 1.2 s what the page plays aloud. It returns the strongest tone and its level in dB.
 		listen: async () => {
 			context = context || new AudioContext();
 			await context.resume();
-			const ears = [];
+			const analysers = [];
 			for (const player of players) {
 				const stream = player.srcObject;
 				if (!stream || player.muted || player.paused || player.volume === 0) continue;
@@ -103,33 +104,33 @@ const spy = `(() => {
 				const analyser = new AnalyserNode(context, { fftSize: 8192, smoothingTimeConstant: 0 });
 				const node = context.createMediaStreamSource(new MediaStream(stream.getAudioTracks()));
 				node.connect(analyser);
-				ears.push({ analyser, node, bins: new Float32Array(analyser.frequencyBinCount) });
+				analysers.push({ analyser, node, bins: new Float32Array(analyser.frequencyBinCount) });
 			}
-			let best = { hz: 0, db: -1000, players: ears.length };
+			let best = { hz: 0, db: -1000, players: analysers.length };
 			for (let i = 0; i < 12; i++) {
 				await new Promise((done) => setTimeout(done, 100));
-				for (const { analyser, bins } of ears) {
+				for (const { analyser, bins } of analysers) {
 					analyser.getFloatFrequencyData(bins);
 					bins.forEach((db, bin) => {
-						if (db > best.db) best = { hz: bin * context.sampleRate / analyser.fftSize, db, players: ears.length };
+						if (db > best.db) best = { hz: bin * context.sampleRate / analyser.fftSize, db, players: analysers.length };
 					});
 				}
 			}
-			for (const { node } of ears) node.disconnect();
+			for (const { node } of analysers) node.disconnect();
 			if (!isFinite(best.db)) best.db = -1000;
 			return best;
 		},
 	};
 })()`
 
-// heard is what a page plays.
+// heard is the strongest tone that a page plays, its level, and how many elements play sound.
 type heard struct {
 	Hz, DB  float64
 	Players int
 }
 
-// number asks the spy for a number; NaN when the page does not answer.
-func (v *viewer) number(call string) float64 {
+// number calls a function of the spy that returns a number. It returns NaN when the page does not answer.
+func (v *windowPage) number(call string) float64 {
 	var n float64
 	if err := v.eval("spy."+call, &n); err != nil {
 		return math.NaN()
@@ -137,17 +138,17 @@ func (v *viewer) number(call string) float64 {
 	return n
 }
 
-// live is how many tracks of camera and microphone are on.
-func (v *viewer) live() int { return int(v.number("live()")) }
+// live returns how many tracks of camera and microphone are on.
+func (v *windowPage) live() int { return int(v.number("live()")) }
 
-// decoded counts the frames of others that the page has decoded.
-func (v *viewer) decoded() float64 { return v.number("decoded()") }
+// decoded returns how many video frames of others the page has decoded.
+func (v *windowPage) decoded() float64 { return v.number("decoded()") }
 
-// sent counts the bytes that the page has sent.
-func (v *viewer) sent() float64 { return v.number("sent()") }
+// sent returns how many bytes of media the page has sent.
+func (v *windowPage) sent() float64 { return v.number("sent()") }
 
 // state describes the page for a failure's message.
-func (v *viewer) state() string {
+func (v *windowPage) state() string {
 	var text string
 	if err := v.eval("document.body.innerText.slice(0, 300)", &text); err != nil {
 		return err.Error()
@@ -156,7 +157,7 @@ func (v *viewer) state() string {
 }
 
 // awaitTone waits until the page plays a tone aloud.
-func (v *viewer) awaitTone(hz float64, limit time.Duration) {
+func (v *windowPage) awaitTone(hz float64, limit time.Duration) {
 	v.t.Helper()
 	rig.Eventually(v.t, limit, func() error {
 		var h heard

@@ -26,20 +26,21 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/browser"
 )
 
-// stranger is a participant with a valid token that nobody gave keys to.
+// stranger is a LiveKit participant with a valid access token, but without media keys: no member has sent it one.
 type stranger struct {
 	room *sfu.Room
 	read sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows
 	tracks map[string]livekit.Encryption_Type
-	keys   [][]byte // key frames as they came
-	audio  [][]byte
+	keys   [][]byte // VP8 key frames, still encrypted
+	audio  [][]byte // Opus frames, still encrypted
 }
 
-// intrude lets the admin, who is in no window's room, into the call of a room, by the front door: an OpenID token of the homeserver, and
-// the authorisation service, which does not look at rooms.
-func (n *demoNetwork) intrude(room string) *stranger {
+// joinAsStranger connects to the LiveKit room of a Matrix room's call with the admin's account, which is not in that Matrix room. It does so
+// as any client does: it gets an OpenID token from the homeserver and exchanges it at the authorisation service for an access token. The
+// authorisation service does not check who is in the Matrix room.
+func (n *demoNetwork) joinAsStranger(room string) *stranger {
 	t := n.t
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -104,7 +105,7 @@ func (s *stranger) listen() {
 	}
 }
 
-// record keeps a track's frames as they come.
+// record stores a track's frames as they arrive, without decrypting them.
 func (s *stranger) record(e sfu.TrackSubscribed) {
 	coding := codec.Opus
 	if e.Kind == livekit.TrackType_VIDEO {
@@ -119,7 +120,7 @@ func (s *stranger) record(e sfu.TrackSubscribed) {
 		assembler.Push(time.Now(), packet)
 		for f, ok := assembler.Pop(time.Now()); ok; f, ok = assembler.Pop(time.Now()) {
 			if bytes.HasSuffix(f.Data, s.room.SIFTrailer()) {
-				continue // silence that LiveKit made up, where it had nothing of a window's to pass on
+				continue // LiveKit made this frame of silence itself, because it had no frame to forward
 			}
 			s.mu.Lock()
 			switch {
@@ -139,7 +140,7 @@ func (s *stranger) count() (keys, audio, tracks int) {
 	return len(s.keys), len(s.audio), len(s.tracks)
 }
 
-// windowRooms returns the two windows' rooms, each as the other's kiosk names it.
+// windowRooms returns the room that each window's kiosk lists for the other window. So the first is Dresden's room, the second Munich's.
 func (n *demoNetwork) windowRooms() (rooms []string) {
 	n.t.Helper()
 	for _, p := range n.Windows {
@@ -157,7 +158,8 @@ func (n *demoNetwork) windowRooms() (rooms []string) {
 	return rooms
 }
 
-// plainColour decodes a key frame as VP8 and says which of the sources it shows, "" for none or when it is not VP8.
+// plainColour decodes a key frame as plain VP8 and returns the colour of the source that it shows. It returns "" if the frame is not valid
+// VP8 or shows none of the sources.
 func plainColour(frame []byte) string {
 	d := vp8.NewDecoder()
 	d.Init(bytes.NewReader(frame), len(frame))
@@ -171,13 +173,13 @@ func plainColour(frame []byte) string {
 	return classify(picture).colour
 }
 
-// checkStranger lets somebody with a token but without keys listen to the visit, who must get nothing but noise.
-func (n *demoNetwork) checkStranger() {
+// checkStrangerCannotDecrypt lets a stranger subscribe to all tracks of the visit, and checks that every frame is encrypted.
+func (n *demoNetwork) checkStrangerCannotDecrypt() {
 	t := n.t
 	t.Helper()
 	var found *stranger
 	for _, room := range n.windowRooms() {
-		s := n.intrude(room)
+		s := n.joinAsStranger(room)
 		limit := time.After(10 * time.Second)
 		tick := time.NewTicker(50 * time.Millisecond)
 		for waiting := true; waiting; {
@@ -203,30 +205,30 @@ func (n *demoNetwork) checkStranger() {
 	defer found.mu.Unlock()
 	for track, encryption := range found.tracks {
 		if encryption != livekit.Encryption_GCM {
-			t.Errorf("%s is announced with encryption %v", track, encryption)
+			t.Errorf("%s is published with encryption %v", track, encryption)
 		}
 	}
 	for _, frame := range append(append([][]byte(nil), found.keys...), found.audio...) {
 		if n := len(frame); n < 31 || frame[n-2] != 12 {
-			t.Errorf("a frame of %d bytes does not end as an encrypted one", n)
+			t.Errorf("a frame of %d bytes has no trailer of an encrypted frame", n)
 		}
 	}
 	for _, frame := range found.keys {
 		if colour := plainColour(frame); colour != "" {
-			t.Errorf("a key frame shows %s to somebody without keys", colour)
+			t.Errorf("a key frame shows %s to a stranger without media keys", colour)
 		}
 	}
-	// Nor does any decryptor without keys open them.
+	// A decryptor without keys can't decrypt them.
 	decryptor := e2ee.NewDecryptor(codec.Opus, e2ee.NewKeyRing(), nil)
 	for _, frame := range found.audio {
 		if _, err := decryptor.Decrypt(nil, frame); err == nil {
-			t.Error("sound is decrypted without a key")
+			t.Error("a frame of sound was decrypted without a key")
 		}
 	}
 	t.Logf("the stranger got %d key frames and %d frames of sound, all encrypted", len(found.keys), len(found.audio))
 }
 
-// encodePlain makes a VP8 key frame of Dresden's blue in the browser.
+// encodePlain is a script that encodes a picture in Dresden's blue as an unencrypted VP8 key frame.
 const encodePlain = `(async () => {
 	const canvas = new OffscreenCanvas(320, 240), draw = canvas.getContext("2d");
 	draw.fillStyle = "rgb(61, 95, 228)";
@@ -242,7 +244,7 @@ const encodePlain = `(async () => {
 	return btoa(String.fromCharCode(...bytes));
 })()`
 
-// TestPlainColour shows that the stranger would see a picture that is not encrypted.
+// TestPlainColour checks that a stranger would recognise a picture that is not encrypted.
 func TestPlainColour(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<title>plain</title>") }))
 	defer server.Close()
@@ -252,6 +254,6 @@ func TestPlainColour(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := plainColour(frame); got != "blue" {
-		t.Errorf("a plain key frame of a blue picture is taken for %q", got)
+		t.Errorf("an unencrypted key frame of a blue picture is classified as %q", got)
 	}
 }

@@ -7,7 +7,8 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/page"
 )
 
-// TestTwoWindows is one whole visit over the real servers. Both windows' pages are without a browser, so that it takes nothing but Go.
+// TestTwoWindows is one whole visit over the real servers. Package page stands in for the browser on both sides, so the test needs nothing
+// but Go.
 func TestTwoWindows(t *testing.T) {
 	n := startDemo(t, t.TempDir())
 	n.await("know each other", time.Minute)
@@ -18,14 +19,14 @@ func TestTwoWindows(t *testing.T) {
 	for _, p := range pages {
 		r := p.Await(t, time.Minute, "the other window", func(r page.Report) bool { return r.Media && len(r.Joined) == 1 })
 		if r.Screen != "shut" || r.Sent != 0 {
-			t.Errorf("before anybody opened it %s is %+v", p.Name, r)
+			t.Errorf("before anybody opened %s its report is %+v", p.Name, r)
 		}
 	}
 	pages[0].Command(t, "open")
 	pages[0].Await(t, time.Minute, "the open window", func(r page.Report) bool { return r.Screen == "alone" })
 	pages[1].Await(t, time.Minute, "the other open window", func(r page.Report) bool { return len(r.Open) == 1 })
 	if r := pages[0].Report(); r.Sent != 0 {
-		t.Errorf("%d pictures left a window that nobody looks through", r.Sent)
+		t.Errorf("the page of an open window without a visit sent %d pictures", r.Sent)
 	}
 	pages[1].Command(t, "open")
 	for _, p := range pages {
@@ -37,14 +38,14 @@ func TestTwoWindows(t *testing.T) {
 
 	pages[1].Command(t, "shut")
 	shut := pages[1].Await(t, time.Minute, "the shut window", func(r page.Report) bool { return r.Screen == "shut" })
-	// The other window stays open, and waits.
+	// The other window stays open and waits for the next visit.
 	pages[0].Await(t, time.Minute, "the window alone", func(r page.Report) bool { return r.Screen == "alone" && len(r.Open) == 0 })
 	if sent := pages[1].Report().Sent; sent != shut.Sent {
-		t.Errorf("%d pictures left a window after it was shut", sent-shut.Sent)
+		t.Errorf("the page sent %d pictures after its window was shut", sent-shut.Sent)
 	}
 	for _, p := range pages {
 		if broken := p.Report().Broken; broken != 0 {
-			t.Errorf("%s was shown %d pictures that nobody sent", p.Name, broken)
+			t.Errorf("%s received %d pictures that differ from all pictures that were sent", p.Name, broken)
 		}
 	}
 }

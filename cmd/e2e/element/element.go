@@ -106,8 +106,8 @@ func Open(t testing.TB, account Account, o Options) *Guest {
 	return g
 }
 
-// For is the same guest in a part of the test, whose failures are then that part's.
-func (g *Guest) For(t testing.TB) *Guest {
+// ForTest is the same guest in a part of the test, whose failures are then that part's.
+func (g *Guest) ForTest(t testing.TB) *Guest {
 	part := *g
 	part.t = t
 	return &part
@@ -410,8 +410,8 @@ type Faults struct {
 	LostIn, LostOut int
 }
 
-// Disturb makes these faults, in place of those of before, from now on.
-func (g *Guest) Disturb(f Faults) {
+// SetFaults makes these faults, in place of those of before, from now on.
+func (g *Guest) SetFaults(f Faults) {
 	g.t.Helper()
 	g.do(nil, "host.disturb(%s)", map[string]int64{
 		"keysIn": f.KeysIn.Milliseconds(), "membersIn": f.MembersIn.Milliseconds(), "keysOut": f.KeysOut.Milliseconds(),

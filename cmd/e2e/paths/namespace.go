@@ -58,10 +58,10 @@ type Namespace struct {
 	Name string
 }
 
-// newNamespace makes one that ends with the test. Its name says whose it is, for [Sweep].
+// newNamespace makes one that ends with the test. Its name says whose it is, for [RemoveLeftovers].
 func newNamespace(t testing.TB, name string) *Namespace {
 	t.Helper()
-	begun, err := processBegun(os.Getpid())
+	begun, err := processStart(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,9 +81,9 @@ func newNamespace(t testing.TB, name string) *Namespace {
 	return n
 }
 
-// Sweep removes the namespaces of test processes that were killed. Their programs have ended with them. Names without a living process
+// RemoveLeftovers removes the namespaces of test processes that were killed. Their programs have ended with them. Names without a living process
 // are told by its number and its start, since numbers come again.
-func Sweep() error {
+func RemoveLeftovers() error {
 	entries, err := os.ReadDir(netnsFolder)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -102,7 +102,7 @@ func Sweep() error {
 		if err != nil || len(parts) < 3 {
 			continue
 		}
-		if begun, err := processBegun(pid); err == nil && begun == parts[1] {
+		if begun, err := processStart(pid); err == nil && begun == parts[1] {
 			continue
 		}
 		errs = append(errs, run(nil, "ip", "netns", "del", e.Name()))
@@ -110,8 +110,8 @@ func Sweep() error {
 	return errors.Join(errs...)
 }
 
-// processBegun is when a process was started, in ticks since the machine was (proc_pid_stat(5), field 22).
-func processBegun(pid int) (string, error) {
+// processStart is when a process was started, in ticks since the machine was (proc_pid_stat(5), field 22).
+func processStart(pid int) (string, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return "", err

@@ -39,8 +39,8 @@ type Network struct {
 // Side is one kiosk with the router that it is behind.
 type Side struct {
 	Kiosk, Router *Namespace
-	// Wire is the line between router and hub.
-	Wire *Wire
+	// Link is the line between router and hub.
+	Link *Link
 
 	number int
 	host   int        // last byte of the kiosk's address
@@ -51,7 +51,7 @@ type Side struct {
 func NewNetwork(t testing.TB) *Network {
 	t.Helper()
 	Need(t)
-	if err := Sweep(); err != nil {
+	if err := RemoveLeftovers(); err != nil {
 		t.Fatal(err)
 	}
 	n := &Network{Hub: newNamespace(t, "hub")}
@@ -69,7 +69,7 @@ func (n *Network) newSide(t testing.TB, i int) *Side {
 		Kiosk: newNamespace(t, fmt.Sprintf("kiosk%d", i)), Router: newNamespace(t, fmt.Sprintf("router%d", i)),
 		number: i, host: firstHost, public: netip.AddrFrom4([4]byte{203, 0, 113, byte(16*i + 1)}),
 	}
-	s.Wire = newWire(t, s.Router, "wan", n.Hub, fmt.Sprintf("line%d", i))
+	s.Link = newLink(t, s.Router, "wan", n.Hub, fmt.Sprintf("line%d", i))
 	n.Hub.ip(t, fmt.Sprintf("route add 203.0.113.%d/28 dev line%d", 16*i, i))
 	s.Router.ip(t,
 		"link add lan type veth peer name eth0 netns "+s.Kiosk.Name,
@@ -80,13 +80,13 @@ func (n *Network) newSide(t testing.TB, i int) *Side {
 		t.Fatal(err)
 	}
 	s.Kiosk.ip(t, "link set eth0 up", "addr add "+s.lan()+" dev eth0", "route add default via "+lanRouter)
-	s.Block(t, "")
+	s.SetFirewall(t, "")
 	return s
 }
 
 func (s *Side) lan() string { return fmt.Sprintf("%s%d/24", lanPrefix, s.host) }
 
-// Rules of firewalls, for [Side.Block]. They drop without a word, as most do.
+// Rules of firewalls, for [Side.SetFirewall]. They drop without a word, as most do.
 const (
 	// NoUDP lets no UDP through.
 	NoUDP = "meta l4proto udp drop"
@@ -96,8 +96,8 @@ const (
 	Only443 = `iifname "lan" tcp dport 443 accept; iifname "wan" tcp sport 443 accept; drop`
 )
 
-// Block gives the router a firewall with these rules of nftables, for connections that exist as well; "" lets everything through.
-func (s *Side) Block(t testing.TB, rules string) {
+// SetFirewall gives the router a firewall with these rules of nftables, for connections that exist as well; "" lets everything through.
+func (s *Side) SetFirewall(t testing.TB, rules string) {
 	t.Helper()
 	var counters, counts strings.Builder
 	for _, r := range routes {
@@ -173,7 +173,7 @@ var routes = []struct {
 // Traffic is what went over each route, in bytes of IP packets, that the router has let through.
 type Traffic struct{ Up, Down map[Route]uint64 }
 
-// Traffic counts since the last [Side.Block].
+// Traffic counts since the last [Side.SetFirewall].
 func (s *Side) Traffic(t testing.TB) Traffic {
 	t.Helper()
 	out, err := exec.Command("ip", "netns", "exec", s.Router.Name, "nft", "-j", "list", "counters").Output()
@@ -207,14 +207,14 @@ func (s *Side) Traffic(t testing.TB) Traffic {
 
 // Since is what has been added since an earlier count.
 func (t Traffic) Since(before Traffic) Traffic {
-	less := func(a, b map[Route]uint64) map[Route]uint64 {
+	subtract := func(a, b map[Route]uint64) map[Route]uint64 {
 		out := make(map[Route]uint64)
 		for route, n := range a {
 			out[route] = n - b[route]
 		}
 		return out
 	}
-	return Traffic{less(t.Up, before.Up), less(t.Down, before.Down)}
+	return Traffic{subtract(t.Up, before.Up), subtract(t.Down, before.Down)}
 }
 
 // busiest is the route of most bytes.

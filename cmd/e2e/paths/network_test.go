@@ -56,7 +56,7 @@ func socket(t *testing.T, s *paths.Side) *net.UDPConn {
 }
 
 // ask sends a datagram and returns the answer, or nothing when none comes within limit.
-func ask(t *testing.T, conn *net.UDPConn, address string, limit time.Duration) string {
+func exchange(t *testing.T, conn *net.UDPConn, address string, limit time.Duration) string {
 	t.Helper()
 	to, err := net.ResolveUDPAddr("udp4", address)
 	if err != nil {
@@ -75,8 +75,8 @@ func ask(t *testing.T, conn *net.UDPConn, address string, limit time.Duration) s
 }
 
 const (
-	patience = 10 * time.Second       // for what should come
-	silence  = 300 * time.Millisecond // for what should not
+	answerLimit   = 10 * time.Second       // for what should come
+	noAnswerLimit = 300 * time.Millisecond // for what should not
 )
 
 var (
@@ -92,7 +92,7 @@ func TestNAT(t *testing.T) {
 	echo(t, n, turnAddress)
 	for _, s := range n.Sides {
 		conn := socket(t, s)
-		one, other := ask(t, conn, sfuAddress, patience), ask(t, conn, turnAddress, patience)
+		one, other := exchange(t, conn, sfuAddress, answerLimit), exchange(t, conn, turnAddress, answerLimit)
 		if !strings.HasPrefix(one, "203.0.113.") || !strings.HasPrefix(other, "203.0.113.") {
 			t.Fatalf("the hub is asked from %q and %q, not by the router", one, other)
 		}
@@ -111,33 +111,33 @@ func TestNAT(t *testing.T) {
 	}
 
 	s, conn := n.Sides[0], socket(t, n.Sides[0])
-	if ask(t, conn, sfuAddress, patience) == "" {
+	if exchange(t, conn, sfuAddress, answerLimit) == "" {
 		t.Fatal("no answer before the firewall is there")
 	}
 	for _, rules := range []string{paths.NoUDP, paths.Only443} {
-		s.Block(t, rules)
-		if from := ask(t, conn, sfuAddress, silence); from != "" {
+		s.SetFirewall(t, rules)
+		if from := exchange(t, conn, sfuAddress, noAnswerLimit); from != "" {
 			t.Errorf("UDP gets through %q, from %s", rules, from)
 		}
 	}
-	s.Block(t, "")
-	if ask(t, conn, sfuAddress, patience) == "" {
+	s.SetFirewall(t, "")
+	if exchange(t, conn, sfuAddress, answerLimit) == "" {
 		t.Error("no answer after the firewall is gone")
 	}
-	before := ask(t, conn, sfuAddress, patience)
+	before := exchange(t, conn, sfuAddress, answerLimit)
 	s.ChangeUplink(t)
-	after := ask(t, conn, sfuAddress, patience)
+	after := exchange(t, conn, sfuAddress, answerLimit)
 	if host := func(a string) string { h, _, _ := net.SplitHostPort(a); return h }; after == "" || host(before) == host(after) {
 		t.Errorf("the router is %s before and %s after its address has changed", before, after)
 	}
 	s.ChangeAddress(t)
-	if ask(t, socket(t, s), sfuAddress, patience) == "" {
+	if exchange(t, socket(t, s), sfuAddress, answerLimit) == "" {
 		t.Error("no answer after the kiosk's address has changed")
 	}
 }
 
 // dial connects to the hub and sends a megabyte, which is taken when there is no error.
-func dial(t *testing.T, s *paths.Side, address string, limit time.Duration) error {
+func sendMegabyte(t *testing.T, s *paths.Side, address string, limit time.Duration) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -164,30 +164,30 @@ func TestTCP(t *testing.T) {
 	n := paths.NewNetwork(t)
 	s := n.Sides[1]
 	for _, address := range []string{hubAddress, turnAddress} {
-		swallow(t, n, address)
+		discardTCP(t, n, address)
 	}
-	s.Wire.Set(1, time.Second)
+	s.Link.Set(1, time.Second)
 	s.SetMTU(t, 1280)
 	for _, address := range []string{hubAddress, turnAddress} {
-		if err := dial(t, s, address, patience); err != nil {
+		if err := sendMegabyte(t, s, address, answerLimit); err != nil {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
-	s.Block(t, paths.NoUDP)
-	if err := dial(t, s, turnAddress, patience); err != nil {
+	s.SetFirewall(t, paths.NoUDP)
+	if err := sendMegabyte(t, s, turnAddress, answerLimit); err != nil {
 		t.Errorf("without UDP: %v", err)
 	}
-	s.Block(t, paths.Only443)
-	if err := dial(t, s, hubAddress, patience); err != nil {
+	s.SetFirewall(t, paths.Only443)
+	if err := sendMegabyte(t, s, hubAddress, answerLimit); err != nil {
 		t.Errorf("port 443 where it alone is open: %v", err)
 	}
-	if err := dial(t, s, turnAddress, silence); err == nil {
+	if err := sendMegabyte(t, s, turnAddress, noAnswerLimit); err == nil {
 		t.Error("port 3478 is reached where 443 alone is open")
 	}
 }
 
 // swallow takes TCP connections at an address of the hub, and all that comes over them.
-func swallow(t *testing.T, n *paths.Network, address string) {
+func discardTCP(t *testing.T, n *paths.Network, address string) {
 	t.Helper()
 	var l net.Listener
 	err := n.Hub.Do(func() (err error) {
@@ -205,37 +205,37 @@ func swallow(t *testing.T, n *paths.Network, address string) {
 			if err != nil {
 				return
 			}
-			_ = conn.SetDeadline(time.Now().Add(patience))
+			_ = conn.SetDeadline(time.Now().Add(answerLimit))
 			_, _ = io.Copy(io.Discard, conn)
 			_ = conn.Close()
 		}
 	})
 }
 
-// TestWire measures a line: each way takes as long as was said, and loses as much.
-func TestWire(t *testing.T) {
+// TestLink measures a line: each way takes as long as was said, and loses as much.
+func TestLink(t *testing.T) {
 	n := paths.NewNetwork(t)
 	echo(t, n, sfuAddress)
 	s := n.Sides[0]
 	conn := socket(t, s)
 	const delay = 80 * time.Millisecond
-	s.Wire.Set(0, delay)
+	s.Link.Set(0, delay)
 	begun := time.Now()
-	if ask(t, conn, sfuAddress, patience) == "" {
+	if exchange(t, conn, sfuAddress, answerLimit) == "" {
 		t.Fatal("no answer")
 	}
 	if took := time.Since(begun); took < 2*delay {
 		t.Errorf("there and back takes %v on a line with %v each way", took, delay)
 	}
 
-	s.Wire.Set(0.5, 0)
+	s.Link.Set(0.5, 0)
 	to, err := net.ResolveUDPAddr("udp4", sfuAddress)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lostBefore, passedBefore := s.Wire.Up()
+	lostBefore, passedBefore := s.Link.Up()
 	up := func() (lost, passed uint64) {
-		lost, passed = s.Wire.Up()
+		lost, passed = s.Link.Up()
 		return lost - lostBefore, passed - passedBefore
 	}
 	// Each burst waits until the line has counted the one before it. Otherwise the kernel's queue before the line, which holds 500 packets,
@@ -247,7 +247,7 @@ func TestWire(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		rig.Eventually(t, patience, func() error {
+		rig.Eventually(t, answerLimit, func() error {
 			lost, passed := up()
 			sent := uint64(n+1) * burst
 			return rig.Check(lost+passed == sent, "every datagram at the line", fmt.Sprintf("%d lost and %d passed of %d", lost, passed, sent))
@@ -256,12 +256,12 @@ func TestWire(t *testing.T) {
 	if lost, passed := up(); lost < passed*2/3 || lost > passed*3/2 {
 		t.Errorf("a line that loses half of its packets has lost %d and passed %d", lost, passed)
 	}
-	s.Wire.Set(1, 0)
-	if from := ask(t, socket(t, s), sfuAddress, silence); from != "" {
+	s.Link.Set(1, 0)
+	if from := exchange(t, socket(t, s), sfuAddress, noAnswerLimit); from != "" {
 		t.Error("a line that loses all lets a datagram through")
 	}
-	s.Wire.Set(0, 0)
-	if ask(t, socket(t, s), sfuAddress, patience) == "" {
+	s.Link.Set(0, 0)
+	if exchange(t, socket(t, s), sfuAddress, answerLimit) == "" {
 		t.Error("a line that was repaired lets none through")
 	}
 }
@@ -299,8 +299,8 @@ func TestMTU(t *testing.T) {
 	}
 }
 
-// TestSweep removes what a process has left that is gone, and nothing of one that runs.
-func TestSweep(t *testing.T) {
+// TestRemoveLeftovers removes what a process has left that is gone, and nothing of one that runs.
+func TestRemoveLeftovers(t *testing.T) {
 	n := paths.NewNetwork(t)
 	gone := exec.Command("true")
 	if err := gone.Run(); err != nil {
@@ -313,7 +313,7 @@ func TestSweep(t *testing.T) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	if err := paths.Sweep(); err != nil {
+	if err := paths.RemoveLeftovers(); err != nil {
 		t.Error(err)
 	}
 	for _, name := range names {

@@ -16,12 +16,12 @@ import (
 )
 
 const (
-	openLimit = 45 * time.Second // from opening to both pictures, on a machine that is busy with other tests
-	backLimit = 60 * time.Second // from a change of address to both pictures
-	stay      = 4 * time.Second  // that both must go on seeing each other
-	longGap   = 2 * time.Second  // after which a page takes a picture for standing still
-	gap       = time.Second      // between two pictures that tells of a change of address
-	settle    = 5 * time.Second  // without such a gap, after which the change is over
+	openLimit  = 45 * time.Second // from opening to both pictures, on a machine that is busy with other tests
+	backLimit  = 60 * time.Second // from a change of address to both pictures
+	stay       = 4 * time.Second  // that both must go on seeing each other
+	maxGap     = 2 * time.Second  // after which a page takes a picture for standing still
+	gap        = time.Second      // between two pictures that tells of a change of address
+	settleTime = 5 * time.Second  // without such a gap, after which the change is over
 )
 
 // TestPaths opens a window between two kiosks over networks where that is hard. Each scenario says which way media took, and how long it took
@@ -36,50 +36,50 @@ func TestPaths(t *testing.T) {
 		_ = conn.Close()
 	}
 	lossy := func(loss float64, delay time.Duration) func(testing.TB) {
-		return func(testing.TB) { near.Wire.Set(loss, delay) }
+		return func(testing.TB) { near.Link.Set(loss, delay) }
 	}
 	for _, s := range []struct {
 		name   string
-		hinder func(testing.TB) // makes it hard
+		impair func(testing.TB) // makes it hard
 		routes []paths.Route    // that are left for the first kiosk's media; nil: any
 		stay   time.Duration
 		change func(testing.TB) // what happens in mid-visit
 		again  bool             // another visit follows at once
 	}{
 		{name: "symmetric NATs", stay: stay},
-		{name: "no UDP", stay: stay, hinder: func(t testing.TB) { near.Block(t, paths.NoUDP) },
+		{name: "no UDP", stay: stay, impair: func(t testing.TB) { near.SetFirewall(t, paths.NoUDP) },
 			routes: []paths.Route{paths.TurnTCP, paths.TurnTLS, paths.ICETCP}},
-		{name: "TCP 443 alone", stay: stay, hinder: func(t testing.TB) { near.Block(t, paths.Only443) },
+		{name: "TCP 443 alone", stay: stay, impair: func(t testing.TB) { near.SetFirewall(t, paths.Only443) },
 			routes: []paths.Route{paths.TurnTLS}, again: true},
-		{name: "the relay alone, flooded", stay: 2 * stay, hinder: func(t testing.TB) { near.Block(t, paths.NoSFU); v.flood(t) },
+		{name: "the relay alone, flooded", stay: 2 * stay, impair: func(t testing.TB) { near.SetFirewall(t, paths.NoSFU); v.flood(t) },
 			routes: []paths.Route{paths.TurnUDP}},
-		{name: "1 % loss, 80 ms there and back", stay: 2 * stay, hinder: lossy(0.01, 40*time.Millisecond)},
-		{name: "5 % loss, 80 ms there and back", stay: 2 * stay, hinder: lossy(0.05, 40*time.Millisecond)},
-		{name: "5 % loss, 80 ms each way", stay: 2 * stay, hinder: lossy(0.05, 80*time.Millisecond)},
-		{name: "MTU 1280", stay: stay, hinder: func(t testing.TB) { near.SetMTU(t, 1280) }},
+		{name: "1 % loss, 80 ms there and back", stay: 2 * stay, impair: lossy(0.01, 40*time.Millisecond)},
+		{name: "5 % loss, 80 ms there and back", stay: 2 * stay, impair: lossy(0.05, 40*time.Millisecond)},
+		{name: "5 % loss, 80 ms each way", stay: 2 * stay, impair: lossy(0.05, 80*time.Millisecond)},
+		{name: "MTU 1280", stay: stay, impair: func(t testing.TB) { near.SetMTU(t, 1280) }},
 		{name: "another address", stay: stay / 2, change: near.ChangeAddress},
 		{name: "another uplink", stay: stay / 2, change: near.ChangeUplink},
 	} {
 		t.Run(s.name, func(t *testing.T) {
-			defer v.heal(t)
-			if s.hinder != nil {
-				s.hinder(t)
+			defer v.repair(t)
+			if s.impair != nil {
+				s.impair(t)
 			}
 			defer v.shut(t)
-			lost, passed := near.Wire.Lost(), near.Wire.Passed()
+			lost, passed := near.Link.Lost(), near.Link.Passed()
 			v.open(t)
-			v.stays(t, s.stay, s.routes)
-			if lost, passed := near.Wire.Lost()-lost, near.Wire.Passed()-passed; lost > 0 {
+			v.staysConnected(t, s.stay, s.routes)
+			if lost, passed := near.Link.Lost()-lost, near.Link.Passed()-passed; lost > 0 {
 				t.Logf("the line lost %d of %d datagrams", lost, lost+passed)
 			}
 			if s.change != nil {
-				v.comesBack(t, s.change)
-				v.stays(t, stay, s.routes)
+				v.recovers(t, s.change)
+				v.staysConnected(t, stay, s.routes)
 			}
 			if s.again { // nothing that the first visit began, and that the firewall has swallowed, holds the second one up
 				v.shut(t)
 				v.open(t)
-				v.stays(t, stay/2, s.routes)
+				v.staysConnected(t, stay/2, s.routes)
 			}
 		})
 	}
@@ -100,7 +100,7 @@ func (v *visit) flood(t testing.TB) {
 	allocate := stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodAllocate, stun.ClassRequest), stun.RawAttribute{
 		Type: stun.AttrRequestedTransport, Value: []byte{17, 0, 0, 0},
 	}).Raw
-	_ = sources[0].SetReadDeadline(time.Now().Add(patience))
+	_ = sources[0].SetReadDeadline(time.Now().Add(answerLimit))
 	if _, err := sources[0].WriteToUDP(allocate, relay); err != nil {
 		t.Fatal(err)
 	}
@@ -140,13 +140,13 @@ func (v *visit) flood(t testing.TB) {
 	})
 }
 
-// heal takes away what makes it hard.
-func (v *visit) heal(t *testing.T) {
+// repair takes away what makes it hard.
+func (v *visit) repair(t *testing.T) {
 	t.Helper()
 	s := v.Sides[0]
-	s.Block(t, "")
+	s.SetFirewall(t, "")
 	s.SetMTU(t, 1500)
-	s.Wire.Set(0, 0)
+	s.Link.Set(0, 0)
 }
 
 // open opens both windows, one after the other, until both see each other.
@@ -178,7 +178,7 @@ func (v *visit) shut(t *testing.T) {
 }
 
 // stays sees that both see each other for a while, and says which way media takes. It must be one of allowed at the first kiosk; nil allows all.
-func (v *visit) stays(t *testing.T, limit time.Duration, allowed []paths.Route) {
+func (v *visit) staysConnected(t *testing.T, limit time.Duration, allowed []paths.Route) {
 	t.Helper()
 	var before [2]paths.Traffic
 	var begun [2]page.Report
@@ -189,16 +189,16 @@ func (v *visit) stays(t *testing.T, limit time.Duration, allowed []paths.Route) 
 	at := time.Now()
 	end := time.NewTimer(limit)
 	defer end.Stop()
-	look := time.NewTicker(100 * time.Millisecond)
-	defer look.Stop()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
 	for over := false; !over; {
 		select {
 		case <-end.C:
 			over = true
-		case <-look.C:
+		case <-tick.C:
 		}
 		for _, p := range v.pages {
-			if r := p.Report(); r.Screen != "visit" || time.Since(r.Last) > longGap {
+			if r := p.Report(); r.Screen != "visit" || time.Since(r.Last) > maxGap {
 				t.Fatalf("%s does not see the other any more, %.1f s after it did: %+v", p.Name, time.Since(at).Seconds(), r)
 			}
 		}
@@ -223,8 +223,8 @@ func (v *visit) stays(t *testing.T, limit time.Duration, allowed []paths.Route) 
 	}
 }
 
-// comesBack changes something in mid-visit and waits until both see each other again, or still do. It says how long the pictures stood.
-func (v *visit) comesBack(t *testing.T, change func(testing.TB)) {
+// recovers changes something in mid-visit and waits until both see each other again, or still do. It says how long the pictures stood.
+func (v *visit) recovers(t *testing.T, change func(testing.TB)) {
 	t.Helper()
 	for _, p := range v.pages {
 		p.Command(t, "gap")
@@ -232,10 +232,10 @@ func (v *visit) comesBack(t *testing.T, change func(testing.TB)) {
 	change(t)
 	changed := time.Now()
 	settled := changed
-	look := time.NewTicker(20 * time.Millisecond)
-	defer look.Stop()
-	for time.Since(settled) < settle {
-		<-look.C
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for time.Since(settled) < settleTime {
+		<-tick.C
 		for _, p := range v.pages {
 			if r := p.Report(); r.Screen != "visit" || time.Since(r.Last) > gap {
 				settled = time.Now()

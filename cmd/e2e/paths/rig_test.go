@@ -55,7 +55,7 @@ type visit struct {
 // startVisit brings it all up.
 func startVisit(t *testing.T) *visit {
 	t.Helper()
-	rig.Alone(t)
+	rig.Exclusive(t)
 	v := &visit{Network: paths.NewNetwork(t), folder: t.TempDir(), authority: rig.CAFile(t)}
 	rig.Program(t, child.Dendrite)
 	rig.Program(t, child.LiveKit)

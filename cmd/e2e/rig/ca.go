@@ -27,7 +27,7 @@ type authority struct {
 	leaf tls.Certificate
 }
 
-var theAuthority = sync.OnceValues(newAuthority)
+var sharedAuthority = sync.OnceValues(newAuthority)
 
 func newAuthority() (*authority, error) {
 	now := time.Now()
@@ -65,9 +65,9 @@ func (a *authority) issue(names []string, address net.IP) (tls.Certificate, erro
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
-func needAuthority(t testing.TB) *authority {
+func testAuthority(t testing.TB) *authority {
 	t.Helper()
-	a, err := theAuthority()
+	a, err := sharedAuthority()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func needAuthority(t testing.TB) *authority {
 func CAFile(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(path, needAuthority(t).pem, 0o600); err != nil {
+	if err := os.WriteFile(path, testAuthority(t).pem, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -87,14 +87,14 @@ func CAFile(t testing.TB) string {
 // Certificate is a certificate of the rig's authority for localhost and 127.0.0.1, for servers of a test's own.
 func Certificate(t testing.TB) tls.Certificate {
 	t.Helper()
-	return needAuthority(t).leaf
+	return testAuthority(t).leaf
 }
 
 // CertificateFiles writes a certificate of the rig's authority for an IP address, and its key (PEM), into the test's temporary folder, and
 // returns their paths.
 func CertificateFiles(t testing.TB, address string) (certificate, key string) {
 	t.Helper()
-	pair, err := needAuthority(t).issue(nil, net.ParseIP(address))
+	pair, err := testAuthority(t).issue(nil, net.ParseIP(address))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func CertificateFiles(t testing.TB, address string) (certificate, key string) {
 // HTTPClient returns a client that trusts the rig's authority and nobody else.
 func HTTPClient(t testing.TB) *http.Client {
 	t.Helper()
-	wire := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: needAuthority(t).pool}}
-	t.Cleanup(wire.CloseIdleConnections)
-	return &http.Client{Transport: wire, Timeout: time.Minute}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: testAuthority(t).pool}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: time.Minute}
 }

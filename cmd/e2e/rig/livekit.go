@@ -59,12 +59,12 @@ func StartLiveKitWith(t testing.TB, o LiveKitOptions) *LiveKit {
 	l.command = func() (*exec.Cmd, error) {
 		cmd, err := l.server.Command(program)
 		if err == nil && !o.NoAutoCreate {
-			err = autoCreate(cmd.Args[len(cmd.Args)-1])
+			err = enableAutoCreate(cmd.Args[len(cmd.Args)-1])
 		}
 		return cmd, err
 	}
 	l.ready = func(ctx context.Context) error { return l.server.Ready(ctx) }
-	l.endWith(t)
+	l.stopAtCleanup(t)
 	for attempt := 1; ; attempt++ {
 		var ports [3]int
 		for i := range ports {
@@ -96,8 +96,8 @@ func StartLiveKitWith(t testing.TB, o LiveKitOptions) *LiveKit {
 	return l
 }
 
-// autoCreate changes a configuration of the hub's, so that everybody with a valid token may make rooms.
-func autoCreate(path string) error {
+// enableAutoCreate changes a configuration of the hub's, so that everybody with a valid token may make rooms.
+func enableAutoCreate(path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err

@@ -42,4 +42,4 @@ func Eventually(t testing.TB, limit time.Duration, f func() error) {
 }
 
 // quiet is for servers whose connections tests break on purpose.
-func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
+func discardLogger() *log.Logger { return log.New(io.Discard, "", 0) }

@@ -63,8 +63,8 @@ func (p *process) Pid() int {
 	return p.running.Pid()
 }
 
-// endWith ends the program with the test, and shows the end of its log when that has failed. Nobody looks at its data any more.
-func (p *process) endWith(t testing.TB) {
+// stopAtCleanup ends the program with the test, and shows the end of its log when that has failed. Nobody looks at its data any more.
+func (p *process) stopAtCleanup(t testing.TB) {
 	t.Cleanup(func() {
 		_ = p.stop(syscall.SIGKILL)
 		if t.Failed() {

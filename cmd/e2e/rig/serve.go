@@ -14,7 +14,7 @@ import (
 func Serve(t testing.TB, l net.Listener, handler http.Handler) (url string) {
 	t.Helper()
 	g := &gate{handler: handler}
-	server := &http.Server{Handler: g, ReadHeaderTimeout: 10 * time.Second, ErrorLog: quiet()}
+	server := &http.Server{Handler: g, ReadHeaderTimeout: 10 * time.Second, ErrorLog: discardLogger()}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {

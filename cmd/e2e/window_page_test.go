@@ -14,15 +14,15 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// pullPlug takes the power from a window, kiosk and page at once, until what it returns is called. Nothing that the demonstration itself does
-// goes on meanwhile.
-func (n *demoNetwork) pullPlug(i int, page *viewer) (back func()) {
+// cutPower kills a window's kiosk and its page at once, as a power cut does. It also pauses the demonstration's own process, which would
+// start the kiosk again. restore lets that process run on.
+func (n *demoNetwork) cutPower(i int, page *windowPage) (restore func()) {
 	n.t.Helper()
-	pids := find(n.kiosk(i)...)
+	pids := findProcesses(n.kiosk(i)...)
 	if len(pids) != 1 {
 		n.t.Fatalf("%d processes are %s's kiosk", len(pids), n.Windows[i].Name)
 	}
-	if err := n.process.Process.Signal(syscall.SIGSTOP); err != nil { // it would start another kiosk
+	if err := n.process.Process.Signal(syscall.SIGSTOP); err != nil {
 		n.t.Fatal(err)
 	}
 	_ = syscall.Kill(pids[0], syscall.SIGKILL)
@@ -30,23 +30,23 @@ func (n *demoNetwork) pullPlug(i int, page *viewer) (back func()) {
 	return func() { _ = n.process.Process.Signal(syscall.SIGCONT) }
 }
 
-// viewer is a browser before a window.
-type viewer struct {
+// windowPage is a window's page in Chromium.
+type windowPage struct {
 	*browser.Page
 	t      testing.TB
 	name   string
-	folder string // for screenshots that are only looked at
+	folder string // for screenshots that only the test reads
 }
 
-// look opens a window's page in a browser whose camera and microphone play source.
-func (n *demoNetwork) look(i int, s source, width, height int) *viewer {
+// openPage opens a window's page in a browser. The browser's fake camera and microphone play s.
+func (n *demoNetwork) openPage(i int, s source, width, height int) *windowPage {
 	n.t.Helper()
 	browser.Need(n.t)
 	video, audio := s.write(n.t, n.Windows[i].Username, width, height)
-	v := &viewer{
+	v := &windowPage{
 		browser.Start(n.t, "http://"+n.Windows[i].page()+"/", browser.Options{Video: video, Audio: audio, Script: spy}), n.t, n.Windows[i].Name, n.t.TempDir(),
 	}
-	// A key that is pressed before the page has heard from its daemon is nobody's.
+	// Before the page is connected to its kiosk, a key press has no effect.
 	rig.Eventually(n.t, 30*time.Second, func() error {
 		var connected bool
 		err := v.eval("!!window.ewindow && ewindow.snapshot().connected", &connected)
@@ -55,31 +55,31 @@ func (n *demoNetwork) look(i int, s source, width, height int) *viewer {
 	return v
 }
 
-// screen is the name of what the page shows now, empty while it loads.
-func (v *viewer) screen() (name string) {
+// screen returns the name of the screen that the page shows. It is empty while the page loads.
+func (v *windowPage) screen() (name string) {
 	_ = v.eval("document.querySelector('#window').dataset.screen", &name)
 	return name
 }
 
-// eval asks the page; an error is a value that does not fit, for pages that are being loaded.
-func (v *viewer) eval(expression string, into any) error {
+// eval evaluates a JavaScript expression in the page and decodes its value into into. It fails while the page loads; the tests then ask again.
+func (v *windowPage) eval(expression string, into any) error {
 	ctx, cancel := context.WithTimeout(v.t.Context(), 20*time.Second)
 	defer cancel()
 	return v.Eval(ctx, expression, into)
 }
 
 // press presses a key on the page.
-func (v *viewer) press(key, code string, virtual int) {
+func (v *windowPage) press(key, code string, virtual int) {
 	v.t.Helper()
 	if err := v.Press(v.t.Context(), key, code, virtual); err != nil {
 		v.t.Fatal(err)
 	}
 }
 
-func (v *viewer) button() { v.press(" ", "Space", 32) }
+func (v *windowPage) button() { v.press(" ", "Space", 32) }
 
-// shot takes a screenshot, where EWINDOW_SHOTS names a folder for them.
-func (v *viewer) shot(name string) {
+// shot takes a screenshot if EWINDOW_SHOTS names a folder for it.
+func (v *windowPage) shot(name string) {
 	if folder := os.Getenv("EWINDOW_SHOTS"); folder != "" {
 		if err := v.Screenshot(v.t.Context(), filepath.Join(folder, v.t.Name()+"-"+v.name+"-"+name+".png")); err != nil {
 			v.t.Log(err)

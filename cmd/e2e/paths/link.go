@@ -14,18 +14,18 @@ import (
 )
 
 const (
-	// wireMTU is the longest packet on a wire, in bytes.
-	wireMTU = 1500
-	// wireQueue is how many packets may be under way in one direction: more than 80 ms of a picture's largest burst. Those above it are
+	// linkMTU is the longest packet on a wire, in bytes.
+	linkMTU = 1500
+	// linkQueue is how many packets may be under way in one direction: more than 80 ms of a picture's largest burst. Those above it are
 	// lost, as in a router.
-	wireQueue = 2048
+	linkQueue = 2048
 
 	protocolUDP = 17
 )
 
-// Wire is a line between two namespaces whose packets go through this process: a TUN device at each end. What is UDP is delayed and lost
-// as [Wire.Set] says; everything else passes undisturbed.
-type Wire struct {
+// Link is a line between two namespaces whose packets go through this process: a TUN device at each end. What is UDP is delayed and lost
+// as [Link.Set] says; everything else passes undisturbed.
+type Link struct {
 	quality atomic.Pointer[quality]
 	tasks   sync.WaitGroup
 	ends    [2]*os.File
@@ -38,13 +38,13 @@ type Wire struct {
 type count struct{ lost, passed atomic.Uint64 }
 
 // Lost and Passed are how many UDP packets the line has lost and passed on, in both directions together.
-func (w *Wire) Lost() uint64 { return w.counts[0].lost.Load() + w.counts[1].lost.Load() }
+func (l *Link) Lost() uint64 { return l.counts[0].lost.Load() + l.counts[1].lost.Load() }
 
-// Passed is described at [Wire.Lost].
-func (w *Wire) Passed() uint64 { return w.counts[0].passed.Load() + w.counts[1].passed.Load() }
+// Passed is described at [Link.Lost].
+func (l *Link) Passed() uint64 { return l.counts[0].passed.Load() + l.counts[1].passed.Load() }
 
 // Up is how many UDP packets of the kiosk's side the line has lost and passed on.
-func (w *Wire) Up() (lost, passed uint64) { return w.counts[0].lost.Load(), w.counts[0].passed.Load() }
+func (l *Link) Up() (lost, passed uint64) { return l.counts[0].lost.Load(), l.counts[0].passed.Load() }
 
 type quality struct {
 	loss  float64
@@ -57,38 +57,38 @@ type packet struct {
 	due  time.Time
 }
 
-// newWire lays a line between two namespaces, where the devices get these names. It ends with the test.
-func newWire(t testing.TB, a *Namespace, nameA string, b *Namespace, nameB string) *Wire {
+// newLink lays a line between two namespaces, where the devices get these names. It ends with the test.
+func newLink(t testing.TB, a *Namespace, nameA string, b *Namespace, nameB string) *Link {
 	t.Helper()
-	w := &Wire{stop: make(chan struct{})}
-	w.quality.Store(&quality{})
+	l := &Link{stop: make(chan struct{})}
+	l.quality.Store(&quality{})
 	for i, end := range []struct {
 		n    *Namespace
 		name string
 	}{{a, nameA}, {b, nameB}} {
 		err := end.n.Do(func() (err error) {
-			w.ends[i], err = openTUN(end.name)
+			l.ends[i], err = openTUN(end.name)
 			return err
 		})
 		if err != nil {
 			if i == 1 {
-				_ = w.ends[0].Close()
+				_ = l.ends[0].Close()
 			}
 			t.Fatal(err)
 		}
-		end.n.ip(t, fmt.Sprintf("link set %s up mtu %d", end.name, wireMTU))
+		end.n.ip(t, fmt.Sprintf("link set %s up mtu %d", end.name, linkMTU))
 	}
-	for i := range w.ends {
-		w.tasks.Go(func() { w.carry(i) })
+	for i := range l.ends {
+		l.tasks.Go(func() { l.forward(i) })
 	}
 	t.Cleanup(func() {
-		close(w.stop)
-		for _, end := range w.ends {
+		close(l.stop)
+		for _, end := range l.ends {
 			_ = end.Close()
 		}
-		w.tasks.Wait()
+		l.tasks.Wait()
 	})
-	return w
+	return l
 }
 
 // openTUN makes a TUN device in the namespace of the thread. It vanishes with the file.
@@ -111,19 +111,19 @@ func openTUN(name string) (*os.File, error) {
 
 // Set changes the line for UDP: the part of the packets that is lost, 0 to 1, and how long each of the others takes, one way. It
 // holds for both ways.
-func (w *Wire) Set(loss float64, delay time.Duration) { w.quality.Store(&quality{loss, delay}) }
+func (l *Link) Set(loss float64, delay time.Duration) { l.quality.Store(&quality{loss, delay}) }
 
-// carry takes packets from one end to the other.
-func (w *Wire) carry(end int) {
-	from, to, counts := w.ends[end], w.ends[1-end], &w.counts[end]
+// forward takes packets from one end to the other.
+func (l *Link) forward(end int) {
+	from, to, counts := l.ends[end], l.ends[1-end], &l.counts[end]
 	// The seed is fixed: the same sequence of packets has the same losses in each run.
 	chance := rand.New(rand.NewPCG(uint64(end), 80))
-	late := make(chan packet, wireQueue)
+	delayed := make(chan packet, linkQueue)
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
-	tasks.Go(func() { w.deliver(late, to) })
-	defer close(late)
-	buffer := make([]byte, wireMTU+100)
+	tasks.Go(func() { l.sendDelayed(delayed, to) })
+	defer close(delayed)
+	buffer := make([]byte, linkMTU+100)
 	for {
 		n, err := from.Read(buffer)
 		if errors.Is(err, os.ErrClosed) {
@@ -131,13 +131,13 @@ func (w *Wire) carry(end int) {
 		}
 		if err != nil { // the device is down for a moment
 			select {
-			case <-w.stop:
+			case <-l.stop:
 				return
 			case <-time.After(time.Millisecond):
 			}
 			continue
 		}
-		q := w.quality.Load()
+		q := l.quality.Load()
 		if !isUDP(buffer[:n]) {
 			_, _ = to.Write(buffer[:n])
 			continue
@@ -152,22 +152,22 @@ func (w *Wire) carry(end int) {
 			continue
 		}
 		select {
-		case late <- packet{append([]byte(nil), buffer[:n]...), time.Now().Add(q.delay)}:
+		case delayed <- packet{append([]byte(nil), buffer[:n]...), time.Now().Add(q.delay)}:
 		default:
 			counts.lost.Add(1)
 		}
 	}
 }
 
-// deliver hands packets over when they are due, in order.
-func (w *Wire) deliver(late <-chan packet, to *os.File) {
+// sendDelayed hands packets over when they are due, in order.
+func (l *Link) sendDelayed(delayed <-chan packet, to *os.File) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for p := range late {
+	for p := range delayed {
 		timer.Reset(time.Until(p.due))
 		select {
 		case <-timer.C:
-		case <-w.stop:
+		case <-l.stop:
 			return
 		}
 		_, _ = to.Write(p.data)

@@ -14,21 +14,21 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// told is what the kiosk has written into the room.
-type told struct {
-	notices  []string
-	declined []string // notifications
+// sentByKiosk is what a window's kiosk has sent into its room's timeline.
+type sentByKiosk struct {
+	notices  []string // texts of m.notice messages
+	declined []string // event IDs of the call notifications that it declined (MSC4310)
 }
 
-// told asks a person's Element what the window wrote, all of which must have come encrypted.
-func (p *person) told(room, kiosk string) (all told, err error) {
+// sentByKiosk returns what the kiosk has sent, as this person's Element reads it. It fails if any of it was not encrypted.
+func (p *person) sentByKiosk(room, kiosk string) (all sentByKiosk, err error) {
 	list, err := p.Messages(room)
 	for _, m := range list {
 		if m.Sender != kiosk {
 			continue
 		}
 		if m.Failed || !m.Encrypted {
-			return told{}, fmt.Errorf("%s came encrypted: %v, can't be read: %v", m.Type, m.Encrypted, m.Failed)
+			return sentByKiosk{}, fmt.Errorf("%s: encrypted %v, decryption failed %v", m.Type, m.Encrypted, m.Failed)
 		}
 		switch m.Type {
 		case "m.room.message":
@@ -43,8 +43,8 @@ func (p *person) told(room, kiosk string) (all told, err error) {
 	return all, err
 }
 
-// rung are the notifications of calls that a person has sent into a room.
-func (p *person) rung(room string) (events []string, err error) {
+// ownNotifications returns the event IDs of the call notifications (MSC4075) that this person has sent into a room.
+func (p *person) ownNotifications(room string) (events []string, err error) {
 	list, err := p.Messages(room)
 	for _, m := range list {
 		if m.Type == unstable.CallNotification && m.Sender == p.User {
@@ -54,33 +54,35 @@ func (p *person) rung(room string) (events []string, err error) {
 	return events, err
 }
 
-// awaitRefused waits until the call number n of a person was declined, with the window in no call, and returns what the room was told.
-func (p *person) awaitRefused(room, kiosk string, n int) (all told) {
+// awaitDeclined waits until the window has declined this person's n-th call, and checks that the window is not in the call. It returns
+// everything that the kiosk has sent.
+func (p *person) awaitDeclined(room, kiosk string, n int) (all sentByKiosk) {
 	p.t.Helper()
 	rig.Eventually(p.t, 40*time.Second, func() error {
-		rung, err := p.rung(room)
+		sent, err := p.ownNotifications(room)
 		if err != nil {
 			return fmt.Errorf("%s: %v", fmt.Sprintf("%s's call number %d being declined", p.name, n), err)
 		}
-		if all, err = p.told(room, kiosk); err != nil {
+		if all, err = p.sentByKiosk(room, kiosk); err != nil {
 			return fmt.Errorf("%s: %v", fmt.Sprintf("%s's call number %d being declined", p.name, n), err)
 		}
-		return rig.Check(len(rung) == n && len(all.declined) == n && slices.Contains(all.declined, rung[n-1]), fmt.Sprintf("%s's call number %d being declined", p.name, n), fmt.Sprintf("rung %q, told %+v", rung, all))
+		return rig.Check(len(sent) == n && len(all.declined) == n && slices.Contains(all.declined, sent[n-1]), fmt.Sprintf("%s's call number %d being declined", p.name, n), fmt.Sprintf("notifications %q, kiosk sent %+v", sent, all))
 	})
 	if members, err := p.Members(room); err != nil || len(members) != 1 {
-		p.t.Errorf("%q are in a call that was declined, %v", members, err)
+		p.t.Errorf("%q are members of a call that the window declined, %v", members, err)
 	}
 	return all
 }
 
-// TestElementAtTheDoor calls a window that is shut, and one that is ajar: it never answers by itself, and what Element is told is right.
-func TestElementAtTheDoor(t *testing.T) {
+// TestElementKnocks calls a window that is shut, and then one that is ajar. The window never answers by itself. It sends the right notices and
+// declines to the room. Then the window rings people who follow it in Element.
+func TestElementKnocks(t *testing.T) {
 	element.Need(t)
 	n := startDemo(t, t.TempDir())
 	n.await("know each other", 60*time.Second)
-	munich := n.look(0, munichSource, 640, 360)
+	munich := n.openPage(0, munichSource, 640, 360)
 	anna := n.person(0, "anna", dresdenSource, 640, 360)
-	n.admit(n.admin(), anna)
+	n.inviteToSpace(n.admin(), anna)
 	room := n.windowRooms()[1]
 	anna.JoinRoom(room)
 	kiosk := n.Windows[0].userID()
@@ -92,16 +94,16 @@ func TestElementAtTheDoor(t *testing.T) {
 		}
 	}
 
-	// Shut: declined, with one notice however often, and the screen says who it was.
+	// Shut: the window declines each call. It sends one notice for both. Its screen says who called.
 	for call := 1; call <= 2; call++ {
 		anna.Call(room, element.Start)
-		if all := anna.awaitRefused(room, kiosk, call); len(all.notices) > 1 {
-			t.Errorf("the room was told %q", all.notices)
+		if all := anna.awaitDeclined(room, kiosk, call); len(all.notices) > 1 {
+			t.Errorf("the kiosk sent the notices %q", all.notices)
 		}
 		anna.HangUp()
 	}
 	rig.Eventually(t, 20*time.Second, func() error {
-		all, err := anna.told(room, kiosk)
+		all, err := anna.sentByKiosk(room, kiosk)
 		return rig.Check(err == nil && len(all.notices) == 1 && strings.Contains(all.notices[0], "zu"), "the notice", fmt.Sprint(all, err))
 	})
 	rig.Eventually(t, 20*time.Second, has("the shut screen naming who knocked", "anna"))
@@ -110,7 +112,7 @@ func TestElementAtTheDoor(t *testing.T) {
 	}
 	munich.shot("missed")
 
-	// Ajar: it rings. Not now, and Element is told so.
+	// Ajar: the window rings. Somebody presses "not now", and the window declines the call.
 	munich.press("a", "KeyA", 65)
 	n.await("Munich is ajar", 20*time.Second)
 	knocked := func() {
@@ -119,7 +121,7 @@ func TestElementAtTheDoor(t *testing.T) {
 		if members, err := anna.Members(room); err != nil || len(members) != 1 {
 			t.Errorf("%q are in the call while it rings, %v", members, err)
 		}
-		<-time.After(time.Second) // an answer as quick as the knock itself counts for nothing
+		<-time.After(time.Second) // the page ignores a press that comes right after the knock
 	}
 	answer := func(button string) {
 		t.Helper()
@@ -131,31 +133,31 @@ func TestElementAtTheDoor(t *testing.T) {
 	knocked()
 	munich.shot("knocked")
 	answer("#notnow")
-	if all := anna.awaitRefused(room, kiosk, 3); len(all.notices) > 2 {
-		t.Errorf("the room was told %q", all.notices)
+	if all := anna.awaitDeclined(room, kiosk, 3); len(all.notices) > 2 {
+		t.Errorf("the kiosk sent the notices %q", all.notices)
 	}
 	rig.Eventually(t, 20*time.Second, func() error { return rig.Check(munich.screen() == "alone", "the window ajar again", munich.screen()) })
 	anna.HangUp()
 
-	// Let in.
+	// Somebody presses "let in".
 	anna.Call(room, element.Start)
 	knocked()
 	answer("#letin")
 	anna.awaitPicture("red", 40*time.Second)
 	munich.awaitMoving("blue", 40*time.Second)
 	munich.shot("let in")
-	if all, err := anna.told(room, kiosk); err != nil || len(all.declined) != 3 {
-		t.Errorf("declined are %q, %v", all.declined, err)
+	if all, err := anna.sentByKiosk(room, kiosk); err != nil || len(all.declined) != 3 {
+		t.Errorf("the window has declined %q, %v", all.declined, err)
 	}
 	anna.HangUp()
 	rig.Eventually(t, 30*time.Second, func() error { return rig.Check(munich.screen() == "alone", "the window ajar again", munich.screen()) })
 
-	// The other way round: the window rings its people. Anna declines, and the window says so; Anna comes, and is let in at once.
+	// Now the window rings people. Anna declines, and the window shows it. When it rings again, Anna joins and is let in at once.
 	ring := func(number int) (notification string) {
 		t.Helper()
 		munich.press("r", "KeyR", 82)
 		rig.Eventually(t, 40*time.Second, func() error {
-			rings, err := anna.rings(room, kiosk)
+			rings, err := anna.notificationsFrom(room, kiosk)
 			if err != nil || len(rings) != number {
 				return fmt.Errorf("%s: %v", "the ring", fmt.Sprint(rings, err, munich.screen()))
 			}
@@ -180,7 +182,7 @@ func TestElementAtTheDoor(t *testing.T) {
 		err := munich.eval("ewindow.snapshot().state.can_ring", &can)
 		return rig.Check(can, "ringing again being possible", fmt.Sprint(err, munich.state()))
 	})
-	if waited := time.Since(declined); waited < 20*time.Second { // of the minute between two
+	if waited := time.Since(declined); waited < 20*time.Second { // a minute must pass between two rings; part of it is over already
 		t.Errorf("people can be rung again after %v", waited)
 	}
 	ring(2)
@@ -190,8 +192,8 @@ func TestElementAtTheDoor(t *testing.T) {
 	anna.HangUp()
 }
 
-// rings are the notifications by which a window rings a person.
-func (p *person) rings(room, kiosk string) (events []string, err error) {
+// notificationsFrom returns the event IDs of the call notifications (MSC4075) with which a window rings this person.
+func (p *person) notificationsFrom(room, kiosk string) (events []string, err error) {
 	list, err := p.Messages(room)
 	for _, m := range list {
 		if m.Type != unstable.CallNotification || m.Sender != kiosk {
