@@ -1,9 +1,10 @@
-// Package backoff says how long to wait before something that failed is tried again: longer each time, and never the same for
-// two windows that lost the same server at the same moment.
+// Package backoff computes how long to wait before something that failed is tried again. The pauses grow, and they are random, so that two
+// windows that lost the same server at the same moment do not come back at the same moment.
 //
-// It only computes. Whoever waits does so with a timer and a context of its own, and can wait longer where a server names a time
-// (Retry-After). No library among the dependencies exports one. github.com/cenkalti/backoff, the usual choice, lets a pause exceed
-// its limit by the jitter, takes no source of randomness, and can't tell a program that ran well from one that failed at once.
+// It only computes; the caller waits. A caller can wait longer if a server names a time (Retry-After).
+//
+// No dependency of the program exports a back-off. github.com/cenkalti/backoff, the usual choice, lets pauses exceed the limit by the
+// jitter, takes no source of randomness, and does not know of programs that ran well before they failed.
 package backoff
 
 import (
@@ -16,7 +17,7 @@ import (
 type Backoff struct {
 	// Min and Max are the shortest and the longest pause.
 	Min, Max time.Duration
-	// Steady is how long something must have run to have worked, see Ran; 0 means that Ran never resets.
+	// Steady is how long something must run to count as a success, see Ran; 0 means that Ran never resets.
 	Steady time.Duration
 	// Random returns a number from 0, for the shortest pause that is possible, to 1, for the longest. nil means math/rand.
 	Random func() float64
@@ -24,8 +25,8 @@ type Backoff struct {
 	failures int
 }
 
-// Next counts a failure, and returns how long to wait before the next try. The first pause lies between Min and twice Min, each
-// further one between the double of these, and none is above Max. Where Max is reached, pauses lie between its half and itself.
+// Next counts a failure, and returns how long to wait before the next try. The first pause is between Min and twice Min. Both bounds double
+// with each failure, until the upper one is Max.
 func (b *Backoff) Next() time.Duration {
 	longest := b.Min
 	for range b.failures + 1 {
@@ -47,10 +48,10 @@ func (b *Backoff) Next() time.Duration {
 // Failures returns how many pauses there were since the last reset.
 func (b *Backoff) Failures() int { return b.failures }
 
-// Reset makes the next pause the shortest one again. It is called when something has worked.
+// Reset lets the next pause be as short as the first. The caller calls it after a success.
 func (b *Backoff) Reset() { b.failures = 0 }
 
-// Ran resets if something ran for Steady or longer before it failed. It is called before Next.
+// Ran resets if something ran for Steady or longer before it failed. The caller calls it before Next.
 func (b *Backoff) Ran(lasted time.Duration) {
 	if b.Steady > 0 && lasted >= b.Steady {
 		b.Reset()

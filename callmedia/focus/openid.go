@@ -112,7 +112,7 @@ func (d *openIDLookup) user(ctx context.Context, server, token string) (id.UserI
 	defer cancel()
 	at, err := federation.ResolveServerName(ctx, server, d.resolve)
 	if err != nil {
-		return "", fmt.Errorf("find the homeserver: %w", bare(err))
+		return "", fmt.Errorf("find the homeserver: %w", withoutURL(err))
 	}
 	if !validServerName(at.HostHeader) {
 		return "", errors.New("find the homeserver: what it delegates to is not a server name")
@@ -128,7 +128,7 @@ func (d *openIDLookup) user(ctx context.Context, server, token string) (id.UserI
 	request.Header.Set("Accept", acceptJSON)
 	answer, err := d.client.Do(request)
 	if err != nil {
-		return "", fmt.Errorf("ask the homeserver: %w", bare(err))
+		return "", fmt.Errorf("ask the homeserver: %w", withoutURL(err))
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
@@ -159,8 +159,8 @@ func readUserInfo(text []byte, server string) (id.UserID, error) {
 	return id.UserID(info.Sub), nil
 }
 
-// bare removes the URL from an error of net/http: it contains the token.
-func bare(err error) error {
+// withoutURL removes the URL from an error of net/http: it contains the token.
+func withoutURL(err error) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
 		return wrapped.Err

@@ -171,15 +171,15 @@ func checkName(member, text string) *apiError {
 		return badJSON("%s is missing.", member)
 	case len(text) > maxName:
 		return badJSON("%s is longer than %d bytes.", member, maxName)
-	case strings.ContainsFunc(text, unfit):
+	case strings.ContainsFunc(text, notInIDs):
 		return badJSON("%s holds control characters.", member)
 	}
 	return nil
 }
 
-// unfit tells whether a character belongs in no id. Go and JavaScript write the two separators differently in JSON, so that hashes of
+// notInIDs says whether a character can't be part of an id. Go and JavaScript write the two separators differently in JSON, so that hashes of
 // them would differ.
-func unfit(r rune) bool {
+func notInIDs(r rune) bool {
 	const lineSeparator, paragraphSeparator = 0x2028, 0x2029
 	return unicode.IsControl(r) || r == unicode.ReplacementChar || r == lineSeparator || r == paragraphSeparator
 }

@@ -1,14 +1,14 @@
 // Package addrpolicy knows which IP addresses cannot be those of hosts on the internet.
 //
-// Everything of ours that connects to an address that a stranger names asks it: the TURN relay about peers, the MatrixRTC focus
-// about homeservers, the configuration about what Dendrite must not federate with. All of them read one table, which is written
-// from the IANA registries of special-purpose addresses (RFC 6890). [Public] answers for a program that connects by itself.
-// [Reachable] adds an operator's own policy. [Denied] is for programs that take a list of prefixes.
+// It is asked before anything connects to an address that a stranger has named: by the TURN relay about peers, by the MatrixRTC focus
+// about homeservers, and by the configuration about the networks that Dendrite must not connect to. All of them read one table, which
+// is written from the IANA registries of special-purpose addresses (RFC 6890). [Public] is the policy without any setting. [Reachable]
+// asks an operator's policy. [Denied] is for programs that take a list of prefixes.
 //
-// Some IPv6 addresses hold an IPv4 address, and a gateway or the kernel may connect to that one instead. An IPv4-mapped address
-// is therefore judged as the IPv4 address in it. A NAT64, 6to4 or IPv4-compatible address must be allowed itself, and the IPv4
-// address in it must be allowed, too. A Teredo address hides two addresses behind a port that anybody can choose; Teredo is out
-// of use, so these are refused without a look inside.
+// Some IPv6 addresses contain an IPv4 address, and a gateway or the kernel may connect to that one instead. So an IPv4-mapped address
+// is judged as the IPv4 address in it. A NAT64, 6to4 or IPv4-compatible address must be allowed itself, and the IPv4 address in it must
+// be allowed, too. A Teredo address contains two addresses and a port that anybody can choose. Nobody uses Teredo any more, so such
+// addresses are always refused.
 //
 // The package has no state. All of it may be called from any goroutine, and none of it allocates memory.
 package addrpolicy
@@ -23,12 +23,11 @@ import (
 type Reach uint8
 
 const (
-	// Global addresses can be reached from the internet, or stand for IPv4 addresses that can be.
+	// Global addresses can be reached from the internet, or contain IPv4 addresses that can be.
 	Global Reach = iota
-	// Local addresses belong to hosts on one machine, one line or one site, or to no host today. An operator who names them has a
-	// reason.
+	// Local addresses belong to one machine, link or site, or to no host at all. An operator may allow them.
 	Local
-	// Reserved addresses belong to no host that anybody can have a reason to connect to.
+	// Reserved addresses can't be those of a host. Nobody may allow them.
 	Reserved
 )
 
@@ -38,17 +37,17 @@ type Range struct {
 	// Name is the registry's name for the range, RFC the document that sets it apart.
 	Name, RFC string
 	Reach     Reach
-	// Embeds says that the addresses hold an IPv4 address.
+	// Embeds says that the addresses contain an IPv4 address.
 	Embeds bool
 }
 
-// table holds the rows of the IANA IPv4 and IPv6 Special-Purpose Address Registries that are not globally reachable, those that
-// embed an IPv4 address, and from other registries multicast and what is out of use.
+// table has the rows of the IANA IPv4 and IPv6 Special-Purpose Address Registries that are not globally reachable, and those that embed
+// an IPv4 address. It also has multicast and deprecated ranges, which are in other registries.
 //
-// Rows that lie inside another row and are treated like it are left out. The registries call some small ranges inside
-// 192.0.0.0/24 and 2001::/23 globally reachable, such as the anycast addresses of PCP and TURN (RFC 7723, RFC 8155): these are
-// services of the nearest router, no hosts, and are refused with the range around them. IPv4-mapped addresses (RFC 4291, section
-// 2.5.5.2) have no row, since they are judged as IPv4 addresses.
+// A row of the registries is left out if it lies inside another row and would be treated in the same way. The registries say that some
+// small ranges inside 192.0.0.0/24 and 2001::/23 are globally reachable, such as the anycast addresses of PCP and TURN (RFC 7723, RFC
+// 8155). They are services of the nearest router and no hosts, so the table treats them like the range around them. IPv4-mapped
+// addresses (RFC 4291, section 2.5.5.2) have no row, since they are judged as IPv4 addresses.
 var table = []Range{
 	row("0.0.0.0/8", "This network", "RFC 791", Reserved),
 	row("10.0.0.0/8", "Private-Use", "RFC 1918", Local),
@@ -86,8 +85,8 @@ var table = []Range{
 	row("ff00::/8", "Multicast", "RFC 4291", Reserved),
 }
 
-// nat64, compatible and sixToFour are the ranges in which the place of the IPv4 address is known. In the local range of NAT64 it
-// depends on the length of the prefix that the operator has chosen (RFC 6052, section 2.2).
+// nat64, compatible and sixToFour are the ranges in which the position of the IPv4 address is known. In the local range of NAT64 it
+// depends on the prefix that the operator has chosen (RFC 6052, section 2.2).
 var (
 	nat64      = netip.MustParsePrefix("64:ff9b::/96")
 	compatible = netip.MustParsePrefix("::/96")
@@ -117,8 +116,8 @@ func byLength(four bool) (list []Range) {
 	return list
 }
 
-// Denied returns all prefixes of the table, IPv4 before IPv6. A program that takes a list of prefixes to deny, and can't look into
-// addresses, must be given all of them, NAT64 and 6to4 included.
+// Denied returns all prefixes of the table, IPv4 before IPv6. It is for a program that takes a list of prefixes to deny. Such a program
+// does not look into addresses, so NAT64 and 6to4 are in the list, too.
 func Denied() []string {
 	list := make([]string, len(table))
 	for i, r := range table {
@@ -127,15 +126,14 @@ func Denied() []string {
 	return list
 }
 
-// Find returns the smallest special range that an address lies in. ok is false for ordinary public addresses, and for the zero
-// Addr.
+// Find returns the smallest range of the table that an address lies in. ok is false for ordinary public addresses and for the zero Addr.
 func Find(addr netip.Addr) (r Range, ok bool) {
 	addr = addr.Unmap().WithZone("")
 	return FindPrefix(netip.PrefixFrom(addr, addr.BitLen()))
 }
 
-// FindPrefix returns the smallest special range that all of a prefix lies in. ok is false when there is none. An IPv4-mapped
-// prefix lies in none.
+// FindPrefix returns the smallest range of the table that contains all of a prefix. ok is false if there is none, as for an IPv4-mapped
+// prefix.
 func FindPrefix(prefix netip.Prefix) (r Range, ok bool) {
 	list := byLength6
 	if prefix.Addr().Is4() {
@@ -150,7 +148,7 @@ func FindPrefix(prefix netip.Prefix) (r Range, ok bool) {
 }
 
 // embedded returns the IPv4 address that an IPv6 address of NAT64 (RFC 6052), 6to4 (RFC 3056) or the IPv4-compatible form (RFC
-// 4291, section 2.5.5.1) holds. ok is false for all others, also for ::1 and ::, which only look IPv4-compatible.
+// 4291, section 2.5.5.1) contains. ok is false for all others, also for ::1 and ::, which only look IPv4-compatible.
 func embedded(addr netip.Addr) (inner netip.Addr, ok bool) {
 	if !addr.Is6() || addr == netip.IPv6Loopback() || addr == netip.IPv6Unspecified() {
 		return netip.Addr{}, false
@@ -165,7 +163,7 @@ func embedded(addr netip.Addr) (inner netip.Addr, ok bool) {
 	return netip.Addr{}, false
 }
 
-// Public tells whether an address may be that of a host on the internet. An IPv4 address that it holds must be one, too.
+// Public says whether an address may be that of a host on the internet. If it contains an IPv4 address, that must be public, too.
 func Public(addr netip.Addr) bool { return Reachable(addr, global) }
 
 func global(addr netip.Addr) bool {
@@ -173,8 +171,8 @@ func global(addr netip.Addr) bool {
 	return !special || r.Reach == Global
 }
 
-// Reachable asks an operator's policy about an address, and about the IPv4 address in it if it holds one. It is false for reserved
-// addresses and the zero Addr, whatever the policy says. The policy never sees an IPv4-mapped address or a zone.
+// Reachable says whether an operator's policy allows an address, and the IPv4 address in it if it contains one. It returns false for
+// reserved addresses and for the zero Addr, whatever the policy says. The policy never sees an IPv4-mapped address or a zone.
 func Reachable(addr netip.Addr, allowed func(netip.Addr) bool) bool {
 	addr = addr.Unmap().WithZone("")
 	if !addr.IsValid() || reserved(addr) || !allowed(addr) {

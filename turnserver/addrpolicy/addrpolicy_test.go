@@ -5,11 +5,11 @@ import (
 	"testing"
 )
 
-// rows has a first and a last address for each row of the table, and what is said of them. Both must lie in the row itself and not
-// in a smaller one inside it.
+// rows has a first and a last address for each row of the table, and the expected answers. Both addresses lie in the row itself, and not in
+// a smaller row inside it.
 var rows = []struct {
 	prefix, first, last string
-	// public is what a program connects to by itself, opened what an operator's policy can open.
+	// public is the answer of Public, opened that of Reachable with a policy that allows everything.
 	public, opened bool
 }{
 	{"0.0.0.0/8", "0.0.0.0", "0.255.255.255", false, false},
@@ -49,7 +49,7 @@ var rows = []struct {
 
 func anything(netip.Addr) bool { return true }
 
-// TestTable goes through the table and demands a test of each row: its first and last address, and the public neighbours outside.
+// TestTable demands that rows tests each row of the table, and tests it.
 func TestTable(t *testing.T) {
 	denied := Denied()
 	if len(rows) != len(table) || len(denied) != len(table) {
@@ -84,8 +84,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestNeighbours demands that the table takes no ordinary address: the last one before a range and the first one after it, where
-// these don't lie in another range.
+// TestNeighbours demands that the addresses next to the ranges are public: the last one before a range, and the first one after it.
 func TestNeighbours(t *testing.T) {
 	for _, text := range []string{
 		"1.0.0.0", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0", "169.253.255.255",
@@ -108,7 +107,7 @@ func TestNeighbours(t *testing.T) {
 	}
 }
 
-// TestEmbedded demands that an IPv4 address is found in each form that an IPv6 address can hold it in, and that it counts.
+// TestEmbedded demands that an IPv4 address is found and judged in each form in which an IPv6 address can contain it.
 func TestEmbedded(t *testing.T) {
 	for _, c := range []struct {
 		address, inner string
@@ -141,7 +140,7 @@ func TestEmbedded(t *testing.T) {
 		addr := netip.MustParseAddr(c.address)
 		inner, ok := embedded(addr)
 		if ok != (c.inner != "") || ok && inner.String() != c.inner {
-			t.Errorf("%s holds %s, want %q", addr, inner, c.inner)
+			t.Errorf("%s contains %s, want %q", addr, inner, c.inner)
 		}
 		if got := Public(addr); got != c.public {
 			t.Errorf("%s is public: %t", addr, got)
@@ -155,7 +154,7 @@ func TestEmbedded(t *testing.T) {
 	}
 }
 
-// TestFindPrefix demands the smallest range that holds a whole prefix.
+// TestFindPrefix demands the smallest range that contains a whole prefix.
 func TestFindPrefix(t *testing.T) {
 	for prefix, want := range map[string]string{
 		"10.1.0.0/16": "10.0.0.0/8", "10.0.0.0/8": "10.0.0.0/8", "8.0.0.0/6": "", "0.0.0.0/0": "", "9.9.9.0/24": "",
@@ -169,7 +168,7 @@ func TestFindPrefix(t *testing.T) {
 	}
 }
 
-// TestNoAllocation keeps the policy fit for the relay, which asks for single packets.
+// TestNoAllocation demands that an answer allocates no memory: the relay asks about single packets.
 func TestNoAllocation(t *testing.T) {
 	addrs := []netip.Addr{netip.MustParseAddr("9.9.9.9"), netip.MustParseAddr("::ffff:10.0.0.1"), netip.MustParseAddr("2a00::1")}
 	if n := testing.AllocsPerRun(100, func() {
@@ -181,7 +180,7 @@ func TestNoAllocation(t *testing.T) {
 	}
 }
 
-// FuzzPublic demands that what is public is so in every form, and that nothing inside a public address is not.
+// FuzzPublic demands that the mapped form of an address gets the same answer, and that the IPv4 address in a public address is public.
 func FuzzPublic(f *testing.F) {
 	for _, r := range rows {
 		first := netip.MustParseAddr(r.first).As16()
@@ -202,7 +201,7 @@ func FuzzPublic(f *testing.F) {
 			t.Fatalf("%s is public", addr)
 		}
 		if inner, ok := embedded(addr); ok && !Public(inner) {
-			t.Fatalf("%s is public, and holds %s", addr, inner)
+			t.Fatalf("%s is public, and contains %s", addr, inner)
 		}
 	})
 }

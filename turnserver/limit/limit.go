@@ -1,12 +1,12 @@
-// Package limit bounds what a stranger may have done: how often, and how much at a time.
+// Package limit limits what callers may do: how often, and how much at the same time.
 //
-// [Source] says what strangers are counted by. [Rate] limits how often something happens for each key, [Semaphore] how much of it
-// goes on at the same time. Both need little memory, however many keys there are, and their methods may be called from any
-// goroutine. Neither starts a goroutine.
+// [Source] returns what callers are counted by. [Rate] limits how often something happens for each key, [Semaphore] how much of it goes on
+// at the same time. Their methods may be called from any goroutine, and neither starts one. The memory of a Rate is limited, however many
+// keys there are; that of a Semaphore grows with its limit.
 //
-// A Rate is a table of golang.org/x/time/rate limiters, each with a lock of its own, so that a flood from many addresses does not
-// meet at one lock. Nothing here is asked for single packets of media: the TURN relay has an atomic number for that (meter.go in
-// package turnserver says why).
+// A Rate is a table of golang.org/x/time/rate limiters. Each has a lock of its own, so that a flood from many addresses does not wait for
+// one lock. The TURN relay does not use it for each packet of media, but an atomic number; the package comment of turnserver has the
+// figures.
 package limit
 
 import (
@@ -20,8 +20,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Source returns what a caller is counted by: an IPv4 address, or the first address of an IPv6 address's /64, since that is what
-// one customer has at least. IPv4-mapped addresses are IPv4 addresses, and zones don't count. The zero Addr is its own source.
+// Source returns what a caller is counted by: the IPv4 address, or the first address of the IPv6 address's /64, since one customer has at
+// least a /64. An IPv4-mapped address counts as the IPv4 address, and zones are ignored. The zero Addr is a source, too.
 func Source(addr netip.Addr) netip.Addr {
 	addr = addr.Unmap().WithZone("")
 	if addr.Is6() {
@@ -34,8 +34,8 @@ func Source(addr netip.Addr) netip.Addr {
 // rateSize is how many limiters a Rate has at most.
 const rateSize = 4096
 
-// Rate is a token bucket for each key. There are 4,096 buckets at most: keys with the same hash share one, and nobody can make the
-// table grow. The hash differs at each start, so that nobody can choose with whom to share. Make one with NewRate.
+// Rate has a token bucket for each key. There are at most 4,096 buckets, and keys with the same hash share one, so nobody can make the table
+// grow. The hash function differs for each Rate, so nobody can choose whose bucket to share. Make one with NewRate.
 type Rate[K comparable] struct {
 	perSecond float64
 	burst     int
@@ -43,7 +43,7 @@ type Rate[K comparable] struct {
 	buckets   [rateSize]atomic.Pointer[rate.Limiter] // nil until a key needs one
 }
 
-// NewRate lets perSecond events through for each key, and burst of them at once after a rest. Both must be above 0.
+// NewRate allows perSecond events a second for each key, and burst events at once after a pause. Both must be above 0.
 func NewRate[K comparable](perSecond float64, burst int) *Rate[K] {
 	return &Rate[K]{perSecond: perSecond, burst: burst, seed: maphash.MakeSeed()}
 }
@@ -57,16 +57,17 @@ func (r *Rate[K]) bucket(key K) *rate.Limiter {
 	return slot.Load()
 }
 
-// Allow says whether an event of a key may happen now, and counts it if so.
+// Allow says whether an event of a key may happen at now, and counts it if it may.
 func (r *Rate[K]) Allow(now time.Time, key K) bool { return r.bucket(key).AllowN(now, 1) }
 
-// Wait returns after what time the next event of a key may happen, if no other happens until then; 0 for now. It counts nothing.
+// Wait returns how long it takes until the next event of a key may happen, if no other one happens before; 0 if it may happen at now. It
+// counts nothing.
 func (r *Rate[K]) Wait(now time.Time, key K) time.Duration {
 	missing := 1 - r.bucket(key).TokensAt(now)
 	return time.Duration(math.Ceil(max(0, missing) / r.perSecond * float64(time.Second)))
 }
 
-// Semaphore counts what goes on at the same time, in all and for each key, up to a limit for both. Make one with NewSemaphore.
+// Semaphore limits what goes on at the same time, in all and for each key. Make one with NewSemaphore.
 type Semaphore[K comparable] struct {
 	all, each int
 
@@ -75,12 +76,12 @@ type Semaphore[K comparable] struct {
 	byKey map[K]int  // never 0
 }
 
-// NewSemaphore allows all at once, and each of them for one key.
+// NewSemaphore allows all at the same time, and each of them for one key.
 func NewSemaphore[K comparable](all, each int) *Semaphore[K] {
 	return &Semaphore[K]{all: all, each: each, byKey: make(map[K]int)}
 }
 
-// TryAcquire counts one more for a key, or returns false where a limit is reached. Release must follow if it returned true.
+// TryAcquire counts one more for a key, or returns false if a limit is reached. After true, Release must be called once.
 func (s *Semaphore[K]) TryAcquire(key K) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +103,7 @@ func (s *Semaphore[K]) Release(key K) {
 	}
 }
 
-// Used returns how much goes on now, in all.
+// Used returns how much is acquired now, in all.
 func (s *Semaphore[K]) Used() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

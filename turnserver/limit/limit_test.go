@@ -34,7 +34,7 @@ func take(r *Rate[string], now time.Time, key string) (n int) {
 	return n
 }
 
-// other is a key that shares no bucket with another key.
+// other returns a key that has another bucket than key.
 func other(r *Rate[string], key string) string {
 	for next := key + "x"; ; next += "x" {
 		if r.bucket(next) != r.bucket(key) {
@@ -76,7 +76,7 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// TestWait demands that what Wait promises comes, also at rates where a nanosecond is lost by rounding.
+// TestWait demands that an event is allowed after the time that Wait returns, also at rates at which rounding could lose a nanosecond.
 func TestWait(t *testing.T) {
 	for _, perSecond := range []float64{0.1, 1, 3, 7, 20, 999} {
 		r, now := NewRate[string](perSecond, 1), time.Unix(1000, 0)
@@ -89,7 +89,7 @@ func TestWait(t *testing.T) {
 	}
 }
 
-// TestRateConcurrently has many goroutines meet at one new key: not one event more than the burst may happen.
+// TestRateConcurrently lets many goroutines use one new key. No more events than the burst may happen.
 func TestRateConcurrently(t *testing.T) {
 	r, now := NewRate[string](1, 50), time.Unix(1000, 0)
 	var allowed atomic.Int64
@@ -109,7 +109,7 @@ func TestRateConcurrently(t *testing.T) {
 	}
 }
 
-// TestRateMemory demands that a flood from new addresses makes no more buckets than there are.
+// TestRateMemory demands that a flood with new keys allocates no memory once the table is full.
 func TestRateMemory(t *testing.T) {
 	r, now, next := NewRate[uint32](1, 1), time.Unix(1000, 0), uint32(0)
 	flood := func() {
@@ -118,7 +118,7 @@ func TestRateMemory(t *testing.T) {
 			next++
 		}
 	}
-	flood() // which fills the table
+	flood() // fills the table
 	if n := testing.AllocsPerRun(10, flood); n > 0 {
 		t.Errorf("a flood allocates %v times", n)
 	}
@@ -146,7 +146,7 @@ func TestSemaphore(t *testing.T) {
 	}
 }
 
-// BenchmarkAllow asks for 256 addresses in turn, from one goroutine and from one for each core.
+// BenchmarkAllow counts events of 256 addresses in turn, in one goroutine and in one for each core.
 func BenchmarkAllow(b *testing.B) {
 	r := NewRate[netip.Addr](20, 100)
 	var addrs [256]netip.Addr
@@ -169,7 +169,7 @@ func BenchmarkAllow(b *testing.B) {
 	})
 }
 
-// BenchmarkOneKey asks for one key from all cores: the figure to compare with the relay's meter, which is asked for each packet.
+// BenchmarkOneKey counts events of one key on all cores. Its figure is to be compared with that of BenchmarkMeter in package turnserver.
 func BenchmarkOneKey(b *testing.B) {
 	l := NewRate[string](1e9, 1e9).bucket("")
 	now := time.Now()

@@ -191,7 +191,7 @@ func (p *Port) dispatch(ctx context.Context, raw net.Conn) {
 	_ = raw.SetDeadline(time.Now().Add(pendingTime))
 	client := raw
 	if p.fromProxy(raw) {
-		if client = p.unproxied(raw); client == nil || !p.recount(raw, client) {
+		if client = p.clientOf(raw); client == nil || !p.recount(raw, client) {
 			_ = raw.Close()
 			return
 		}

@@ -72,8 +72,8 @@ func (p *Port) fromProxy(conn net.Conn) bool {
 	return false
 }
 
-// unproxied reads a proxy's header, and returns the connection with the client's address, or nil if there is no header.
-func (p *Port) unproxied(conn net.Conn) net.Conn {
+// clientOf reads a proxy's header, and returns the connection with the client's address, or nil if there is no header.
+func (p *Port) clientOf(conn net.Conn) net.Conn {
 	buffered := bufio.NewReaderSize(conn, proxyBuffer)
 	source, err := readProxyHeader(buffered)
 	switch {

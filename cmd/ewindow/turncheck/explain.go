@@ -134,8 +134,8 @@ func explainSend(ctx context.Context, err error, c *client) error {
 	return fmt.Errorf("the login works, but then the server answers no more: %w", err)
 }
 
-// silent says why no packets may come although the server has allowed them.
-func silent(a, b *client) error {
+// explainSilence says why no packets may come although the server has allowed them.
+func explainSilence(a, b *client) error {
 	relay := addrOf(b.relay.LocalAddr())
 	if relay.IsPrivate() || relay.IsLoopback() || relay.IsLinkLocalUnicast() {
 		return fmt.Errorf("the login works, but no packet comes through from %s to %s: that address is no public one, so set hub.turnserver.public_ip "+

@@ -297,7 +297,7 @@ func measure(ctx context.Context, a, b *client, o Options) (Result, error) {
 		}
 		select {
 		case <-first:
-			return Result{}, silent(a, b)
+			return Result{}, explainSilence(a, b)
 		case <-ctx.Done():
 			return Result{}, ctx.Err()
 		case <-warm.come:
@@ -332,7 +332,7 @@ func measure(ctx context.Context, a, b *client, o Options) (Result, error) {
 		trips = append(trips, trip)
 	}
 	if len(trips) == 0 {
-		return Result{}, silent(a, b)
+		return Result{}, explainSilence(a, b)
 	}
 	slices.Sort(trips)
 	return Result{
