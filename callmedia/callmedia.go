@@ -26,7 +26,7 @@
 //
 // One goroutine, Session.run, owns who is shown in which tile and which SFUs are connected; others give it work by Session.post. Each SFU has
 // a goroutine that joins it again and again, and one that hands its events to run. Each remote track has its reader. [Session.Close] waits for
-// all of them. The gate, the keys and the counters are atomics, so that a frame waits for no other goroutine.
+// all of them. Frames do not go through run: the gate, the keys and the counters are atomics, and each sender has a lock of its own.
 package callmedia
 
 import (

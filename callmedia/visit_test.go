@@ -57,10 +57,7 @@ type clock struct {
 }
 
 func (c clock) at(kind track.Kind, timestamp uint32) time.Time {
-	rate := time.Duration(48000)
-	if kind == track.Video {
-		rate = 90000
-	}
+	rate := time.Duration(kind.ClockRate())
 	return c.ntp.Add(time.Duration(int32(timestamp-c.timestamp)) * time.Second / rate)
 }
 
@@ -118,10 +115,7 @@ func (c *camera) run(ctx context.Context) {
 }
 
 func (c *camera) play(ctx context.Context, kind track.Kind, source track.Source, every time.Duration, frame func(n int) ([]byte, bool), sent *atomic.Uint64) {
-	rate := time.Duration(48000)
-	if kind == track.Video {
-		rate = 90000
-	}
+	rate := time.Duration(kind.ClockRate())
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	begin := time.Now()

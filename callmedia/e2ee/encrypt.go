@@ -24,8 +24,8 @@ type sendKey struct {
 	index uint8
 }
 
-// NewEncryptor returns an encryptor without a key. Its IVs are four random bytes and an eight-byte counter with a random start, so
-// that no two tracks that share a key use an IV twice. It fails only for an unknown codec.
+// NewEncryptor returns an encryptor without a key. Its IVs are four random bytes and an eight-byte counter with a random start, so that two tracks
+// with the same key never use the same IV. It fails only for an unknown codec.
 func NewEncryptor(c codec.Codec) (*Encryptor, error) {
 	if !c.Known() {
 		return nil, fmt.Errorf("make frame encryptor: unknown %s", c)
@@ -37,8 +37,8 @@ func NewEncryptor(c codec.Codec) (*Encryptor, error) {
 	return e, nil
 }
 
-// SetKey makes the following frames be encrypted with material, the 16 (to 64) bytes shared with the other participants as the
-// sender's key at index. Frames that are being encrypted in other goroutines may still use the key before.
+// SetKey makes the following frames be encrypted with a key. material is the 16 (to 64) bytes that the other participants have as the sender's key
+// at index. A frame that another goroutine is encrypting may still use the key before.
 func (e *Encryptor) SetKey(index uint8, material []byte) error {
 	if err := checkMaterial(material); err != nil {
 		return err
@@ -78,7 +78,8 @@ func (e *Encryptor) seal(dst, frame []byte, key *sendKey, prefix uint32, counter
 	}
 	body := len(out)
 	end := body + len(plain) + tagSize
-	// The IV is written at its place first: an array on the stack would be moved to the heap by the call through the interface.
+	// The IV is written into the output and used from there. An array on the stack would be moved to the heap by the call through the AEAD
+	// interface.
 	out = slices.Grow(out, len(plain)+Overhead)[:end+trailSize]
 	iv := out[end : end+ivSize]
 	binary.BigEndian.PutUint32(iv, prefix)

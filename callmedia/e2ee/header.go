@@ -48,8 +48,8 @@ func isSlice(header byte) bool {
 	return t == 1 || t == 5
 }
 
-// appendLongStartCodes appends header to dst with every three-byte start code made four bytes long. Receivers rebuild NAL units
-// with the long form, and the header is authenticated.
+// appendLongStartCodes appends header to dst, with each start code of three bytes replaced by the one of four bytes. Receivers write the long form
+// when they rebuild NAL units, and the header is authenticated.
 func appendLongStartCodes(dst, header []byte) []byte {
 	zeros := 0
 	for _, b := range header {
@@ -85,7 +85,7 @@ func escape(b []byte, from int) []byte {
 	}
 	end := len(b)
 	b = slices.Grow(b, extra)[:end+extra]
-	// Moved to the end, the bytes are read before they are overwritten.
+	// The bytes are moved to the end first, so that each is read before it is overwritten.
 	copy(b[from+extra:], b[from:end])
 	w := from
 	zeros = 0
@@ -107,7 +107,7 @@ func escape(b []byte, from int) []byte {
 	return b
 }
 
-// escaped tells whether b holds emulation prevention bytes, looking as far as LiveKit's clients do.
+// escaped says whether b has emulation prevention bytes. It looks only as far as LiveKit's clients do.
 func escaped(b []byte) bool {
 	for i := 0; i+3 < len(b); i++ {
 		if b[i] == 0 && b[i+1] == 0 && b[i+2] == emulationByte {

@@ -21,7 +21,7 @@ func TestNTP(t *testing.T) {
 	}
 }
 
-// TestRegisterCodec finds the table's parameters in an offer.
+// TestRegisterCodec checks the payload types that a connection offers.
 func TestRegisterCodec(t *testing.T) {
 	for _, rtx := range []bool{false, true} {
 		var media webrtc.MediaEngine
