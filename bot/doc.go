@@ -30,6 +30,6 @@
 //
 //   - cryptohelper, and the login with it: it decrypts to-device events of unknown types, such as media keys, and throws them away. It
 //     asks for the database driver by name, which would be the one that needs cgo. It has no check for copied data folders.
-//   - Client.Sync: it stores the position before the response is processed, so that a power cut loses to-device keys for good. It
-//     waits 10 seconds after each error, and one event that cannot be parsed makes the whole response an error.
+//   - Client.Sync: it stores the position before the response is processed, so that a power cut loses to-device keys for good. Its
+//     default syncer waits 10 seconds after each error, and one event that cannot be parsed makes the whole response an error.
 package bot

@@ -137,6 +137,15 @@ func newManager(cfg Config, hs homeserver, leaves membership.LeaveStore, client 
 	if cfg.OnMembers == nil {
 		return nil, errors.New("calls: there is no one to take the members")
 	}
+	if cfg.OnRing == nil {
+		cfg.OnRing = func(Ring) {}
+	}
+	if cfg.OnDecline == nil {
+		cfg.OnDecline = func(Decline) {}
+	}
+	if cfg.OnLegacyCall == nil {
+		cfg.OnLegacyCall = func(id.RoomID, id.UserID) {}
+	}
 	m := &Manager{
 		cfg: cfg, hs: hs, leaves: leaves, client: client, queue: queue.New[func()](), done: make(chan struct{}), rings: ring.NewTracker(),
 		calls: make(map[id.RoomID]*Call), active: make(map[id.RoomID]*Call), staleRemovalAt: make(map[stateKey]time.Time),

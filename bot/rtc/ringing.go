@@ -78,7 +78,7 @@ func (m *Manager) handleRing(now time.Time, room id.RoomID, head membership.Head
 		m.refusedRings++
 		return
 	}
-	if m.rings.AddRing(now, room, head.Sender, head.Event, until) && m.cfg.OnRing != nil {
+	if m.rings.AddRing(now, room, head.Sender, head.Event, until) {
 		m.cfg.OnRing(Ring{Room: room, Sender: head.Sender, Event: head.Event, Ring: n.Rings(), Expires: until})
 	}
 }
@@ -95,12 +95,6 @@ func (m *Manager) handleDecline(now time.Time, room id.RoomID, head membership.H
 	}
 	d := Decline{Room: room, Sender: head.Sender, Event: notification}
 	if m.rings.AddDecline(now, d) {
-		m.tellDecline(d)
-	}
-}
-
-func (m *Manager) tellDecline(d Decline) {
-	if m.cfg.OnDecline != nil {
 		m.cfg.OnDecline(d)
 	}
 }
@@ -133,11 +127,7 @@ func (m *Manager) handleInvite(now time.Time, room id.RoomID, head membership.He
 			return
 		}
 		log.Info().Msg("A call of the old kind was rejected")
-		m.queue.Put(func() {
-			if m.cfg.OnLegacyCall != nil {
-				m.cfg.OnLegacyCall(room, head.Sender)
-			}
-		})
+		m.queue.Put(func() { m.cfg.OnLegacyCall(room, head.Sender) })
 	})
 }
 
@@ -165,7 +155,7 @@ func (m *Manager) Ring(ctx context.Context, room id.RoomID, users []id.UserID) (
 	sent, err := m.sendEncrypted(ctx, room, typeRing, ring.NewContent(time.Now(), slices.Clone(users), reply.membership, reply.intent))
 	m.queue.Put(func() {
 		for _, d := range m.rings.Sent(time.Now(), room, sent) {
-			m.tellDecline(d)
+			m.cfg.OnDecline(d)
 		}
 	})
 	if err != nil {
