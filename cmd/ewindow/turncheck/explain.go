@@ -145,3 +145,12 @@ func explainSilence(a, b *client) error {
 	return fmt.Errorf("the login works, but no packet comes through from %s to %s: allow that address with the relay ports in hub.turnserver.allowed_peers, "+
 		"open the relay ports for UDP in the firewall, and look whether the server reaches itself by its public address", a.relay.LocalAddr(), b.relay.LocalAddr())
 }
+
+// codeOf returns the code and reason of a TURN error response, 0 for any other error.
+func codeOf(err error) (code stun.ErrorCode, reason string) {
+	var refused *stun.TurnError
+	if !errors.As(err, &refused) {
+		return 0, ""
+	}
+	return refused.ErrorCodeAttr.Code, string(refused.ErrorCodeAttr.Reason)
+}
