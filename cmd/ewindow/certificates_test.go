@@ -8,13 +8,44 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"multifactorymodel.org/ewindow/cmd/e2e/acmetest"
 )
+
+// program does what background does, but in a process of its own, whose environment can differ from the test's.
+func program(t *testing.T, environment []string, args ...string) (printed *output, stop func() int) {
+	t.Helper()
+	own, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed = new(output)
+	cmd := exec.Command(own, args...)
+	cmd.Env = append(append(os.Environ(), "EWINDOW_TEST_MAIN=1"), environment...)
+	cmd.Stdout, cmd.Stderr = printed, printed
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop = sync.OnceValue(func() int {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		limit := time.AfterFunc(20*time.Second, func() {
+			t.Error("the program does not end")
+			_ = cmd.Process.Kill()
+		})
+		defer limit.Stop()
+		_ = cmd.Wait()
+		return cmd.ProcessState.ExitCode()
+	})
+	t.Cleanup(func() { stop() })
+	return printed, stop
+}
 
 // trusting returns the environment of a program that trusts the server of an authority.
 func trusting(t *testing.T, ca *acmetest.Authority) []string {

@@ -6,18 +6,16 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// TestMain is the program itself when the environment says so, see program.
+// TestMain runs the program itself when the environment says so: a test starts it as a process of its own.
 func TestMain(m *testing.M) {
 	if os.Getenv("EWINDOW_TEST_MAIN") != "" {
 		main()
@@ -165,34 +163,6 @@ func background(t *testing.T, args ...string) (printed *output, stop func() int)
 			t.Error("the command does not end")
 			return -1
 		}
-	})
-	t.Cleanup(func() { stop() })
-	return printed, stop
-}
-
-// program does what background does, but in a process of its own, whose environment can differ from the test's.
-func program(t *testing.T, environment []string, args ...string) (printed *output, stop func() int) {
-	t.Helper()
-	own, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	printed = new(output)
-	cmd := exec.Command(own, args...)
-	cmd.Env = append(append(os.Environ(), "EWINDOW_TEST_MAIN=1"), environment...)
-	cmd.Stdout, cmd.Stderr = printed, printed
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	stop = sync.OnceValue(func() int {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		limit := time.AfterFunc(20*time.Second, func() {
-			t.Error("the program does not end")
-			_ = cmd.Process.Kill()
-		})
-		defer limit.Stop()
-		_ = cmd.Wait()
-		return cmd.ProcessState.ExitCode()
 	})
 	t.Cleanup(func() { stop() })
 	return printed, stop
