@@ -62,6 +62,9 @@ func deepCopy(v reflect.Value) any {
 		}
 		return deepCopy(v.Elem())
 	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			return [2]any{v.Field(0).Uint(), v.Field(1).Int()} // without the location, which all times share
+		}
 		var out []any
 		for i := range v.NumField() {
 			out = append(out, deepCopy(v.Field(i)))
