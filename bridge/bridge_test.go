@@ -35,7 +35,7 @@ func TestVisit(t *testing.T) {
 		w.expect("remotes @kiosk-munich:b:D " + memberOf(guest).Identity + " (guest)")
 		// A shared screen is the big picture. It is no face: without the other window's picture ours stops all the same.
 		session.onEvent(callmedia.SessionEvent{Kind: callmedia.ScreenOn, Identity: memberOf(guest).Identity, Tile: 3})
-		if s := w.screen(); s.Shared == nil || *s.Shared != (kiosk.Person{Name: "Name of " + string(guest), Slot: 3}) || !s.Seen {
+		if s := w.screen(); s.Shared == nil || *s.Shared != (kiosk.Person{Name: "Name of " + string(guest), Tile: 3}) || !s.Seen {
 			t.Fatalf("screen %+v", s)
 		}
 		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOff, Identity: kioskIn(munich).Identity, Tile: 2})
@@ -263,8 +263,8 @@ func TestScreen(t *testing.T) {
 		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: memberOf(guest).Identity, Tile: 1})
 		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: memberOf(guest).Identity, Tile: 1})
 		if s := w.screen(); s.Screen != "opening" || s.CountUntil.IsZero() ||
-			*s.Peer != (kiosk.Person{Name: "Name of " + string(guest), Slot: 1}) ||
-			!slices.Equal(s.Guests, []kiosk.Person{{Name: "Name of @ben:x", Slot: -1}}) {
+			*s.Peer != (kiosk.Person{Name: "Name of " + string(guest), Tile: 1}) ||
+			!slices.Equal(s.Guests, []kiosk.Person{{Name: "Name of @ben:x", Tile: -1}}) {
 			t.Errorf("screen %+v", s)
 		}
 		pass(testCountdown)

@@ -88,7 +88,7 @@ func TestGuestsAreTold(t *testing.T) {
 		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.Connected})
 		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: memberOf(guest).Identity, Muted: true})
 		pass(testCountdown + window.PictureGrace)
-		if s := w.screen(); s.Screen != "visit" || !s.Held || s.Seen || s.Peer == nil || *s.Peer != (kiosk.Person{Name: name, Slot: -1}) {
+		if s := w.screen(); s.Screen != "visit" || !s.Held || s.Seen || s.Peer == nil || *s.Peer != (kiosk.Person{Name: name, Tile: -1}) {
 			t.Fatalf("screen %+v, %+v", s, s.Peer)
 		}
 		told(window.NoticeCamera.Text([]string{"de"}, "{name}"))

@@ -57,7 +57,7 @@ func (b *Bridge) handlePage(msg kiosk.Message) {
 	case kiosk.Camera:
 		b.rules.SetCamera(msg.State, msg.Code)
 	case kiosk.Picture:
-		b.cfg.Log.Debug().Int("slot", msg.Slot).Bool("playing", msg.Playing).Uint64("frames", msg.Frames).Msg("Picture on the page")
+		b.cfg.Log.Debug().Int("tile", msg.Tile).Bool("playing", msg.Playing).Uint64("frames", msg.Frames).Msg("Picture on the page")
 	}
 }
 

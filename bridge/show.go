@@ -72,5 +72,5 @@ func (n namer) person(p *window.Person) *kiosk.Person {
 	if p == nil {
 		return nil
 	}
-	return &kiosk.Person{Name: n.name(*p), Slot: p.Tile}
+	return &kiosk.Person{Name: n.name(*p), Tile: p.Tile}
 }

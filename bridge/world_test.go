@@ -369,7 +369,7 @@ func (w *world) visit() (*fakeCall, *fakeSession) {
 	w.expect("sending true")
 	session.onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: kioskIn(munich).Identity, Tile: 2})
 	session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: kioskIn(munich).Identity, Tile: 2})
-	if s := w.screen(); s.Screen != "visit" || s.Peer == nil || *s.Peer != (kiosk.Person{Name: "munich:b", Slot: 2}) ||
+	if s := w.screen(); s.Screen != "visit" || s.Peer == nil || *s.Peer != (kiosk.Person{Name: "munich:b", Tile: 2}) ||
 		!s.Seen || !s.Send {
 		w.t.Fatalf("screen %+v", s)
 	}

@@ -12,29 +12,29 @@ import (
 
 // Close codes of our own (RFC 6455, 7.4.2). The page knows them, too.
 const (
-	closeReplaced websocket.StatusCode = 4000 // do not come back by yourself
-	closeVersion  websocket.StatusCode = 4001 // load yourself anew
+	closeReplaced websocket.StatusCode = 4000 // the page must not reconnect by itself
+	closeVersion  websocket.StatusCode = 4001 // the page must reload itself
 )
 
 const (
 	helloTime  = 5 * time.Second  // for a client's first message
 	writeTime  = 5 * time.Second  // for a client to take a message
-	closeTime  = time.Second      // for a client to say goodbye
-	pingPeriod = 20 * time.Second // between looks whether a silent client is still there
-	outLength  = 256              // messages that may wait for a client; all clients share a state's bytes
+	closeTime  = time.Second      // for a client to close the connection
+	pingPeriod = 20 * time.Second // between pings, which find clients that are gone
+	outLength  = 256              // messages that may wait for a client; the bytes of a state are shared by all clients
 	// burst is how many messages a client may send within burstTime. A page in full use sends about ten a second.
 	burst     = 200
 	burstTime = time.Second
 )
 
-// client is one WebSocket. Its writer is the only one to send.
+// client is one WebSocket. Only its writer goroutine sends.
 type client struct {
 	conn     *websocket.Conn
 	observer bool
-	id       uint64 // of a page, set by the owner
+	id       uint64 // of a page, set by run
 	out      chan []byte
 	end      chan goodbye // holds one
-	kill     func()       // cuts the connection off, without a goodbye
+	kill     func()       // cuts the connection off without a close frame
 }
 
 type goodbye struct {
@@ -42,7 +42,7 @@ type goodbye struct {
 	reason string
 }
 
-// close lets the writer end the connection after what is queued. Only the first call counts.
+// close lets the writer send what is queued and then close the connection. Only the first call counts.
 func (c *client) close(code websocket.StatusCode, reason string) {
 	select {
 	case c.end <- goodbye{code, reason}:
@@ -50,7 +50,7 @@ func (c *client) close(code websocket.StatusCode, reason string) {
 	}
 }
 
-// serveSocket carries one client from its handshake to its end.
+// serveSocket serves one client from its handshake to its end.
 func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 	if !s.enter() {
 		s.counters.refused.Add(1)
@@ -58,18 +58,18 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.leave()
-	conn, err := websocket.Accept(w, r, nil) // has answered by itself on an error
+	conn, err := websocket.Accept(w, r, nil) // on an error Accept has sent the answer
 	if err != nil {
 		s.counters.refused.Add(1)
 		return
 	}
 	conn.SetReadLimit(maxMessage)
-	// Reading does not end with the server's context, as that would cut the connection off before the writer's goodbye.
+	// Reading does not end with the server's context: that would cut the connection off before the writer has sent the close frame.
 	reading, kill := context.WithCancel(context.WithoutCancel(s.ctx))
 	defer kill()
-	defer context.AfterFunc(s.ctx, func() { time.AfterFunc(2*closeTime, kill) })() // whatever the client does
+	defer context.AfterFunc(s.ctx, func() { time.AfterFunc(2*closeTime, kill) })() // even if the client does not close
 	c := &client{conn: conn, out: make(chan []byte, outLength), end: make(chan goodbye, 1), kill: kill}
-	// Not the request's context: it ends with the handshake.
+	// The request's context cannot be used: it ends with the handshake.
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
 	var writer sync.WaitGroup
@@ -87,7 +87,7 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 	writer.Wait()
 }
 
-// enter counts a WebSocket in, unless there are too many or the end has begun. Close waits for those that are in.
+// enter counts a new WebSocket, unless there are too many or the server ends. Close waits for those that were counted.
 func (s *Server) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,7 +104,7 @@ func (s *Server) leave() {
 	s.serving.Done()
 }
 
-// read passes messages on until the client ends or breaks the protocol. It says whether the owner knows the client.
+// read passes messages on until the client ends or breaks the protocol. It says whether run knows the client.
 func (s *Server) read(ctx, reading context.Context, c *client) (known bool) {
 	first, cancel := context.WithTimeout(reading, helloTime)
 	defer cancel()
@@ -158,7 +158,7 @@ var (
 	errObserver = errors.New("read page: an observer may press the button only")
 )
 
-// next waits for a message. errEnded stands for every way in which a connection ends.
+// next waits for a message. It returns errEnded however the connection ended.
 func (c *client) next(ctx context.Context) ([]byte, error) {
 	kind, data, err := c.conn.Read(ctx)
 	switch {
@@ -172,7 +172,7 @@ func (c *client) next(ctx context.Context) ([]byte, error) {
 	return data, nil
 }
 
-// failed ends a client that broke the protocol. The end of a connection is no failure.
+// failed closes the connection of a client that broke the protocol. The end of a connection is not a failure.
 func (s *Server) failed(c *client, err error) {
 	code, reason := websocket.StatusPolicyViolation, "the message was not understood"
 	switch {
@@ -199,7 +199,7 @@ func (s *Server) tell(ctx context.Context, e event) bool {
 	}
 }
 
-// write sends what is queued, until the connection ends or is to be ended.
+// write sends what is queued until the connection ends, or until it shall end.
 func (c *client) write(ctx context.Context) {
 	ping := time.NewTicker(pingPeriod)
 	defer ping.Stop()
@@ -233,14 +233,14 @@ func (c *client) write(ctx context.Context) {
 	}
 }
 
-// put writes one message. The end of ctx does not cut it off, since the goodbye comes after it.
+// put writes one message. The end of ctx does not cut it off, since the close frame must follow.
 func (c *client) put(ctx context.Context, data []byte) bool {
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTime)
 	defer cancel()
 	return c.conn.Write(limit, websocket.MessageText, data) == nil
 }
 
-// finish says goodbye and waits a moment for the answer.
+// finish sends the close frame and waits a moment for the answer.
 func (c *client) finish(g goodbye) {
 	limit := time.AfterFunc(closeTime, c.kill)
 	defer limit.Stop()

@@ -9,11 +9,11 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// maxMessage caps what the page may send at once, in bytes; its SDP answer is the longest, at about 15 kB.
+// maxMessage is the longest message that the page may send, in bytes. Its SDP answer is the longest, with about 15 kB.
 const maxMessage = 64 << 10
 
-// maxSlot is the highest slot that a page may speak of.
-const maxSlot = 15
+// maxTile is the highest number of a tile that a page may send.
+const maxTile = 15
 
 // incoming is any message of the page.
 type incoming struct {
@@ -27,7 +27,7 @@ type incoming struct {
 	Room    string `json:"room"`
 	State   string `json:"state"`
 	Code    string `json:"code"`
-	Slot    int    `json:"slot"`
+	Tile    int    `json:"tile"`
 	Playing bool   `json:"playing"`
 	Frames  uint64 `json:"frames"`
 	LetIn   bool   `json:"let_in"`
@@ -55,7 +55,7 @@ func decodeHello(data []byte) (hello, error) {
 	case m.Role != "page" && m.Role != "observer":
 		return hello{}, errors.New("read page: unknown role")
 	}
-	// A page that remembers nothing starts shut.
+	// A page that remembers nothing starts with the shutter shut.
 	return hello{observer: m.Role == "observer", shutter: directory.ParseShutter(m.Shutter)}, nil
 }
 
@@ -96,10 +96,10 @@ func decode(data []byte) (Message, error) {
 		}
 		return Camera{State: m.State}, nil
 	case "picture":
-		if m.Slot < 0 || m.Slot > maxSlot {
+		if m.Tile < 0 || m.Tile > maxTile {
 			return nil, errors.New("read page: a picture message is out of range")
 		}
-		return Picture{Slot: m.Slot, Playing: m.Playing, Frames: m.Frames}, nil
+		return Picture{Tile: m.Tile, Playing: m.Playing, Frames: m.Frames}, nil
 	}
 	return nil, errors.New("read page: unknown message type")
 }

@@ -16,7 +16,7 @@ func TestHeld(t *testing.T) {
 	browser.Need(t)
 	r := newRig(t)
 	r.open = visitState()
-	r.open.Seen, r.open.Held, r.open.Peer = false, true, &kiosk.Person{Name: "änna", Slot: -1}
+	r.open.Seen, r.open.Held, r.open.Peer = false, true, &kiosk.Person{Name: "änna", Tile: -1}
 	page := openPage(t, r, browser.Options{})
 	page.click()
 	page.until("the visit", func(s snapshot) bool { return s.Screen == "visit" && s.Own.Video == "live" && !s.main().Audible })
@@ -26,19 +26,19 @@ func TestHeld(t *testing.T) {
 	page.text(`document.querySelector("#own figcaption").textContent`, "So sieht man euch. Noch wird nichts gesendet.")
 	page.text(`document.querySelector("#lamp span").textContent`, "Kamera an, nicht gesendet")
 	seen := visitState()
-	seen.Guests = []kiosk.Person{{Name: "Anna", Slot: 1}, {Name: "Ben", Slot: -1}, {Name: "Cem", Slot: -1}, {Name: "Dora", Slot: -1}, {Name: "Emil", Slot: -1}}
+	seen.Guests = []kiosk.Person{{Name: "Anna", Tile: 1}, {Name: "Ben", Tile: -1}, {Name: "Cem", Tile: -1}, {Name: "Dora", Tile: -1}, {Name: "Emil", Tile: -1}}
 	seen.Withheld = []string{"Ben"}
 	r.SetState(seen)
 	page.until("the picture", func(s snapshot) bool { return s.Screen == "visit" && s.main().Audible })
 	page.text(`String(document.querySelector("#held").hidden)`, "true")
 	page.text(`[...document.querySelectorAll("#cards strong")].map((e) => e.textContent).join()`, "Ben,Cem,und 2 weitere")
-	page.text(`[...document.querySelectorAll("#cards li")].map((e) => e.style.getPropertyValue("--place")).join()`, "1,2,3")
+	page.text(`[...document.querySelectorAll("#cards li")].map((e) => e.style.getPropertyValue("--position")).join()`, "1,2,3")
 	const unconfirmed = "Ben sieht und hört uns nicht: Das Gerät ist nicht bestätigt. In Element: Einstellungen → Sitzungen."
 	page.text(status, "Verbunden mit Rosenwerk. Ende-zu-Ende verschlüsselt. "+unconfirmed)
 
-	// Who has no key gives none, so that somebody who comes alone is never seen: the reason is all that people get.
+	// A guest who gets no key sends none, so that a guest who is alone is never seen. People read the reason.
 	only := aloneState()
-	only.Peer, only.Withheld = &kiosk.Person{Name: "Ben", Slot: -1}, []string{"Ben"}
+	only.Peer, only.Withheld = &kiosk.Person{Name: "Ben", Tile: -1}, []string{"Ben"}
 	for screen, says := range map[window.Screen]string{
 		"opening": "Gleich seht ihr Ben. ", "lost": "Verbindung mit Ben verloren. Von hier wird gerade nichts gesendet. ",
 	} {

@@ -34,7 +34,7 @@ func encodeMessage(t testing.TB, m Message) []byte {
 	case Camera:
 		fields = map[string]any{"type": "camera", "state": m.State, "code": m.Code}
 	case Picture:
-		fields = map[string]any{"type": "picture", "slot": m.Slot, "playing": m.Playing, "frames": m.Frames}
+		fields = map[string]any{"type": "picture", "tile": m.Tile, "playing": m.Playing, "frames": m.Frames}
 	default:
 		t.Fatalf("%T is no message of a page", m)
 	}
@@ -52,7 +52,7 @@ func TestDecode(t *testing.T) {
 		`{"type":"shutter","to":"shut","room":"!a:b"}`:                   Shutter{To: "shut", Room: "!a:b"},
 		`{"type":"camera","state":"on","code":"busy"}`:                   Camera{State: "on"},
 		`{"type":"camera","state":"fault","code":"busy"}`:                Camera{State: "fault", Code: "busy"},
-		`{"type":"picture","slot":15,"playing":true,"frames":7,"new":1}`: Picture{Slot: 15, Playing: true, Frames: 7},
+		`{"type":"picture","tile":15,"playing":true,"frames":7,"new":1}`: Picture{Tile: 15, Playing: true, Frames: 7},
 		`{"type":"answer","id":3}`:                                       nil,
 		`{"type":"answer","id":-3,"sdp":"v=0"}`:                          nil,
 		`{"type":"shutter","to":"ajar"}`:                                 Shutter{To: "ajar"},
@@ -64,9 +64,9 @@ func TestDecode(t *testing.T) {
 		`{"type":"shutter","to":"open","room":"` + strings.Repeat("a", 256) + `"}`: nil,
 		`{"type":"camera","state":"fault","code":"tired"}`:                         nil,
 		`{"type":"camera","state":"half"}`:                                         nil,
-		`{"type":"picture","slot":16}`:                                             nil,
-		`{"type":"picture","slot":-1}`:                                             nil,
-		`{"type":"hello","version":1,"role":"page"}`:                               nil,
+		`{"type":"picture","tile":16}`:                                             nil,
+		`{"type":"picture","tile":-1}`:                                             nil,
+		`{"type":"hello","version":2,"role":"page"}`:                               nil,
 		`{}`: nil, `[]`: nil, ``: nil, `null`: nil, `{"type":"shutter","to":"open"} {}`: nil,
 		`{"type":"answer","sdp":"` + strings.Repeat("a", maxMessage) + `"}`: nil,
 	} {
@@ -81,8 +81,8 @@ func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{"type":"answer","id":18446744073709551615,"sdp":"v=0\r\n"}`, `{"type":"shutter","to":"open","room":"!room:example.org"}`,
 		`{"type":"shutter","to":"shut"}`, `{"type":"shutter","to":"ajar"}`, `{"type":"knock","id":7,"let_in":true}`, `{"type":"ring","to":"start"}`, `{"type":"camera","state":"fault","code":"no_microphone"}`, `{"type":"camera","state":"off"}`,
-		`{"type":"picture","slot":3,"playing":true,"frames":12}`, `{"type":"hello","version":1,"role":"page","shutter":"open"}`,
-		`{"type":"hello","version":2,"role":"observer"}`, `{"type":"picture","slot":1e2}`, `{"TYPE":"answer","SDP":"\ud800"}`, `null`, `[{}]`,
+		`{"type":"picture","tile":3,"playing":true,"frames":12}`, `{"type":"hello","version":2,"role":"page","shutter":"open"}`,
+		`{"type":"hello","version":3,"role":"observer"}`, `{"type":"picture","tile":1e2}`, `{"TYPE":"answer","SDP":"\ud800"}`, `null`, `[{}]`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -110,7 +110,7 @@ func FuzzDecode(f *testing.F) {
 					t.Fatalf("%#v has a code without a fault, or the other way round", m)
 				}
 			case Picture:
-				if m.Slot < 0 || m.Slot > maxSlot {
+				if m.Tile < 0 || m.Tile > maxTile {
 					t.Fatalf("%#v", m)
 				}
 			}
@@ -130,7 +130,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzState reads what a server sends: what an observer makes of it is stable.
+// FuzzState reads arbitrary messages as an observer does: the state that it reads is the same after it was sent again.
 func FuzzState(f *testing.F) {
 	now := time.UnixMilli(1_700_000_000_000)
 	f.Add(encode(fullState(now).message(now)))
@@ -142,7 +142,7 @@ func FuzzState(f *testing.F) {
 			return
 		}
 		first := m.state(now)
-		first.CountUntil = time.Time{} // rounding and overflow of a made-up countdown are of no interest
+		first.CountUntil = time.Time{} // it may overflow, or be rounded
 		var back stateMessage
 		if err := json.Unmarshal(encode(first.message(now)), &back); err != nil {
 			t.Fatal(err)
@@ -212,7 +212,7 @@ func TestListen(t *testing.T) {
 	}
 }
 
-// TestGuard looks at the two decisions by themselves.
+// TestGuard tests the two decisions by themselves.
 func TestGuard(t *testing.T) {
 	for host, want := range map[string]bool{
 		"127.0.0.1:8470": true, "localhost:8470": true, "LOCALHOST": true, "[::1]:9": true, "127.9.9.9": true,

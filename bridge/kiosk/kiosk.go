@@ -1,7 +1,7 @@
 // Package kiosk serves the page on a window's screen, and talks to it.
 //
-// Start with [New], [Server.Start] and [Server.SetState]; what people and the browser do comes back as a [Message]. The local
-// command line looks at the same state with [Dial].
+// Start with [New], [Server.Start] and [Server.SetState]. What people and the browser do comes back as a [Message]. The local command
+// line reads the same state with [Dial].
 //
 // The page is static files and one WebSocket, /ws, that carries JSON text messages:
 //
@@ -11,23 +11,27 @@
 //	               knock{id, let_in}              the answer to the knock with this id
 //	               ring{to}                       start or cancel ringing the window's people in Element
 //	               camera{state, code}            on, off, or fault with its reason
-//	               picture{slot, playing, frames} another's picture is rendered, or has stood still for two seconds
-//	server → page  state{…}                       everything that is shown, whole, each time something in it changed
+//	               picture{tile, playing, frames} another's picture moves, or has been still for two seconds
+//	server → page  state{…}                       everything that is shown, each time something in it has changed
 //	               offer{id, sdp}                 a new peer connection, without trickled candidates
-//	               bitrate{bps, small}            limits for the camera's picture and for the same in small; 0: not wanted
+//	               bitrate{bps, small}            limits of the camera's picture and of the same picture in small; 0: not wanted
 //	               replaced{}                     a newer page took over: stop
 //
-// Close codes: 4000 after replaced{}, 4001 for another version (the page loads itself anew), 1008 and 1009 for what is no message.
+// Close codes: 4000 after replaced{}, 4001 for another version of the protocol (the page reloads itself), 1008 and 1009 for a message
+// that is not valid.
 //
-// One page is served at a time, the newest; observers see the state and may press the button. The package holds no policy: it
-// knows neither what a state means nor whether a press is granted. Whoever can reach the page can open the window, so the server
-// binds loopback addresses only and refuses requests that a foreign web site could cause (Host and Origin, RFC 6454).
+// One page is served at a time, the newest one. Observers see the state and may press the button. The package decides nothing: the
+// rules are in package bridge/window. Everybody who can reach the page can open the window, so the server binds loopback addresses
+// only, and refuses requests that a foreign web site could cause (Host and Origin, RFC 6454).
+//
+// Files: kiosk.go has the messages, decode.go reads those of the page, state.go is the state that the page shows; server.go owns the clients,
+// client.go is one WebSocket, observer.go is a client in Go, site.go serves the files in web.
 package kiosk
 
 import "multifactorymodel.org/ewindow/bot/directory"
 
-// protocolVersion is that of the messages above. A page that speaks another one is told to load itself anew.
-const protocolVersion = 1
+// protocolVersion is the version of the messages above. A page with another version is told to reload itself.
+const protocolVersion = 2
 
 // Message is something that the page did: one of [PageUp], [PageDown], [Answer], [Shutter], [KnockAnswer],
 // [RingPeople], [Camera] and [Picture].
@@ -37,7 +41,7 @@ type Message interface{ message() }
 type PageUp struct {
 	// ID numbers the pages, from 1.
 	ID uint64
-	// Shutter is where it was, as the page remembers it since before a reload or a restart of this program.
+	// Shutter is the position that the page remembers from before a reload, or from before a restart of this program.
 	Shutter directory.Shutter
 }
 
@@ -53,17 +57,17 @@ type Answer struct {
 
 // Shutter says that somebody pressed the button, or chose the window of Room.
 type Shutter struct {
-	// To is where the shutter is set to.
+	// To is the new position of the shutter.
 	To directory.Shutter
-	// Room is the chosen window's room id as the page was told it, or empty.
+	// Room is the room of the chosen window as State.Windows has it, empty for none.
 	Room string
 }
 
 // KnockAnswer says that somebody at the window answered a knock.
 type KnockAnswer struct {
-	// ID is that of the [Knock] which the page showed.
+	// ID is the ID of the [Knock] that the page showed.
 	ID uint64
-	// LetIn says yes; else it is "not now".
+	// LetIn is true for "let in" and false for "not now".
 	LetIn bool
 }
 
@@ -78,9 +82,9 @@ type Camera struct {
 	Code string
 }
 
-// Picture says whether a slot's picture is moving on the page.
+// Picture says whether a tile's picture is moving on the page.
 type Picture struct {
-	Slot    int
+	Tile    int
 	Playing bool
 	// Frames counts the rendered frames since the page's peer connection was made.
 	Frames uint64

@@ -57,7 +57,7 @@ func TestAjar(t *testing.T) {
 	page.until("the ajar window", func(s snapshot) bool { return s.Screen == "ajar" && s.Own.Video == "live" })
 	tap := func(selector string) {
 		t.Helper()
-		// Where a finger would: what lies on top at the button's middle.
+		// What is on top in the middle of the button, where a finger would press.
 		err := page.eval(`(() => { const r = document.querySelector("`+selector+`").getBoundingClientRect();
 			document.elementFromPoint(r.left + r.width / 2, r.top + r.height / 2).closest("button").click(); })()`, nil)
 		if err != nil {
@@ -80,7 +80,7 @@ func TestAjar(t *testing.T) {
 	page.until("the shut window", func(s snapshot) bool { return s.Screen == "shut" })
 }
 
-// TestKnock answers knocks by keyboard and touch, but never by a press that was on its way when the screen changed.
+// TestKnock answers knocks by keyboard and touch. A press that began before the screen changed must not answer.
 func TestKnock(t *testing.T) {
 	browser.Need(t)
 	r := newRig(t)
@@ -89,7 +89,7 @@ func TestKnock(t *testing.T) {
 	page.until("the ajar window", func(s snapshot) bool { return s.Screen == "ajar" && s.Own.Video == "live" })
 	knocked := knockedState()
 	knocked.Knock.Name, knocked.Knock.Guest, knocked.Knock.Others = "Anna", true, []string{"Ben"}
-	// Pressed in the same turn of the event loop in which the knock appears, and with the button held down since before.
+	// A press in the same turn of the event loop in which the knock appears, and one with the button held down since before.
 	if err := page.eval(`new MutationObserver((_, o) => {
 		if (document.querySelector("#knocked").hidden) return;
 		o.disconnect();
@@ -110,7 +110,7 @@ func TestKnock(t *testing.T) {
 	if err := page.eval(`document.elementFromPoint(5, innerHeight / 2).click()`, nil); err != nil {
 		t.Fatal(err)
 	}
-	// Enough time for the guard: the seconds that are left have become fewer.
+	// Wait until the remaining seconds have changed, which is longer than the guard.
 	page.text(`String(parseInt(document.querySelector("#knocked .left").textContent.replace(/\D/g, "")) <= 58)`, "true")
 	if list := answers(r.served); len(list) != 0 {
 		t.Fatalf("answered %+v", list)

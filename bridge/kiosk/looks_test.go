@@ -40,7 +40,7 @@ func shoot(t testing.TB, page *screen, name string) {
 // browserBars is the height of what a browser draws above the page, in pixels; a full-screen kiosk has none.
 const browserBars = 143
 
-// tooBig lists what does not find its place.
+// tooBig lists the elements that do not fit.
 const tooBig = `(() => {
 	const out = [];
 	for (const e of document.querySelectorAll("h1,h2,h3,p,li,figcaption,button,strong")) {
@@ -111,29 +111,29 @@ func TestLooks(t *testing.T) {
 	unanswered := aloneState()
 	unanswered.CanRing, unanswered.Ring = true, &kiosk.Ring{Status: "failed"}
 	held := visitState()
-	held.Seen, held.Held, held.Peer = false, true, &kiosk.Person{Name: "Annegret von der Heydt-Rosenberg", Slot: -1}
-	held.Guests = []kiosk.Person{{Name: "Ben", Slot: -1}}
+	held.Seen, held.Held, held.Peer = false, true, &kiosk.Person{Name: "Annegret von der Heydt-Rosenberg", Tile: -1}
+	held.Guests = []kiosk.Person{{Name: "Ben", Tile: -1}}
 	held.Withheld = []string{"Ben"}
 	heldAlone := held
-	heldAlone.Peer, heldAlone.Guests, heldAlone.Withheld = &kiosk.Person{Name: "Anna", Slot: -1}, nil, nil
+	heldAlone.Peer, heldAlone.Guests, heldAlone.Withheld = &kiosk.Person{Name: "Anna", Tile: -1}, nil, nil
 	crowded := visitState()
-	crowded.Guests = []kiosk.Person{{Name: "Anna Rossi", Slot: 1}, {Name: "Verein für offene Werkstätten", Slot: -1}, {Name: "Cem", Slot: -1},
-		{Name: "Dora", Slot: -1}, {Name: "Emil", Slot: -1}}
+	crowded.Guests = []kiosk.Person{{Name: "Anna Rossi", Tile: 1}, {Name: "Verein für offene Werkstätten", Tile: -1}, {Name: "Cem", Tile: -1},
+		{Name: "Dora", Tile: -1}, {Name: "Emil", Tile: -1}}
 	crowded.Withheld = []string{"Annegret von der Heydt-Rosenberg"}
 	missed := shutState()
 	missed.Missed = []kiosk.Missed{{Name: "Rosenwerk", At: jsontime.UnixMilliNow()}, {Name: "Verein für offene Werkstätten Warmbronn", At: jsontime.UnixMilliNow()}, {Name: "Anna", Guest: true, At: jsontime.UnixMilliNow()}}
 	opening := aloneState()
-	opening.Screen, opening.Peer = "opening", &kiosk.Person{Name: "Rosenwerk", Slot: -1}
+	opening.Screen, opening.Peer = "opening", &kiosk.Person{Name: "Rosenwerk", Tile: -1}
 	connecting := opening
 	guests := visitState()
-	guests.Guests = []kiosk.Person{{Name: "Anna Rossi", Slot: 1}, {Name: "Bernd", Slot: 2}}
+	guests.Guests = []kiosk.Person{{Name: "Anna Rossi", Tile: 1}, {Name: "Bernd", Tile: 2}}
 	shared := guests
-	shared.Peer, shared.Shared = &kiosk.Person{Name: "Rosenwerk", Slot: 3}, &kiosk.Person{Name: "Anna Rossi", Slot: 0}
+	shared.Peer, shared.Shared = &kiosk.Person{Name: "Rosenwerk", Tile: 3}, &kiosk.Person{Name: "Anna Rossi", Tile: 0}
 	lost := aloneState()
-	lost.Screen, lost.Since, lost.Peer = "lost", jsontime.UnixMilliNow(), &kiosk.Person{Name: "Rosenwerk", Slot: -1}
+	lost.Screen, lost.Since, lost.Peer = "lost", jsontime.UnixMilliNow(), &kiosk.Person{Name: "Rosenwerk", Tile: -1}
 	unconfirmed, unconfirmedLost := connecting, lost
 	for _, s := range []*kiosk.State{&opening, &unconfirmed, &unconfirmedLost} {
-		s.Peer, s.Withheld = &kiosk.Person{Name: "Annegret von der Heydt-Rosenberg", Slot: -1}, []string{"Annegret von der Heydt-Rosenberg"}
+		s.Peer, s.Withheld = &kiosk.Person{Name: "Annegret von der Heydt-Rosenberg", Tile: -1}, []string{"Annegret von der Heydt-Rosenberg"}
 	}
 	fault := func(code, detail string) kiosk.State {
 		s := aloneState()
@@ -212,7 +212,7 @@ func TestLooks(t *testing.T) {
 	}
 }
 
-// TestLooksOtherwise turns on what people have asked their system for: no movement, strong contrast.
+// TestLooksOtherwise turns on the settings of the system that some people need: no movement, strong contrast.
 func TestLooksOtherwise(t *testing.T) {
 	browser.Need(t)
 	r := newRig(t)
@@ -226,7 +226,7 @@ func TestLooksOtherwise(t *testing.T) {
 	}
 	r.feed(t, 0)
 	opening := aloneState()
-	opening.Screen, opening.Peer, opening.CountUntil = "opening", &kiosk.Person{Name: "Rosenwerk", Slot: -1}, time.Now().Add(time.Minute)
+	opening.Screen, opening.Peer, opening.CountUntil = "opening", &kiosk.Person{Name: "Rosenwerk", Tile: -1}, time.Now().Add(time.Minute)
 	lost := aloneState()
 	lost.Screen = "lost"
 	for _, state := range []kiosk.State{shutState(), aloneState(), ajarState(), knockedState(), opening, visitState(), lost} {
@@ -273,7 +273,7 @@ func without(list []string, one string) (out []string) {
 	return out
 }
 
-// TestKeysAndAnnouncements cycles the languages, and reads what a screen reader is told.
+// TestKeysAndAnnouncements changes the language, and checks what a screen reader announces.
 func TestKeysAndAnnouncements(t *testing.T) {
 	browser.Need(t)
 	r := newRig(t)
@@ -301,7 +301,7 @@ func TestKeysAndAnnouncements(t *testing.T) {
 	text(`document.querySelector("#alone h2").textContent`, "Aperta. Non c’è ancora nessuno.")
 	text(`document.documentElement.lang`, "it")
 	page.key("Escape", "Escape", 27)
-	text(`document.documentElement.lang`, "de") // the next people begin anew
+	text(`document.documentElement.lang`, "de") // the next people begin with the first language
 	page.key("Escape", "Escape", 27)            // Escape never opens
 	if snap, err := page.snapshot(); err != nil || snap.Shutter != "shut" {
 		t.Errorf("after Escape on a shut window: %+v, %v", snap, err)

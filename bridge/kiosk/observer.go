@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// maxState caps what an observer takes at once, in bytes: a state of a large network.
+	// maxState is the longest message that an observer takes, in bytes. The state of a large network fits.
 	maxState = 4 << 20
-	// keptStates is how many states wait for Next; the oldest go first.
+	// keptStates is how many states wait for Next. When there are more, the oldest are dropped.
 	keptStates = 64
 )
 
@@ -61,7 +61,7 @@ func Dial(ctx context.Context, addr string) (*Observer, error) {
 	return o, nil
 }
 
-// read waits for a state; other messages are not for observers.
+// read waits for a state. Other messages are not for observers.
 func (o *Observer) read(ctx context.Context) (State, error) {
 	for {
 		_, data, err := o.conn.Read(ctx)
@@ -104,8 +104,8 @@ func (o *Observer) receive(ctx context.Context) {
 	}
 }
 
-// Next returns the next state. When more than 64 were not fetched, the oldest are left out. It returns ctx's error when that
-// ends, after which Next may be called again, or an error when the connection has ended.
+// Next returns the next state. When more than 64 wait, the oldest are dropped. It returns ctx's error when ctx ends, after which it
+// may be called again, or another error when the connection has ended.
 func (o *Observer) Next(ctx context.Context) (State, error) {
 	select {
 	case s := <-o.states:
@@ -117,7 +117,7 @@ func (o *Observer) Next(ctx context.Context) (State, error) {
 		return s, nil
 	case <-o.done:
 		select {
-		case s := <-o.states: // what came before the end
+		case s := <-o.states: // a state that came before the end
 			return s, nil
 		default:
 			return State{}, o.err
@@ -127,7 +127,7 @@ func (o *Observer) Next(ctx context.Context) (State, error) {
 	}
 }
 
-// Press opens or shuts the window. It returns when the message is written; what becomes of it, the next states say.
+// Press opens or shuts the window. It returns when the message is written. The next states show what came of it.
 func (o *Observer) Press(open bool) error {
 	to := directory.Shut
 	if open {

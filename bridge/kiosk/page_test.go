@@ -27,7 +27,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/synthetic"
 )
 
-// rig is a window with a real page's media: what the bridge does, without its policy. Each press is granted.
+// rig is a window with a real page's media. It does what the bridge does, but without rules: each press is granted.
 type rig struct {
 	*served
 	media     *page.Page
@@ -59,18 +59,18 @@ func (r *rig) HandleClock(track.Kind, track.Source, time.Time, uint32) {}
 
 func (r *rig) HandleKeyFrameRequest(int) { r.synthetic.RequestKeyFrame(track.Video) }
 
-// feeder shows a synthetic participant in one slot.
+// feeder shows a synthetic participant in one tile.
 type feeder struct {
 	page *page.Page
-	slot int
+	tile int
 }
 
 func (f feeder) HandleFrame(kind track.Kind, source track.Source, frame frames.Frame) {
-	f.page.WriteFrame(f.slot, kind, source, frame.Timestamp, frame.Data)
+	f.page.WriteFrame(f.tile, kind, source, frame.Timestamp, frame.Data)
 }
 
 func (f feeder) HandleClock(kind track.Kind, source track.Source, ntp time.Time, timestamp uint32) {
-	f.page.SetClock(f.slot, kind, source, ntp, timestamp)
+	f.page.SetClock(f.tile, kind, source, ntp, timestamp)
 }
 
 func (f feeder) HandleKeyFrameRequest(int) {}
@@ -78,7 +78,7 @@ func (f feeder) HandleKeyFrameRequest(int) {}
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{}
-	// Fields that follow are set before the first page comes.
+	// These fields are set before the first page comes.
 	r.served = newServed(t, func(_ *served, m kiosk.Message) {
 		switch m := m.(type) {
 		case kiosk.PageUp:
@@ -128,11 +128,11 @@ func newRig(t testing.TB) *rig {
 	return r
 }
 
-// feed sends the synthetic picture and sound into a slot until the test ends.
-func (r *rig) feed(t testing.TB, slot int) (stop func()) {
+// feed sends the synthetic picture and sound into a tile until the test ends.
+func (r *rig) feed(t testing.TB, tile int) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	r.synthetic.SetUplink(feeder{r.media, slot})
+	r.synthetic.SetUplink(feeder{r.media, tile})
 	go func() {
 		r.synthetic.Run(ctx)
 		close(done)
@@ -183,7 +183,7 @@ func knockedState() kiosk.State {
 
 func visitState() kiosk.State {
 	s := aloneState()
-	s.Screen, s.Send, s.Seen, s.Peer = "visit", true, true, &kiosk.Person{Name: "Rosenwerk", Slot: 0}
+	s.Screen, s.Send, s.Seen, s.Peer = "visit", true, true, &kiosk.Person{Name: "Rosenwerk", Tile: 0}
 	s.Since = jsontime.UnixMilliNow()
 	return s
 }
@@ -198,21 +198,21 @@ type snapshot struct {
 		Hue, Frequency int
 		Bitrate, Small int
 	}
-	Slots []slot
+	Tiles []tile
 }
 
-type slot struct {
-	Slot, Width, Height int
+type tile struct {
+	Tile, Width, Height int
 	Frames              uint64
 	Playing, Audible    bool
 }
 
-// main is the slot of the main picture, empty while the page has none.
-func (s snapshot) main() slot {
-	if len(s.Slots) == 0 {
-		return slot{}
+// main is the tile of the main picture, empty while the page has none.
+func (s snapshot) main() tile {
+	if len(s.Tiles) == 0 {
+		return tile{}
 	}
-	return s.Slots[0]
+	return s.Tiles[0]
 }
 
 // screen is a browser with the page.
@@ -254,7 +254,7 @@ func (s *screen) snapshot() (snap snapshot, err error) {
 	return snap, err
 }
 
-// until waits for a snapshot that pleases.
+// until waits for a snapshot for which ok returns true.
 func (s *screen) until(what string, ok func(snapshot) bool) snapshot {
 	s.t.Helper()
 	var snap snapshot
@@ -283,9 +283,9 @@ func (s *screen) click() {
 	}
 }
 
-// TestConnectsAnew makes the connection to the page anew, again and again, each time while the encoders are being told a limit: what was
-// under way for the connection before, and never ends, holds nothing up.
-func TestConnectsAnew(t *testing.T) {
+// TestConnectsAgain makes the connection to the page again and again, each time while the limits of the encoders are being changed. A change for
+// the connection before that never ends must not hold up the next one.
+func TestConnectsAgain(t *testing.T) {
 	browser.Need(t)
 	r := newRig(t)
 	page := openPage(t, r, browser.Options{})
@@ -348,8 +348,8 @@ func TestCamera(t *testing.T) {
 	r.SendBitrate(234_567, 150_000)
 	waitFor(t, 20*time.Second, "both pictures", func() (bool, any) { return r.video.Load() > large+10, r.video.Load() })
 
-	// Escape is the same as the button: the tracks are stopped before anything else happens. The page measures it, so that a busy machine's
-	// slow questions don't count.
+	// Escape does the same as the button: the tracks are stopped before anything else happens. The page itself checks it, since asking from here is
+	// slow on a busy machine.
 	if err := page.eval(`{
 		const stop = MediaStreamTrack.prototype.stop;
 		MediaStreamTrack.prototype.stop = function () { window.stopped = performance.now(); return stop.call(this); };
@@ -376,13 +376,13 @@ func TestCamera(t *testing.T) {
 		v := r.video.Load()
 		return v > stands+10, v - stands
 	})
-	// Presses that come too quickly after an opening one are chatter; this one is meant.
+	// A press shortly after one that opens counts as a bouncing contact. This one comes later.
 	page.until("the second visit", func(s snapshot) bool { return s.Screen == "visit" })
 	page.key("Enter", "Enter", 13)
 	page.until("the second end", func(s snapshot) bool { return s.Own.Video == "none" && s.Screen == "shut" })
 }
 
-// steady waits until a count has stood still for a second, which it must within three, and returns it.
+// steady waits until a count has not changed for a second, and returns it. It fails if that takes longer than three seconds.
 func steady(t testing.TB, what string, count func() uint64) uint64 {
 	t.Helper()
 	value, since := count(), time.Now()
@@ -412,7 +412,7 @@ func TestShutAlone(t *testing.T) {
 	if err != nil || snap.Own.Video != "none" || snap.Own.Audio != "none" || snap.Screen != "shut" {
 		t.Fatalf("right after the press: %+v, %v", snap, err)
 	}
-	// Nobody opens the window for a program that isn't there, once the browser has heard that it is gone.
+	// Once the browser knows that the program is gone, a press does not open the window.
 	page.until("the lost connection", func(s snapshot) bool { return !s.Connected })
 	page.click()
 	if snap, err := page.snapshot(); err != nil || snap.Shutter != "shut" || snap.Own.Video != "none" {
@@ -423,7 +423,7 @@ func TestShutAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.SetState(aloneState()) // it believes that the window is open
+	s.SetState(aloneState()) // the program believes that the window is open
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -450,7 +450,7 @@ func TestShutAlone(t *testing.T) {
 	}
 }
 
-// TestEarlyPress presses while a new page has heard nothing of the program yet: the press counts when it has.
+// TestEarlyPress presses before a new page has had the program's first message: the press counts when that comes.
 func TestEarlyPress(t *testing.T) {
 	browser.Need(t)
 	r := newRig(t)
@@ -477,7 +477,7 @@ func TestEarlyPress(t *testing.T) {
 	}
 }
 
-// TestReload loads an open page anew: it says that it was open, and goes on.
+// TestReload reloads a page while the window is open: the page says that it was open, and goes on.
 func TestReload(t *testing.T) {
 	browser.Need(t)
 	r := newRig(t)
@@ -497,7 +497,7 @@ func TestReload(t *testing.T) {
 		v := r.video.Load()
 		return v > before+10, v - before
 	})
-	// Another browser takes over: the first one stops its camera and does not fight for the window.
+	// Another browser takes over: the first one stops its camera and does not reconnect.
 	second := openPage(t, r, browser.Options{})
 	second.until("the second browser", func(s snapshot) bool { return s.Own.Video == "live" })
 	page.until("the first browser's end", func(s snapshot) bool { return s.Own.Video == "none" && s.Screen == "fault" && !s.Connected })
@@ -506,20 +506,20 @@ func TestReload(t *testing.T) {
 	second.until("the second browser's end", func(s snapshot) bool { return s.Own.Video == "none" && !s.Connected })
 }
 
-// TestSlots shows a moving picture with sound, and notices when it stands still.
-func TestSlots(t *testing.T) {
+// TestTiles shows a moving picture with sound, and notices when the picture is still.
+func TestTiles(t *testing.T) {
 	browser.Need(t)
 	r := newRig(t)
 	page := openPage(t, r, browser.Options{})
 	page.click()
 	stop := r.feed(t, 0)
 	page.until("the moving picture", func(s snapshot) bool {
-		return s.Screen == "visit" && len(s.Slots) == 4 && s.Slots[0].Frames > 30 && s.Slots[0].Playing && s.Slots[0].Audible &&
-			s.Slots[0].Width == 1280 && s.Slots[0].Height == 720 && s.Slots[1].Frames == 0 && !s.Slots[1].Playing
+		return s.Screen == "visit" && len(s.Tiles) == 4 && s.Tiles[0].Frames > 30 && s.Tiles[0].Playing && s.Tiles[0].Audible &&
+			s.Tiles[0].Width == 1280 && s.Tiles[0].Height == 720 && s.Tiles[1].Frames == 0 && !s.Tiles[1].Playing
 	})
 	waitFor(t, 10*time.Second, "the report of the picture", func() (bool, any) {
 		m, ok := last[kiosk.Picture](r.served)
-		return ok && m.Slot == 0 && m.Playing && m.Frames > 0, m
+		return ok && m.Tile == 0 && m.Playing && m.Frames > 0, m
 	})
 	waitFor(t, 20*time.Second, "the sound", func() (bool, any) {
 		var tone struct {
@@ -543,14 +543,14 @@ func TestSlots(t *testing.T) {
 	stop()
 	waitFor(t, 10*time.Second, "the report that it stands still", func() (bool, any) {
 		m, ok := last[kiosk.Picture](r.served)
-		return ok && m.Slot == 0 && !m.Playing && m.Frames > 30, m
+		return ok && m.Tile == 0 && !m.Playing && m.Frames > 30, m
 	})
-	// Never sound without picture.
+	// There is never sound without a picture.
 	r.SetState(aloneState())
 	page.until("silence", func(s snapshot) bool { return s.Screen == "alone" && !s.main().Audible })
 }
 
-// TestNoCamera has a machine without a camera: a fault, or a test card where one is wanted.
+// TestNoCamera uses a machine without a camera: there is a fault, or a test card where one is wanted.
 func TestNoCamera(t *testing.T) {
 	program := browser.Need(t)
 	program, err := exec.LookPath(program)
@@ -619,7 +619,7 @@ exec %q "$@"
 	})
 }
 
-// TestCameraFaults maps what getUserMedia says.
+// TestCameraFaults checks the fault for each error of getUserMedia.
 func TestCameraFaults(t *testing.T) {
 	browser.Need(t)
 	r := newRig(t)

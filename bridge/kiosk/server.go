@@ -23,33 +23,34 @@ import (
 const (
 	headerTime = 5 * time.Second // for a request to arrive
 	maxHeader  = 16 << 10        // bytes of a request's header
-	maxClients = 24              // WebSockets at once: a page, its successor, some observers
+	maxClients = 24              // WebSockets at once: the page, the one that replaces it, some observers
 )
 
 // Config is what a Server is made of.
 type Config struct {
-	// Listen is a loopback address and a port, such as 127.0.0.1:8470; port 0 takes a free one. Needed.
+	// Listen is a loopback address and a port, such as 127.0.0.1:8470; port 0 takes a free one. It is required.
 	Listen string
-	// HandleMessage takes what the page does, in order, from one goroutine; it must not block. Needed.
+	// HandleMessage is called with what the page does, in order, by one goroutine. It must not block. It is required.
 	HandleMessage func(Message)
-	// Log gets birth and death at info, refused and malformed input at warn.
+	// Log gets start and end at level info, and refused and malformed input at warn.
 	Log zerolog.Logger
 }
 
-// Counters is what a Server has seen since its start.
+// Counters is what a Server has counted since its start.
 type Counters struct {
-	// Pages and Observers were let in.
+	// Pages and Observers are those that were accepted.
 	Pages, Observers uint64
 	// Refused counts requests with a foreign Host or Origin, and sockets above the limit.
 	Refused uint64
-	// Malformed counts messages that were not understood; each ended its connection. Slow counts clients that did not read.
+	// Malformed counts messages that were not understood; each one ended its connection. Slow counts clients that were cut off since they
+	// did not read.
 	Malformed, Slow uint64
 }
 
 // Server serves the page. Make one with [New]. Its methods may be called from any goroutine and do not block, except for
 // Start and Close.
 //
-// One goroutine owns the clients and the state; each WebSocket has one that reads and one that writes.
+// One goroutine, run, owns the clients and the state. Each WebSocket has a goroutine that reads and one that writes. Close waits for all.
 type Server struct {
 	cfg    Config
 	listen netip.AddrPort
@@ -67,15 +68,15 @@ type Server struct {
 	addr     net.Addr
 	cancel   context.CancelFunc
 	ctx      context.Context
-	commands []func() // for the owner, in order
+	commands []func() // for run, in order
 	serving  sync.WaitGroup
 
 	wake chan struct{} // there are commands
 	done chan struct{} // all has ended
 
-	// The rest belongs to the owner, see run.
+	// The rest belongs to run.
 	state   State
-	look    []byte          // of state
+	look    []byte          // how state looks, to see what has changed
 	bitrate *bitrateMessage // nil before the first
 	page    *client
 	pages   uint64
@@ -101,7 +102,7 @@ func New(cfg Config) (*Server, error) {
 		wake:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
 		clients: make(map[*client]struct{}),
-		// What a page shows before the window has said anything.
+		// This is shown before SetState is called.
 		state: State{Screen: window.ScreenShut, Shutter: directory.Shut},
 	}
 	s.look = s.state.look()
@@ -135,7 +136,7 @@ func parseListen(listen string) (netip.AddrPort, error) {
 	return addr, nil
 }
 
-// Start opens the port. On nil it is listening; it ends with Close, or with ctx.
+// Start opens the port and serves until Close is called or ctx ends. It returns when the server listens.
 func (s *Server) Start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +165,7 @@ func (s *Server) Start(ctx context.Context) error {
 	go func() {
 		<-s.ctx.Done()
 		s.mu.Lock()
-		s.closed = true // no WebSocket comes in after this
+		s.closed = true // no WebSocket is accepted after this
 		s.mu.Unlock()
 		_ = s.http.Close()
 		s.serving.Wait()
@@ -186,7 +187,7 @@ func (s *Server) Addr() net.Addr {
 func (s *Server) Close() error {
 	s.mu.Lock()
 	s.closed = true
-	started := s.started // and then cancel is set for good
+	started := s.started // if so, cancel is set and does not change
 	s.mu.Unlock()
 	if started {
 		s.cancel()
@@ -201,7 +202,8 @@ func (s *Server) Counters() Counters {
 	return Counters{c.pages.Load(), c.observers.Load(), c.refused.Load(), c.malformed.Load(), c.slow.Load()}
 }
 
-// SetState says what is shown from now on. Its lists must not be changed afterwards.
+// SetState says what is shown from now on. A state that looks like the last one is not sent. The caller must not change its lists
+// afterwards.
 func (s *Server) SetState(state State) {
 	s.command(func() {
 		look := state.look()
@@ -219,7 +221,7 @@ func (s *Server) SetState(state State) {
 	})
 }
 
-// SendOffer sends an SDP offer to the page with this id; when that page is gone, it is dropped.
+// SendOffer sends an SDP offer to the page with this id. It does nothing when that page is gone.
 func (s *Server) SendOffer(id uint64, sdp string) {
 	s.command(func() {
 		if s.page != nil && s.page.id == id {
@@ -228,8 +230,8 @@ func (s *Server) SendOffer(id uint64, sdp string) {
 	})
 }
 
-// SendBitrate limits the page's encoder, in bit/s, and the one of the same picture in small; a picture without bitrate is not wanted. A page
-// that comes later is told as well.
+// SendBitrate limits the page's two encoders, of the camera's picture and of the same picture in small, in bit/s. 0 means that the picture is
+// not wanted. A page that comes later gets the limits as well.
 func (s *Server) SendBitrate(bps, small int) {
 	s.command(func() {
 		s.bitrate = &bitrateMessage{"bitrate", bps, small}
@@ -239,7 +241,7 @@ func (s *Server) SendBitrate(bps, small int) {
 	})
 }
 
-// command lets the owner call f. Before Start it waits, after the end it never happens.
+// command lets run call f. A command given before Start waits for it. A command given after the end is dropped.
 func (s *Server) command(f func()) {
 	s.mu.Lock()
 	if !s.closed {
@@ -252,7 +254,7 @@ func (s *Server) command(f func()) {
 	}
 }
 
-// event is what a client's reader has to tell the owner. Exactly one field besides client is set.
+// event is what a client's reader tells run. Exactly one field besides client is set.
 type event struct {
 	client  *client
 	hello   *hello
@@ -267,16 +269,16 @@ func (s *Server) run() {
 		case <-s.ctx.Done():
 			return
 		case <-s.wake:
-			s.obey()
+			s.runCommands()
 		case e := <-s.events:
-			s.obey() // what was said before it happened comes first
+			s.runCommands() // those given before the event come first
 			s.handle(e)
 		}
 	}
 }
 
-// obey carries out what was commanded, in order.
-func (s *Server) obey() {
+// runCommands calls the waiting commands, in order.
+func (s *Server) runCommands() {
 	s.mu.Lock()
 	commands := s.commands
 	s.commands = nil
@@ -300,13 +302,13 @@ func (s *Server) handle(e event) {
 		}
 	case c == s.page || c.observer:
 		if a, ok := e.message.(Answer); ok && a.ID != c.id {
-			return // to the offer for an earlier page
+			return // the answer is to the offer for an earlier page
 		}
 		s.cfg.HandleMessage(e.message)
 	}
 }
 
-// admit takes in a client that has said hello. A new page replaces the one before.
+// admit accepts a client that has sent hello. A new page replaces the one before.
 func (s *Server) admit(c *client, h hello) {
 	s.clients[c] = struct{}{}
 	if h.observer {
@@ -332,12 +334,12 @@ func (s *Server) admit(c *client, h hello) {
 	s.cfg.HandleMessage(PageUp{ID: c.id, Shutter: h.shutter})
 }
 
-// send queues a message. A client that does not read is cut off: it would see the past.
+// send queues a message. A client that does not read is cut off, since what it shows would be old.
 func (s *Server) send(c *client, data []byte) {
 	select {
 	case c.out <- data:
 	default:
-		delete(s.clients, c) // it is counted once; its reader tells when it is gone
+		delete(s.clients, c) // so it is counted once; its reader reports when it is gone
 		s.counters.slow.Add(1)
 		c.kill()
 	}

@@ -99,7 +99,7 @@ func (w *served) expect(t testing.TB, want ...kiosk.Message) {
 	})
 }
 
-// client is a page, or something that is not quite one.
+// client is a page, or something that pretends to be one.
 type client struct {
 	t    testing.TB
 	conn *websocket.Conn
@@ -124,7 +124,7 @@ func dial(t testing.TB, w *served, hello string) *client {
 	return c
 }
 
-const helloPage = `{"type":"hello","version":1,"role":"page","shutter":"open"}`
+const helloPage = `{"type":"hello","version":2,"role":"page","shutter":"open"}`
 
 func (c *client) send(text string) {
 	c.t.Helper()
@@ -180,12 +180,12 @@ func (c *client) closed() websocket.StatusCode {
 	}
 }
 
-// TestPage plays one page from its hello to its end.
+// TestPage acts as one page from its hello to its end.
 func TestPage(t *testing.T) {
 	w := newServed(t, nil)
 	w.SetState(kiosk.State{Screen: "shut", Shutter: "shut", Name: "Werk"})
 	page := dial(t, w, helloPage)
-	if s := page.expect("state"); s["name"] != "Werk" || s["screen"] != "shut" || s["page"] == "" || s["version"] != 1.0 {
+	if s := page.expect("state"); s["name"] != "Werk" || s["screen"] != "shut" || s["page"] == "" || s["version"] != 2.0 {
 		t.Errorf("the state is %v", s)
 	}
 	w.expect(t, kiosk.PageUp{ID: 1, Shutter: "open"})
@@ -202,10 +202,10 @@ func TestPage(t *testing.T) {
 	page.send(`{"type":"answer","id":7,"sdp":"to nothing"}`)
 	page.send(`{"type":"shutter","to":"open","room":"!a:b"}`)
 	page.send(`{"type":"camera","state":"fault","code":"busy"}`)
-	page.send(`{"type":"picture","slot":2,"playing":true,"frames":9}`)
+	page.send(`{"type":"picture","tile":2,"playing":true,"frames":9}`)
 	want := []kiosk.Message{
 		kiosk.PageUp{ID: 1, Shutter: "open"}, kiosk.Answer{ID: 1, SDP: "v=0 answer"}, kiosk.Shutter{To: "open", Room: "!a:b"},
-		kiosk.Camera{State: "fault", Code: "busy"}, kiosk.Picture{Slot: 2, Playing: true, Frames: 9},
+		kiosk.Camera{State: "fault", Code: "busy"}, kiosk.Picture{Tile: 2, Playing: true, Frames: 9},
 	}
 	w.expect(t, want...)
 	// The same state again is not sent, a changed one is.
@@ -217,7 +217,7 @@ func TestPage(t *testing.T) {
 	}
 	_ = page.conn.Close(websocket.StatusNormalClosure, "")
 	w.expect(t, append(want, kiosk.PageDown{ID: 1})...)
-	// The limit is told to a page that comes later.
+	// A page that comes later gets the limit.
 	if m := dial(t, w, helloPage).expect("bitrate"); m["bps"] != 500_000.0 || m["small"] != 150_000.0 {
 		t.Errorf("the limit is %v", m)
 	}
@@ -226,12 +226,12 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestReplaced lets a newer page take over; the older one has no say any more.
+// TestReplaced lets a newer page take over. Messages of the older one are ignored.
 func TestReplaced(t *testing.T) {
 	w := newServed(t, nil)
 	first := dial(t, w, helloPage)
 	first.expect("state")
-	second := dial(t, w, `{"type":"hello","version":1,"role":"page"}`)
+	second := dial(t, w, `{"type":"hello","version":2,"role":"page"}`)
 	second.expect("state")
 	first.expect("replaced")
 	if code := first.closed(); code != 4000 {
@@ -241,7 +241,7 @@ func TestReplaced(t *testing.T) {
 	w.expect(t, kiosk.PageUp{ID: 1, Shutter: "open"}, kiosk.PageDown{ID: 1}, kiosk.PageUp{ID: 2, Shutter: "shut"}, kiosk.Camera{State: "on"})
 }
 
-// TestObserver looks on and presses the button, from our own client.
+// TestObserver reads the state and presses the button with our own client.
 func TestObserver(t *testing.T) {
 	w := newServed(t, func(w *served, m kiosk.Message) {
 		if m, ok := m.(kiosk.Shutter); ok { // as the bridge may, from inside the handler
@@ -254,8 +254,8 @@ func TestObserver(t *testing.T) {
 	})
 	now := time.UnixMilli(time.Now().UnixMilli())
 	want := kiosk.State{
-		Screen: "visit", Shutter: "open", Name: "Werk", Since: jsontime.UM(now), Peer: &kiosk.Person{Name: "Rosenwerk", Slot: 2},
-		Guests:  []kiosk.Person{{Name: "Anna", Slot: 1}},
+		Screen: "visit", Shutter: "open", Name: "Werk", Since: jsontime.UM(now), Peer: &kiosk.Person{Name: "Rosenwerk", Tile: 2},
+		Guests:  []kiosk.Person{{Name: "Anna", Tile: 1}},
 		Windows: []directory.Window{{Room: "!a:b", Name: "Rosenwerk", Shutter: "ajar", Since: jsontime.UM(now), Joined: true}}, Languages: []string{"it"},
 		Fault: &kiosk.Fault{Code: "hub", Since: jsontime.UM(now), Detail: "d"},
 	}
@@ -274,7 +274,7 @@ func TestObserver(t *testing.T) {
 	if s, err := o.Next(ctx); err != nil || !s.Equal(want) {
 		t.Fatalf("the state is %+v, %v", s, err)
 	}
-	// A context that ends costs nothing but the call.
+	// The end of a context ends the call, not the connection.
 	short, stop := context.WithCancel(ctx)
 	stop()
 	if _, err := o.Next(short); !errors.Is(err, context.Canceled) {
@@ -288,7 +288,7 @@ func TestObserver(t *testing.T) {
 			t.Fatalf("after a press (%v) the state is %+v, %v", open, s, err)
 		}
 	}
-	w.expect(t, kiosk.Shutter{To: "open"}, kiosk.Shutter{To: "shut"}) // an observer is no page
+	w.expect(t, kiosk.Shutter{To: "open"}, kiosk.Shutter{To: "shut"}) // an observer is not counted as a page
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestObserver(t *testing.T) {
 	}
 }
 
-// TestObserverSlow fetches nothing for a while: the newest states are kept.
+// TestObserverSlow reads no state for a while: the newest states are kept.
 func TestObserverSlow(t *testing.T) {
 	w := newServed(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -310,7 +310,7 @@ func TestObserverSlow(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = o.Close() }()
-	witness := dial(t, w, `{"type":"hello","version":1,"role":"observer"}`)
+	witness := dial(t, w, `{"type":"hello","version":2,"role":"observer"}`)
 	witness.expect("state")
 	for i := range 200 {
 		w.SetState(kiosk.State{Screen: "alone", Name: fmt.Sprint(i)})
@@ -333,7 +333,7 @@ func TestObserverSlow(t *testing.T) {
 	}
 }
 
-// TestMalformed sends what no page sends.
+// TestMalformed sends messages that no page sends.
 func TestMalformed(t *testing.T) {
 	w := newServed(t, nil)
 	for i, c := range []struct {
@@ -342,13 +342,13 @@ func TestMalformed(t *testing.T) {
 	}{
 		{`{`, "", websocket.StatusPolicyViolation},
 		{`{"type":"shutter","to":"open"}`, "", websocket.StatusPolicyViolation},
-		{`{"type":"hello","version":1,"role":"admin"}`, "", websocket.StatusPolicyViolation},
+		{`{"type":"hello","version":2,"role":"admin"}`, "", websocket.StatusPolicyViolation},
 		{`{"type":"hello","version":99,"role":"page"}`, "", 4001},
 		{helloPage, `{"type":"nothing"}`, websocket.StatusPolicyViolation},
 		{helloPage, helloPage, websocket.StatusPolicyViolation},
-		{helloPage, `{"type":"picture","slot":99}`, websocket.StatusPolicyViolation},
+		{helloPage, `{"type":"picture","tile":99}`, websocket.StatusPolicyViolation},
 		{helloPage, `{"type":"answer","sdp":"` + strings.Repeat("v", 70<<10) + `"}`, websocket.StatusMessageTooBig},
-		{`{"type":"hello","version":1,"role":"observer"}`, `{"type":"camera","state":"on"}`, websocket.StatusPolicyViolation},
+		{`{"type":"hello","version":2,"role":"observer"}`, `{"type":"camera","state":"on"}`, websocket.StatusPolicyViolation},
 	} {
 		page := dial(t, w, c.hello)
 		if c.then != "" {
@@ -381,7 +381,7 @@ func TestMalformed(t *testing.T) {
 	flood := dial(t, w, helloPage)
 	for range 300 {
 		if flood.conn.Write(t.Context(), websocket.MessageText, []byte(`{"type":"camera","state":"on"}`)) != nil {
-			break // it was dropped meanwhile
+			break // the connection was closed meanwhile
 		}
 	}
 	waitFor(t, 5*time.Second, "the flood's end", func() (bool, any) {
@@ -390,7 +390,7 @@ func TestMalformed(t *testing.T) {
 	})
 }
 
-// TestSlow reads nothing: the client is dropped, and the others do not notice.
+// TestSlow has a client that does not read: it is cut off, and the others go on.
 func TestSlow(t *testing.T) {
 	w := newServed(t, nil)
 	dial(t, w, helloPage).expect("state") // and then nothing is read any more
@@ -414,7 +414,7 @@ func TestSlow(t *testing.T) {
 	}
 }
 
-// TestForeign plays a foreign web site: rebinding of a name, sockets and links across sites.
+// TestForeign acts as a foreign web site: DNS rebinding, and WebSockets and requests from another site.
 func TestForeign(t *testing.T) {
 	w := newServed(t, nil)
 	get := func(path, host string, header http.Header) *http.Response {
@@ -463,9 +463,9 @@ func TestForeign(t *testing.T) {
 	if r := get("/", "localhost:1234", http.Header{}); r.StatusCode != http.StatusOK {
 		t.Errorf("through a tunnel: %s", r.Status)
 	}
-	// A socket without a hello is nobody, and does not hold up the end.
+	// A WebSocket that has sent no hello does not hold up the end.
 	silent := dial(t, w, "")
-	polite := dial(t, w, `{"type":"hello","version":1,"role":"observer"}`)
+	polite := dial(t, w, `{"type":"hello","version":2,"role":"observer"}`)
 	polite.expect("state")
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -481,11 +481,11 @@ func TestForeign(t *testing.T) {
 	}
 }
 
-// TestCrowd opens more sockets than are let in.
+// TestCrowd opens more WebSockets than are accepted.
 func TestCrowd(t *testing.T) {
 	w := newServed(t, nil)
 	for range 24 {
-		dial(t, w, `{"type":"hello","version":1,"role":"observer"}`).expect("state")
+		dial(t, w, `{"type":"hello","version":2,"role":"observer"}`).expect("state")
 	}
 	_, response, err := websocket.Dial(t.Context(), "ws://"+w.Addr().String()+"/ws", nil)
 	if err == nil || response == nil || response.StatusCode != http.StatusServiceUnavailable {
@@ -493,7 +493,7 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
-// TestStartStop starts twice, on a port in use, and ends with its context.
+// TestStartStop starts a server twice, on a port in use, and with a context that ends.
 func TestStartStop(t *testing.T) {
 	handle := func(kiosk.Message) {}
 	if _, err := kiosk.New(kiosk.Config{Listen: "127.0.0.1:0"}); err == nil {

@@ -27,11 +27,11 @@ var contentTypes = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// policy is what the page may do: nothing but what this server gives it, and no text becomes code.
+// policy is the Content Security Policy: the page may load only what this server serves, and may not turn text into code.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; media-src 'self' blob:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// permissions are the powerful features of the browser (Permissions Policy): those that a window needs, for itself only.
+// permissions is the Permissions Policy: the page may use those features of the browser that a window needs, and no other page may.
 const permissions = "camera=(self), microphone=(self), autoplay=(self), screen-wake-lock=(self), fullscreen=(self), " +
 	"display-capture=(), geolocation=(), usb=(), serial=(), hid=(), midi=(), payment=(), clipboard-read=()"
 
@@ -95,8 +95,8 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// guard sets the headers of every answer, and refuses what a foreign web site could cause in a browser on this machine: requests to
-// a name of its own that it lets point here (DNS rebinding), and requests or links from its pages.
+// guard sets the headers of every answer. It refuses requests that a foreign web site could cause in a browser on this machine: those
+// to a name that the site lets point here (DNS rebinding), and those that come from its pages.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -108,7 +108,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Embedder-Policy", "require-corp")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Cache-Control", "no-cache") // asked anew each time, answered by 304
+		h.Set("Cache-Control", "no-cache") // the browser asks each time, and mostly gets 304
 		if !localHost(r.Host) || !ownOrigin(r) {
 			s.counters.refused.Add(1)
 			s.cfg.Log.Warn().Uint64("refused", s.counters.refused.Load()).Msg("A request that a foreign web site caused was refused")
@@ -119,7 +119,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// localHost says whether a Host header names this machine. The port is free, so that a tunnel may end at another one.
+// localHost says whether a Host header names this machine. Any port will do, since a tunnel may end at another one.
 func localHost(hostport string) bool {
 	u, err := url.Parse("http://" + hostport)
 	if err != nil || u.Host != hostport || hostport == "" {

@@ -48,7 +48,7 @@ func TestFiles(t *testing.T) {
 		if regexp.MustCompile(`(?i)<script[^>]*>[^<]|\sstyle=|<style|\son[a-z]+=|innerHTML|eval\(`).Match(body) {
 			t.Errorf("%s has something that the content policy forbids", path)
 		}
-		// The same again costs nothing, and changes are seen by the tag.
+		// The same file is not sent twice: its tag says whether it has changed.
 		etag := response.Header.Get("ETag")
 		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url()+path, nil)
 		r.Header.Set("If-None-Match", etag)
@@ -126,7 +126,7 @@ func checkHeaders(t *testing.T, path string, r *http.Response) {
 	}
 }
 
-// TestLanguages compares the languages: the same keys, the same blanks, nothing empty, and a sentence for each fault.
+// TestLanguages compares the languages: the same keys, the same placeholders, nothing empty, and a sentence for each fault.
 func TestLanguages(t *testing.T) {
 	flat := func(language string) map[string]string {
 		data, err := os.ReadFile(filepath.Join("web", "lang", language+".json"))

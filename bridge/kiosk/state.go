@@ -12,13 +12,13 @@ import (
 	"multifactorymodel.org/ewindow/bridge/window"
 )
 
-// State is everything that the page shows. It is always sent whole. Its fields are in the order in which they are sent. Times are
-// milliseconds since 1970 on their way, 0 for none.
+// State is everything that the page shows. It is always sent as a whole, with its fields in this order. In the message, times are
+// milliseconds since 1970, 0 for none.
 type State struct {
 	Screen window.Screen `json:"screen"`
 	// Name is this window's.
 	Name string `json:"name"`
-	// Shutter is where the shutter is.
+	// Shutter is the position of the shutter.
 	Shutter directory.Shutter `json:"shutter"`
 	// Since is when the screen's situation began, zero for unknown.
 	Since jsontime.UnixMilli `json:"since"`
@@ -39,7 +39,7 @@ type State struct {
 	Peer *Person `json:"peer"`
 	// Guests are the people who came from Element.
 	Guests List[Person] `json:"guests"`
-	// Shared is who shares a screen, with the screen's slot, nil for nobody. It is the big picture as long as it lasts.
+	// Shared is who shares a screen, with the screen's tile, nil for nobody. It is the big picture as long as it lasts.
 	Shared *Person `json:"shared"`
 	// Knock is who wants in, nil for nobody.
 	Knock *Knock `json:"knock"`
@@ -59,7 +59,7 @@ type State struct {
 	Timezone  string       `json:"timezone"`
 }
 
-// List is a list that is never null on its way, so that the page needs no case for it.
+// List is a list that is never null in a message, so that the page needs no special case.
 type List[T any] []T
 
 // MarshalJSON writes an empty list for nil.
@@ -73,8 +73,8 @@ func (l List[T]) MarshalJSON() ([]byte, error) {
 // Person is somebody who is seen.
 type Person struct {
 	Name string `json:"name"`
-	// Slot is the place of the picture among the peer connection's streams, -1 while there is none.
-	Slot int `json:"slot"`
+	// Tile numbers the picture among the streams of the peer connection, -1 while there is none.
+	Tile int `json:"tile"`
 }
 
 // Knock is somebody who wants in.
@@ -111,11 +111,11 @@ type Fault struct {
 	Detail string `json:"detail"`
 }
 
-// stateMessage is a State on its way.
+// stateMessage is the message that carries a State.
 type stateMessage struct {
 	Type    string `json:"type"`
 	Version int    `json:"version"`
-	// Page names the version of the page's files: when it changes, the page loads itself anew.
+	// Page is a hash of the page's files: when it changes, the page reloads itself.
 	Page string `json:"page,omitempty"`
 	State
 	Now jsontime.UnixMilli `json:"now"`
@@ -138,7 +138,7 @@ func (m stateMessage) state(now time.Time) State {
 	return m.State
 }
 
-// look is how a state looks on the page, whenever it is sent: states that look the same have the same bytes.
+// look is how a state looks on the page, whenever it is sent. Two states that look the same have the same bytes.
 func (s State) look() []byte {
 	s.CountMS = jsontime.UM(s.CountUntil).UnixMilli()
 	return encode(s)
@@ -147,7 +147,7 @@ func (s State) look() []byte {
 // Equal says whether both states look the same on the page.
 func (s State) Equal(o State) bool { return bytes.Equal(s.look(), o.look()) }
 
-// encode makes a text message. What it is given always has a JSON form.
+// encode makes a text message. All its callers pass values that have a JSON form.
 func encode(v any) []byte {
 	data, err := json.Marshal(v)
 	if err != nil {

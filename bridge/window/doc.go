@@ -27,8 +27,8 @@
 //	press open                          | unchanged       | open            | open
 //	press ajar                          | ajar            | unchanged       | ajar
 //	press shut                          | shut            | shut            | unchanged
-//	tap on an open window's tile        | calls it        | unchanged       | unchanged
-//	tap on a shut window's tile         | unchanged       | unchanged       | unchanged
+//	an open window is chosen            | calls it        | unchanged       | unchanged
+//	a shut window is chosen             | unchanged       | unchanged       | unchanged
 //	a window is open for longer         | calls it        | unchanged       | unchanged
 //	a window has just opened            | expects it      | unchanged       | unchanged
 //	a window opens, facing another      | unchanged       | unchanged       | unchanged
@@ -72,7 +72,7 @@
 //	it shows nothing for long           | begins again    | begins again    | unchanged
 //	a guest joins                       | visit, guest    | visit, guest    | missed, told
 //	a third window calls                | visit, third    | visit, third    | missed
-//	a tap on another open window's tile | begins again    | unchanged       | unchanged
+//	another open window is chosen       | begins again    | unchanged       | unchanged
 //	the focus is lost                   | visit, hub      | visit, hub      | unchanged
 //	the homeserver is lost              | visit, fault    | visit, fault    | shut, fault
 //	the page is gone for a moment       | silent          | silent          | unchanged
@@ -96,7 +96,7 @@
 // # Where things are
 //
 // rules.go has the facts about this window, windows.go those about other ones, and stale.go those about the members of calls. plan.go
-// has the steps of Advance and the plan, and view.go what people see. call.go decides which call to be in. Each of these has a type and a
+// has the steps of Advance and the plan, and screen.go what people see. call.go decides which call to be in. Each of these has a type and a
 // file of its own: visit, knock, ringing, loss, reciprocity, countdown; reconnect.go has the back-offs and all times of waiting; outbox.go
 // and notices.go have what is sent.
 package window

@@ -1,6 +1,7 @@
 package window
 
 import (
+	"fmt"
 	"go/parser"
 	"go/token"
 	"path/filepath"
@@ -77,13 +78,9 @@ func deepCopy(v reflect.Value) any {
 		}
 		return out
 	case reflect.Map:
-		out := make(map[any]any)
+		out := make(map[string]any)
 		for _, key := range v.MapKeys() {
-			name := key.String()
-			if key.Kind() == reflect.Struct {
-				name = key.Field(0).String() + " " + key.Field(1).String()
-			}
-			out[name] = deepCopy(v.MapIndex(key))
+			out[fmt.Sprint(deepCopy(key))] = deepCopy(v.MapIndex(key))
 		}
 		return out
 	case reflect.String:

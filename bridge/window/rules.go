@@ -35,7 +35,7 @@ type Rules struct {
 	shutter  directory.Shutter
 	openedAt time.Time // when the shutter was set last
 	decided  bool      // somebody has said whether the window is open: a person, or a page that remembers
-	chosen   id.RoomID // the window that somebody tapped, empty for any
+	chosen   id.RoomID // the window that somebody picked, empty for any
 
 	pageUp      bool
 	pageGoneAt  time.Time
@@ -106,7 +106,7 @@ func (r *Rules) PageRemembers(now time.Time, shutter directory.Shutter) {
 	}
 }
 
-// Choose takes a tap on another window's tile: it is called if it is open, whoever else is.
+// Choose takes that somebody picked another window: it is called if it is open, even if others are open, too.
 func (r *Rules) Choose(room id.RoomID) {
 	if r.shutter != directory.Open || room == r.own {
 		return

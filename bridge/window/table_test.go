@@ -246,11 +246,11 @@ func homeserverLost(b *bench) { b.m.SetHomeserver(b.now) }
 var sections = map[string]section{
 	"nobody is there": {func(*bench) {}, map[string]func(b *bench){
 		"press open": press(directory.Open), "press ajar": press(directory.Ajar), "press shut": press(directory.Shut),
-		"tap on an open window's tile": func(b *bench) {
+		"an open window is chosen": func(b *bench) {
 			b.windows(windowOf(munich, directory.Open, b.now.Add(time.Minute)))
 			b.m.Choose(munich)
 		},
-		"tap on a shut window's tile": func(b *bench) { b.m.Choose(munich) },
+		"a shut window is chosen":     func(b *bench) { b.m.Choose(munich) },
 		"a window is open for longer": func(b *bench) { b.windows(b.longer()) },
 		"a window has just opened":    func(b *bench) { b.windows(b.after()) },
 		"a window opens, facing another": func(b *bench) {
@@ -308,16 +308,16 @@ var sections = map[string]section{
 			b.show(munich, false)
 			b.step((fewTrials + 1) * trialEvery)
 		},
-		"a guest joins":                       func(b *bench) { b.call(guest) },
-		"a third window calls":                func(b *bench) { b.windows(b.after(), b.other()); b.call(kioskUser(rosenwerk)) },
-		"a tap on another open window's tile": func(b *bench) { b.windows(b.after(), b.other()); b.m.Choose(rosenwerk) },
-		"the focus is lost":                   func(b *bench) { b.m.FocusLost(b.now, b.last.Visit) },
-		"the homeserver is lost":              homeserverLost,
-		"the page is gone for a moment":       func(b *bench) { b.m.SetPage(b.now, false) },
-		"the page is gone":                    pageGone,
-		"the camera fails":                    cameraFails,
-		"the other window's member is stale":  func(b *bench) { b.stale(kioskUser(munich)) },
-		"press shut":                          press(directory.Shut),
+		"a guest joins":                      func(b *bench) { b.call(guest) },
+		"a third window calls":               func(b *bench) { b.windows(b.after(), b.other()); b.call(kioskUser(rosenwerk)) },
+		"another open window is chosen":      func(b *bench) { b.windows(b.after(), b.other()); b.m.Choose(rosenwerk) },
+		"the focus is lost":                  func(b *bench) { b.m.FocusLost(b.now, b.last.Visit) },
+		"the homeserver is lost":             homeserverLost,
+		"the page is gone for a moment":      func(b *bench) { b.m.SetPage(b.now, false) },
+		"the page is gone":                   pageGone,
+		"the camera fails":                   cameraFails,
+		"the other window's member is stale": func(b *bench) { b.stale(kioskUser(munich)) },
+		"press shut":                         press(directory.Shut),
 	}},
 	"in a visit with a guest": {func(b *bench) { b.see(guest) }, map[string]func(b *bench){
 		"the guest leaves":                    func(b *bench) { b.leave() },

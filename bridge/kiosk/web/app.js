@@ -1,30 +1,30 @@
-// The page: what the program says and what people press come together here.
+// The page: it brings together what the program says and what people press.
 import { Camera } from "./camera.js";
+import { Connection } from "./connection.js";
 import { expose } from "./debug.js";
-import { Link } from "./link.js";
 import { Media } from "./media.js";
 import * as sound from "./sound.js";
 import { View } from "./view.js";
 import * as words from "./words.js";
 
-const gone = 1500; // ms without the program until the screen says so
-const bounce = 250; // ms in which a button that was pressed to open may chatter
-const granted = 4000; // ms in which the program should have opened the window after a press, or a new page have heard from it
-const reloadPause = 30_000; // ms between two reloads for another version
-const knockGuard = 600; // ms in which a knock has just appeared, and a press meant something else
-const knockAgain = 20_000; // ms after which somebody who still waits is heard again
+const gone = 1500; // ms without the program before the screen says so
+const bounce = 250; // ms after a press during which the contacts of a button may bounce
+const granted = 4000; // ms that the program has to open the window after a press, and that a new page waits for its first word
+const reloadPause = 30_000; // ms between two reloads because of another version
+const knockGuard = 600; // ms after a knock has appeared during which a press was meant for something else
+const knockAgain = 20_000; // ms between two sounds for somebody who still waits
 const ringEvery = 4000; // ms
 const guard = "ewindow.reloaded";
 const memory = "ewindow.shutter";
 
-// local is what this page knows better than the program.
+// local is what only this page knows.
 const local = {
   wanted: null, // "open", "ajar" or "shut" from a press until the program agrees
   wantedAt: 0,
-  early: null, // {to, at} of a press before the first word of the program
-  down: true, // the program is away for longer than a moment
+  early: null, // {to, at}: a press that came before the program's first message
+  down: true, // the program has been away for longer than a moment
   replaced: false,
-  language: null, // null: the leading one
+  language: null, // null: the first one
   countUntil: 0, // performance.now() at the end of the countdown
   countTotal: 0,
   visitAt: 0,
@@ -38,7 +38,7 @@ let goneTimer = 0;
 let lastTick = 0;
 
 const view = new View();
-const link = new Link({
+const program = new Connection({
   hello: remembered,
   up: () => {},
   down: () => {
@@ -53,12 +53,12 @@ const link = new Link({
   message: receive,
 });
 const media = new Media({
-  picture: (slot, playing, frames) => link.send({ type: "picture", slot, playing, frames }),
+  picture: (tile, playing, frames) => program.send({ type: "picture", tile, playing, frames }),
   failed: (err) => console.error("media", err.name),
-}, (slot) => view.slot(slot));
+}, (tile) => view.tile(tile));
 const camera = new Camera({
   changed: () => update(),
-  report: (to, code) => link.send({ type: "camera", state: to, ...(code && { code }) }),
+  report: (to, code) => program.send({ type: "camera", state: to, ...(code && { code }) }),
   name: () => state?.name ?? "",
   text: () => {
     const l = language();
@@ -87,7 +87,7 @@ function remember(shutter) {
 
 function reload() {
   const last = Number(sessionStorage.getItem(guard));
-  if (Date.now() - last < reloadPause) return; // it would go on for ever
+  if (Date.now() - last < reloadPause) return; // else it might reload for ever
   sessionStorage.setItem(guard, String(Date.now()));
   location.reload();
 }
@@ -115,7 +115,7 @@ function take(m) {
   local.down = false;
   if (m.shutter === local.wanted) local.wanted = null;
   if (first) {
-    if (local.wanted === "shut") link.send({ type: "shutter", to: "shut" }); // pressed while the program was away
+    if (local.wanted === "shut") program.send({ type: "shutter", to: "shut" }); // pressed while the program was away
     camera.repeat();
   }
   local.countTotal = m.count_ms > 0 ? Math.max(m.screen === state?.screen ? local.countTotal : 0, m.count_ms) : 0;
@@ -132,7 +132,7 @@ function take(m) {
   update();
 }
 
-// newKnock begins the time of a knock, or ends the last one's.
+// newKnock starts the sound of a knock that has appeared, and stops that of the last one.
 function newKnock() {
   clearInterval(local.knockTimer);
   if (!state.knock) return;
@@ -142,7 +142,7 @@ function newKnock() {
   local.knockTimer = setInterval(heard, knockAgain);
 }
 
-// newRinging begins the time in which others are rung, or ends it.
+// newRinging starts the sound of ringing others, or stops it.
 function newRinging() {
   clearInterval(local.ringTimer);
   if (state.screen !== "ringing") return;
@@ -153,30 +153,30 @@ function newRinging() {
 
 // call rings the window's people, or stops it.
 function call() {
-  if (screen() === "ringing") link.send({ type: "ring", to: "cancel" });
-  else if (view.calls(screen(), state)) link.send({ type: "ring", to: "start" });
+  if (screen() === "ringing") program.send({ type: "ring", to: "cancel" });
+  else if (view.calls(screen(), state)) program.send({ type: "ring", to: "start" });
 }
 
-// guardKnock begins the time in which presses are not meant for a knock: when people can see it.
+// guardKnock notes when people can first see a knock. Presses shortly after that are not meant for it.
 function guardKnock() {
   local.knockAt = Infinity;
   requestAnimationFrame(() => requestAnimationFrame(() => { local.knockAt = performance.now(); }));
 }
 
-// answerKnock lets in whoever knocks, or does not.
+// answerKnock lets in the person who knocks, or does not.
 function answerKnock(letIn) {
   sound.audio();
   media.play();
   if (screen() !== "knocked" || !(performance.now() - local.knockAt >= knockGuard)) return;
-  link.send({ type: "knock", id: state.knock.id, let_in: letIn });
+  program.send({ type: "knock", id: state.knock.id, let_in: letIn });
 }
 
 async function answer(m) {
   const sdp = await media.answer(m.sdp);
-  if (sdp) link.send({ type: "answer", id: m.id, sdp });
+  if (sdp) program.send({ type: "answer", id: m.id, sdp });
 }
 
-// shutter is where the shutter stands for the people before the window: their last press counts at once.
+// shutter is the position that people see: their last press counts at once, before the program agrees.
 function shutter() {
   return local.wanted ?? state?.shutter ?? "shut";
 }
@@ -204,13 +204,13 @@ function hour() {
   return Number(text.slice(0, 2));
 }
 
-// press is the one button.
+// press is what the one big button does.
 function press() {
   sound.audio();
   media.play();
   if (local.replaced) {
     local.replaced = false;
-    link.connect();
+    program.connect();
     update();
     return;
   }
@@ -223,7 +223,7 @@ function press() {
   }
 }
 
-// lean sets the window ajar, or opens it fully when it is.
+// lean sets the window ajar, or opens it fully when it is ajar already.
 function lean(to = shutter() === "ajar" ? "open" : "ajar") {
   if (to === shutter() || !view.leans(screen()) || performance.now() - local.wantedAt < bounce) return;
   sound.audio();
@@ -233,7 +233,7 @@ function lean(to = shutter() === "ajar" ? "open" : "ajar") {
 
 // open moves the shutter up, to "open" or "ajar".
 function open(to) {
-  if (!link.up || !state) { // opened by someone present, not minutes later when the program is back
+  if (!program.up || !state) { // only people who are present open the window, not a press from minutes ago
     if (!state) local.early = { to, at: performance.now() };
     local.down = true;
     update();
@@ -241,7 +241,7 @@ function open(to) {
   }
   local.wanted = to;
   local.wantedAt = performance.now();
-  link.send({ type: "shutter", to });
+  program.send({ type: "shutter", to });
   sound.opened(hour());
   setTimeout(() => {
     if (local.wanted === to && performance.now() - local.wantedAt >= granted) {
@@ -252,7 +252,7 @@ function open(to) {
   update();
 }
 
-// shut stops camera and microphone first and tells the program then.
+// shut stops camera and microphone, and tells the program after that.
 function shut() {
   local.early = null;
   if (shutter() === "shut") return;
@@ -261,7 +261,7 @@ function shut() {
   camera.stop();
   media.hear(false);
   remember("shut");
-  link.send({ type: "shutter", to: "shut" });
+  program.send({ type: "shutter", to: "shut" });
   sound.closed(hour());
   local.language = null; // the next people may speak another one
   update();
@@ -273,15 +273,15 @@ function nextLanguage() {
   update();
 }
 
-// update brings camera, media and screen to what should be. It changes only what differs.
+// update brings camera, media and screen to the present state. It changes only what differs.
 function update() {
   const open = shutter() !== "shut" && !local.replaced && !local.down && state !== null;
   camera.want(open && state.camera, Boolean(state?.test_pattern));
   const send = open && state.send && camera.video;
   media.send(send ? camera.audio : null, send ? camera.video : null);
   const shown = screen();
-  if (shown === "knocked" && view.screen !== shown) guardKnock(); // also one that comes back after a fault
-  media.hear(shown === "visit" && !state.held); // never sound without picture
+  if (shown === "knocked" && view.screen !== shown) guardKnock(); // also a knock that is shown again after a fault
+  media.hear(shown === "visit" && !state.held); // there is never sound without a picture
   if (shown !== "visit") local.visitAt = 0;
   else if (!local.visitAt) local.visitAt = Date.now();
   view.render({
@@ -294,7 +294,7 @@ function update() {
 
 const empty = { name: "", guests: [], windows: [], missed: [], knock: null, ring: null, can_ring: false, held: false, withheld: [], peer: null, shared: null, languages: [], timezone: "", since: 0, seen: false };
 
-// count shows and sounds the countdown. The clock of the page drives it, since states come only when something changes.
+// count shows the countdown and makes its sound. It runs on the page's clock, since states come only when something changes.
 function count() {
   view.left(Math.max(Math.ceil((local.countUntil - performance.now()) / 1000), 0));
   const left = screen() === "opening" && local.countUntil ? local.countUntil - performance.now() : 0;
@@ -308,7 +308,7 @@ function count() {
 let waking = null;
 async function stayAwake() {
   if (!("wakeLock" in navigator) || document.visibilityState !== "visible" || (waking && !waking.released)) return;
-  waking = await navigator.wakeLock.request("screen").catch(() => null); // refused on battery, say
+  waking = await navigator.wakeLock.request("screen").catch(() => null); // for example when the battery is low
 }
 
 function keys(e) {
@@ -316,7 +316,7 @@ function keys(e) {
   const focused = document.activeElement?.closest("button:not(#press)");
   switch (e.key) {
     case " ":
-    case "Enter": // not the browser's own click: it repeats while the key is held
+    case "Enter": // instead of the browser's click, which repeats while the key is held
       e.preventDefault();
       if (e.type === "keydown" && !e.repeat) (focused?.getClientRects().length ? () => focused.click() : press)();
       break;
@@ -364,10 +364,10 @@ async function begin() {
   view.onKnock(answerKnock);
   view.onCall(call);
   setInterval(() => { view.clock(); count(); stayAwake(); }, 1000);
-  expose({ media, camera, link, screen, shutter, state: () => state, name: () => state?.name ?? "" });
+  expose({ media, camera, program, screen, shutter, state: () => state, name: () => state?.name ?? "" });
   stayAwake();
   update();
-  link.connect();
+  program.connect();
 }
 
 begin();

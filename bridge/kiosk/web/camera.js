@@ -1,4 +1,4 @@
-// Camera and microphone: had when wanted, stopped at once when not.
+// Camera and microphone. They run only while the program wants them, and stop at once when it does not.
 import * as standin from "./standin.js";
 
 const wishes = {
@@ -28,7 +28,7 @@ export class Camera {
     });
   }
 
-  // want says whether camera and microphone should run, and whether a stand-in may take their place.
+  // want says whether camera and microphone should run, and whether a test card and a tone may replace them.
   want(wanted, pattern) {
     const news = wanted !== this.#wanted || (wanted && pattern !== this.#pattern);
     this.#pattern = pattern;
@@ -50,7 +50,7 @@ export class Camera {
     if (was) this.#report("off");
   }
 
-  // repeat tells a program that was started anew how things stand.
+  // repeat reports the present state again, to a program that was started anew.
   repeat() {
     this.#on.report(this.#reported.state, this.#reported.code);
   }
@@ -78,9 +78,9 @@ export class Camera {
   async #start() {
     const attempt = ++this.#attempt;
     clearTimeout(this.#timer);
-    this.#drop(); // a camera can be had once only
+    this.#drop(); // a camera can be opened once only
     const got = await acquire();
-    if (attempt !== this.#attempt) { // shut meanwhile, or a later attempt runs
+    if (attempt !== this.#attempt) { // the window was shut meanwhile, or a later attempt runs
       got.video?.stop();
       got.audio?.stop();
       return;
@@ -98,7 +98,7 @@ export class Camera {
     this.video = got.video;
     this.audio = got.audio;
     this.video.contentHint = "motion";
-    for (const track of [this.video, this.audio]) track.onended = () => this.#start(); // pulled out
+    for (const track of [this.video, this.audio]) track.onended = () => this.#start(); // somebody has pulled the plug
     this.#on.changed();
     this.#report("on");
   }
@@ -110,7 +110,7 @@ export class Camera {
   }
 }
 
-// acquire returns the tracks that can be had, and why the others can't.
+// acquire returns the tracks that can be opened, and why the others cannot.
 async function acquire() {
   const got = { video: null, audio: null, videoFault: "", audioFault: "" };
   const media = navigator.mediaDevices;
@@ -121,7 +121,7 @@ async function acquire() {
     [got.audio] = both.getAudioTracks();
     return got;
   } catch {
-    // Which of the two it was, the error does not say.
+    // The error does not say which of the two failed.
   }
   try {
     [got.video] = (await media.getUserMedia({ video: wishes.video })).getVideoTracks();

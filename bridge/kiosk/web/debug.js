@@ -1,18 +1,18 @@
-// window.ewindow: what tests and people who look for a fault can read. Nothing can be changed through it.
+// window.ewindow is for tests and for people who look for a fault. It can be read, and changes nothing.
 import { audio } from "./sound.js";
 import * as standin from "./standin.js";
 
 const sample = 32; // pixels, to which a picture is reduced
-const spot = 4; // of them are averaged each way
+const spot = 4; // pixels in each direction that are averaged
 
-export function expose({ media, camera, link, screen, shutter, state, name }) {
+export function expose({ media, camera, program, screen, shutter, state, name }) {
   let canvas = null;
   const meters = new Map(); // by track id
   const track = (t) => (t ? t.readyState : "none");
 
-  // colour averages a slot's picture around a spot, as [red, green, blue] from 0 to 255; null without one. x and y run from 0 to 1.
-  const colour = (slot, x = 0.5, y = 0.5) => {
-    const video = slot === "own" ? document.querySelector("#own video") : media.slots.get(slot)?.video;
+  // colour averages a tile's picture around a spot, as [red, green, blue] from 0 to 255; null without one. x and y run from 0 to 1.
+  const colour = (tile, x = 0.5, y = 0.5) => {
+    const video = tile === "own" ? document.querySelector("#own video") : media.tiles.get(tile)?.video;
     if (!video?.videoWidth) return null;
     canvas ??= new OffscreenCanvas(sample, sample).getContext("2d", { willReadFrequently: true });
     canvas.drawImage(video, 0, 0, sample, sample);
@@ -22,10 +22,10 @@ export function expose({ media, camera, link, screen, shutter, state, name }) {
     return sum.map((v) => Math.round(v / (data.length / 4)));
   };
 
-  // tone measures a slot's sound for a moment: its strongest frequency in Hz and that one's level in dB. The first call for a track only
-  // begins to listen.
-  const tone = (slot) => {
-    const t = slot === "own" ? camera.audio : media.slots.get(slot)?.audio.srcObject?.getAudioTracks()[0];
+  // tone measures a tile's sound at this moment: its strongest frequency in Hz, and the level of that in dB. The first call for a track
+  // only starts the measurement.
+  const tone = (tile) => {
+    const t = tile === "own" ? camera.audio : media.tiles.get(tile)?.audio.srcObject?.getAudioTracks()[0];
     if (!t) return null;
     const at = audio();
     let meter = meters.get(t.id);
@@ -44,15 +44,15 @@ export function expose({ media, camera, link, screen, shutter, state, name }) {
   const snapshot = () => ({
     screen: screen(),
     shutter: shutter(),
-    connected: link.up,
+    connected: program.up,
     media: media.connected,
     own: {
       video: track(camera.video), audio: track(camera.audio), standIn: { ...camera.standIn },
       hue: standin.hue(name()), frequency: standin.frequency(name()),
       bitrate: media.limits[0], small: media.limits[1],
     },
-    slots: [...media.slots].sort(([a], [b]) => a - b).map(([slot, s]) => ({
-      slot, frames: s.frames, playing: s.playing, width: s.video.videoWidth, height: s.video.videoHeight, audible: !s.audio.muted,
+    tiles: [...media.tiles].sort(([a], [b]) => a - b).map(([tile, s]) => ({
+      tile, frames: s.frames, playing: s.playing, width: s.video.videoWidth, height: s.video.videoHeight, audible: !s.audio.muted,
     })),
     state: structuredClone(state()),
   });

@@ -1,23 +1,23 @@
-// The peer connection to the program: own tracks go out, others come in by slots.
+// The peer connection to the program. It sends our own tracks and receives those of the others, each in a tile.
 
-const still = 2000; // ms after which a picture stands still
+const still = 2000; // ms without a new frame after which a picture counts as still
 const gatherLimit = 2000;
 const smallWidth = 320; // pixels
-const limitPatience = 2000; // ms: an encoder without pictures may take a limit only with the next one
+const limitPatience = 2000; // ms: an encoder that has no pictures may accept a limit only with the next picture
 const firstBitrate = 1_700_000;
 
 export class Media {
-  slots = new Map(); // by number
+  tiles = new Map(); // by number
   #pc = null;
   #senders = [];
   #tracks = [null, null, null]; // sound, picture, the same picture in small
   #bitrates = [firstBitrate, 0];
-  #limiting = Promise.resolve(); // the change of the limit that is under way
+  #limiting = Promise.resolve(); // the change of limits that is under way
   #make;
   #on;
   #audible = false;
 
-  // on has picture(slot, playing, frames) and failed(err); make(slot) returns the slot's elements {video, audio}.
+  // on has picture(tile, playing, frames) and failed(err); make(tile) returns the tile's elements {video, audio}.
   constructor(on, make) {
     this.#on = on;
     this.#make = make;
@@ -28,7 +28,7 @@ export class Media {
     return this.#pc?.connectionState === "connected";
   }
 
-  // limits are those that the encoders of the picture and of the small picture have, in bit/s; 0 while they rest.
+  // limits are the present limits of the two encoders, for the picture and for the small picture, in bit/s; 0 for one that is off.
   get limits() {
     return this.#senders.slice(1).map((s) => {
       const [e] = s.getParameters().encodings ?? [];
@@ -51,7 +51,7 @@ export class Media {
       await this.#attach();
       await pc.setLocalDescription(await pc.createAnswer());
       await gathered(pc);
-      this.#limiting = Promise.resolve(); // what is under way for the connection before may never end
+      this.#limiting = Promise.resolve(); // the last change for the connection before may never end
       this.#limit();
     } catch (err) {
       if (pc === this.#pc) this.#on.failed(err);
@@ -60,14 +60,14 @@ export class Media {
     return pc === this.#pc ? pc.localDescription.sdp : null;
   }
 
-  // send attaches the tracks, or takes them away with null. Away they are before it returns to the browser's event loop.
+  // send attaches the tracks, or takes them away with null. They are away before the browser's event loop goes on.
   send(audio, video) {
     if (this.#tracks[0] === audio && this.#tracks[1] === video) return;
     this.#tracks = [audio, video, video];
     this.#attach().then(() => this.#limit()).catch(() => {});
   }
 
-  // limit sets the limits of the picture and of the small picture in bit/s. One without bitrate is not made.
+  // limit sets the limits of the picture and of the small picture, in bit/s. A picture with the limit 0 is not encoded.
   limit(bps, small) {
     this.#bitrates = [bps, small];
     this.#limit();
@@ -76,12 +76,12 @@ export class Media {
   // hear says whether the others are heard.
   hear(audible) {
     this.#audible = audible;
-    for (const s of this.slots.values()) s.audio.muted = !audible;
+    for (const s of this.tiles.values()) s.audio.muted = !audible;
   }
 
-  // play starts what a browser held back until somebody pressed.
+  // play starts what the browser did not play before somebody pressed a button (autoplay policy).
   play() {
-    for (const s of this.slots.values()) {
+    for (const s of this.tiles.values()) {
       for (const element of [s.video, s.audio]) if (element.srcObject && element.paused) element.play().catch(() => {});
     }
   }
@@ -90,7 +90,7 @@ export class Media {
     this.#pc?.close();
     this.#pc = null;
     this.#senders = [];
-    for (const [n, s] of this.slots) {
+    for (const [n, s] of this.tiles) {
       if (s.playing) this.#on.picture(n, false, s.frames);
       s.video.srcObject = s.audio.srcObject = null;
       s.frames = 0;
@@ -98,8 +98,8 @@ export class Media {
     }
   }
 
-  // #attach never leaves out a call because the track is already there: an earlier call may still be on its way to take it off, or
-  // to put it on. The browser carries them out in order.
+  // #attach calls replaceTrack even if the track is already there: an earlier call may still be under way and take it off. The browser
+  // carries out these calls in order.
   #attach() {
     return Promise.all(this.#senders.map((s, i) => s.replaceTrack(this.#tracks[i])));
   }
@@ -119,10 +119,10 @@ export class Media {
       const [encoding] = p.encodings;
       encoding.active = bitrates[i] > 0;
       if (encoding.active) encoding.maxBitrate = bitrates[i];
-      p.degradationPreference = "maintain-framerate"; // people move; a coarser picture of them is better than a halting one
+      p.degradationPreference = "maintain-framerate"; // people move: a coarse picture is better than one that stops again and again
       if (i === 1) {
         encoding.scaleResolutionDownBy = Math.max(1, (sender.track?.getSettings().width ?? 0) / smallWidth);
-        p.degradationPreference = "maintain-resolution"; // it is coarse enough
+        p.degradationPreference = "maintain-resolution"; // it is small already
       }
       return sender.setParameters(p);
     }));
@@ -132,26 +132,26 @@ export class Media {
     const match = /^tile-(\d{1,2})$/.exec(streams[0]?.id ?? "");
     if (!match) return;
     const n = Number(match[1]);
-    let slot = this.slots.get(n);
-    if (!slot) {
-      slot = { ...this.#make(n), frames: 0, last: 0, playing: false, stream: null };
-      this.slots.set(n, slot);
+    let tile = this.tiles.get(n);
+    if (!tile) {
+      tile = { ...this.#make(n), frames: 0, last: 0, playing: false, stream: null };
+      this.tiles.set(n, tile);
       const count = () => {
-        slot.frames++;
-        slot.last = performance.now();
-        slot.video.requestVideoFrameCallback(count);
+        tile.frames++;
+        tile.last = performance.now();
+        tile.video.requestVideoFrameCallback(count);
       };
-      slot.video.requestVideoFrameCallback(count);
+      tile.video.requestVideoFrameCallback(count);
     }
-    const element = track.kind === "video" ? slot.video : slot.audio;
+    const element = track.kind === "video" ? tile.video : tile.audio;
     element.srcObject = new MediaStream([track]);
-    slot.audio.muted = !this.#audible;
-    element.play().catch(() => {}); // held back by the browser: see play
+    tile.audio.muted = !this.#audible;
+    element.play().catch(() => {}); // the browser may refuse: see play
   }
 
-  // look tells when pictures begin to move and when they stand still.
+  // #look reports which pictures have begun to move, and which stand still.
   #look() {
-    for (const [n, s] of this.slots) {
+    for (const [n, s] of this.tiles) {
       const playing = s.last > 0 && s.video.srcObject !== null && performance.now() - s.last < still && s.frames > 0;
       if (playing === s.playing) continue;
       s.playing = playing;
@@ -160,7 +160,7 @@ export class Media {
   }
 }
 
-// gathered waits until all own addresses are known: candidates are not trickled.
+// gathered waits until all our candidates are known, since they are not trickled (RFC 8838).
 function gathered(pc) {
   return new Promise((done) => {
     if (pc.iceGatheringState === "complete") return done();

@@ -1,8 +1,8 @@
-// The page's sounds, made on the spot. None is louder than talk, and at night they are softer.
+// The page's sounds. They are computed, no louder than people who talk, and softer at night.
 
 let context;
 
-// audio returns the page's one AudioContext. Browsers let it run after the first press, a kiosk's at once.
+// audio returns the page's one AudioContext. Browsers start it after the first press (autoplay policy); a kiosk's browser starts it at once.
 export function audio() {
   context ??= new AudioContext();
   if (context.state === "suspended") context.resume().catch(() => {});
@@ -49,7 +49,7 @@ export function knocked(hour) {
   }
 }
 
-// ringing is what one hears while others are rung.
+// ringing is heard while the window's people are rung.
 export function ringing(hour) {
   for (const after of [0, 0.35]) note(440, after, 0.3, gain(hour) * 0.5);
 }

@@ -1,5 +1,5 @@
-// What stands in where there is no camera or no microphone: a test card and a soft tone. Both are made from the window's name, so that
-// two windows differ.
+// A test card and a soft tone, for where there is no camera or no microphone. Both depend on the window's name, so that two windows
+// differ.
 import { audio } from "./sound.js";
 
 const width = 1280;
@@ -12,7 +12,7 @@ function hash(name) {
   return h >>> 0;
 }
 
-// hue and frequency say what a window's test card and tone are like; tests look for them.
+// hue and frequency are those of a window's test card and tone. Tests look for them.
 export const hue = (name) => (hash(name) % 12) * 30;
 export const frequency = (name) => 300 + ((hash(name) >>> 8) % 12) * 50;
 
@@ -34,7 +34,7 @@ export function card(name, text) {
       c.fillStyle = colour;
       c.fillRect(i * width / 8, height - 90, width / 8 + 1, 90);
     });
-    // The bar wanders, so that everybody sees at once whether the picture moves.
+    // A moving bar shows whether the picture moves.
     c.fillStyle = "#ffffff";
     c.fillRect((seconds * 220) % (width + 60) - 60, height - 118, 60, 28);
     c.fillStyle = "rgb(0 0 0 / 0.72)";
@@ -56,7 +56,7 @@ export function card(name, text) {
   return { track, end: () => clearInterval(timer) };
 }
 
-// tone returns an audio track with a soft tone that swells four times a second, as browsers take a steady one for noise.
+// tone returns an audio track with a soft tone that swells four times a second: browsers suppress a steady tone as noise.
 export function tone(name) {
   const at = audio();
   const source = new OscillatorNode(at, { frequency: frequency(name) });

@@ -1,12 +1,12 @@
-// What people see. It only draws: everything it needs comes with render and count.
+// What people see. This file only draws: render and count bring everything that it needs.
 import { clock, say } from "./words.js";
 
-const previewTime = 10_000; // ms for which the own picture shows in a visit
-const maxTiles = 6; // other windows that find room; of more, the last tile counts the rest
-const maxStrip = 4; // guests that find room beside the main picture
-const longName = 20; // letters that fit into one line of the sign
+const previewTime = 10_000; // ms for which our own picture is shown at the beginning of a visit
+const maxEntries = 6; // other windows in the list; if there are more, the last entry says how many
+const maxStrip = 4; // guests beside the main picture
+const longName = 20; // letters that fit into one line of the sign on the shutter
 
-// numbers are the short codes of faults, to be read out on the phone. They never change their meaning.
+// numbers are short codes of faults that people can read out on the phone. A code never gets another meaning.
 const numbers = {
   no_camera: "K1", camera_busy: "K2", camera_denied: "K3", no_microphone: "K4", page: "P1", program: "P2", replaced: "P3",
   homeserver: "N1", hub: "N2", network_not_joined: "N3", clock: "T1", not_trusted: "V1",
@@ -36,10 +36,10 @@ function icon(name) {
 
 export class View {
   #m = null;
-  #screen = ""; // that is shown
+  #screen = ""; // the one that is shown
   #listed = "";
   #previewTimer = 0;
-  #slots = new Map();
+  #tiles = new Map();
 
   get screen() {
     return this.#screen;
@@ -68,7 +68,7 @@ export class View {
     $("#call").addEventListener("click", f);
   }
 
-  // calls says whether the window's people can be rung from a screen.
+  // calls says whether people can be rung from a screen.
   calls(screen, state) {
     return Boolean(state?.can_ring) && (screen === "alone" || screen === "ajar");
   }
@@ -78,19 +78,19 @@ export class View {
     return screen === "shut" || screen === "alone" || screen === "ajar";
   }
 
-  // choose moves between the two answers to a knock.
+  // choose moves the focus between the two answers to a knock.
   choose(first) {
     if (this.#m?.screen === "knocked") $(first ? "#letin" : "#notnow").focus({ preventScroll: true });
   }
 
-  // left shows how many seconds are left to answer.
+  // left shows the seconds that are left to answer a knock, or of ringing.
   left(seconds) {
     const screen = this.#m?.screen;
     if (screen === "knocked" || screen === "ringing") put($(`#${screen} .left`), say(this.#m.language, "knock_left", { n: seconds }));
   }
 
-  // slot makes the elements of one slot.
-  slot(n) {
+  // tile makes the elements of one tile.
+  tile(n) {
     const figure = make("figure", "picture");
     const video = make("video");
     video.muted = video.playsInline = video.autoplay = true;
@@ -99,8 +99,8 @@ export class View {
     const caption = make("figcaption", "pill");
     figure.append(video, sound, caption);
     $("#pictures").append(figure);
-    this.#slots.set(n, { figure, caption });
-    if (this.#m) this.#place(this.#m);
+    this.#tiles.set(n, { figure, caption });
+    if (this.#m) this.#arrange(this.#m);
     return { video, audio: sound };
   }
 
@@ -110,11 +110,11 @@ export class View {
     const t = (key, values) => say(m.language, key, values);
     const before = this.#screen;
     this.#screen = m.screen;
-    const place = m.screen === "ajar" ? "alone" : m.screen; // they have the same form
-    root.dataset.screen = place;
+    const section = m.screen === "ajar" ? "alone" : m.screen; // both use the same section
+    root.dataset.screen = section;
     root.dataset.shutter = m.shutter;
     document.documentElement.lang = m.language;
-    for (const section of document.querySelectorAll("section.screen")) section.hidden = section.id !== place;
+    for (const s of document.querySelectorAll("section.screen")) s.hidden = s.id !== section;
     const main = this.#mainName(m);
     const seen = m.screen === "visit" && !m.state.held;
     put($("#who"), !seen ? m.state.name : m.state.shared ? t("shares", { name: main || t("guest") }) : main);
@@ -126,7 +126,7 @@ export class View {
       put(p, p.hidden ? "" : t("withheld", { names: m.state.withheld.join(", ") }));
     }
     this[`_${m.screen}`]?.(m, t);
-    this.#place(m);
+    this.#arrange(m);
     this.#own(m, t);
     this.#buttons(m, t);
     this.clock();
@@ -153,14 +153,14 @@ export class View {
   #mainName(m) {
     if (m.state.shared) return m.state.shared.name;
     const main = this.#main(m);
-    return m.state.peer?.name || m.state.guests.find((g) => g.slot === main)?.name || "";
+    return m.state.peer?.name || m.state.guests.find((g) => g.tile === main)?.name || "";
   }
 
   #main(m) {
-    if (m.state.shared) return m.state.shared.slot;
+    if (m.state.shared) return m.state.shared.tile;
     const peer = m.state.peer;
-    if (peer) return peer.slot;
-    return m.state.guests[0]?.slot ?? -1;
+    if (peer) return peer.tile;
+    return m.state.guests[0]?.tile ?? -1;
   }
 
   #signs(m, t) {
@@ -192,7 +192,7 @@ export class View {
     $("#trouble").hidden = !trouble;
   }
 
-  // #each says the same in all languages, each marked as its own for screen readers.
+  // #each shows a text in all languages, with lang attributes for screen readers.
   #each(list, languages, key) {
     const wanted = languages.map((l) => say(l, key)).join("\n");
     if (list.dataset.shown === wanted) return;
@@ -224,9 +224,9 @@ export class View {
     if (key === this.#listed) return;
     this.#listed = key;
     for (const ul of document.querySelectorAll("ul.windows")) {
-      const shown = list.slice(0, list.length > maxTiles ? maxTiles - 1 : maxTiles).map((w) => {
+      const shown = list.slice(0, list.length > maxEntries ? maxEntries - 1 : maxEntries).map((w) => {
         const shutter = w.shutter in order ? w.shutter : "shut";
-        const item = make("li", `tile ${shutter}`);
+        const item = make("li", `entry ${shutter}`);
         const text = make("span", "text");
         text.append(make("strong", "", w.name));
         if (w.city && !w.name.includes(w.city)) text.append(make("span", "city", w.city));
@@ -237,8 +237,8 @@ export class View {
         item.append(icon(shutter), text);
         return item;
       });
-      if (list.length > maxTiles) shown.push(make("li", "tile more", t("windows_more", { n: list.length - maxTiles + 1 })));
-      if (!list.length) shown.push(make("li", "tile none", t("windows_none")));
+      if (list.length > maxEntries) shown.push(make("li", "entry more", t("windows_more", { n: list.length - maxEntries + 1 })));
+      if (!list.length) shown.push(make("li", "entry none", t("windows_none")));
       ul.replaceChildren(...shown);
       ul.classList.toggle("many", list.length > 4 || m.state.missed.length > 0);
     }
@@ -252,21 +252,21 @@ export class View {
     put($("#held .why"), t("held_why", { name }));
   }
 
-  // #cards stands for the guests without a picture, in the strip after those with one.
-  #cards(m, place) {
+  // #cards shows the guests without a picture, in the strip after those with one. first is the first free position.
+  #cards(m, first) {
     const main = this.#main(m);
-    const hidden = m.state.guests.filter((g) => g.slot < 0 || (g.slot !== main && !this.#slots.has(g.slot)));
-    const room = Math.max(maxStrip - place, 0);
+    const hidden = m.state.guests.filter((g) => g.tile < 0 || (g.tile !== main && !this.#tiles.has(g.tile)));
+    const room = Math.max(maxStrip - first, 0);
     const shown = hidden.length > room ? hidden.slice(0, Math.max(room - 1, 0)) : hidden;
     const texts = shown.map((g) => g.name || say(m.language, "guest"));
     if (hidden.length > shown.length && room) texts.push(say(m.language, "more_guests", { n: hidden.length - shown.length }));
-    const key = JSON.stringify([texts, place]);
+    const key = JSON.stringify([texts, first]);
     const list = $("#cards");
     if (list.dataset.shown === key) return;
     list.dataset.shown = key;
     list.replaceChildren(...texts.map((text, i) => {
       const item = make("li", "guest");
-      item.style.setProperty("--place", String(place + i));
+      item.style.setProperty("--position", String(first + i));
       if (i < shown.length) {
         const letter = make("p", "initial", initial(text));
         letter.setAttribute("aria-hidden", "true");
@@ -316,23 +316,23 @@ export class View {
     put($("#fault .code .since"), since ? t("since", { time: clock(m.language, m.state.timezone, since) }) : "");
   }
 
-  // #place gives each slot its role: the big picture, a guest in the strip, or none.
-  #place(m) {
+  // #arrange gives each tile its role: the big picture, a guest in the strip, or none.
+  #arrange(m) {
     const main = this.#main(m);
     let strip = 0;
-    for (const [n, { figure, caption }] of this.#slots) {
-      const guest = m.state.guests.find((g) => g.slot === n) ?? (m.state.peer?.slot === n ? m.state.peer : null);
+    for (const [n, { figure, caption }] of this.#tiles) {
+      const guest = m.state.guests.find((g) => g.tile === n) ?? (m.state.peer?.tile === n ? m.state.peer : null);
       const role = m.screen !== "visit" ? "none" : n === main ? "main" : guest ? "guest" : "none";
       figure.dataset.role = role;
-      figure.classList.toggle("whole", m.state.shared?.slot === n); // nothing of a screen may be cut off
+      figure.classList.toggle("whole", m.state.shared?.tile === n); // a shared screen must not be cropped
       put(caption, role === "guest" ? guest.name || say(m.language, "guest") : "");
-      if (role === "guest") figure.style.setProperty("--place", String(strip++));
+      if (role === "guest") figure.style.setProperty("--position", String(strip++));
     }
     this.#cards(m, strip);
     $("#window").classList.toggle("guests", strip > 0);
   }
 
-  // #own shows the own picture: as long as nobody is there, and at the beginning of a visit.
+  // #own shows our own picture while nobody is there, and at the beginning of a visit.
   #own(m, t) {
     const own = $("#own");
     const video = own.querySelector("video");
@@ -355,7 +355,7 @@ export class View {
     const text = t(m.replaced ? "press_here" : opens ? "press_open" : "press_shut");
     $("#press").setAttribute("aria-label", text);
     put($("#hint"), text);
-    $("#press").hidden = m.screen === "knocked"; // a choice is to be made
+    $("#press").hidden = m.screen === "knocked"; // people must choose an answer
     const call = $("#call");
     call.hidden = m.down || !(m.screen === "ringing" || this.calls(m.screen, m.state));
     call.querySelector("use").setAttribute("href", m.screen === "ringing" ? "#i-shut" : "#i-bell");
@@ -402,7 +402,7 @@ export class View {
   }
 }
 
-// initial is the first letter of a name, also one that takes two code units.
+// initial is the first character of a name, even if that takes two UTF-16 code units.
 function initial(name) {
   return [...name][0]?.toUpperCase() ?? "";
 }

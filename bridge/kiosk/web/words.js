@@ -1,9 +1,9 @@
-// What the page says, in each language: one file a language, all with the same keys.
+// The page's texts. There is one file for each language, and all have the same keys.
 
 const known = ["de", "en", "it"];
 const all = {};
 
-// load fetches every language; all three are shown while the window is shut.
+// load fetches all languages: all are shown while the window is shut.
 export async function load() {
   await Promise.all(known.map(async (code) => {
     const answer = await fetch(`/lang/${code}.json`);
@@ -12,13 +12,13 @@ export async function load() {
   }));
 }
 
-// usable keeps the known ones of the languages that the window is set to, and never returns none.
+// usable are those of the window's languages that exist here, or all of them if there are none.
 export function usable(codes) {
   const list = (codes ?? []).filter((c) => known.includes(c));
   return list.length ? list : known;
 }
 
-// say returns the text of a key ("a.b" for a nested one) with its {names} filled in.
+// say returns the text of a key ("a.b" for a nested key), with its {names} filled in.
 export function say(language, key, values = {}) {
   let text = all[language];
   for (const part of key.split(".")) text = text?.[part];
@@ -32,6 +32,6 @@ export function clock(language, timezone, ms) {
   try {
     return new Intl.DateTimeFormat(say(language, "locale"), { ...options, timeZone: timezone || undefined }).format(ms);
   } catch {
-    return new Intl.DateTimeFormat("en-GB", options).format(ms); // a zone that this browser does not know
+    return new Intl.DateTimeFormat("en-GB", options).format(ms); // this browser does not know the time zone
   }
 }

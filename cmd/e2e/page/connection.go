@@ -114,8 +114,8 @@ func (p *page) listen(kind track.Kind, sender *webrtc.RTPSender) {
 
 // watch shows one track that is received.
 func (p *page) watch(pc *webrtc.PeerConnection, remote *webrtc.TrackRemote) {
-	var slot int
-	if _, err := fmt.Sscanf(remote.StreamID(), "tile-%d", &slot); err != nil {
+	var tile int
+	if _, err := fmt.Sscanf(remote.StreamID(), "tile-%d", &tile); err != nil {
 		return
 	}
 	kind, coding := track.Audio, codec.Opus
@@ -141,7 +141,7 @@ func (p *page) watch(pc *webrtc.PeerConnection, remote *webrtc.TrackRemote) {
 			assembler.Push(now, packet)
 		}
 		for f, ok := assembler.Pop(now); ok; f, ok = assembler.Pop(now) {
-			p.media.WriteFrame(slot, kind, 0, f.Timestamp, f.Data)
+			p.media.WriteFrame(tile, kind, 0, f.Timestamp, f.Data)
 			if kind == track.Video {
 				p.seen(now)
 			}

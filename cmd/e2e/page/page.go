@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	pageVersion = 1                      // of the page's messages, see package bridge/kiosk
+	pageVersion = 2                      // of the page's messages, see package bridge/kiosk
 	reportEvery = 50 * time.Millisecond  // while something changes
 	redialAfter = 250 * time.Millisecond // as the real page does
 	maxMessage  = 4 << 20
@@ -247,15 +247,15 @@ func (p *page) reportChanges(ctx context.Context) {
 		p.mu.Lock()
 		r := &p.report
 		r.Sounds, r.Pictures, r.Broken = 0, 0, 0
-		for slot := range p.media.Tiles() {
-			audio, video, broken := p.media.Shown(slot)
+		for tile := range p.media.Tiles() {
+			audio, video, broken := p.media.Shown(tile)
 			r.Sounds, r.Pictures, r.Broken = r.Sounds+audio, r.Pictures+video, r.Broken+broken
-			if video != seen[slot] {
-				seen[slot], at[slot] = video, time.Now()
+			if video != seen[tile] {
+				seen[tile], at[tile] = video, time.Now()
 			}
-			if moves := !at[slot].IsZero() && time.Since(at[slot]) < still; moves != playing[slot] {
-				playing[slot] = moves
-				p.sendLocked(ctx, map[string]any{"type": "picture", "slot": slot, "playing": moves, "frames": video})
+			if moves := !at[tile].IsZero() && time.Since(at[tile]) < still; moves != playing[tile] {
+				playing[tile] = moves
+				p.sendLocked(ctx, map[string]any{"type": "picture", "tile": tile, "playing": moves, "frames": video})
 			}
 		}
 		c := p.connection.Load()

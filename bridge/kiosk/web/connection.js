@@ -1,12 +1,12 @@
-// The WebSocket to the program behind the page. It comes back for ever.
+// The WebSocket to the program that serves the page. It reconnects for ever.
 
-const version = 1; // of the messages, see kiosk.go
+const version = 2; // of the messages, see kiosk.go
 const closeReplaced = 4000;
 const closeVersion = 4001;
 const firstWait = 250; // ms before the second attempt
 const longestWait = 5000;
 
-export class Link {
+export class Connection {
   #socket = null;
   #wait = firstWait;
   #timer = 0;
@@ -34,7 +34,7 @@ export class Link {
     socket.onmessage = (e) => {
       if (socket !== this.#socket) return;
       const m = JSON.parse(e.data);
-      this.#wait = firstWait; // it speaks, so it works
+      this.#wait = firstWait; // it works
       if (m.type === "replaced") {
         this.#stopped = true;
         this.#on.replaced();
@@ -57,7 +57,7 @@ export class Link {
     };
   }
 
-  // send drops the message while there is no connection: after the next hello everything is told anew.
+  // send drops the message while there is no connection: after the next hello the page reports everything again.
   send(m) {
     if (this.up) this.#socket.send(JSON.stringify(m));
   }
