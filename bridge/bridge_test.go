@@ -22,7 +22,7 @@ func TestVisit(t *testing.T) {
 		call, session := w.visit()
 		call.opts.OnEvent(rtc.Event{Kind: rtc.KeySent})
 		w.expect("key frame")
-		// Their picture goes: ours stops. It comes back: so does ours.
+		// Their picture stops, so ours stops. Theirs comes back, and so does ours.
 		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOff, Identity: kioskIn(munich).Identity, Tile: 2})
 		w.expect("sending false", "key again")
 		if s := w.screen(); s.Screen != "lost" || s.Seen {
@@ -30,10 +30,10 @@ func TestVisit(t *testing.T) {
 		}
 		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: kioskIn(munich).Identity, Tile: 2})
 		w.expect("sending true")
-		// A guest comes, who may want our picture in small, and goes.
+		// A guest, who may want our picture in small, comes and goes.
 		w.bridge.HandleMembers(munich, []rtc.Member{memberOf(guest), kioskIn(munich)})
 		w.expect("remotes @kiosk-munich:b:D " + memberOf(guest).Identity + " (guest)")
-		// A shared screen is the big picture. It is no face: without the other window's picture ours stops all the same.
+		// A shared screen is the big picture. It does not count as being seen: without the other window's picture ours stops.
 		session.onEvent(callmedia.SessionEvent{Kind: callmedia.ScreenOn, Identity: memberOf(guest).Identity, Tile: 3})
 		if s := w.screen(); s.Shared == nil || *s.Shared != (kiosk.Person{Name: "Name of " + string(guest), Tile: 3}) || !s.Seen {
 			t.Fatalf("screen %+v", s)
@@ -55,7 +55,7 @@ func TestVisit(t *testing.T) {
 		if s := w.screen(); s.Shared != nil {
 			t.Fatalf("screen %+v", s)
 		}
-		// The button: frames stop before anything that may take time.
+		// The button: frames stop before anything that may take a while.
 		w.set(func() { w.leave, w.closing = 3*time.Second, time.Second })
 		w.press(false)
 		synctest.Wait()
@@ -74,13 +74,13 @@ func TestVisit(t *testing.T) {
 		w.expect()
 		pass(4 * time.Second)
 		w.expect("close", "left !munich:b")
-		// The old call's failure does not keep us from a new one.
+		// The failure of the old call does not prevent a new one.
 		w.press(true)
 		w.expect("join !munich:b", "tell open !munich:b")
 	})
 }
 
-// TestReopenWaits: a new visit begins only when the last session is closed and the room's call is left.
+// TestReopenWaits: a new visit begins only when the last session is closed and the call in the room has been left.
 func TestReopenWaits(t *testing.T) {
 	run(t, longOpen(), func(w *world) {
 		w.visit()
@@ -98,7 +98,7 @@ func TestReopenWaits(t *testing.T) {
 	})
 }
 
-// TestAnotherRoomWaitsForMediaOnly: leaving one call does not hold up the next in another room for longer than its media.
+// TestAnotherRoomWaitsForMediaOnly: a call in another room is entered as soon as the media of the last one are closed.
 func TestAnotherRoomWaitsForMediaOnly(t *testing.T) {
 	run(t, longOpen(), func(w *world) {
 		w.visit()
@@ -126,7 +126,7 @@ func TestEndLeaves(t *testing.T) {
 			t.Errorf("at the end: %q", got)
 		}
 	})
-	// A leaving that never ends is cut off; the server removes us by itself.
+	// Leaving is given up after a while. The server removes us by itself (MSC4140).
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, leave: time.Hour}
 		c := &connection{call: &fakeCall{w: w, room: munich}, log: zerolog.Nop()}
@@ -147,7 +147,7 @@ func TestPageConnection(t *testing.T) {
 		w.bridge.HandlePage(kiosk.PageUp{ID: 2})
 		w.expect()
 		pass(1500 * time.Millisecond)
-		w.expect("disconnect") // after the first page's offer, which nobody gets any more
+		w.expect("disconnect") // after the offer for the first page, which is gone
 		pass(time.Second)
 		w.expect("offer 2 sdp2")
 		w.set(func() { w.connect = 0 })
@@ -157,7 +157,7 @@ func TestPageConnection(t *testing.T) {
 		w.bridge.HandleMedia(page.Event{Kind: page.Connected})
 		w.bridge.HandleMedia(page.Event{Kind: page.Bitrate, BPS: 5, Small: 2})
 		w.expect("bitrate 5 2")
-		// It breaks: a new one is offered at once, then after longer and longer, for ever.
+		// When the connection breaks, a new one is offered at once, then after longer and longer waits, for ever.
 		w.bridge.HandleMedia(page.Event{Kind: page.Disconnected})
 		w.expect("offer 2 sdp3")
 		for i := range 20 {
@@ -166,7 +166,7 @@ func TestPageConnection(t *testing.T) {
 			pass(maxOfferWait)
 			w.expect(fmt.Sprintf("offer 2 sdp%d", 4+i))
 		}
-		w.bridge.HandlePage(kiosk.PageDown{ID: 1}) // not the one that stands
+		w.bridge.HandlePage(kiosk.PageDown{ID: 1}) // this is not the present page
 		w.expect()
 		w.bridge.HandlePage(kiosk.PageDown{ID: 2})
 		w.expect("disconnect")
@@ -176,14 +176,14 @@ func TestPageConnection(t *testing.T) {
 	})
 }
 
-// TestRestart: after a restart the page is asked before the network is told anything.
+// TestRestartAsksThePage: after a restart the page is asked before the network is told anything.
 func TestRestartAsksThePage(t *testing.T) {
 	run(t, nil, func(w *world) {
 		pass(pageGrace / 2)
 		w.expect()
 		w.bridge.HandlePage(kiosk.PageUp{ID: 1, Shutter: "open"})
 		w.expect("tell open ", "offer 1 sdp1")
-		// A page that is loaded anew later is told, and does not decide.
+		// What a page remembers does not count after a reload.
 		w.press(false)
 		w.expect("tell shut ")
 		w.bridge.HandlePage(kiosk.PageDown{ID: 1})
@@ -274,7 +274,7 @@ func TestScreen(t *testing.T) {
 	})
 }
 
-// TestKnocks: a knock is shown, answered and declined, and what the room is told is in the window's first language.
+// TestKnocks: a knock is shown, answered and declined. The room is told so in the window's first language.
 func TestKnocks(t *testing.T) {
 	run(t, nil, func(w *world) {
 		w.bridge.HandlePage(kiosk.PageUp{ID: 1, Shutter: "ajar"})

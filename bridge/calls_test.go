@@ -16,7 +16,7 @@ import (
 	"multifactorymodel.org/ewindow/callmedia"
 )
 
-// TestStaleMemberOnScreen: what the media side says of somebody who is away reaches the screen.
+// TestStaleMemberOnScreen: a guest who is absent at the SFU for long is not shown any more, and is removed from the call.
 func TestStaleMemberOnScreen(t *testing.T) {
 	run(t, nil, func(w *world) {
 		session := w.guest()
@@ -43,7 +43,7 @@ func TestStaleMemberOnScreen(t *testing.T) {
 	})
 }
 
-// guest opens a window into whose call a guest comes, and returns its media.
+// guest opens the window, lets a guest come into its call, and returns the media session.
 func (w *world) guest() *fakeSession {
 	w.t.Helper()
 	w.bridge.HandlePage(kiosk.PageUp{ID: 1})
@@ -55,7 +55,7 @@ func (w *world) guest() *fakeSession {
 	return w.sessions[0]
 }
 
-// TestGuestsAreTold: what a guest does not see, and why, is on the page and in the room.
+// TestGuestsAreTold: the page and the room say what a guest does not see, and why.
 func TestGuestsAreTold(t *testing.T) {
 	run(t, nil, func(w *world) {
 		w.bridge.HandlePage(kiosk.PageUp{ID: 1, Shutter: "open"})
@@ -99,8 +99,8 @@ func TestGuestsAreTold(t *testing.T) {
 	})
 }
 
-// TestGuestNotSeen: a guest whose picture is announced and does not come may have lost their key on the way. They send it again to whoever begins
-// a new membership; other windows do so by themselves.
+// TestGuestNotSeen: when a guest's picture is announced and does not come, their key may have been lost. Element sends keys again to a member
+// with a new membership, so we renew ours. Other windows send their keys again by themselves.
 func TestGuestNotSeen(t *testing.T) {
 	run(t, nil, func(w *world) {
 		session := w.guest()
@@ -124,7 +124,7 @@ func TestGuestNotSeen(t *testing.T) {
 	})
 }
 
-// TestRingPeople: who is rung, and when it is over.
+// TestRingPeople: all people in the room are rung, until somebody comes, all decline or it is cancelled.
 func TestRingPeople(t *testing.T) {
 	run(t, []directory.Window{windowOf(munich, directory.Shut, time.UnixMilli(1))}, func(w *world) {
 		people := []id.UserID{"@us:a", kioskUser(munich), guest, ben}

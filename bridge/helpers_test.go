@@ -20,7 +20,7 @@ const (
 	testCountdown = 1200 * time.Millisecond
 )
 
-// Times of package window that it keeps to itself.
+// Times that package window does not export.
 const (
 	pageGrace      = 30 * time.Second
 	failureBackoff = 20 * time.Second

@@ -20,7 +20,7 @@ import (
 	"multifactorymodel.org/ewindow/callmedia"
 )
 
-// world is everything around a Bridge. It writes down what it is told, in order.
+// world is everything around a Bridge. It logs what the Bridge does to it, in order.
 type world struct {
 	t      *testing.T
 	bridge *Bridge
@@ -67,7 +67,7 @@ func (w *world) note(format string, args ...any) {
 	w.log = append(w.log, fmt.Sprintf(format, args...))
 }
 
-// logged returns what was written down since the last time.
+// logged returns what was logged since the last time.
 func (w *world) logged() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -105,7 +105,7 @@ func (w *world) Windows() []directory.Window {
 
 func (w *world) Name(user id.UserID) string { return "Name of " + string(user) }
 
-// directoryPart is the part that has a method with the same name as the screen's.
+// directoryPart is the directory. It is a type of its own, since the screen has a SetState, too.
 type directoryPart struct{ *world }
 
 func (d directoryPart) SetState(s directory.State) {
@@ -146,7 +146,7 @@ func (w *world) Tiles() int { return 4 }
 
 func (w *world) Disconnect() { w.note("disconnect") }
 
-// matrix is the part that does calls.
+// matrix is the Matrix side of calls.
 type matrix struct{ *world }
 
 func (m matrix) UserID() id.UserID { return "@us:a" }
@@ -289,7 +289,7 @@ func (s *fakeSession) Close() error {
 	return nil
 }
 
-// run runs a Bridge in its world inside a bubble of time, until the test's function returns.
+// run runs a Bridge in its world, inside a bubble with a clock of its own (testing/synctest), until f returns.
 func run(t *testing.T, windows []directory.Window, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, own: true, windows: windows, ended: make(chan struct{}), rings: make(chan error, 1)}
@@ -326,10 +326,10 @@ func run(t *testing.T, windows []directory.Window, f func(w *world)) {
 	})
 }
 
-// pass lets time go by, of which the bubble has as much as it likes.
+// pass lets time go by. Inside the bubble that takes no real time.
 func pass(d time.Duration) { <-time.After(d) }
 
-// set changes how the world behaves.
+// set changes how the world behaves, under its lock.
 func (w *world) set(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -350,7 +350,7 @@ func (w *world) setWindows(windows ...directory.Window) {
 	synctest.Wait()
 }
 
-// visit opens the window beside Munich's, which has long been open, and goes on until both see each other.
+// visit opens the window while Munich's has been open for long, and goes on until both see each other.
 func (w *world) visit() (*fakeCall, *fakeSession) {
 	w.t.Helper()
 	w.bridge.HandlePage(kiosk.PageUp{ID: 1, Shutter: "shut"})

@@ -11,9 +11,9 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// FuzzMachine feeds any sequence of events. A shut window must show and send nothing, nothing may be sent to nobody, the plan must not
-// change between its wakes nor by being read, and it must never wake in the past.
-func FuzzMachine(f *testing.F) {
+// FuzzRules gives the rules any sequence of facts. A shut window must show and send nothing. Nothing may be sent while nobody is there. The
+// plan must not change before its wake, nor by being read, and its wake must not be in the past.
+func FuzzRules(f *testing.F) {
 	f.Add([]byte{0, 10, 1, 20, 2, 30, 3, 40, 4, 50, 5, 60, 6, 70, 7, 80, 8, 90, 9, 100, 10, 110, 11, 120})
 	f.Add([]byte{2, 1, 0, 0, 4, 1, 6, 3, 8, 255, 7, 0, 1, 0})
 	f.Add([]byte{0, 0, 3, 7, 4, 77, 5, 77, 9, 1, 9, 0, 10, 2, 11, 255, 11, 255, 11, 255, 1, 9})

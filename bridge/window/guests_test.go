@@ -10,14 +10,14 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// TestHeld: a guest whose camera is off is shown by name, gets nothing, and the room is told why, once.
+// TestHeld: a guest whose camera is off is shown by name, gets no picture, and is told why in the room, once.
 func TestHeld(t *testing.T) {
 	b := newBench(t)
 	b.m.SetMembers(dresden, []Member{memberOf(guest), memberOf(ben)})
 	b.step(0)
 	b.m.visit.focusReached = true
 	b.step(testCountdown)
-	b.want(dresden, "", "opening") // a camera may be announced yet
+	b.want(dresden, "", "opening") // a camera may still be announced
 	b.step(PictureGrace)
 	b.want(dresden, "", "visit")
 	s := b.last.View
@@ -27,7 +27,7 @@ func TestHeld(t *testing.T) {
 	b.wantMessages()
 	b.step(connectLimit)
 	b.wantMessages(Message{Notice: NoticeCamera, User: guest})
-	// It is turned on: they see each other. Off again: it is held, and the room knows.
+	// The guest turns the camera on: they see each other. Off again: the picture is held back, and the room is not told twice.
 	b.m.visit.remoteCamera(b.now, memberOf(guest).Identity, 0, true, false)
 	b.step(0)
 	b.picture(memberOf(guest), true)
@@ -63,7 +63,7 @@ func TestHeld(t *testing.T) {
 	b.wantMessages()
 }
 
-// TestNotHeld: what looks alike but is the connection's fault.
+// TestNotHeld: situations that look the same, but where the connection is at fault.
 func TestNotHeld(t *testing.T) {
 	arrive := func(members ...Member) *bench {
 		b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
@@ -107,7 +107,7 @@ func TestGuestIsMain(t *testing.T) {
 	}
 }
 
-// TestFourStreams: the window first, then the guests in the order in which they came; those for whom there is no room are named.
+// TestFourStreams: the window is shown first, then the guests in the order in which they came. Those who do not fit are named.
 func TestFourStreams(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
 	var members []Member
@@ -124,7 +124,7 @@ func TestFourStreams(t *testing.T) {
 	}
 }
 
-// TestWithheld: who gets no keys is told why, on both sides.
+// TestWithheld: both sides are told about a guest who gets no keys.
 func TestWithheld(t *testing.T) {
 	b := newBench(t)
 	b.arrive(dresden, memberOf(guest), memberOf(ben))
@@ -140,7 +140,7 @@ func TestWithheld(t *testing.T) {
 	if w := b.last.View.Withheld; len(w) != 0 {
 		t.Fatalf("withheld %+v", w)
 	}
-	// A legacy call is answered in the own room only.
+	// A legacy call is answered in our own room only.
 	b.m.LegacyCall(b.now, munich, guest)
 	b.wantMessages()
 	b.m.LegacyCall(b.now, dresden, guest)

@@ -10,7 +10,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// newAjar is Dresden's machine with the window ajar.
+// newAjar is Dresden's window, ajar.
 func newAjar(t *testing.T, windows ...directory.Window) *bench {
 	b := newBench(t, windows...)
 	b.m.SetShutter(b.now, directory.Ajar)
@@ -19,7 +19,7 @@ func newAjar(t *testing.T, windows ...directory.Window) *bench {
 	return b
 }
 
-// wantMessages looks at what was to be sent since the last time.
+// wantMessages checks what was to be sent since the last time.
 func (b *bench) wantMessages(want ...Message) {
 	b.Helper()
 	if got := b.m.TakeMessages(); !slices.Equal(got, want) {
@@ -27,7 +27,7 @@ func (b *bench) wantMessages(want ...Message) {
 	}
 }
 
-// calls lets users call Dresden's room: all who are in the call now.
+// calls sets which users are in the call of Dresden's room.
 func (b *bench) calls(users ...id.UserID) {
 	b.Helper()
 	var members []Member
@@ -58,7 +58,7 @@ func (b *bench) wantMissed(users ...id.UserID) {
 
 const ben = id.UserID("@ben:elsewhere")
 
-// TestAjar: the camera shows a preview, the network knows, and nobody is called nor answered.
+// TestAjar: people see their own camera, the network is told, and nobody is called or answered.
 func TestAjar(t *testing.T) {
 	b := newAjar(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	if p := b.last; !p.View.Camera || p.Send || p.Announce.Shutter != directory.Ajar || p.Announce.Since != b.now {
@@ -72,7 +72,7 @@ func TestAjar(t *testing.T) {
 	}
 }
 
-// TestKnockLetIn: a call on the ajar window waits for a choice, and with the right one it becomes a visit.
+// TestKnockLetIn: a call at the ajar window waits for an answer, and becomes a visit if that is "let in".
 func TestKnockLetIn(t *testing.T) {
 	b := newAjar(t)
 	b.calls(guest)
@@ -84,7 +84,7 @@ func TestKnockLetIn(t *testing.T) {
 	b.step(knockGuard - time.Millisecond)
 	b.m.AnswerKnock(b.now, k.ID, true)
 	b.step(0)
-	b.want("", "", "knocked") // a press that was on its way lets nobody in
+	b.want("", "", "knocked") // a press right after the screen changed lets nobody in
 	b.step(time.Millisecond)
 	b.m.AnswerKnock(b.now, k.ID+1, true)
 	b.step(0)
@@ -99,12 +99,12 @@ func TestKnockLetIn(t *testing.T) {
 	if b.last.Announce.Shutter != directory.Ajar || !b.last.Send {
 		t.Errorf("plan %+v", b.last)
 	}
-	// Whoever comes to them is in the same call.
+	// People who come later are in the same call.
 	b.calls(guest, ben)
 	b.want(dresden, "", "visit")
 	b.calls(ben)
 	b.want(dresden, "", "opening")
-	// With the last one gone the window is ajar as before, and they knock anew.
+	// When the last one has gone the window is ajar as before, and guests knock again.
 	b.calls()
 	b.step(emptyGrace)
 	b.want("", "", "ajar")
@@ -131,7 +131,7 @@ func TestKnockOfAWindow(t *testing.T) {
 	b.want("", "", "ajar")
 }
 
-// TestKnockRefused: it is declined if it rang, and over until they leave and come again.
+// TestKnockRefused: a knock that rang is declined. The guest must leave and come again to knock once more.
 func TestKnockRefused(t *testing.T) {
 	for name, late := range map[string]bool{"rings at once": false, "rings after the answer": true} {
 		t.Run(name, func(t *testing.T) {
@@ -156,7 +156,7 @@ func TestKnockRefused(t *testing.T) {
 			b.wantMessages(want...)
 			b.step(time.Hour)
 			b.want("", "", "ajar")
-			ring("$2") // again, from within the call
+			ring("$2") // a second notification while in the call
 			b.want("", "", "ajar")
 			b.wantMessages(Message{Decline: "$2"})
 			b.calls()
@@ -164,7 +164,7 @@ func TestKnockRefused(t *testing.T) {
 			b.wantMissed()
 			b.calls(guest)
 			b.want("", "", "knocked")
-			// A device that left and came between two looks has another time.
+			// A device that left and came again between two updates has a new creation time.
 			b.step(time.Second)
 			b.m.AnswerKnock(b.now, b.last.View.Knock.ID, false)
 			member := memberOf(guest)
@@ -176,7 +176,7 @@ func TestKnockRefused(t *testing.T) {
 	}
 }
 
-// TestKnockTimesOut: nobody answers; they are told, and the window keeps who it was.
+// TestKnockTimesOut: when nobody answers, the guest is told, and the window remembers who it was.
 func TestKnockTimesOut(t *testing.T) {
 	b := newAjar(t)
 	b.calls(guest)
@@ -187,12 +187,12 @@ func TestKnockTimesOut(t *testing.T) {
 	b.want("", "", "knocked")
 	b.wantMessages()
 	b.step(time.Millisecond)
-	b.want("", "", "knocked") // the next one
+	b.want("", "", "knocked") // the next knock
 	if b.last.View.Knock.Who.User != ben || b.last.View.Since != b.now {
 		t.Fatalf("knock %+v", b.last.View.Knock)
 	}
 	b.wantMessages(Message{Decline: "$1"}, Message{Notice: NoticeNobody, User: guest})
-	// Whoever gives up before is remembered as well.
+	// A guest who gives up before that is remembered as well.
 	b.calls(guest)
 	b.want("", "", "ajar")
 	b.wantMessages()
@@ -201,11 +201,11 @@ func TestKnockTimesOut(t *testing.T) {
 	b.wantMissed()
 }
 
-// TestRingAlone: a notification whose membership never comes knocks as long as it stands.
+// TestRingAlone: a notification without a membership is a knock until it expires.
 func TestRingAlone(t *testing.T) {
 	b := newAjar(t)
 	b.m.CallNotification(b.now, munich, guest, "$0", b.now.Add(time.Minute)) // in another room
-	b.m.CallNotification(b.now, dresden, guest, "$0", b.now)                 // over
+	b.m.CallNotification(b.now, dresden, guest, "$0", b.now)                 // expired
 	b.step(0)
 	b.want("", "", "ajar")
 	ring := func(event id.EventID) {
@@ -234,7 +234,7 @@ func TestRingAlone(t *testing.T) {
 	b.want("", "", "knocked")
 }
 
-// TestShutDeclines: a call on the shut window is declined, the room told now and then, and the screen keeps who it was.
+// TestShutDeclines: a call at the shut window is declined, the room is told now and then, and the screen shows who it was.
 func TestShutDeclines(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
 	b.m.SetShutter(b.now, directory.Shut)
@@ -248,7 +248,7 @@ func TestShutDeclines(t *testing.T) {
 	first := b.now
 	b.m.CallNotification(b.now, dresden, ben, "$2", b.now.Add(30*time.Second))
 	b.step(noticeEvery - time.Second)
-	b.wantMessages(Message{Decline: "$2"}) // the room knows
+	b.wantMessages(Message{Decline: "$2"}) // the room was told a short while ago
 	b.calls(guest, ben, kioskUser(munich))
 	b.wantMessages()
 	b.wantMissed(kioskUser(munich), ben, guest)
@@ -262,7 +262,7 @@ func TestShutDeclines(t *testing.T) {
 	b.wantMissed(guest, kioskUser(munich), ben)
 	b.calls()
 	b.step(time.Minute)
-	// One who has been in the call for long is not calling now.
+	// Somebody who has been in the call for long is not calling now.
 	member := memberOf(guest)
 	member.Created = b.now.Add(-recentCall - time.Second)
 	b.m.SetMembers(dresden, []Member{member})
@@ -280,7 +280,7 @@ func TestShutDeclines(t *testing.T) {
 	b.wantMissed()
 }
 
-// TestShutAfterAVisit: those who were seen have not knocked, and a window that was on its way to an open one hasn't, either.
+// TestShutAfterAVisit: people who were in the visit have not knocked. A window that called just when ours was shut has not, either.
 func TestShutAfterAVisit(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
 	b.calls(guest)
@@ -295,7 +295,7 @@ func TestShutAfterAVisit(t *testing.T) {
 	b.step(time.Minute)
 	b.wantMessages()
 	b.wantMissed()
-	// A knock that waits is declined by shutting the window.
+	// Shutting the window declines a knock that waits.
 	b = newAjar(t)
 	b.calls(guest)
 	b.m.CallNotification(b.now, dresden, guest, "$1", b.now.Add(time.Minute))
@@ -305,7 +305,7 @@ func TestShutAfterAVisit(t *testing.T) {
 	b.want("", "", "shut")
 	b.wantMessages(Message{Decline: "$1"}, Message{Notice: NoticeShut, User: guest})
 	b.wantMissed()
-	// From shut to ajar, somebody who waits in the call knocks; fully open, they are answered.
+	// When the window is set ajar, somebody who waits in the call knocks. When it is opened, they are answered.
 	b.m.SetShutter(b.now, directory.Ajar)
 	b.step(0)
 	b.want("", "", "knocked")
@@ -314,7 +314,7 @@ func TestShutAfterAVisit(t *testing.T) {
 	b.want(dresden, "", "opening")
 }
 
-// TestStartSettles: a window that was open before its restart declines nobody before its page has said so.
+// TestStartSettles: after a restart nobody is declined before the page has said whether the window is open.
 func TestStartSettles(t *testing.T) {
 	b := &bench{T: t, m: New(testCountdown, MaxPictures), now: epoch}
 	b.m.openedAt = epoch

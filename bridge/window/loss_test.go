@@ -26,7 +26,7 @@ func TestLost(t *testing.T) {
 		if b.last.View.Since != at {
 			t.Errorf("lost since %v", b.last.View.Since.Sub(at))
 		}
-		b.step(10 * time.Minute) // they are still in the call, so it goes on
+		b.step(10 * time.Minute) // they are still in the call, so ours goes on, too
 		b.want(munich, munich, "lost")
 		b.picture(kioskIn(munich), true)
 		b.want(munich, munich, "visit")
@@ -103,9 +103,9 @@ func TestLost(t *testing.T) {
 	})
 }
 
-// TestAfresh is another window that is there, and announces a picture that never comes: the visit begins anew after half a minute, and then
-// seldom.
-func TestAfresh(t *testing.T) {
+// TestBeginsAgain: another window is there and announces a picture that never comes. The visit begins again after half a minute, and after
+// that less and less often.
+func TestBeginsAgain(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	other := kioskIn(munich)
 	b.arrive(munich, other)
@@ -125,7 +125,7 @@ func TestAfresh(t *testing.T) {
 		b.arrive(munich, other)
 	}
 	if len(after) < 4 || len(after) > 6 || after[0] > 35*time.Second || after[1]-after[0] < 40*time.Second || after[3]-after[2] < 2*time.Minute {
-		t.Errorf("the visit began anew after %v", after)
+		t.Errorf("the visit began again after %v", after)
 	}
 	b.picture(other, true)
 	b.want(munich, munich, "visit")
@@ -134,7 +134,7 @@ func TestAfresh(t *testing.T) {
 		t.Error("seen once, the other window counts as one that never was")
 	}
 
-	// A guest without our key is never seen, and no reason to begin anew.
+	// A guest who is never seen may lack our key. That is no reason to begin again.
 	b = newBench(t)
 	guest := memberOf("@anna:elsewhere.example")
 	b.arrive(dresden, guest)

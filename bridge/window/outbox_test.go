@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestOutbox: each message is handed out once, and a notice of a kind is sent now and then only.
+// TestOutbox: each message is returned once, and a notice of one kind is not sent more often than every [noticeEvery].
 func TestOutbox(t *testing.T) {
 	r := New(testCountdown, MaxPictures)
 	r.outbox.decline("$1")

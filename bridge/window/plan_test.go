@@ -14,7 +14,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// unchanged says whether reading the plan twice gives the same, changes nothing, and what is done to the plan changes nothing either.
+// unchanged fails the test if two plans for one moment differ, or if reading or writing a plan changes the rules.
 func unchanged(t *testing.T, r *Rules, now time.Time) {
 	t.Helper()
 	before := snapshot(r)

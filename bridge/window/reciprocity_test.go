@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestTrials: what may be sent while nobody is seen is the first seconds after the countdown, and then a moment now and then.
+// TestTrials: while nobody is seen, something may be sent for some seconds after the countdown, and then for a moment now and then.
 func TestTrials(t *testing.T) {
 	var r reciprocity
 	now := epoch

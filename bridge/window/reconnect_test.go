@@ -9,7 +9,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// TestBackoffs: a window that does not answer is left alone for longer and longer, until there is a sign of life.
+// TestBackoffs: a window that does not answer is called less and less often, until its state changes.
 func TestBackoffs(t *testing.T) {
 	b, now, w := make(backoffs), epoch, windowOf(munich, directory.Open, epoch)
 	for i, want := range []time.Duration{firstBackoff, 2 * firstBackoff, 4 * firstBackoff} {

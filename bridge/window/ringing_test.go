@@ -10,7 +10,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// ringing begins to ring two people.
+// newRinging is a window whose two people are being rung.
 func newRinging(t *testing.T, shutter directory.Shutter) *bench {
 	b := newBench(t)
 	b.m.SetShutter(b.now, shutter)
@@ -132,7 +132,7 @@ func TestRingUnanswered(t *testing.T) {
 		b.m.StartRinging(b.now)
 		b.step(0)
 		b.want("", "", "shut")
-		// Who was not let in does not get in by that, either.
+		// Somebody who was not let in does not get in that way.
 		b = newAjar(t)
 		b.calls(guest)
 		b.step(knockTime)

@@ -35,7 +35,7 @@ func memberOf(user id.UserID) Member {
 
 func kioskIn(room id.RoomID) Member { return memberOf(kioskUser(room)) }
 
-// bench is Dresden's machine with a clock.
+// bench is Dresden's window with a clock.
 type bench struct {
 	*testing.T
 	m    *Rules
@@ -45,7 +45,7 @@ type bench struct {
 	inside []id.UserID // who is in our room's call, see call
 }
 
-// newBench is Dresden, in the network, with a page, opened at epoch.
+// newBench is Dresden's window: in the network, with a page, opened at epoch.
 func newBench(t *testing.T, windows ...directory.Window) *bench {
 	b := &bench{T: t, m: New(testCountdown, MaxPictures), now: epoch}
 	b.m.SetPage(b.now, true)
@@ -55,14 +55,14 @@ func newBench(t *testing.T, windows ...directory.Window) *bench {
 	return b
 }
 
-// step lets time go by and decides as often as the machine asks for it.
+// step lets time go by, and advances at each wake.
 func (b *bench) step(d time.Duration) Plan {
 	b.Helper()
 	end := b.now.Add(d)
 	b.last = decide(b.m, b.now)
 	for steps := 0; !b.last.Wake.IsZero() && !b.last.Wake.After(end); steps++ {
 		if steps > 1000 {
-			b.Fatal("the machine wakes again and again")
+			b.Fatal("the plan wakes again and again")
 		}
 		if !b.last.Wake.After(b.now) {
 			b.Fatalf("wakes in the past: %v", b.last.Wake.Sub(b.now))
@@ -83,7 +83,7 @@ func (b *bench) want(room, peer id.RoomID, name Screen) {
 	}
 }
 
-// arrive lets members be in a room's call, each with a picture announced.
+// arrive sets the members of a room's call, and announces a picture of each.
 func (b *bench) arrive(room id.RoomID, members ...Member) {
 	b.Helper()
 	b.m.SetMembers(room, members)
@@ -113,7 +113,7 @@ func TestShutAtTheStart(t *testing.T) {
 	}
 }
 
-// TestExpected: the window that has waited longest is in its call when another one opens, before that one is seen there.
+// TestExpected: when another window opens, the one that has waited longest enters its own call at once, before the other comes.
 func TestExpected(t *testing.T) {
 	shut := windowOf(munich, directory.Shut, epoch)
 	b := newBench(t, shut)
@@ -131,7 +131,7 @@ func TestExpected(t *testing.T) {
 	b.step(testCountdown)
 	b.want(dresden, munich, "visit")
 
-	// One that goes elsewhere, or does not come, is not waited for, nor expected again.
+	// A window that goes elsewhere, or does not come, is not expected any longer, nor again.
 	for name, elsewhere := range map[string]bool{"elsewhere": true, "nowhere": false} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, shut)
@@ -164,7 +164,8 @@ func TestExpected(t *testing.T) {
 	b.want("", "", "alone")
 }
 
-// TestWhoCalls: the one who opened later calls, the longest open window first, and never one that is shut, turned away or not joined.
+// TestWhoCalls: the window that opened later calls, and it calls the one that has been open for longest. It never calls one that is shut, that
+// faces another one, or whose room we are not in.
 func TestWhoCalls(t *testing.T) {
 	before, after := epoch.Add(-time.Hour), epoch.Add(time.Hour)
 	turned := windowOf(munich, directory.Open, before)
@@ -206,7 +207,7 @@ func TestWhoCalls(t *testing.T) {
 	}
 }
 
-// TestAutoAnswer: whoever is in our call is answered while we are open, windows before guests.
+// TestAutoAnswer: an open window answers everybody in its call, windows before guests.
 func TestAutoAnswer(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)), windowOf(bolzano, directory.Open, epoch.Add(time.Second)))
 	b.want("", "", "alone")
@@ -227,7 +228,7 @@ func TestAutoAnswer(t *testing.T) {
 	if g := b.last.View.Guests; len(g) != 2 || g[0].User != guest || g[1].Window != bolzano || g[1].Tile != -1 {
 		t.Errorf("others %+v", g)
 	}
-	// When the first window has gone, the one that still waits is let in.
+	// When the first window has gone, the one that waits is answered.
 	b.arrive(dresden, memberOf(guest), kioskIn(bolzano))
 	b.want(dresden, bolzano, "opening")
 
@@ -242,7 +243,7 @@ func TestAutoAnswer(t *testing.T) {
 	b.want("", "", "shut")
 }
 
-// TestReciprocity: nothing leaves before the count, without members, or when they are not seen for five seconds.
+// TestReciprocity: nothing is sent before the countdown has ended, while nobody is there, or when nobody was seen for five seconds.
 func TestReciprocity(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	other := kioskIn(munich)
@@ -259,7 +260,7 @@ func TestReciprocity(t *testing.T) {
 	if !b.step(time.Hour).Send {
 		t.Fatal("stopped while all is well")
 	}
-	b.picture(other, false) // media says so when there was none for five seconds
+	b.picture(other, false) // the media side says so after five seconds without a picture
 	b.want(munich, munich, "lost")
 	if b.last.Send {
 		t.Fatal("sends although the other side isn't seen")
@@ -270,7 +271,7 @@ func TestReciprocity(t *testing.T) {
 		t.Fatal("does not go on")
 	}
 
-	// One who announces a camera and never shows anything gets next to nothing.
+	// Somebody who announces a camera and never shows anything gets very little.
 	b = newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	b.arrive(munich, other)
 	sent, given, before := time.Duration(0), 0, 0
@@ -279,8 +280,8 @@ func TestReciprocity(t *testing.T) {
 		if b.last.Send {
 			sent += tick
 		}
-		given, before = given+max(b.last.Unseen-before, 0), b.last.Unseen // which begins anew with a visit
-		if i%20 == 0 {                                                    // coming and going does not help
+		given, before = given+max(b.last.Unseen-before, 0), b.last.Unseen // it is 0 again in a new visit
+		if i%20 == 0 {                                                    // announcing the camera again and again does not help
 			b.m.visit.remoteCamera(b.now, other.Identity, 0, true, i%40 == 0)
 		}
 		b.step(tick)
@@ -291,7 +292,7 @@ func TestReciprocity(t *testing.T) {
 	if given < 3 || given > 7 {
 		t.Errorf("gave the key again %d times in a minute without seeing anything", given)
 	}
-	// And one whose camera is muted nothing more.
+	// Somebody whose camera is muted gets nothing.
 	b.m.visit.remoteCamera(b.now, other.Identity, 0, true, true)
 	b.step(trialLength)
 	for range 300 {
@@ -316,7 +317,7 @@ func TestCountdown(t *testing.T) {
 	}
 }
 
-// TestUnanswered: a window whose kiosk died, open for ever in the directory, holds people up once and for a short time.
+// TestUnanswered: a window whose kiosk has lost its power stays open in the directory. It delays people once, for a short time.
 func TestUnanswered(t *testing.T) {
 	dead := windowOf(munich, directory.Open, epoch.Add(-time.Hour))
 	alive := windowOf(bolzano, directory.Open, epoch.Add(-time.Minute))
@@ -329,7 +330,7 @@ func TestUnanswered(t *testing.T) {
 	b.step(time.Hour)
 	b.want(bolzano, bolzano, "visit")
 
-	// At the next opening the silent one comes last.
+	// At the next opening the one that did not answer is called last.
 	b.m.SetShutter(b.now, directory.Shut)
 	b.m.SetMembers(bolzano, nil)
 	b.step(time.Second)
@@ -337,7 +338,7 @@ func TestUnanswered(t *testing.T) {
 	b.step(0)
 	b.want(bolzano, bolzano, "opening")
 
-	// Alone with it, it is called more and more rarely.
+	// If it is the only window, it is called less and less often.
 	b = newBench(t, dead)
 	calls, visit := 0, uint64(0)
 	for range 3600 {
@@ -349,7 +350,7 @@ func TestUnanswered(t *testing.T) {
 	if calls < 4 || calls > 12 {
 		t.Errorf("called %d times in an hour", calls)
 	}
-	// A sign of life is answered at once, as is a tap on it.
+	// It is called at once when somebody picks it, or when its state changes.
 	for b.last.Room != "" {
 		b.step(time.Second)
 	}
@@ -363,26 +364,26 @@ func TestUnanswered(t *testing.T) {
 	b.step(0)
 	b.want(munich, munich, "opening")
 
-	// Whoever comes while it is called is let in.
+	// A window that comes to us while we call another one is answered.
 	b.m.SetDirectory(dresden, true, []directory.Window{dead, windowOf(bolzano, directory.Open, b.now)})
 	b.arrive(dresden, kioskIn(bolzano))
 	b.want(dresden, bolzano, "opening")
 }
 
-// TestBothCalled: each is in the other's room, because each knew an old state of the other. By the new states they agree.
+// TestBothCalled: each is in the other's room, because each knew an old state of the other. With the new states they agree on one room.
 func TestBothCalled(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Second)))
 	b.want(munich, munich, "opening")
 	b.m.SetMembers(dresden, []Member{kioskIn(munich)})
 	b.step(0)
-	b.want(munich, munich, "opening") // as far as is known, they are the host
+	b.want(munich, munich, "opening") // by what we know, they are the host
 	b.m.SetDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, epoch.Add(time.Second))})
 	b.step(0)
 	b.want(dresden, munich, "opening")
 
 	b = newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Second)))
 	b.m.SetMembers(dresden, []Member{kioskIn(munich)})
-	b.arrive(munich, kioskIn(munich)) // they went home
+	b.arrive(munich, kioskIn(munich)) // they went back to their own call
 	b.step(0)
 	b.want(munich, munich, "opening")
 }
@@ -394,13 +395,13 @@ func TestHomeserverDown(t *testing.T) {
 	b.picture(kioskIn(munich), true)
 	b.m.SetHomeserver(b.now)
 	b.step(time.Minute)
-	b.want(munich, munich, "visit") // what runs goes on
+	b.want(munich, munich, "visit") // a visit goes on
 	b.m.SetDirectory(dresden, true, nil)
 	b.step(0)
 	b.want("", "", "fault")
 	b.m.SetDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, epoch.Add(-time.Hour))})
 	b.step(0)
-	b.want("", "", "fault") // nothing new is begun
+	b.want("", "", "fault") // no new call is entered
 	b.m.SetHomeserver(time.Time{})
 	b.step(0)
 	b.want(munich, munich, "opening")
@@ -459,7 +460,7 @@ func TestPageReload(t *testing.T) {
 	b.want(munich, munich, "opening")
 }
 
-// TestShutAndOpenAtOnce: a double press is a new visit, never the old one going on.
+// TestShutAndOpenAtOnce: after shutting and opening there is a new visit, even without a moment in between.
 func TestShutAndOpenAtOnce(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	b.arrive(munich, kioskIn(munich))
@@ -484,7 +485,7 @@ func TestChoose(t *testing.T) {
 	b.m.Choose("!unknown:x")
 	b.step(0)
 	b.want(bolzano, bolzano, "opening")
-	// Also one that opened later than we did.
+	// A window that opened after ours can be picked, too.
 	b = newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Minute)))
 	b.want("", "", "alone")
 	b.m.Choose(munich)
@@ -519,11 +520,11 @@ func TestNotInANetwork(t *testing.T) {
 	}
 }
 
-// TestRoomUpgraded: the room of the call is upgraded in the middle of a visit. The old call is left, whoever stays in it, and the visit goes
-// on in the new one, as soon as both know of it.
+// TestRoomUpgraded: the room of the call is upgraded during a visit. The old call is left, even if others stay in it, and the visit goes on in
+// the new room as soon as both windows know it.
 func TestRoomUpgraded(t *testing.T) {
 	const next = id.RoomID("!next:a")
-	// Ours, with the other window and a guest in it.
+	// Our room is upgraded, with the other window and a guest in the call.
 	facing := windowOf(munich, directory.Open, epoch.Add(time.Second))
 	facing.Facing = dresden
 	b := newBench(t, facing)
@@ -542,7 +543,7 @@ func TestRoomUpgraded(t *testing.T) {
 	b.step(time.Second)
 	b.want(next, munich, "opening")
 
-	// Theirs. For a moment we know of no room of theirs.
+	// Their room is upgraded. For a moment we know no room of theirs.
 	b = newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	b.arrive(munich, kioskIn(munich))
 	b.want(munich, munich, "opening")

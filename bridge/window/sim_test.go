@@ -12,8 +12,8 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// The simulation runs several machines against each other: states and memberships travel with delays, media takes a moment to
-// connect, and pictures flow while their sender sends.
+// The simulation runs the rules of several windows against each other. States and memberships arrive after delays, media takes a moment to
+// connect, and pictures arrive while their sender sends.
 const (
 	simTick    = 50 * time.Millisecond
 	mediaDelay = 700 * time.Millisecond // from entering a call until frames can flow
@@ -21,12 +21,12 @@ const (
 )
 
 type simNode struct {
-	room  id.RoomID
-	m     *Rules
-	plan  Plan
-	alive bool
-	deaf  bool // its media is cut off
-	let   bool // somebody at this ajar window has let in whoever knocked
+	room   id.RoomID
+	m      *Rules
+	plan   Plan
+	alive  bool
+	cutOff bool // its media is cut off
+	let    bool // somebody at this ajar window has let somebody in
 
 	guests map[id.UserID]time.Time // in its own call, since when
 
@@ -39,16 +39,16 @@ type simNode struct {
 }
 
 type sim struct {
-	t     *testing.T
-	now   time.Time
-	rnd   *rand.Rand
-	delay func() time.Duration
-	nodes []*simNode
-	mail  []simMail
-	ways  map[[2]id.RoomID]time.Time
+	t          *testing.T
+	now        time.Time
+	rnd        *rand.Rand
+	delay      func() time.Duration
+	nodes      []*simNode
+	deliveries []simDelivery
+	ways       map[[2]id.RoomID]time.Time
 }
 
-type simMail struct {
+type simDelivery struct {
 	at time.Time
 	do func()
 }
@@ -73,7 +73,7 @@ func newSim(t *testing.T, seed uint64, delay func(*rand.Rand) time.Duration, roo
 	return s
 }
 
-// read hands the machine what the node knows.
+// read gives the rules what the node knows.
 func (n *simNode) read() {
 	var windows []directory.Window
 	for _, w := range n.state {
@@ -110,11 +110,11 @@ func (n *simNode) guestMembers(call id.RoomID) (list []Member) {
 	return list
 }
 
-// post delivers something after a delay, but never before what was sent on the same way earlier: Matrix agrees on an order.
+// post delivers something after a delay. Things that are sent from one node to another arrive in order, as in a Matrix room.
 func (s *sim) post(from, to *simNode, do func()) {
 	way := [2]id.RoomID{from.room, to.room}
 	s.ways[way] = later(s.ways[way], s.now.Add(s.delay()))
-	s.mail = append(s.mail, simMail{s.ways[way], do})
+	s.deliveries = append(s.deliveries, simDelivery{s.ways[way], do})
 }
 
 func (s *sim) node(room id.RoomID) *simNode {
@@ -125,13 +125,13 @@ func (s *sim) node(room id.RoomID) *simNode {
 func (s *sim) open(room id.RoomID) { s.node(room).m.SetShutter(s.now, directory.Open) }
 func (s *sim) shut(room id.RoomID) { s.node(room).m.SetShutter(s.now, directory.Shut) }
 
-// die is a power cut: the membership goes after 18 seconds, the state stays.
+// die is a power cut: the membership ends after 18 seconds (MSC4140), the window's state stays.
 func (s *sim) die(room id.RoomID) {
 	n := s.node(room)
 	n.alive = false
 	call := n.inCall
 	n.inCall = ""
-	s.mail = append(s.mail, simMail{s.now.Add(18 * time.Second), func() { s.membership(n, call, false) }})
+	s.deliveries = append(s.deliveries, simDelivery{s.now.Add(18 * time.Second), func() { s.membership(n, call, false) }})
 }
 
 func (s *sim) membership(n *simNode, call id.RoomID, in bool) {
@@ -152,7 +152,7 @@ func (s *sim) membership(n *simNode, call id.RoomID, in bool) {
 	}
 }
 
-// act carries out a node's plan.
+// act does what a node's plan says.
 func (s *sim) act(n *simNode) {
 	n.plan = decide(n.m, s.now)
 	p := n.plan
@@ -192,22 +192,22 @@ func (s *sim) act(n *simNode) {
 	}
 }
 
-// cut takes n's media away, or gives it back.
-func (s *sim) cut(n *simNode, deaf bool) {
-	if n.deaf == deaf {
+// cut cuts off n's media, or ends that.
+func (s *sim) cut(n *simNode, cutOff bool) {
+	if n.cutOff == cutOff {
 		return
 	}
-	n.deaf = deaf
+	n.cutOff = cutOff
 	switch v := n.m.visit; {
 	case v == nil:
-	case deaf:
+	case cutOff:
 		v.focusLost(s.now)
 	default:
 		v.focusConnected(s.now)
 	}
 }
 
-// media lets pictures flow to n.
+// media lets n receive the pictures of others.
 func (s *sim) media(n *simNode) {
 	v := n.m.visit
 	if v == nil || n.inCall == "" {
@@ -222,7 +222,7 @@ func (s *sim) media(n *simNode) {
 		}
 		identity := kioskIn(other.room).Identity
 		shown := slices.ContainsFunc(n.plan.Members, func(m Member) bool { return m.Identity == identity })
-		connected := other.alive && !other.deaf && !n.deaf && other.inCall == n.inCall && s.now.Sub(other.since) > mediaDelay &&
+		connected := other.alive && !other.cutOff && !n.cutOff && other.inCall == n.inCall && s.now.Sub(other.since) > mediaDelay &&
 			s.now.Sub(n.since) > mediaDelay && shown
 		r := v.remotes[identity]
 		if up := connected; up != (r != nil && r.up) {
@@ -247,15 +247,15 @@ func (s *sim) media(n *simNode) {
 
 func (s *sim) tick() {
 	s.now = s.now.Add(simTick)
-	due := s.mail
-	s.mail = nil
-	slices.SortStableFunc(due, func(a, b simMail) int { return a.at.Compare(b.at) })
-	for _, mail := range due {
-		if mail.at.After(s.now) {
-			s.mail = append(s.mail, mail)
+	due := s.deliveries
+	s.deliveries = nil
+	slices.SortStableFunc(due, func(a, b simDelivery) int { return a.at.Compare(b.at) })
+	for _, delivery := range due {
+		if delivery.at.After(s.now) {
+			s.deliveries = append(s.deliveries, delivery)
 			continue
 		}
-		mail.do()
+		delivery.do()
 	}
 	for _, n := range s.nodes {
 		if n.alive {
@@ -298,7 +298,7 @@ func upTo(d time.Duration) func(*rand.Rand) time.Duration {
 	return func(r *rand.Rand) time.Duration { return time.Duration(r.Int64N(int64(d) + 1)) }
 }
 
-// TestTwoMeet: two windows opened within seconds of each other, in both orders, meet, however long their states travel.
+// TestTwoMeet: two windows that open within seconds of each other meet, in both orders and with any delays of their states.
 func TestTwoMeet(t *testing.T) {
 	longest := time.Duration(0)
 	for seed := range uint64(120) {
@@ -309,7 +309,7 @@ func TestTwoMeet(t *testing.T) {
 			first, second = second, first
 		}
 		s.open(first)
-		if seed%3 != 0 { // every third in the same millisecond
+		if seed%3 != 0 { // every third pair opens in the same millisecond
 			s.run(time.Duration(s.rnd.Int64N(int64(4 * time.Second))))
 		}
 		s.open(second)
@@ -392,7 +392,7 @@ func TestThreeWindows(t *testing.T) {
 	}
 }
 
-// TestDeadWindow: one lost its power while open. The others lose little time with it.
+// TestDeadWindow: one window has lost its power while it was open. That costs the others little time.
 func TestDeadWindow(t *testing.T) {
 	for seed := range uint64(50) {
 		s := newSim(t, seed, upTo(time.Second), dresden, munich, bolzano)
@@ -409,7 +409,7 @@ func TestDeadWindow(t *testing.T) {
 	}
 }
 
-// TestMediaOutage: the SFU is gone for a while, for both or for one of them. Both stop sending, and neither waits for the other when it is back.
+// TestMediaOutage: the SFU is lost for a while, for both or for one of them. Both stop sending, and see each other soon after it is back.
 func TestMediaOutage(t *testing.T) {
 	for seed := range uint64(50) {
 		s := newSim(t, seed, upTo(500*time.Millisecond), dresden, munich)
@@ -418,7 +418,7 @@ func TestMediaOutage(t *testing.T) {
 		s.open(munich)
 		s.until(20*time.Second, dresden, munich)
 		for i := range 3 {
-			// At last only the frames stop and nobody is told, which is worse.
+			// The third time only the frames stop, and the media side reports nothing.
 			for _, n := range s.nodes[:2-i] {
 				s.cut(n, true)
 			}
@@ -443,7 +443,7 @@ func TestMediaOutage(t *testing.T) {
 	}
 }
 
-// TestRestart: a kiosk in a visit loses its power and comes back open, as its page remembers.
+// TestRestart: a kiosk in a visit loses its power and comes back open, since its page remembers that.
 func TestRestart(t *testing.T) {
 	for seed := range uint64(50) {
 		s := newSim(t, seed, upTo(time.Second), dresden, munich)
@@ -467,11 +467,11 @@ func TestRestart(t *testing.T) {
 }
 
 // TestEverythingAtRandom presses buttons, breaks cameras, pages, media and power. Whatever happens, a shut window shows and sends
-// nothing (act checks that), nothing is sent for long without being returned, and in the end the two meet.
+// nothing (act checks that), nothing is sent for long while nobody is seen, and in the end the two meet.
 func TestEverythingAtRandom(t *testing.T) {
 	for seed := range uint64(60) {
 		s := newSim(t, seed, upTo(1500*time.Millisecond), dresden, munich, bolzano)
-		blind := make(map[id.RoomID]time.Duration)
+		unseen := make(map[id.RoomID]time.Duration)
 		visit := make(map[id.RoomID]uint64)
 		for range 60 {
 			n := s.nodes[s.rnd.IntN(3)]
@@ -487,7 +487,7 @@ func TestEverythingAtRandom(t *testing.T) {
 			case 5:
 				n.m.SetPage(s.now, s.rnd.IntN(2) == 0)
 			case 6:
-				s.cut(n, !n.deaf)
+				s.cut(n, !n.cutOff)
 			case 7:
 				if n.m.visit != nil {
 					n.m.CallFailed(s.now, n.m.visit.room)
@@ -499,13 +499,13 @@ func TestEverythingAtRandom(t *testing.T) {
 				s.tick()
 				for _, n := range s.nodes {
 					if n.plan.Visit != visit[n.room] {
-						visit[n.room], blind[n.room] = n.plan.Visit, 0
+						visit[n.room], unseen[n.room] = n.plan.Visit, 0
 					}
 					if n.plan.Send && !n.m.visit.picture() {
-						blind[n.room] += simTick
+						unseen[n.room] += simTick
 					}
-					if c := n.m.visit; c != nil && blind[n.room] > 2*PictureGrace+trialLength+s.now.Sub(c.started)/4 {
-						t.Fatalf("seed %d: %s sent for %v of %v without seeing anybody", seed, n.room, blind[n.room], s.now.Sub(c.started))
+					if c := n.m.visit; c != nil && unseen[n.room] > 2*PictureGrace+trialLength+s.now.Sub(c.started)/4 {
+						t.Fatalf("seed %d: %s sent for %v of %v without seeing anybody", seed, n.room, unseen[n.room], s.now.Sub(c.started))
 					}
 				}
 			}
@@ -524,8 +524,8 @@ func TestEverythingAtRandom(t *testing.T) {
 	}
 }
 
-// TestKnocksAtRandom lets guests come, ring and go at windows that are opened, set ajar and shut. act checks that nobody is in a call unasked;
-// here it is checked that each who calls a window that is not open gets an answer within a minute, and that rings are declined once.
+// TestKnocksAtRandom lets guests come, ring and go at windows that are opened, set ajar and shut. act checks that nobody is in a call without
+// being let in. This test checks that each knock is answered within a minute, and that each notification is declined at most once.
 func TestKnocksAtRandom(t *testing.T) {
 	for seed := range uint64(30) {
 		s := newSim(t, seed, upTo(1500*time.Millisecond), dresden, munich)

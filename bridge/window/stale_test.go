@@ -19,8 +19,9 @@ func (b *bench) names() (names []string) {
 	return names
 }
 
-// TestGhost: a guest whose membership stands, but who is not in the SFU's room, is not there. It needs a new membership to count again.
-func TestGhost(t *testing.T) {
+// TestStaleMember: a guest whose membership says that they are in the call, but who is missing at the SFU, is not there. Only a new membership
+// counts again.
+func TestStaleMember(t *testing.T) {
 	b := newBench(t)
 	member := memberOf(guest)
 	member.Created = epoch
@@ -37,7 +38,7 @@ func TestGhost(t *testing.T) {
 		t.Errorf("%q are named, but not there", got)
 	}
 	if !slices.Equal(b.last.Members, []Member{member}) {
-		t.Errorf("nobody would see the ghost come back: %v", b.last.Members)
+		t.Errorf("nobody would see the stale member come back: %v", b.last.Members)
 	}
 	b.step(emptyGrace)
 	b.want("", "", "alone")
@@ -49,7 +50,7 @@ func TestGhost(t *testing.T) {
 	b.step(0)
 	b.want(dresden, "", "opening")
 	if len(b.m.members.stale) != 0 {
-		t.Errorf("ghosts are kept: %v", b.m.members.stale)
+		t.Errorf("stale members are kept: %v", b.m.members.stale)
 	}
 	b.m.SetMembers(dresden, nil)
 	b.step(emptyGrace)
@@ -58,8 +59,8 @@ func TestGhost(t *testing.T) {
 	}
 }
 
-// TestGhostComesBack: who was away for long and is there again counts; a window that is away is never given up for that.
-func TestGhostComesBack(t *testing.T) {
+// TestStaleMemberComesBack: a stale member who is at the SFU again counts again. A window never becomes stale.
+func TestStaleMemberComesBack(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Hour)))
 	member, other := memberOf(guest), kioskIn(munich)
 	b.arrive(dresden, other, member)
@@ -76,9 +77,9 @@ func TestGhostComesBack(t *testing.T) {
 	b.m.RemoteBack(call.number, member.Identity)
 	b.step(0)
 	if got := b.names(); !slices.Equal(got, []string{string(munich), string(guest)}) {
-		t.Errorf("%q are named after the ghost came back", got)
+		t.Errorf("%q are named after the stale member came back", got)
 	}
-	// An outage of the SFU tells nothing of anybody.
+	// An outage of the SFU says nothing about anybody.
 	b.m.RemoteAbsent(b.now, call.number, member.Identity)
 	b.step(StaleAfter - time.Second)
 	b.m.RemoteBack(call.number, member.Identity)
@@ -88,10 +89,9 @@ func TestGhostComesBack(t *testing.T) {
 	}
 }
 
-// TestGhostComesAgain: whoever leaves the SFU a moment before the call, as Element does, and is back within the time is there, with all the time
-// that a newcomer has.
-func TestGhostComesAgain(t *testing.T) {
-	for _, noticed := range []bool{true, false} { // that the membership was gone meanwhile
+// TestStaleMemberComesAgain: Element leaves the SFU a moment before the call. A guest who does that and comes again has as much time as a new one.
+func TestStaleMemberComesAgain(t *testing.T) {
+	for _, noticed := range []bool{true, false} { // whether we saw that the membership ended in between
 		b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Hour)))
 		other, member := kioskIn(munich), memberOf(guest)
 		member.Created = b.now

@@ -47,7 +47,7 @@ func (o outcome) sent(declines, removals int, notices ...Notice) bool {
 	return declines == 0 && removals == 0 && len(notices) == 0
 }
 
-// waiting says whether the window is in no call, on this screen, and how it stands for others.
+// waiting says whether the window is in no call, shows this screen, and announces this position of the shutter.
 func (o outcome) waiting(screen Screen, shutter directory.Shutter) bool {
 	p := o.after
 	return p.Room == "" && p.Visit == 0 && !p.Send && p.View.Screen == screen && p.Announce.Shutter == shutter && p.Announce.Facing == ""
@@ -59,7 +59,7 @@ func (o outcome) calling(room, peer id.RoomID, screen Screen) bool {
 	return p.Room == room && p.Peer == peer && p.View.Screen == screen
 }
 
-// outcomes are the cells of the table.
+// outcomes check the cells of the table.
 var outcomes = map[string]func(o outcome) bool{
 	"unchanged": func(o outcome) bool {
 		before, after := o.before, o.after
@@ -150,7 +150,7 @@ var outcomes = map[string]func(o outcome) bool{
 	"visit, guest": func(o outcome) bool {
 		return o.after.Visit == o.before.Visit && o.after.Send && len(o.after.Members) == 2 && len(o.after.View.Guests) == 1
 	},
-	"visit, third": func(o outcome) bool { // named, for it may hear us, but not received
+	"visit, third": func(o outcome) bool { // its people are named, since they may hear us, but not shown
 		return o.after.Visit == o.before.Visit && o.after.Send && len(o.after.Members) == 1 && len(o.after.View.Guests) == 1
 	},
 	"visit, hub": func(o outcome) bool { return o.after.Visit == o.before.Visit && o.after.View.Fault == FaultHub },
@@ -172,7 +172,7 @@ var outcomes = map[string]func(o outcome) bool{
 	},
 }
 
-// ring is a call notification of a guest that is declined where nobody lets the guest in.
+// ring sends a call notification of a guest.
 func (b *bench) ring(user id.UserID) {
 	b.m.CallNotification(b.now, dresden, user, id.EventID("$"+user), b.now.Add(30*time.Second))
 }
@@ -194,7 +194,7 @@ func (b *bench) leave() {
 func (b *bench) answer(letIn bool) {
 	b.Helper()
 	b.step(time.Second)
-	k := uint64(1) // where nobody waits, an answer to a knock of before
+	k := uint64(1) // where nobody waits, the answer is to an earlier knock
 	if b.last.View.Knock != nil {
 		k = b.last.View.Knock.ID
 	}
@@ -224,7 +224,7 @@ func (b *bench) longer() directory.Window {
 }
 func (b *bench) after() directory.Window { return windowOf(munich, directory.Open, b.now) }
 
-// section is a situation in which something happens. begin makes it out of a window that stands alone.
+// section is a situation, and what may happen in it. begin makes it from a window where nobody is.
 type section struct {
 	begin  func(b *bench)
 	events map[string]func(b *bench)
