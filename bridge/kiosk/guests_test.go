@@ -14,7 +14,7 @@ import (
 // TestHeld shows a guest without a picture: a card, the reason, and no sound; then one with a picture beside others without.
 func TestHeld(t *testing.T) {
 	browser.Need(t)
-	r := newRig(t)
+	r := newPageRig(t)
 	r.open = visitState()
 	r.open.Seen, r.open.Held, r.open.Peer = false, true, &kiosk.Person{Name: "änna", Tile: -1}
 	page := openPage(t, r, browser.Options{})

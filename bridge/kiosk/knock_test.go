@@ -39,7 +39,7 @@ func answers(w *served) (list []kiosk.KnockAnswer) {
 // TestAjar sets the window ajar by key and by touch, and opens and shuts it from there.
 func TestAjar(t *testing.T) {
 	browser.Need(t)
-	r := newRig(t)
+	r := newPageRig(t)
 	r.open = aloneState()
 	page := openPage(t, r, browser.Options{})
 	page.until("the shut screen", func(s snapshot) bool { return s.Screen == "shut" })
@@ -83,7 +83,7 @@ func TestAjar(t *testing.T) {
 // TestKnock answers knocks by keyboard and touch. A press that began before the screen changed must not answer.
 func TestKnock(t *testing.T) {
 	browser.Need(t)
-	r := newRig(t)
+	r := newPageRig(t)
 	page := openPage(t, r, browser.Options{})
 	page.key("a", "KeyA", 65)
 	page.until("the ajar window", func(s snapshot) bool { return s.Screen == "ajar" && s.Own.Video == "live" })
@@ -162,7 +162,7 @@ func TestKnock(t *testing.T) {
 // TestRing rings the window's people by key and by touch, and stops it.
 func TestRing(t *testing.T) {
 	browser.Need(t)
-	r := newRig(t)
+	r := newPageRig(t)
 	r.open = aloneState()
 	r.open.CanRing = true
 	page := openPage(t, r, browser.Options{})

@@ -156,7 +156,7 @@ func TestLooks(t *testing.T) {
 	}
 	for _, size := range [][2]int{{1920, 1080}, {1080, 1920}} {
 		t.Run(fmt.Sprintf("%dx%d", size[0], size[1]), func(t *testing.T) {
-			r := newRig(t)
+			r := newPageRig(t)
 			page := openPage(t, r, browser.Options{Width: size[0], Height: size[1] + browserBars})
 			feeding := false
 			for _, s := range screens {
@@ -215,7 +215,7 @@ func TestLooks(t *testing.T) {
 // TestLooksOtherwise turns on the settings of the system that some people need: no movement, strong contrast.
 func TestLooksOtherwise(t *testing.T) {
 	browser.Need(t)
-	r := newRig(t)
+	r := newPageRig(t)
 	page := openPage(t, r, browser.Options{Width: 1920, Height: 1080 + browserBars})
 	if err := page.eval(`(() => { let n = 0;
 		for (const sheet of document.styleSheets) for (const rule of sheet.cssRules) {
@@ -276,7 +276,7 @@ func without(list []string, one string) (out []string) {
 // TestKeysAndAnnouncements changes the language, and checks what a screen reader announces.
 func TestKeysAndAnnouncements(t *testing.T) {
 	browser.Need(t)
-	r := newRig(t)
+	r := newPageRig(t)
 	r.open = aloneState()
 	page := openPage(t, r, browser.Options{})
 	page.until("the shut screen", func(s snapshot) bool { return s.Connected && s.Screen == "shut" })

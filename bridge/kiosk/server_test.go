@@ -19,25 +19,18 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// waitFor polls until ok, and fails with the last reason when that takes too long.
+// waitFor polls until ok returns true, and fails with its last value when that takes too long.
 func waitFor(t testing.TB, limit time.Duration, what string, ok func() (bool, any)) {
 	t.Helper()
-	deadline := time.After(limit)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		done, state := ok()
-		if done {
-			return
+	rig.Eventually(t, limit, func() error {
+		if done, last := ok(); !done {
+			return fmt.Errorf("%s did not happen; last: %v", what, last)
 		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s did not happen within %v; last: %v", what, limit, state)
-		}
-	}
+		return nil
+	})
 }
 
 // served is a running server whose messages are recorded.
