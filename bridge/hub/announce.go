@@ -60,13 +60,13 @@ func nodeIP(cfg *Config) string {
 	case cfg.Focus.NodeIP != "":
 		return cfg.Focus.NodeIP
 	case cfg.Relay != nil:
-		return text(cfg.Relay.PublicIP)
+		return addressText(cfg.Relay.PublicIP)
 	}
 	return ""
 }
 
-// text is an address, "" if there is none.
-func text(a netip.Addr) string {
+// addressText is an address as text, "" if there is none.
+func addressText(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""
 	}
@@ -82,7 +82,7 @@ func relayTLSHost(cfg *Config) string {
 	if host := publicHost(cfg); host != "" {
 		return host
 	}
-	return text(cfg.Relay.PublicIP)
+	return addressText(cfg.Relay.PublicIP)
 }
 
 // sharedPort is the port that clients are told for TURN on the HTTPS port, 0 when it is not shared. It is the port of Config.PublicURL,
@@ -123,7 +123,7 @@ func turnServers(cfg *Config) (list []turnServer) {
 		return nil
 	}
 	for _, l := range cfg.Relay.Listen {
-		host := text(cfg.Relay.PublicIP)
+		host := addressText(cfg.Relay.PublicIP)
 		if l.Transport == turnserver.TLS {
 			host = relayTLSHost(cfg)
 		}

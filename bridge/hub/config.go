@@ -74,7 +74,7 @@ type RelayConfig struct {
 	ShareHTTPSPort bool
 	// Certificate is that of TLS; none takes what Config.Listen uses.
 	Certificate CertificateFiles
-	// Drain is how long a relay that shall end still serves those who use it.
+	// Drain is how long the relay still serves its clients after it is told to end.
 	Drain time.Duration
 
 	// The following fields are those of [turnserver.Config].

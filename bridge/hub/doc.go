@@ -1,24 +1,24 @@
 // Package hub is the network's small server: a TURN relay, a MatrixRTC focus (LiveKit with its authorisation service) and a homeserver
 // (Dendrite behind a front). Each part can be left out; each can also run elsewhere.
 //
-// [Run] starts what a [Config] asks for, waits until it shall end or a part fails, and ends the parts in reverse order. The order of the
-// start is that of [hub.start]: what others need comes first.
+// [Run] starts what a [Config] asks for, waits until its context ends or a part fails, and ends the parts in reverse order. A part that
+// others need is started before them:
 //
 //	focus        LiveKit as a child, the authorisation service
-//	relay        it must relay to LiveKit
+//	relay        it relays to LiveKit, among others
 //	homeserver   Dendrite as a child, the front; both tell clients of focus and relay
 //	ports        HTTPS (which the relay may share) and plain HTTP, for the authorisation service, LiveKit's signalling and the front
 //	certificates an ACME authority checks the open ports
 //	metrics
 //
-// A child counts as started when it is ready, and bridge/child starts it again when it ends. Everything else fails the hub with its
-// first error.
+// A child counts as started when it is ready, and bridge/child starts it again when it ends. When any other part fails, the hub ends with
+// its error.
 //
 // What the hub decides is written as pure functions, with table tests:
 //
 //	access.go    who may begin calls, and which addresses the hub connects to for others
 //	announce.go  what clients, LiveKit and the homeserver are told: addresses, TURN servers, names of certificates
 //
-// Goroutines: Run's own starts and ends the parts and owns the hub's fields. Each part has its own goroutines, which the
+// Run's goroutine starts and ends the parts and owns the hub's fields. The parts run in goroutines of their own, which the
 // lifecycle.Group waits for.
 package hub

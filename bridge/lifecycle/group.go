@@ -1,7 +1,7 @@
 // Package lifecycle keeps the parts of a program together: it notices when one fails, and ends them all in the right order.
 //
 // [NewGroup] makes a [Group]. [Group.Go] runs a part in a goroutine, [Group.ServeHTTP] runs an HTTP server, and [Group.OnClose] adds
-// something that only needs to be closed. [Group.Wait] blocks until the program shall end or a part fails. [Group.Close] ends the
+// something that only needs to be closed. [Group.Wait] blocks until its context ends or a part fails. [Group.Close] ends the
 // parts, the youngest first, and waits for each one before it ends the next: a part may use the older ones until its own end.
 //
 // errgroup and run.Group end all parts at the same moment. A kiosk must leave its call before the bot that says so ends, and the

@@ -146,7 +146,7 @@ type TurnServerConfig struct {
 	// MaxBitrate and MaxBitratePerUser are in bit/s; 0 for no limit.
 	MaxBitrate        int `yaml:"max_bitrate"`
 	MaxBitratePerUser int `yaml:"max_bitrate_per_user"`
-	// Drain is how long a relay that shall end still serves those who use it.
+	// Drain is how long the relay still serves its clients after it is told to end.
 	Drain time.Duration `yaml:"drain"`
 	// TLSCertificate and TLSKey serve tls:// listeners; both empty: the hub's own are used.
 	TLSCertificate string `yaml:"tls_certificate"`
