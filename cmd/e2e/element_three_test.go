@@ -168,8 +168,8 @@ func (v *windowPage) awaitFrames() {
 	})
 }
 
-// programWithLastKeys builds ewindow with a first media key index shortly before 255, the last one. So the test sees the index start again at 0.
-// Without this it would take 256 changes of the call's members.
+// programWithLastKeys builds ewindow with a first media key index of 254 (build tag lastkeys). So the index starts again at 0 with the third key of a
+// call. Normally this takes 256 keys.
 var programWithLastKeys = buildProgram("goolm,lastkeys")
 
 // TestThreeAtTheWindow lets a guest with Element join two windows that see each other. On both windows, the other window stays the main picture

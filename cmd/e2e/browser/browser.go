@@ -1,7 +1,7 @@
 // Package browser drives headless Chromium over the DevTools protocol, for the end-to-end tests.
 //
-// [Start] runs one browser with one page, [Page.Eval] asks the page, [Page.Close] or [Page.Kill] ends it. Only what the tests
-// need is here. A Page may be used by several goroutines.
+// [Start] runs one browser with one page. [Page.Eval] evaluates JavaScript in the page. [Page.Close] or [Page.Kill] ends the browser. The
+// package has only what the tests need. Several goroutines may use a Page.
 package browser
 
 import (
@@ -23,18 +23,18 @@ import (
 	"github.com/coder/websocket"
 )
 
-// maxConsole is how many of the newest messages of a page's console are kept.
+// maxConsole is how many of the newest messages of a page's console a Page keeps.
 const maxConsole = 200
 
-// Options are what a page is given. All may be left out.
+// Options configure a browser. All fields are optional.
 type Options struct {
-	// Video is a y4m or mjpeg file that is looped as the camera, Audio a wav file for the microphone.
+	// Video is a y4m or mjpeg file that the browser plays in a loop as its camera. Audio is a wav file for its microphone.
 	Video, Audio string
-	// Script runs in the page before its own scripts, each time it is loaded.
+	// Script runs in the page before the page's own scripts, each time the page is loaded.
 	Script string
-	// Width and Height are the window's, in pixels; 1280 and 720 when 0.
+	// Width and Height are the size of the browser's window in pixels. 0 means 1280 and 720.
 	Width, Height int
-	// Flags are added to the browser's own.
+	// Flags are additional command-line flags of the browser.
 	Flags []string
 	// Env is added to the environment of this process.
 	Env []string
@@ -60,7 +60,7 @@ type reply struct {
 	Error  *struct{ Message string }
 }
 
-// Program finds Chromium, or returns an error that says how to get it.
+// Program finds Chromium. If there is none, the error says how to install it.
 func Program() (string, error) {
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -70,8 +70,8 @@ func Program() (string, error) {
 	return "", errors.New("there is no Chromium on this machine: install it with: sudo apt-get install chromium")
 }
 
-// Need returns Chromium's path. Without one the test is skipped with a line that says how to get it, or fails when
-// EWINDOW_E2E is "require".
+// Need returns Chromium's path. Without Chromium the test is skipped, with a line that says how to install it. If EWINDOW_E2E is "require", it
+// fails instead.
 func Need(t testing.TB) string {
 	t.Helper()
 	path, err := Program()
@@ -84,7 +84,7 @@ func Need(t testing.TB) string {
 	return path
 }
 
-// Start opens url in a browser of its own. The browser ends with the test at the latest.
+// Start opens url in a new browser. The browser ends when the test ends, or earlier with Close or Kill.
 func Start(t testing.TB, url string, o Options) *Page {
 	t.Helper()
 	p, err := start(t, Need(t), url, o)
@@ -99,7 +99,7 @@ func start(t testing.TB, program, url string, o Options) (*Page, error) {
 	if o.Width == 0 || o.Height == 0 {
 		o.Width, o.Height = 1280, 720
 	}
-	// Not t.TempDir: the browser's children write for a moment after it has ended, which would fail the test's clean-up.
+	// Not t.TempDir: the browser's child processes may write for a moment after it has ended, and the clean-up of t.TempDir would then fail.
 	folder, err := os.MkdirTemp("", "ewindow-browser-")
 	if err != nil {
 		return nil, err
@@ -156,7 +156,7 @@ func start(t testing.TB, program, url string, o Options) (*Page, error) {
 	return p, nil
 }
 
-// attach finds the page's DevTools socket and begins to read it.
+// attach connects to the page's DevTools WebSocket and starts to read from it.
 func (p *Page) attach(ctx context.Context) error {
 	var address string
 	err := p.poll(ctx, func() error {
@@ -199,7 +199,7 @@ func (p *Page) attach(ctx context.Context) error {
 	return nil
 }
 
-// poll repeats f until it succeeds, the browser ends or ctx does.
+// poll calls f until it succeeds, the browser ends, or ctx is done.
 func (p *Page) poll(ctx context.Context, f func() error) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -292,7 +292,8 @@ func (p *Page) call(ctx context.Context, method string, params, into any) error 
 	}
 }
 
-// Eval runs a JavaScript expression in the page, waits for its promise and decodes the value into into, unless that is nil.
+// Eval evaluates a JavaScript expression in the page. If the value is a promise, Eval waits for it. It decodes the value into into, unless into
+// is nil.
 func (p *Page) Eval(ctx context.Context, expression string, into any) error {
 	var result struct {
 		Result           struct{ Value json.RawMessage }
@@ -319,7 +320,7 @@ func (p *Page) Eval(ctx context.Context, expression string, into any) error {
 	return json.Unmarshal(result.Result.Value, into)
 }
 
-// Press sends a key to the page, as a keyboard would; key is its KeyboardEvent.key.
+// Press sends a key press to the page. key and code are those of KeyboardEvent; virtual is the Windows virtual key code.
 func (p *Page) Press(ctx context.Context, key, code string, virtual int) error {
 	for _, kind := range []string{"keyDown", "keyUp"} {
 		if err := p.call(ctx, "Input.dispatchKeyEvent", map[string]any{
@@ -331,14 +332,14 @@ func (p *Page) Press(ctx context.Context, key, code string, virtual int) error {
 	return nil
 }
 
-// Resize gives the page a viewport of another size, in pixels.
+// Resize sets the size of the page's viewport in pixels.
 func (p *Page) Resize(ctx context.Context, width, height int) error {
 	return p.call(ctx, "Emulation.setDeviceMetricsOverride", map[string]any{
 		"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false,
 	}, nil)
 }
 
-// Reload loads the page anew.
+// Reload reloads the page.
 func (p *Page) Reload(ctx context.Context) error {
 	return p.call(ctx, "Page.reload", nil, nil)
 }
@@ -356,14 +357,14 @@ func (p *Page) Screenshot(ctx context.Context, path string) error {
 	return os.WriteFile(path, data, 0o600)
 }
 
-// Console returns what the page has written to its console lately, and its uncaught errors.
+// Console returns the newest messages in the page's console, with its uncaught errors.
 func (p *Page) Console() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]string(nil), p.console...)
 }
 
-// Kill ends the browser without a word, as a power cut does, and waits until it is gone.
+// Kill sends SIGKILL to the browser, as if the power failed, and waits until it is gone.
 func (p *Page) Kill() {
 	_ = syscall.Kill(-p.process.Process.Pid, syscall.SIGKILL)
 	<-p.exited

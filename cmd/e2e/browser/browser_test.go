@@ -15,7 +15,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/browser"
 )
 
-// TestPage drives a page: its values, its errors, a key, a picture of it, and its end.
+// TestPage checks values and errors of expressions, a key press, a screenshot and the end of the browser.
 func TestPage(t *testing.T) {
 	browser.Need(t)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -36,14 +36,14 @@ func TestPage(t *testing.T) {
 		t.Errorf("40 + 2 is %d, %v", sum, err)
 	}
 	if err := p.Eval(ctx, `throw new Error("oh")`, nil); err == nil || !strings.Contains(err.Error(), "oh") {
-		t.Errorf("an error in the page comes out as %v", err)
+		t.Errorf("an error in the page gives %v", err)
 	}
 	if err := p.Press(ctx, "Escape", "Escape", 27); err != nil {
 		t.Fatal(err)
 	}
 	var title string
 	if err := p.Eval(ctx, "document.title", &title); err != nil || title != "Escape" {
-		t.Errorf("the page saw the key %q, %v", title, err)
+		t.Errorf("the page received the key %q, %v", title, err)
 	}
 	shot := filepath.Join(t.TempDir(), "shot.png")
 	if err := p.Screenshot(ctx, shot); err != nil {
@@ -54,6 +54,6 @@ func TestPage(t *testing.T) {
 	}
 	p.Kill()
 	if err := p.Eval(ctx, "1", nil); err == nil {
-		t.Error("a dead browser answers")
+		t.Error("a browser that was killed still answers")
 	}
 }

@@ -22,11 +22,11 @@ import (
 //go:embed host/package.json host/package-lock.json host/.npmrc host/index.html host/host.js host/grants.js
 var host embed.FS
 
-// buildLimit bounds what a first build may take, with a slow registry.
+// buildLimit is the time limit of the first build, which downloads from the npm registry.
 const buildLimit = 5 * time.Minute
 
-// Need says whether the real Element Call can be run here. Without npm or Chromium the test is skipped with a line that says how to get
-// them, or fails when EWINDOW_E2E is "require".
+// Need checks that this machine can run the real Element Call. Without npm or Chromium the test is skipped, with a line that says how to install
+// them. If EWINDOW_E2E is "require", it fails instead.
 func Need(t testing.TB) {
 	t.Helper()
 	browser.Need(t)
@@ -40,21 +40,21 @@ func Need(t testing.TB) {
 func programs() error {
 	for _, name := range []string{"npm", "node"} {
 		if _, err := exec.LookPath(name); err != nil {
-			return fmt.Errorf("there is no %s on this machine, which brings the real Element Call: install it with: sudo apt-get install npm", name)
+			return fmt.Errorf("there is no %s on this machine, which downloads the real Element Call: install it with: sudo apt-get install npm", name)
 		}
 	}
 	return nil
 }
 
-// built makes the host page once for all tests of this process.
+// built builds the host page once for all tests of this process, and returns its folder.
 var built = sync.OnceValues(func() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
 	defer cancel()
 	return build(ctx)
 })
 
-// build makes the host page and brings Element Call into the user's cache folder, unless they are there. The folder is named after what
-// they are made from. Two processes that want the same make it once.
+// build builds the host page and downloads Element Call into the user's cache folder, unless this was done before. The folder's name contains a hash
+// of the sources. A lock makes sure that two processes do not build at the same time.
 func build(ctx context.Context) (folder string, err error) {
 	hash := sha256.New()
 	err = fs.WalkDir(host, "host", func(name string, d fs.DirEntry, err error) error {
@@ -102,7 +102,7 @@ func build(ctx context.Context) (folder string, err error) {
 			return "", err
 		}
 	}
-	// No package's own scripts are run: esbuild works without its own.
+	// No install scripts of packages run. esbuild works without its own.
 	if err := run(ctx, folder, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"); err != nil {
 		return "", err
 	}

@@ -1,15 +1,15 @@
-// Package element drives the real Element Call for the end-to-end tests: the unchanged npm package, in headless Chromium, as a widget of a
-// small host page that grants it what Element Web grants.
+// Package element drives the real Element Call for the end-to-end tests: the unchanged npm package, in headless Chromium. It runs as a widget of
+// a small host page, which is a Matrix client and grants it the same capabilities as Element Web does.
 //
 //	guest := element.Open(t, account, element.Options{Video: "red.y4m", Audio: "440hz.wav"})
 //	guest.JoinRoom(room)             // a Matrix room, by invitation or by the Space that it belongs to
 //	guest.Call(room, element.Start)  // presses Element's call button and "join" in the lobby, and returns when the call is entered
 //	guest.Tiles()                    // what Element Call shows: names, decoded frames, sizes
-//	guest.HangUp()                   // or guest.Kill(), as a power cut does
+//	guest.HangUp()                   // or guest.Kill(), which acts like a power cut
 //
-// The host page is in the folder host, and what looks into Element Call in probe.js. Both and the packages of host/package-lock.json are put
-// together in the user's cache folder the first time, which takes npm, node and up to a minute. After a change of package.json:
-// npm install --package-lock-only --ignore-scripts in a copy of the folder.
+// The host page is in the folder host. probe.js runs inside Element Call and measures what it receives. The first time, the package builds the
+// host page with the npm packages of host/package-lock.json in the user's cache folder. This needs npm and node, and takes up to a minute. After
+// a change of package.json, run npm install --package-lock-only --ignore-scripts in a copy of the folder.
 package element
 
 import (
@@ -34,33 +34,33 @@ import (
 //go:embed probe.js
 var probe string
 
-// Account is a person's account.
+// Account is a person's Matrix account.
 type Account struct {
-	// Homeserver is where clients talk to, without a slash at the end.
+	// Homeserver is the homeserver's URL for clients, without a slash at the end.
 	Homeserver string
 	User       string
 	Password   string
-	// Recovery is what an earlier guest with this account returned as its own: the key of the account's identity. Without one a new
-	// identity is made.
+	// Recovery is the recovery key of the account's cross-signing identity, from [Guest.Recovery] of an earlier device. If it is empty, the
+	// account gets a new identity.
 	Recovery string
 }
 
-// Options are a guest's means. All may be left out.
+// Options configure a guest. All fields are optional.
 type Options struct {
-	// Video is a y4m or mjpeg file that is looped as the camera, Audio a wav file for the microphone.
+	// Video is a y4m or mjpeg file that the browser plays in a loop as its camera. Audio is a wav file for its microphone.
 	Video, Audio string
-	// Unsigned leaves the device without its owner's signature.
+	// Unsigned leaves the device unverified: it is not cross-signed.
 	Unsigned bool
-	// Width and Height are the window's, in pixels; 1280 and 720 when 0.
+	// Width and Height are the size of the browser's window in pixels. 0 means 1280 and 720.
 	Width, Height int
-	// Script runs in every frame before its own scripts.
+	// Script runs in every frame before the frame's own scripts.
 	Script string
 }
 
-// Frame is where Element Call's window is found by an expression for [Guest.Ask].
+// Frame is a JavaScript expression for Element Call's window object, for [Guest.Ask].
 const Frame = "document.querySelector('iframe').contentWindow"
 
-// Intent is which button of Element's was pressed.
+// Intent says which of Element's call buttons was pressed.
 type Intent string
 
 // The buttons of a room's header.
@@ -69,20 +69,20 @@ const (
 	Join  Intent = "join_existing"
 )
 
-// Guest is one person with Element in a browser of their own.
+// Guest is one person who uses Element in a browser.
 type Guest struct {
 	*browser.Page
-	// User and Device are who they are on Matrix; Recovery goes into [Account.Recovery] for their next device.
+	// User and Device are their Matrix user ID and device ID. Recovery is for [Account.Recovery] of their next device.
 	User, Device, Recovery string
 
 	t testing.TB
 }
 
-// stepLimit bounds one thing that is asked of the page.
+// stepLimit is the time limit of one expression in the page.
 const stepLimit = 90 * time.Second
 
-// Open starts a browser, logs in as a new device and returns when the device has synced and, unless it is to be unsigned, is cross-signed.
-// The browser ends with the test at the latest.
+// Open starts a browser and logs in as a new device. It returns when the device has synced and, unless Unsigned is set, is cross-signed. The
+// browser ends when the test ends, or earlier.
 func Open(t testing.TB, account Account, o Options) *Guest {
 	t.Helper()
 	Need(t)
@@ -106,14 +106,14 @@ func Open(t testing.TB, account Account, o Options) *Guest {
 	return g
 }
 
-// ForTest is the same guest in a part of the test, whose failures are then that part's.
+// ForTest returns a copy of the guest that reports failures to t, such as a subtest.
 func (g *Guest) ForTest(t testing.TB) *Guest {
 	part := *g
 	part.t = t
 	return &part
 }
 
-// pages serves the host page, and Element Call from the same origin, as Element Web does.
+// pages serves the host page and Element Call from the same origin, as Element Web does.
 func pages(folder string) http.Handler {
 	modules := filepath.Join(folder, "node_modules")
 	mux := http.NewServeMux()
@@ -130,7 +130,7 @@ func pages(folder string) http.Handler {
 	return mux
 }
 
-// Ask evaluates a JavaScript expression in the host page; see host.js and probe.js for what there is.
+// Ask evaluates a JavaScript expression in the host page. host.js and probe.js define what the page offers.
 func (g *Guest) Ask(expression string, into any) error {
 	ctx, cancel := context.WithTimeout(g.t.Context(), stepLimit)
 	defer cancel()
@@ -179,7 +179,7 @@ func (g *Guest) await(what string, limit time.Duration, ok func() (bool, error))
 	}
 }
 
-// Trace is the end of what the page has written to its console but for debugging, and what Element Call shows, for a failure's message.
+// Trace returns the last lines of the page's console, without debug messages, and the text that Element Call shows. It is for failure messages.
 func (g *Guest) Trace() string {
 	var lines []string
 	for _, raw := range g.Console() {
@@ -204,19 +204,19 @@ func (g *Guest) Trace() string {
 	return strings.Join(lines, "\n") + "\nElement Call shows: " + text
 }
 
-// JoinRoom enters a Matrix room, by an invitation or by the Space that it belongs to; via are servers that are in it.
+// JoinRoom joins a Matrix room, by an invitation or as a member of the Space that the room belongs to. via lists servers that are in the room.
 func (g *Guest) JoinRoom(room string, via ...string) {
 	g.t.Helper()
 	g.do(nil, "host.joinRoom(%s, %s)", room, append([]string{}, via...))
 }
 
-// Load presses Element's call button: Element Call is loaded up to its lobby.
+// Load presses Element's call button. It returns when Element Call shows its lobby.
 func (g *Guest) Load(room string, intent Intent) {
 	g.t.Helper()
 	g.do(nil, "host.load(%s, %s)", room, intent)
 }
 
-// Enter presses "join" in the lobby and returns when the membership is in the room's state.
+// Enter presses "join" in the lobby. It returns when the membership is in the room's state.
 func (g *Guest) Enter() {
 	g.t.Helper()
 	g.do(nil, "host.enter()")
@@ -226,7 +226,7 @@ func (g *Guest) Enter() {
 	})
 }
 
-// Watch makes the next frame of anybody else that is decoded the call's first, for somebody who waits for another.
+// Watch resets [Times.FirstFrame]: the next decoded frame of somebody else then counts as the first. It is for a guest who waits for another.
 func (g *Guest) Watch() {
 	g.t.Helper()
 	g.do(nil, "host.watch()")
@@ -239,32 +239,32 @@ func (g *Guest) Call(room string, intent Intent) {
 	g.Enter()
 }
 
-// HangUp presses the red button and returns when Element Call is closed and the membership is gone from the room's state.
+// HangUp presses the red button. It returns when Element Call is closed and the membership is no longer in the room's state.
 func (g *Guest) HangUp() {
 	g.t.Helper()
 	g.do(nil, "host.hangUp()")
 }
 
-// SetCamera switches the camera, in the lobby or in the call.
+// SetCamera switches the camera on or off, in the lobby or in the call.
 func (g *Guest) SetCamera(on bool) { g.t.Helper(); g.mute("video_enabled", on) }
 
-// ChooseCamera chooses, in Element Call's settings, the camera of [Options] or a second one, which shows green with a white bar that wanders.
-// Element Call remembers it for the next call.
+// ChooseCamera chooses a camera in Element Call's settings: the camera of [Options] or a second one. The second one shows green with a moving white
+// bar. Element Call remembers the choice for the next call.
 func (g *Guest) ChooseCamera(second bool) {
 	g.t.Helper()
 	g.do(nil, "host.camera(%s)", second)
 }
 
-// SetMic switches the microphone, in the lobby or in the call.
+// SetMic switches the microphone on or off, in the lobby or in the call.
 func (g *Guest) SetMic(on bool) { g.t.Helper(); g.mute("audio_enabled", on) }
 
-// ShareScreen presses Element Call's button for it, which begins and ends sharing. The screen is red, with a white bar that wanders.
+// ShareScreen presses Element Call's button that begins or ends screen sharing. The shared screen is red with a moving white bar.
 func (g *Guest) ShareScreen() {
 	g.t.Helper()
 	g.do(nil, "host.button(%s)", "incall_screenshare")
 }
 
-// mute asks until Element Call says that it is so: right after the lobby has come it may not be ready.
+// mute repeats its request until Element Call confirms it. Right after the lobby appears, Element Call may not be ready.
 func (g *Guest) mute(what string, on bool) {
 	g.t.Helper()
 	g.await(fmt.Sprintf("%s = %v", what, on), 20*time.Second, func() (bool, error) {
@@ -274,36 +274,36 @@ func (g *Guest) mute(what string, on bool) {
 	})
 }
 
-// Tile is one tile of Element Call's.
+// Tile is one of Element Call's tiles.
 type Tile struct {
-	// Index is its place among all tiles, for [Guest.Picture].
+	// Index is the tile's number, for [Guest.Picture].
 	Index int
-	// Name is what the tile says, empty when the tile is too small for it.
+	// Name is the name on the tile. It is empty if the tile is too small for it.
 	Name string
-	// Own is whether it is the guest's own picture.
+	// Own says that this is the guest's own picture.
 	Own bool
-	// Participant is LiveKit's id of whom the picture comes from, empty without a picture.
+	// Participant is the LiveKit ID of the participant who sends the picture. It is empty if there is no picture.
 	Participant string
-	// Video is whether Element Call shows a picture, not an avatar.
+	// Video says that Element Call shows a picture and not an avatar.
 	Video bool
-	// Text is everything that stands on the tile.
+	// Text is all text on the tile.
 	Text string
-	// Where the tile is in the window.
+	// X, Y, Width and Height are the tile's position and size in pixels.
 	X, Y, Width, Height float64
-	// Decoded counts the frames that were decoded, which with end-to-end encryption means decrypted too. FrameWidth and FrameHeight are
-	// the size of the last, Rate is how many there are in a second.
+	// Decoded counts the decoded frames. With end-to-end encryption this means that they were decrypted, too. FrameWidth and FrameHeight are the
+	// size of the last frame, Rate is the number of frames in a second.
 	Decoded, FrameWidth, FrameHeight, Rate float64
-	// Shown is whether the picture is being played.
+	// Shown says that the picture is playing.
 	Shown bool
 }
 
-// Tiles is what Element Call shows now.
+// Tiles returns the tiles that Element Call shows now.
 func (g *Guest) Tiles() (tiles []Tile, err error) {
 	err = g.Ask("host.probe().tiles()", &tiles)
 	return tiles, err
 }
 
-// Remotes are the tiles of the others.
+// Remotes returns the tiles of the other participants.
 func (g *Guest) Remotes() ([]Tile, error) {
 	tiles, err := g.Tiles()
 	var others []Tile
@@ -315,17 +315,17 @@ func (g *Guest) Remotes() ([]Tile, error) {
 	return others, err
 }
 
-// Traffic is what has come from all others: Video counts decoded frames, Audio samples that were not made up for missing ones; the bytes are
-// what came, whether it could be read or not.
+// Traffic is the media that arrived from all others. Video counts decoded frames. Audio counts samples that the browser did not have to conceal.
+// VideoBytes and AudioBytes count all bytes that arrived, decrypted or not.
 type Traffic struct{ Video, Audio, VideoBytes, AudioBytes float64 }
 
-// Traffic counts what has come from the others since the call began.
+// Traffic returns the media that arrived from the others since the call began.
 func (g *Guest) Traffic() (traffic Traffic, err error) {
 	err = g.Ask("host.probe().traffic()", &traffic)
 	return traffic, err
 }
 
-// Picture is what a tile shows, 320 pixels wide.
+// Picture returns what a tile shows, scaled to a width of 320 pixels.
 func (g *Guest) Picture(tile Tile) (image.Image, error) {
 	var url string
 	if err := g.ask(&url, "host.probe().picture(%s)", tile.Index); err != nil {
@@ -342,33 +342,33 @@ func (g *Guest) Picture(tile Tile) (image.Image, error) {
 	return png.Decode(bytes.NewReader(raw))
 }
 
-// Tone is the strongest one in a participant's sound.
+// Tone is the strongest tone in a participant's sound.
 type Tone struct {
 	Participant string
 	Hz, DB      float64
 }
 
-// Listen takes 1.2 s.
+// Listen analyses the sound of each participant for 1.2 s.
 func (g *Guest) Listen() (tones []Tone, err error) {
 	err = g.Ask("host.probe().listen()", &tones)
 	return tones, err
 }
 
-// Times are the moments of the present or the last call, zero for what has not happened.
+// Times are the times of the events in the current call, or in the last one. A zero time means that the event has not happened.
 type Times struct {
-	// Opened is when Element's call button was pressed, Clicked when "join" was.
+	// Opened is when Element's call button was pressed. Clicked is when "join" was pressed.
 	Opened, Clicked time.Time
-	// Joined is when the own membership was seen in the room's state, Sent when it reached the homeserver.
+	// Joined is when the own membership appeared in the room's state. Sent is when it reached the homeserver.
 	Joined, Sent time.Time
-	// Other and OtherSent are the same of the first of somebody else's since the click.
+	// Other and OtherSent are the same times for the first membership of somebody else after Clicked.
 	Other, OtherSent time.Time
-	// Key is when the first media key of somebody else's came since the click, Track when the first picture was there to be received.
+	// Key is when the first media key of somebody else came after Clicked. Track is when the first video track could be received.
 	Key, Track time.Time
-	// FirstFrame is when the first frame of somebody else was decoded, after the click or after [Guest.Watch].
+	// FirstFrame is when the first frame of somebody else was decoded, after Clicked or after [Guest.Watch].
 	FirstFrame time.Time
 }
 
-// Times returns when what has happened.
+// Times returns the times of the current or the last call.
 func (g *Guest) Times() (Times, error) {
 	var call struct {
 		Times struct{ Opened, Clicked, Joined, JoinedSent, Other, OtherSent, Key, Track, FirstFrame int64 }
@@ -389,28 +389,27 @@ func (g *Guest) Times() (Times, error) {
 	}, nil
 }
 
-// Refused are the capabilities that Element Call has asked for in the present or the last call and that were not granted.
+// Refused returns the widget capabilities that Element Call requested in the current or the last call, and that the host page did not grant.
 func (g *Guest) Refused() (list []string, err error) {
 	err = g.Ask("host.call().refused ?? []", &list)
 	return list, err
 }
 
-// Calling is whether Element Call is on the screen.
+// Calling says whether Element Call is on the screen.
 func (g *Guest) Calling() (calling bool, err error) {
 	err = g.Ask("host.calling()", &calling)
 	return calling, err
 }
 
-// Faults are what goes wrong on the way between the homeserver and Element Call, which itself stays as it is.
+// Faults are errors that the host page makes between the homeserver and Element Call. Element Call itself is not changed.
 type Faults struct {
-	// KeysIn and MembersIn are how late the others' media keys and memberships come to Element Call; KeysOut and MembersOut how late its own
-	// leave.
+	// KeysIn and MembersIn delay the others' media keys and memberships. KeysOut and MembersOut delay Element Call's own.
 	KeysIn, MembersIn, KeysOut, MembersOut time.Duration
-	// LostIn and LostOut are how many keys are lost, beginning with the next one that comes, and the next that is sent.
+	// LostIn is how many of the next keys from others are lost. LostOut is how many of the next own keys are lost.
 	LostIn, LostOut int
 }
 
-// SetFaults makes these faults, in place of those of before, from now on.
+// SetFaults sets the faults from now on. They replace those that were set before.
 func (g *Guest) SetFaults(f Faults) {
 	g.t.Helper()
 	g.do(nil, "host.disturb(%s)", map[string]int64{
@@ -424,15 +423,15 @@ type Signal struct {
 	// Kind is "key in", "key out", "member in" or "member out".
 	Kind string
 	At   int64 // ms
-	// User and Device are whose membership it is, and with a key those at the other end.
+	// User and Device are the member, or the sender or recipient of the key.
 	User, Device string
 	Index        uint8
 	Key          string
-	// Lost is a key that was lost on the way.
+	// Lost says that the key was lost, see [Faults].
 	Lost bool
 }
 
-// Signals is what has passed since the device was made, in the order in which it did, also for calls that have ended.
+// Signals returns all signals since the login, in their order, those of earlier calls included.
 func (g *Guest) Signals() (list []Signal, err error) {
 	err = g.Ask("host.log()", &list)
 	return list, err
@@ -443,45 +442,45 @@ type Message struct {
 	ID, Sender, Type string
 	TS               int64
 	Content          map[string]any
-	// Encrypted is whether it came so, Failed whether it can't be read.
+	// Encrypted says that the event was encrypted. Failed says that it could not be decrypted.
 	Encrypted, Failed bool
 }
 
-// Messages are the latest events of a room's timeline, without state, decrypted.
+// Messages returns the latest events of a room's timeline, decrypted, without state events.
 func (g *Guest) Messages(room string) (list []Message, err error) {
 	err = g.ask(&list, "host.messages(%s)", room)
 	return list, err
 }
 
-// Send writes a message into a room, encrypted where the room is.
+// Send sends a text message to a room. It is encrypted if the room is.
 func (g *Guest) Send(room, text string) {
 	g.t.Helper()
 	g.do(nil, "host.send(%s, %s)", room, text)
 }
 
-// Decline refuses a call whose notification rings.
+// Decline declines a call (MSC4310). notification is the event ID of the call notification.
 func (g *Guest) Decline(room, notification string) {
 	g.t.Helper()
 	g.do(nil, "host.decline(%s, %s)", room, notification)
 }
 
-// Event is an event of a room's state.
+// Event is a state event.
 type Event struct {
 	ID, Sender, Key string
 	TS              int64
 	Content         map[string]any
 }
 
-// State are all events of a kind in a room's state.
+// State returns all state events of a type in a room.
 func (g *Guest) State(room, kind string) (list []Event, err error) {
 	err = g.ask(&list, "host.state(%s, %s)", room, kind)
 	return list, err
 }
 
-// callMember is the type of a membership in a call.
+// callMember is the event type of a membership in a call (MSC3401).
 const callMember = "org.matrix.msc3401.call.member"
 
-// Members are who is in a room's call by the room's state.
+// Members returns the user IDs of the members of a room's call, according to the room's state.
 func (g *Guest) Members(room string) (users []string, err error) {
 	events, err := g.State(room, callMember)
 	for _, e := range events {

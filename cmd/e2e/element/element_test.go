@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// TestPackages holds what package.json and its lock promise: exact versions, each with the hash of what is installed, and no address that
-// only one machine can reach.
+// TestPackages checks package.json and package-lock.json: exact versions, a hash for each package, and no download addresses, because some
+// registries are reachable from one machine only.
 func TestPackages(t *testing.T) {
 	var wanted struct{ Dependencies map[string]string }
 	var locked struct {
@@ -30,7 +30,7 @@ func TestPackages(t *testing.T) {
 	}
 	for name, version := range wanted.Dependencies {
 		if got := locked.Packages["node_modules/"+name].Version; got != version {
-			t.Errorf("%s is wanted at %q and locked at %q", name, version, got)
+			t.Errorf("%s has version %q in package.json and %q in package-lock.json", name, version, got)
 		}
 	}
 	for name, p := range locked.Packages {
@@ -46,7 +46,7 @@ func TestPackages(t *testing.T) {
 	}
 }
 
-// TestPages fetches everything that the host page needs before a call.
+// TestPages fetches the files that the host page needs before a call.
 func TestPages(t *testing.T) {
 	Need(t)
 	folder, err := built()

@@ -30,15 +30,15 @@ type ownTrack struct {
 	packets *frames.Packetizer
 }
 
-func (p *page) hangUp() {
+func (p *page) closeConnection() {
 	if c := p.connection.Swap(nil); c != nil {
 		_ = c.pc.GracefulClose()
 		c.tasks.Wait()
 	}
 }
 
-// answer makes a new peer connection from an offer. Its candidates are all gathered when it returns, none of them is loopback: a browser
-// offers that neither.
+// answer makes a new peer connection from an offer. When it returns, all ICE candidates are gathered. None of them is a loopback address, as in a
+// browser.
 func (p *page) answer(ctx context.Context, sdp string) (c *connection, err error) {
 	var media webrtc.MediaEngine
 	if err := media.RegisterDefaultCodecs(); err != nil {
@@ -59,8 +59,8 @@ func (p *page) answer(ctx context.Context, sdp string) (c *connection, err error
 			c.tasks.Wait()
 		}
 	}()
-	// pion has a goroutine for each call, and closing gracefully waits for it.
-	c.pc.OnTrack(func(track *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { p.watch(c.pc, track) })
+	// pion calls OnTrack in a new goroutine for each track. GracefulClose waits for them.
+	c.pc.OnTrack(func(track *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { p.readTrack(c.pc, track) })
 	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: sdp}); err != nil {
 		return nil, err
 	}
@@ -73,12 +73,12 @@ func (p *page) answer(ctx context.Context, sdp string) (c *connection, err error
 		if err != nil {
 			return nil, err
 		}
-		sender, err := c.pc.AddTrack(out) // takes the first section of its kind that is free
+		sender, err := c.pc.AddTrack(out) // uses the first free media section of its kind
 		if err != nil {
 			return nil, err
 		}
 		c.own[kind] = ownTrack{out, frames.NewPacketizer(coding, 0, 0, 0, frames.RandomSeed())}
-		c.tasks.Go(func() { p.listen(track.Kind(kind), sender) })
+		c.tasks.Go(func() { p.readRTCP(track.Kind(kind), sender) })
 	}
 	answer, err := c.pc.CreateAnswer(nil)
 	if err != nil {
@@ -96,8 +96,8 @@ func (p *page) answer(ctx context.Context, sdp string) (c *connection, err error
 	}
 }
 
-// listen takes the kiosk's requests for key frames.
-func (p *page) listen(kind track.Kind, sender *webrtc.RTPSender) {
+// readRTCP handles the kiosk's requests for key frames (PLI and FIR).
+func (p *page) readRTCP(kind track.Kind, sender *webrtc.RTPSender) {
 	for {
 		packets, _, err := sender.ReadRTCP()
 		if err != nil {
@@ -112,8 +112,8 @@ func (p *page) listen(kind track.Kind, sender *webrtc.RTPSender) {
 	}
 }
 
-// watch shows one track that is received.
-func (p *page) watch(pc *webrtc.PeerConnection, remote *webrtc.TrackRemote) {
+// readTrack reads one received track, rebuilds its frames and shows them in the track's tile.
+func (p *page) readTrack(pc *webrtc.PeerConnection, remote *webrtc.TrackRemote) {
 	var tile int
 	if _, err := fmt.Sscanf(remote.StreamID(), "tile-%d", &tile); err != nil {
 		return
@@ -124,7 +124,7 @@ func (p *page) watch(pc *webrtc.PeerConnection, remote *webrtc.TrackRemote) {
 	}
 	assembler := frames.NewAssembler(coding)
 	for {
-		// The zero time waits for ever.
+		// A zero deadline means no time limit.
 		deadline, _ := assembler.Next(time.Now())
 		if remote.SetReadDeadline(deadline) != nil {
 			return
@@ -143,7 +143,7 @@ func (p *page) watch(pc *webrtc.PeerConnection, remote *webrtc.TrackRemote) {
 		for f, ok := assembler.Pop(now); ok; f, ok = assembler.Pop(now) {
 			p.media.WriteFrame(tile, kind, 0, f.Timestamp, f.Data)
 			if kind == track.Video {
-				p.seen(now)
+				p.countPicture(now)
 			}
 		}
 		if kind == track.Video && assembler.NeedKey() {

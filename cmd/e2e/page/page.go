@@ -1,8 +1,8 @@
-// Package page is a kiosk's page without a browser, for tests. It answers the kiosk's offers, sends a synthetic picture and sound, and
-// counts the frames that it is shown.
+// Package page is a kiosk's page without a browser, for tests. It answers the kiosk's offers, sends a synthetic picture and sound, and counts the
+// frames that it receives.
 //
-// [Start] runs a page inside the test. [StartCommand] runs one as a process of its own, for tests with network namespaces: a peer connection
-// opens its sockets in the namespace of its process. Such a test's TestMain calls [Main].
+// [Start] runs a page inside the test. [StartCommand] runs a page as a process of its own. Tests with network namespaces need this, because a peer
+// connection opens its sockets in the namespace of its process. The TestMain of such tests calls [Main].
 package page
 
 import (
@@ -25,35 +25,35 @@ import (
 )
 
 const (
-	pageVersion = 2                      // of the page's messages, see package bridge/kiosk
+	pageVersion = 2                      // version of the page's messages, see package bridge/kiosk
 	reportEvery = 50 * time.Millisecond  // while something changes
-	redialAfter = 250 * time.Millisecond // as the real page does
+	redialAfter = 250 * time.Millisecond // as in the real page
 	maxMessage  = 4 << 20
-	still       = 2 * time.Second // after which a picture stands still, as the real page takes it
-	ownTracks   = 3               // sound, picture, the picture in small: the first sections of each offer
+	frozenAfter = 2 * time.Second // a picture without new frames for this time counts as frozen, as in the real page
+	ownTracks   = 3               // sound, picture, small picture: the first media sections of each offer
 )
 
-// Report is what a page shows and has counted, a JSON line of [Run].
+// Report is what a page shows and has counted. [Run] writes it as a JSON line.
 type Report struct {
-	// Screen and Shutter are those of the last state; Screen is empty while the kiosk does not answer.
+	// Screen and Shutter are those of the kiosk's last state. Screen is empty while the kiosk does not answer.
 	Screen, Shutter string
 	// Fault is the state's fault code.
 	Fault string
-	// Joined are the names of the other windows that can be called, Open those of them that are open.
+	// Joined are the names of the other windows that can be called. Open are the names of those that are open.
 	Joined, Open []string
 	// Media says that the peer connection to the kiosk works.
 	Media bool
-	// Sounds, Pictures and Broken count received frames: Broken are pictures that differ from what all these pages send. Sent counts our own
-	// pictures that went to the kiosk.
+	// Sounds and Pictures count received frames. Broken counts the pictures that differ from the recording that all these pages send. Sent counts
+	// our own pictures that went to the kiosk.
 	Sounds, Pictures, Broken, Sent uint64
-	// Pressed is when the window was opened last, First and Last when the first picture after that came and the newest one. Gap is the
-	// longest time between two of them since it was asked for anew.
+	// Pressed is when the window was last opened. First is when the first picture after that came, Last when the newest one came. Gap is the
+	// longest time between two pictures since the last command "gap".
 	Pressed, First, Last time.Time
 	Gap                  time.Duration
 }
 
-// page is one page: it answers offers, sends the synthetic picture and sound of package callmedia while the kiosk's state says so, and counts
-// the frames that it is shown.
+// page is one page. It answers offers, sends a synthetic picture and sound while the kiosk's state allows it, and counts the frames that it
+// receives.
 type page struct {
 	address string
 	media   *synthetic.Page
@@ -66,12 +66,12 @@ type page struct {
 	report  Report
 	written string
 	socket  *websocket.Conn
-	shutter string // where somebody has moved it
-	camera  bool   // it runs, as the kiosk was told
+	shutter string // as the last command set it
+	camera  bool   // whether the camera is on, as last reported to the kiosk
 }
 
-// Run is the page of the kiosk at address (host and port). It returns when commands ends. Each line of commands is "open" or "shut", a press on
-// the button, or "gap", which begins [Report].Gap anew. Reports are written to out whenever something has changed.
+// Run runs the page of the kiosk at address (host and port). It returns when commands ends. Each line of commands is a command: "open" and "shut"
+// press the button, "gap" resets [Report].Gap to 0. Run writes a report to out whenever something has changed.
 func Run(address string, commands io.Reader, out io.Writer) error {
 	media, err := synthetic.New()
 	if err != nil {
@@ -88,13 +88,13 @@ func Run(address string, commands io.Reader, out io.Writer) error {
 	defer cancel()
 	lines := bufio.NewScanner(commands)
 	for lines.Scan() {
-		p.press(ctx, lines.Text())
+		p.runCommand(ctx, lines.Text())
 	}
 	return lines.Err()
 }
 
-// press carries out one command.
-func (p *page) press(ctx context.Context, command string) {
+// runCommand executes one command.
+func (p *page) runCommand(ctx context.Context, command string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch command {
@@ -104,7 +104,7 @@ func (p *page) press(ctx context.Context, command string) {
 		if command == "open" {
 			p.report.Pressed = time.Now()
 		} else {
-			p.sending = false // before the kiosk knows
+			p.sending = false // at once, before the kiosk's next state
 		}
 		p.sendLocked(ctx, map[string]any{"type": "shutter", "to": command})
 	case "gap":
@@ -112,7 +112,7 @@ func (p *page) press(ctx context.Context, command string) {
 	}
 }
 
-// connect keeps the WebSocket for ever.
+// connect keeps the WebSocket open, and connects again when it is lost, until ctx ends.
 func (p *page) connect(ctx context.Context) {
 	for ctx.Err() == nil {
 		_ = p.serve(ctx)
@@ -124,10 +124,10 @@ func (p *page) connect(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
-	p.hangUp()
+	p.closeConnection()
 }
 
-// serve is one WebSocket from hello to its end.
+// serve opens one WebSocket and handles its messages until it ends.
 func (p *page) serve(ctx context.Context) error {
 	conn, _, err := websocket.Dial(ctx, "ws://"+p.address+"/ws", nil)
 	if err != nil {
@@ -144,7 +144,7 @@ func (p *page) serve(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := p.take(ctx, data); err != nil {
+		if err := p.handleMessage(ctx, data); err != nil {
 			return err
 		}
 	}
@@ -160,7 +160,7 @@ func (p *page) sendLocked(ctx context.Context, message map[string]any) {
 	}
 }
 
-// message is what the kiosk says, as far as it matters here.
+// message is a message of the kiosk, with the fields that this page needs.
 type message struct {
 	Type, Screen, Shutter string
 	Camera, Send          bool
@@ -174,18 +174,18 @@ type message struct {
 	BPS, Small int
 }
 
-func (p *page) take(ctx context.Context, data []byte) error {
+func (p *page) handleMessage(ctx context.Context, data []byte) error {
 	var m message
 	if err := json.Unmarshal(data, &m); err != nil {
 		return err
 	}
 	switch m.Type {
 	case "state":
-		p.show(ctx, m)
+		p.applyState(ctx, m)
 	case "bitrate":
 		p.media.SetBitrate(m.BPS, m.Small)
 	case "offer":
-		p.hangUp()
+		p.closeConnection()
 		c, err := p.answer(ctx, m.SDP)
 		if err != nil {
 			return err
@@ -198,8 +198,8 @@ func (p *page) take(ctx context.Context, data []byte) error {
 	return nil
 }
 
-// show does what a new state asks for.
-func (p *page) show(ctx context.Context, m message) {
+// applyState applies a new state of the kiosk.
+func (p *page) applyState(ctx context.Context, m message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := &p.report
@@ -225,13 +225,13 @@ func (p *page) show(ctx context.Context, m message) {
 	}
 	send := m.Send && p.camera
 	if send && !p.sending {
-		p.media.RequestKeyFrame(track.Video) // an encoder that starts begins with one
+		p.media.RequestKeyFrame(track.Video) // as an encoder does when it starts
 		p.media.RequestKeyFrame(track.SmallVideo)
 	}
 	p.sending = send
 }
 
-// tell writes reports, and tells the kiosk which pictures move.
+// reportChanges writes reports, and tells the kiosk which pictures move.
 func (p *page) reportChanges(ctx context.Context) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
@@ -253,7 +253,7 @@ func (p *page) reportChanges(ctx context.Context) {
 			if video != seen[tile] {
 				seen[tile], at[tile] = video, time.Now()
 			}
-			if moves := !at[tile].IsZero() && time.Since(at[tile]) < still; moves != playing[tile] {
+			if moves := !at[tile].IsZero() && time.Since(at[tile]) < frozenAfter; moves != playing[tile] {
 				playing[tile] = moves
 				p.sendLocked(ctx, map[string]any{"type": "picture", "tile": tile, "playing": moves, "frames": video})
 			}
@@ -269,7 +269,7 @@ func (p *page) reportChanges(ctx context.Context) {
 	}
 }
 
-// HandleFrame implements [track.Uplink]: it is a frame of our own picture or sound.
+// HandleFrame implements [track.Uplink]. It sends a frame of our own picture or sound to the kiosk.
 func (p *page) HandleFrame(kind track.Kind, _ track.Source, f frames.Frame) {
 	c := p.connection.Load()
 	if c == nil || c.pc.ConnectionState() != webrtc.PeerConnectionStateConnected || !p.count(kind) {
@@ -279,7 +279,7 @@ func (p *page) HandleFrame(kind track.Kind, _ track.Source, f frames.Frame) {
 	_ = track.packets.Packetize(f.Data, f.Timestamp, func(packet *rtp.Packet) error { return track.out.WriteRTP(packet) })
 }
 
-// count says whether a frame of our own may leave, and counts it if it is a picture: none is counted after the window was shut.
+// count says whether the page may send a frame, and counts the frame if it is a picture. After the window is shut it counts none.
 func (p *page) count(kind track.Kind) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -289,14 +289,14 @@ func (p *page) count(kind track.Kind) bool {
 	return p.sending
 }
 
-// HandleClock implements [track.Uplink]. Sender reports are pion's here.
+// HandleClock implements [track.Uplink]. pion sends the sender reports itself.
 func (p *page) HandleClock(track.Kind, track.Source, time.Time, uint32) {}
 
-// HandleKeyFrameRequest implements [track.Uplink]; nobody calls it, since frames are shown as they come.
+// HandleKeyFrameRequest implements [track.Uplink]. Nothing calls it, because this page shows frames without decoding them.
 func (p *page) HandleKeyFrameRequest(int) {}
 
-// seen counts a picture.
-func (p *page) seen(now time.Time) {
+// countPicture records when a picture came.
+func (p *page) countPicture(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := &p.report

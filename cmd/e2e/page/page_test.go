@@ -16,10 +16,10 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/page"
 )
 
-const patience = 10 * time.Second // for what should come
+const limit = 10 * time.Second // for each step
 
-// TestPage lets the page without a browser talk to the real server of pages: it sends while it is to, shows what it is sent, and answers
-// each new offer.
+// TestPage connects the page without a browser to the real kiosk server. The page sends media while the state allows it, shows the media that it
+// receives, and answers each new offer.
 func TestPage(t *testing.T) {
 	var server *kiosk.Server
 	var media *pagemedia.Page
@@ -75,14 +75,14 @@ func TestPage(t *testing.T) {
 	media.SetUplink(mirror{media})
 
 	p := page.Start(t, "the test", server.Addr().String())
-	p.Await(t, patience, "the shut window", func(r page.Report) bool {
+	p.Await(t, limit, "the shut window", func(r page.Report) bool {
 		return r.Screen == "shut" && r.Media && len(r.Joined) == 1 && len(r.Open) == 1
 	})
 	if n := p.Report().Sent; n != 0 {
-		t.Errorf("%d pictures have left a shut window", n)
+		t.Errorf("the page of a shut window sent %d pictures", n)
 	}
 	p.Command(t, "open")
-	r := p.Await(t, patience, "the mirrored picture", func(r page.Report) bool {
+	r := p.Await(t, limit, "the mirrored picture", func(r page.Report) bool {
 		return r.Screen == "visit" && r.Sent > 30 && r.Pictures > 30 && r.Sounds > 30
 	})
 	if r.Broken != 0 || r.First.Before(r.Pressed) || r.Last.Before(r.First) {
@@ -92,24 +92,24 @@ func TestPage(t *testing.T) {
 		t.Errorf("the camera is %s in an open window", said)
 	}
 	offer(<-ids)
-	p.Await(t, patience, "pictures over another connection", func(now page.Report) bool {
+	p.Await(t, limit, "pictures over another connection", func(now page.Report) bool {
 		return now.Pictures > r.Pictures+60 && now.Sounds > r.Sounds+60
 	})
 	p.Command(t, "shut")
 	if said := <-camera; said != "off" {
 		t.Errorf("the camera is %s in a shut window", said)
 	}
-	r = p.Await(t, patience, "the shut window", func(r page.Report) bool { return r.Screen == "shut" })
-	p.Await(t, patience, "the new gap", func(r page.Report) bool {
-		p.Command(t, "gap") // again and again: a picture that was on its way makes a gap too
+	r = p.Await(t, limit, "the shut window", func(r page.Report) bool { return r.Screen == "shut" })
+	p.Await(t, limit, "the new gap", func(r page.Report) bool {
+		p.Command(t, "gap") // repeated, because a picture that was on its way makes a new gap
 		return r.Gap == 0
 	})
 	if now := p.Report(); now.Sent != r.Sent {
-		t.Errorf("%d pictures have left a window that was shut", now.Sent-r.Sent)
+		t.Errorf("the page sent %d pictures after its window was shut", now.Sent-r.Sent)
 	}
 }
 
-// mirror shows the page what it sends.
+// mirror sends the page's own picture and sound back to it.
 type mirror struct{ *pagemedia.Page }
 
 func (m mirror) HandleFrame(kind track.Kind, source track.Source, f frames.Frame) {

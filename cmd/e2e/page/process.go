@@ -15,14 +15,14 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// addressVariable makes a test's program the page of the kiosk at its value, see [Main].
+// addressVariable is the environment variable with the kiosk's address. If it is set, a test's program runs the page, see [Main].
 const addressVariable = "EWINDOW_TEST_PAGE"
 
-// endLimit is how long a page's process may take to end.
+// endLimit is how long a page's process may take to end before it is killed.
 const endLimit = 20 * time.Second
 
-// Main is called by the TestMain of tests that use [StartCommand]. In a process that StartCommand started it runs the page and exits.
-// Elsewhere it does nothing.
+// Main must be called by the TestMain of tests that use [StartCommand]. In a process that StartCommand started, it runs the page and exits.
+// In other processes it does nothing.
 func Main() {
 	address := os.Getenv(addressVariable)
 	if address == "" {
@@ -37,7 +37,7 @@ func Main() {
 
 // Page is a running page. Its methods may be called from any goroutine.
 type Page struct {
-	// Name is for messages of the test.
+	// Name is the page's name in messages of the test.
 	Name string
 
 	commands io.WriteCloser
@@ -46,7 +46,7 @@ type Page struct {
 	last Report
 }
 
-// Start runs the page of the kiosk at address (host and port) in this process. It ends with the test.
+// Start runs the page of the kiosk at address (host and port) in this process. It stops when the test ends.
 func Start(t testing.TB, name, address string) *Page {
 	t.Helper()
 	read, commands := io.Pipe()
@@ -68,11 +68,11 @@ func Start(t testing.TB, name, address string) *Page {
 }
 
 // StartCommand runs the page of the kiosk at address (host and port) as a process. The command must run this test's own program
-// ([os.Executable]); it may run it in a network namespace. The process ends with the test.
+// ([os.Executable]); it may run it in a network namespace. The process stops when the test ends.
 func StartCommand(t testing.TB, name, address string, cmd *exec.Cmd) *Page {
 	t.Helper()
 	cmd.Env = append(os.Environ(), addressVariable+"="+address)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it ends when its input ends, also when the test is killed
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the process ends when its standard input is closed, also when the test is killed
 	cmd.Stderr = os.Stderr
 	commands, err := cmd.StdinPipe()
 	if err != nil {
@@ -115,7 +115,7 @@ func (p *Page) readReports(from io.Reader) {
 	}
 }
 
-// Command has the page do something: see [Run] for the commands.
+// Command sends a command to the page, see [Run].
 func (p *Page) Command(t testing.TB, command string) {
 	t.Helper()
 	if _, err := fmt.Fprintln(p.commands, command); err != nil {
@@ -123,14 +123,14 @@ func (p *Page) Command(t testing.TB, command string) {
 	}
 }
 
-// Report is the newest report.
+// Report returns the newest report.
 func (p *Page) Report() Report {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.last
 }
 
-// Await waits for a report for which ok is true, and returns it. The test fails when none comes within limit; what says what was awaited.
+// Await waits for a report for which ok returns true, and returns it. If none comes within limit, the test fails; what names what was awaited.
 func (p *Page) Await(t testing.TB, limit time.Duration, what string, ok func(Report) bool) (r Report) {
 	t.Helper()
 	rig.Eventually(t, limit, func() error {

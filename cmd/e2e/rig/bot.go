@@ -12,7 +12,7 @@ import (
 	"multifactorymodel.org/ewindow/migrations"
 )
 
-// BotAccount is an account for a bot, with a data folder.
+// BotAccount is a Matrix account for a bot, with a data folder.
 type BotAccount struct {
 	User     id.UserID
 	Password string
@@ -29,8 +29,8 @@ func NewBotAccount(t testing.TB, hs *Homeserver, name string) BotAccount {
 	return BotAccount{User: user, Password: password, Dir: t.TempDir(), hs: hs}
 }
 
-// Config is what a bot of the account is made of. It opens the database, which is closed when the test ends, or before: the result's DB
-// may be closed twice.
+// Config returns the configuration of a bot with this account. It opens the database and closes it when the test ends. A test may close the
+// configuration's DB earlier: closing it twice does no harm.
 func (a BotAccount) Config(t testing.TB) bot.Config {
 	t.Helper()
 	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel).With().Stringer("bot", a.User).Logger()
@@ -44,7 +44,7 @@ func (a BotAccount) Config(t testing.TB) bot.Config {
 	}
 }
 
-// NewBot makes a bot of a new account. Handlers can be registered before [RunBot].
+// NewBot makes a bot with a new account. Register its handlers before [RunBot].
 func NewBot(t testing.TB, hs *Homeserver, name string) *bot.Bot {
 	t.Helper()
 	b, err := bot.New(NewBotAccount(t, hs, name).Config(t))
@@ -54,7 +54,8 @@ func NewBot(t testing.TB, hs *Homeserver, name string) *bot.Bot {
 	return b
 }
 
-// RunBot starts a bot and runs it. When it returns, the bot has started. It ends with the test, or when stop is called, which waits.
+// RunBot starts a bot and runs it. When RunBot returns, the bot has started. The bot stops when the test ends, or earlier when stop is called.
+// stop waits for the bot's end.
 func RunBot(t testing.TB, b *bot.Bot) (stop func()) {
 	t.Helper()
 	if err := b.Start(t.Context()); err != nil {

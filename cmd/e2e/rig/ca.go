@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// authority is the throw-away certificate authority of this process, and a certificate of its for localhost.
+// authority is a certificate authority that lives as long as this process, and its certificate for localhost.
 type authority struct {
 	root *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -50,7 +50,7 @@ func newAuthority() (*authority, error) {
 	return a, err
 }
 
-// issue makes a certificate for names and an address, with a key of its own.
+// issue makes a certificate for host names and an IP address, with a new key.
 func (a *authority) issue(names []string, address net.IP) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -74,7 +74,7 @@ func testAuthority(t testing.TB) *authority {
 	return a
 }
 
-// CAFile writes the certificate of the rig's authority (PEM) into the test's temporary folder and returns its path.
+// CAFile writes the rig's root certificate (PEM) into the test's temporary folder and returns its path.
 func CAFile(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ca.pem")
@@ -84,7 +84,7 @@ func CAFile(t testing.TB) string {
 	return path
 }
 
-// Certificate is a certificate of the rig's authority for localhost and 127.0.0.1, for servers of a test's own.
+// Certificate returns a certificate of the rig's authority for localhost and 127.0.0.1, for servers that a test runs itself.
 func Certificate(t testing.TB) tls.Certificate {
 	t.Helper()
 	return testAuthority(t).leaf
@@ -114,7 +114,7 @@ func CertificateFiles(t testing.TB, address string) (certificate, key string) {
 	return certificate, key
 }
 
-// HTTPClient returns a client that trusts the rig's authority and nobody else.
+// HTTPClient returns a client that trusts only the rig's authority.
 func HTTPClient(t testing.TB) *http.Client {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: testAuthority(t).pool}}

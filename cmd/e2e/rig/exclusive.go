@@ -9,15 +9,15 @@ import (
 	"multifactorymodel.org/ewindow/bridge/child"
 )
 
-// lockHolders are the tests of this process that hold the lock, which unlock lets go.
+// lockHolders counts the tests of this process that hold the lock. unlock releases the lock.
 var lockHolders struct {
 	sync.Mutex
 	count  int
 	unlock func()
 }
 
-// Exclusive waits until no test of another package is alone, and keeps those waiting until this one ends. It is for tests of whole visits: two cores
-// carry one at a time, and go test runs packages side by side.
+// Exclusive makes sure that only one package at a time runs tests of whole visits. It waits for a lock that all processes share, and holds it
+// until the test ends. go test runs packages in parallel, and two cores are enough for one visit only. Tests of one process share the lock.
 func Exclusive(t testing.TB) {
 	t.Helper()
 	lockHolders.Lock()

@@ -23,21 +23,21 @@ import (
 	"multifactorymodel.org/ewindow/migrations"
 )
 
-// Homeserver is one Dendrite with the hub's front before it. While Dendrite is down the front keeps its ports and answers with status 502.
+// Homeserver is one Dendrite with the hub's front before it. While Dendrite is down, the front keeps its ports open and answers with status 502.
 type Homeserver struct {
 	process
 
-	// URL is where clients talk to, through the front: plain HTTP, without a slash at the end.
+	// URL is the address for clients, through the front: plain HTTP, without a slash at the end.
 	URL string
-	// ServerName is "localhost:PORT"; the front serves TLS there, for other homeservers.
+	// ServerName is "localhost:PORT". The front serves TLS there, for other homeservers.
 	ServerName string
-	// Direct is Dendrite itself, without the front: plain HTTP, administration included.
+	// Direct is the address of Dendrite itself, without the front: plain HTTP, with the admin API.
 	Direct string
 	// Secret is the shared secret for registration.
 	Secret string
-	// CAFile is the certificate that the server's TLS certificate is signed with.
+	// CAFile is the path of the root certificate (PEM) that signs the server's TLS certificate.
 	CAFile string
-	// HTTPClient trusts that certificate.
+	// HTTPClient trusts that root certificate.
 	HTTPClient *http.Client
 
 	dendrite *homeserver.Dendrite
@@ -48,20 +48,20 @@ type Homeserver struct {
 
 // Options change what StartHomeserverWith starts.
 type Options struct {
-	// Transports are the authorisation services that the front announces.
+	// Transports are the URLs of the MatrixRTC authorisation services that the front announces (MSC4143).
 	Transports []string
-	// TurnURIs and TurnSecret are what clients are told about TURN.
+	// TurnURIs and TurnSecret are the TURN servers that the homeserver announces to clients, and the secret for their credentials.
 	TurnURIs   []string
 	TurnSecret string
 }
 
-// StartHomeserver starts a homeserver that ends with the test.
+// StartHomeserver starts a homeserver. It stops when the test ends.
 func StartHomeserver(t testing.TB) *Homeserver {
 	t.Helper()
 	return StartHomeserverWith(t, Options{})
 }
 
-// StartFederation starts two homeservers that talk to each other. They validate each other's certificates.
+// StartFederation starts two homeservers that federate with each other. They validate each other's certificates.
 func StartFederation(t testing.TB) [2]*Homeserver {
 	t.Helper()
 	return [2]*Homeserver{StartHomeserver(t), StartHomeserver(t)}
@@ -129,18 +129,18 @@ func StartHomeserverWith(t testing.TB, o Options) *Homeserver {
 	Run(t, front.Run)
 	Serve(t, tls.NewListener(public, &tls.Config{Certificates: []tls.Certificate{Certificate(t)}, NextProtos: []string{"http/1.1"}}), front)
 	Serve(t, client, front)
-	// First of all at the end: a front lets requests go on whose client is gone, and a /sync waits for half a minute.
+	// Kill Dendrite before the front closes. The front finishes requests even if their client is gone, and a /sync takes half a minute.
 	t.Cleanup(func() { _ = hs.stop(syscall.SIGKILL) })
 	return hs
 }
 
-// Register makes an account and returns its user id and password.
+// Register makes an account and returns its user ID and password.
 func (hs *Homeserver) Register(t testing.TB, name string) (user id.UserID, password string) {
 	t.Helper()
 	return hs.register(t, name, false)
 }
 
-// RegisterAdmin makes an account that administers the homeserver, which Dendrite lifts limits for.
+// RegisterAdmin makes an account of a homeserver administrator. Dendrite has no rate limits for it.
 func (hs *Homeserver) RegisterAdmin(t testing.TB, name string) (user id.UserID, password string) {
 	t.Helper()
 	return hs.register(t, name, true)
@@ -159,7 +159,7 @@ func (hs *Homeserver) register(t testing.TB, name string, admin bool) (id.UserID
 	return user, password
 }
 
-// Client logs a user in who was made by Register, with a new device, and returns the client. It has no encryption and does not sync.
+// Client logs in a user that Register has made, with a new device, and returns the client. The client has no encryption and does not sync.
 func (hs *Homeserver) Client(t testing.TB, user id.UserID) *mautrix.Client {
 	t.Helper()
 	hs.accounts.Lock()
@@ -196,7 +196,7 @@ func Listen(t testing.TB) net.Listener {
 	return l
 }
 
-// Run runs f beside the test and ends it by its context when the test ends; an error fails the test.
+// Run runs f in a goroutine until the test ends. Then it cancels f's context and waits for f. If f returns an error, the test fails.
 func Run(t testing.TB, f func(ctx context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -14,7 +14,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// last returns the newest message text in a room.
+// last returns the text of the newest message in a room.
 func last(t *testing.T, client *mautrix.Client, room id.RoomID) string {
 	t.Helper()
 	messages, err := client.Messages(t.Context(), room, "", "", mautrix.DirectionBackward, nil, 1)
@@ -70,7 +70,7 @@ func TestOutage(t *testing.T) {
 	client.DefaultHTTPRetries = 0
 	hs.Kill(t)
 	if _, err := client.Whoami(t.Context()); err == nil {
-		t.Fatal("the homeserver answers after it was killed")
+		t.Fatal("the homeserver still answers after it was killed")
 	}
 	hs.Restart(t)
 	who, err := client.Whoami(t.Context())
@@ -79,7 +79,7 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// TestServerName is how a homeserver or an authorisation service finds the server: by its name, over TLS.
+// TestServerName reaches the server as another homeserver or an authorisation service does: by its server name, over TLS.
 func TestServerName(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	res, err := hs.HTTPClient.Get("https://" + hs.ServerName + "/_matrix/key/v2/server")

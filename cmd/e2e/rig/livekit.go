@@ -21,7 +21,7 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/focus"
 )
 
-// LiveKit is one LiveKit server on 127.0.0.1, with its media there too.
+// LiveKit is one LiveKit server on 127.0.0.1. Its media uses 127.0.0.1, too.
 type LiveKit struct {
 	process
 
@@ -29,7 +29,7 @@ type LiveKit struct {
 	URL, HTTPURL string
 	// Key and Secret sign tokens.
 	Key, Secret string
-	// UDPPort is that of media.
+	// UDPPort is the UDP port for media.
 	UDPPort int
 
 	server *focus.LiveKit
@@ -37,13 +37,13 @@ type LiveKit struct {
 
 // LiveKitOptions change what StartLiveKitWith starts.
 type LiveKitOptions struct {
-	// NoAutoCreate makes the server refuse tokens for rooms that nobody has made, as the hub's does.
+	// NoAutoCreate makes the server refuse access tokens for rooms that do not exist, as the hub's LiveKit does.
 	NoAutoCreate bool
-	// Turn is handed out to clients.
+	// Turn lists the TURN servers that LiveKit announces to clients.
 	Turn []focus.Turn
 }
 
-// StartLiveKit starts a LiveKit server that ends with the test and makes any room that somebody has a token for.
+// StartLiveKit starts a LiveKit server. It stops when the test ends. It creates a room when a client with a valid access token joins it.
 func StartLiveKit(t testing.TB) *LiveKit {
 	t.Helper()
 	return StartLiveKitWith(t, LiveKitOptions{})
@@ -96,7 +96,7 @@ func StartLiveKitWith(t testing.TB, o LiveKitOptions) *LiveKit {
 	return l
 }
 
-// enableAutoCreate changes a configuration of the hub's, so that everybody with a valid token may make rooms.
+// enableAutoCreate changes a configuration file that the hub's code has written, so that LiveKit creates rooms for valid access tokens.
 func enableAutoCreate(path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -108,7 +108,7 @@ func enableAutoCreate(path string) error {
 	}
 	room, ok := settings["room"].(map[string]any)
 	if !ok || room["auto_create"] != false {
-		return errors.New("the configuration does not say that rooms are not made by themselves")
+		return errors.New("the configuration does not set room.auto_create to false")
 	}
 	room["auto_create"] = true
 	if text, err = json.Marshal(settings); err != nil {
@@ -117,13 +117,13 @@ func enableAutoCreate(path string) error {
 	return os.WriteFile(path, text, 0o600)
 }
 
-// Token lets identity into a room, to publish and subscribe, for an hour.
+// Token returns an access token with which identity can join a room, publish and subscribe for an hour.
 func (l *LiveKit) Token(t testing.TB, identity, room string) string {
 	t.Helper()
 	return l.token(t, identity, &auth.VideoGrant{RoomJoin: true, Room: room})
 }
 
-// Participants asks the server who is in a room and with which tracks.
+// Participants asks the server for the participants of a room and their tracks.
 func (l *LiveKit) Participants(t testing.TB, room string) []*livekit.ParticipantInfo {
 	t.Helper()
 	token := l.token(t, "", &auth.VideoGrant{RoomAdmin: true, Room: room})

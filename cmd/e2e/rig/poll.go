@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// pollEvery is how often Eventually asks.
+// pollEvery is how often Eventually calls its function.
 const pollEvery = 20 * time.Millisecond
 
-// Check is nil when ok, else an error with what was awaited and the state that was found. It is for [Eventually].
+// Check returns nil if ok is true. Otherwise it returns an error that names what was awaited and the last state. Use it in [Eventually].
 func Check(ok bool, what string, state any) error {
 	if ok {
 		return nil
@@ -19,7 +19,7 @@ func Check(ok bool, what string, state any) error {
 	return fmt.Errorf("%s; last: %v", what, state)
 }
 
-// Eventually calls f until it returns nil. It fails the test with f's last error when that takes longer than limit.
+// Eventually calls f until it returns nil. If this takes longer than limit, it fails the test with f's last error.
 func Eventually(t testing.TB, limit time.Duration, f func() error) {
 	t.Helper()
 	deadline := time.NewTimer(limit)
@@ -41,5 +41,5 @@ func Eventually(t testing.TB, limit time.Duration, f func() error) {
 	}
 }
 
-// quiet is for servers whose connections tests break on purpose.
+// discardLogger returns a logger for servers whose connections the tests break on purpose.
 func discardLogger() *log.Logger { return log.New(io.Discard, "", 0) }

@@ -16,13 +16,13 @@ import (
 )
 
 const (
-	// startLimit is how long a server may take to get ready, on a machine that is busy with other tests.
+	// startLimit is how long a server may take until it is ready, on a machine that is busy with other tests.
 	startLimit = time.Minute
-	// startAttempts is how often a start is tried: another program may take a port before the server does.
+	// startAttempts is how many starts are tried. Another program may take a port before the server opens it.
 	startAttempts = 3
 )
 
-// process is a server's program, which a test kills and starts again.
+// process is a server's program. A test can kill it and start it again.
 type process struct {
 	name    string
 	output  string
@@ -33,7 +33,7 @@ type process struct {
 	running *child.Child
 }
 
-// Kill ends the program as a power cut would; it stays down until Restart.
+// Kill sends SIGKILL to the program, which ends it as a power cut does. It stays down until Restart.
 func (p *process) Kill(t testing.TB) {
 	t.Helper()
 	if err := p.stop(syscall.SIGKILL); err != nil {
@@ -41,7 +41,7 @@ func (p *process) Kill(t testing.TB) {
 	}
 }
 
-// Restart starts the program again on the same ports, after Kill or after ending it in order, and waits until it is ready.
+// Restart starts the program again on the same ports and waits until it is ready. If the program still runs, Restart first stops it with SIGTERM.
 func (p *process) Restart(t testing.TB) {
 	t.Helper()
 	if err := p.stop(syscall.SIGTERM); err != nil {
@@ -53,7 +53,7 @@ func (p *process) Restart(t testing.TB) {
 	}
 }
 
-// Pid is the program's process id, 0 while it is down.
+// Pid returns the program's process ID, or 0 while it is down.
 func (p *process) Pid() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,7 +63,8 @@ func (p *process) Pid() int {
 	return p.running.Pid()
 }
 
-// stopAtCleanup ends the program with the test, and shows the end of its log when that has failed. Nobody looks at its data any more.
+// stopAtCleanup kills the program when the test ends. If the test has failed, it prints the end of the program's log. SIGKILL is enough, because
+// nobody reads the program's data afterwards.
 func (p *process) stopAtCleanup(t testing.TB) {
 	t.Cleanup(func() {
 		_ = p.stop(syscall.SIGKILL)
@@ -110,5 +111,5 @@ func (p *process) logTail(t testing.TB) {
 		return
 	}
 	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
-	t.Logf("the last of what %s printed:\n%s", p.name, bytes.Join(lines[max(0, len(lines)-15):], []byte("\n")))
+	t.Logf("the last lines of %s's output:\n%s", p.name, bytes.Join(lines[max(0, len(lines)-15):], []byte("\n")))
 }

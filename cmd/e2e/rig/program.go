@@ -6,7 +6,7 @@ import (
 	"multifactorymodel.org/ewindow/bridge/child"
 )
 
-// Program returns the path of an upstream server's program. It builds the program if need be, which takes a minute or two.
+// Program returns the path of an upstream server's program. If there is none, it builds one, which takes a minute or two.
 func Program(t testing.TB, p child.Program) string {
 	t.Helper()
 	path, err := child.Find(t.Context(), p, "", func(line string) { t.Log(line) })

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Serve serves HTTP until the test ends, the requests included that are being answered then: a handler that logs into the test
-// must not outlive it. Its result is the URL of a listener without TLS.
+// Serve serves HTTP until the test ends. At the end it waits for the handlers that still run, because a handler that logs into the test must not
+// run longer than the test. The result is the URL for a listener without TLS.
 func Serve(t testing.TB, l net.Listener, handler http.Handler) (url string) {
 	t.Helper()
 	g := &gate{handler: handler}
@@ -27,7 +27,7 @@ func Serve(t testing.TB, l net.Listener, handler http.Handler) (url string) {
 	return "http://" + l.Addr().String()
 }
 
-// gate lets requests through until it is closed.
+// gate passes requests to the handler until it is closed. It waits for the requests that still run.
 type gate struct {
 	handler http.Handler
 
