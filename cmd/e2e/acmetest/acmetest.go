@@ -3,7 +3,7 @@
 //	ca := acmetest.Start(t, acmetest.Options{TLSPort: port})
 //	... ca.URL is the directory, ca.Roots holds the authority's root
 //
-// Its checks (HTTP-01, TLS-ALPN-01) go to ports of 127.0.0.1, whatever the name. It ends with the test. Go's build cache keeps the
+// It sends its challenges (HTTP-01, TLS-ALPN-01) to ports of 127.0.0.1, for every name. It stops when the test ends. Go's build cache keeps the
 // program.
 package acmetest
 
@@ -39,22 +39,22 @@ import (
 	"multifactorymodel.org/ewindow/bridge/child"
 )
 
-// Options are where the authority checks names. A port of 0 refuses every check of its kind.
+// Options are the ports of 127.0.0.1 for the authority's challenges. With port 0, challenges of that kind fail.
 type Options struct{ HTTPPort, TLSPort int }
 
-// Authority is a running one.
+// Authority is a running certificate authority.
 type Authority struct {
-	// URL is the directory.
+	// URL is the address of its ACME directory (RFC 8555).
 	URL string
-	// Client trusts the server that is at URL.
+	// Client trusts the server at URL.
 	Client *http.Client
-	// Roots trusts what the authority signs.
+	// Roots contains the root of the certificates that the authority issues.
 	Roots *x509.CertPool
 
 	requests atomic.Int64
 }
 
-// Requests is how many requests have come so far.
+// Requests returns how many requests have come so far.
 func (a *Authority) Requests() int64 { return a.requests.Load() }
 
 // program builds Pebble, unless Go's cache has it, and returns its path.
@@ -63,11 +63,11 @@ var program = sync.OnceValues(func() (string, error) {
 	cmd := exec.Command("go", "tool", "-n", "pebble")
 	cmd.Dir = filepath.Join(filepath.Dir(file), "pebble")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
-	var said bytes.Buffer
-	cmd.Stderr = &said
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	path, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("build pebble: %w\n%s", err, &said)
+		return "", fmt.Errorf("build pebble: %w\n%s", err, &stderr)
 	}
 	return strings.TrimSpace(string(path)), nil
 })
@@ -85,7 +85,7 @@ func Start(t testing.TB, o Options) *Authority {
 			t.Fatal(err)
 		}
 	}
-	// The front has the certificate that everybody sees; behind it the same one will do.
+	// Clients connect to the front. Pebble, behind it, uses the same certificate.
 	a := &Authority{Roots: x509.NewCertPool()}
 	inner := &url.URL{Scheme: "https", Host: "127.0.0.1:" + strconv.Itoa(ports[0])}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // on this machine
@@ -148,8 +148,8 @@ func Start(t testing.TB, o Options) *Authority {
 	return a
 }
 
-// front passes requests on to Pebble. x/crypto/acme wants to be told an order's address again when it is finalised, as RFC 8555's
-// example does and Let's Encrypt's own server; Pebble doesn't.
+// front passes requests on to Pebble. It adds a Location header with the order's address to the response that finalises an order.
+// golang.org/x/crypto/acme needs this header, and Let's Encrypt sends it (as the example in RFC 8555 does), but Pebble does not.
 func (a *Authority) front(inner *url.URL, transport http.RoundTripper) http.Handler {
 	return &httputil.ReverseProxy{
 		Transport: transport,
@@ -180,7 +180,7 @@ func get(ctx context.Context, client *http.Client, address string) ([]byte, erro
 	return io.ReadAll(answer.Body)
 }
 
-// nameServer answers, over TCP, that every name is at 127.0.0.1, and returns its address.
+// nameServer runs a DNS server over TCP that answers 127.0.0.1 for every name. It returns the server's address.
 func nameServer(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -209,7 +209,7 @@ func nameServer(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// answerName answers one question (RFC 1035, section 4.2.2).
+// answerName answers one DNS message (RFC 1035, section 4.2.2).
 func answerName(conn net.Conn) error {
 	var size [2]byte
 	if _, err := io.ReadFull(conn, size[:]); err != nil {

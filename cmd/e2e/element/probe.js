@@ -1,5 +1,5 @@
-// Runs in every frame of the guest's page before its own scripts, and notes what Element Call receives: the tests judge by decoded frames
-// and by what can be seen and heard, not by what Element Call believes.
+// This script runs in every frame of the guest's page before the frame's own scripts. It records the media that Element Call receives. So the tests
+// check decoded frames, pictures and sound, and do not rely on what Element Call reports.
 (() => {
 	if (window.probe || !window.RTCPeerConnection) return;
 	const tracks = [], peers = []; // all that others send, as {track, receiver, participant}
@@ -14,7 +14,7 @@
 			});
 		}
 	};
-	// painted is a picture that moves though there is no camera: a colour, with a white bar that wanders.
+	// painted returns a stream of a generated moving picture: a colour with a moving white bar.
 	const painted = (colour) => {
 		const canvas = document.createElement("canvas"), draw = canvas.getContext("2d");
 		[canvas.width, canvas.height] = [640, 360];
@@ -31,7 +31,7 @@
 		track.stop = () => { clearInterval(timer); stop(); };
 		return stream;
 	};
-	// A screen to share, since a browser without one has none, and a second camera beside that of the file, which is green.
+	// A screen to share, because a headless browser has none, and a second camera, which shows green.
 	const { mediaDevices } = navigator;
 	if (mediaDevices) {
 		mediaDevices.getDisplayMedia = async () => painted("rgb(225, 45, 35)");
@@ -62,12 +62,12 @@
 	const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 	let context;
 	window.probe = {
-		// firstTrack returns when the first picture of anybody else was announced to this browser, as a time of day.
+		// firstTrack waits for the first video track of somebody else, and returns the time of day in ms.
 		firstTrack: async () => {
 			while (live("video").length === 0) await wait(15);
 			return Date.now();
 		},
-		// firstFrame returns when the next frame of anybody else was decoded, as a time of day.
+		// firstFrame waits for the next decoded video frame of somebody else, and returns the time of day in ms.
 		firstFrame: async () => {
 			for (let before;;) {
 				const now = (await Promise.all(live("video").map(inbound))).reduce((sum, report) => sum + (report.framesDecoded ?? 0), 0);
@@ -76,7 +76,7 @@
 				await wait(15);
 			}
 		},
-		// tiles returns what Element Call shows, once for each tile.
+		// tiles returns what Element Call shows in each of its tiles.
 		tiles: async () => Promise.all(elements().map(async ({ tile, video, remote, name, own }, index) => {
 			const report = remote ? await inbound(remote) : {};
 			const { x, y, width, height } = tile.getBoundingClientRect();
@@ -87,7 +87,7 @@
 				rate: report.framesPerSecond ?? 0, shown: video ? video.videoWidth > 0 && !video.paused : false,
 			};
 		})),
-		// traffic counts what has come from everybody else: without their key only the bytes grow.
+		// traffic counts the media from all others. Without their keys only the bytes grow.
 		traffic: async () => {
 			const sum = { video: 0, audio: 0, videoBytes: 0, audioBytes: 0 };
 			for (const kind of ["video", "audio"]) {
@@ -98,7 +98,7 @@
 			}
 			return sum;
 		},
-		// picture returns what a tile shows now, as a PNG's data URL; empty when it has no picture.
+		// picture returns what a tile shows now, as the data URL of a PNG. It is empty if the tile has no picture.
 		picture: (index) => {
 			const video = elements()[index]?.video;
 			if (!video?.videoWidth) return "";
@@ -107,11 +107,11 @@
 			canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
 			return canvas.toDataURL();
 		},
-		// listen returns the strongest tone within 1.2 s of each participant's sound, and its level in dB.
+		// listen analyses each participant's sound for 1.2 s. It returns the strongest tone and its level in dB.
 		listen: async () => {
 			context = context || new AudioContext();
 			await context.resume();
-			const ears = live("audio").map(({ track, participant }) => {
+			const analysers = live("audio").map(({ track, participant }) => {
 				const analyser = new AnalyserNode(context, { fftSize: 8192, smoothingTimeConstant: 0 });
 				const node = context.createMediaStreamSource(new MediaStream([track]));
 				node.connect(analyser);
@@ -119,15 +119,15 @@
 			});
 			for (let i = 0; i < 12; i++) {
 				await wait(100);
-				for (const ear of ears) {
-					ear.analyser.getFloatFrequencyData(ear.bins);
-					ear.bins.forEach((db, bin) => {
-						if (db > ear.db) [ear.hz, ear.db] = [bin * context.sampleRate / ear.analyser.fftSize, db];
+				for (const sound of analysers) {
+					sound.analyser.getFloatFrequencyData(sound.bins);
+					sound.bins.forEach((db, bin) => {
+						if (db > sound.db) [sound.hz, sound.db] = [bin * context.sampleRate / sound.analyser.fftSize, db];
 					});
 				}
 			}
-			for (const { node } of ears) node.disconnect();
-			return ears.map(({ participant, hz, db }) => ({ participant, hz, db }));
+			for (const { node } of analysers) node.disconnect();
+			return analysers.map(({ participant, hz, db }) => ({ participant, hz, db }));
 		},
 	};
 })();

@@ -1,8 +1,9 @@
-// Package paths builds networks of the test's own, in which a window is hard to open: routers with NAT and firewalls, lines that lose and
-// delay, small packets, addresses that change. It takes root, iproute2 and nftables; see [Need].
+// Package paths builds difficult networks for tests: routers with NAT and firewalls, links with packet loss and delay, a small MTU, addresses that
+// change. It needs root, iproute2 and nftables, see [Need].
 //
-// [NewNetwork] makes a hub and two kiosks, each in a network namespace with a router before it. [Namespace.Command] runs a program there,
-// and package page is the kiosk's page there. [Side.Traffic] tells which way media took, from the router's counters and not from what the programs say.
+// [NewNetwork] makes a hub and two kiosks. Each is in a network namespace; each kiosk is behind a router. [Namespace.Command] runs a program in a
+// namespace, for example the kiosk's page of package page. [Side.Traffic] tells which route media took. It reads the router's counters and does not
+// rely on what the programs report.
 //
-// Everything ends with the test. What a killed run has left is removed by the next one, see [RemoveLeftovers].
+// Everything is removed when the test ends. If a test process was killed, the next run removes what it left, see [RemoveLeftovers].
 package paths

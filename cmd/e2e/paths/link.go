@@ -14,36 +14,35 @@ import (
 )
 
 const (
-	// linkMTU is the longest packet on a wire, in bytes.
+	// linkMTU is the longest packet on a link, in bytes.
 	linkMTU = 1500
-	// linkQueue is how many packets may be under way in one direction: more than 80 ms of a picture's largest burst. Those above it are
-	// lost, as in a router.
+	// linkQueue is how many packets one direction can hold: more than a picture's largest burst in 80 ms. More packets are dropped, as in a router.
 	linkQueue = 2048
 
 	protocolUDP = 17
 )
 
-// Link is a line between two namespaces whose packets go through this process: a TUN device at each end. What is UDP is delayed and lost
-// as [Link.Set] says; everything else passes undisturbed.
+// Link is an emulated network link between two namespaces. It has a TUN device at each end, and this process forwards the packets. It delays and
+// drops UDP packets as [Link.Set] says. It forwards all other packets unchanged.
 type Link struct {
 	quality atomic.Pointer[quality]
 	tasks   sync.WaitGroup
 	ends    [2]*os.File
 	stop    chan struct{}
 
-	counts [2]count // of UDP packets, by the end that they come from
+	counts [2]count // UDP packets, by the end that they come from
 }
 
-// count is what became of the packets in one direction.
+// count counts the packets of one direction.
 type count struct{ lost, passed atomic.Uint64 }
 
-// Lost and Passed are how many UDP packets the line has lost and passed on, in both directions together.
+// Lost returns how many UDP packets the link has dropped, in both directions together.
 func (l *Link) Lost() uint64 { return l.counts[0].lost.Load() + l.counts[1].lost.Load() }
 
-// Passed is described at [Link.Lost].
+// Passed returns how many UDP packets the link has forwarded, in both directions together.
 func (l *Link) Passed() uint64 { return l.counts[0].passed.Load() + l.counts[1].passed.Load() }
 
-// Up is how many UDP packets of the kiosk's side the line has lost and passed on.
+// Up returns how many UDP packets from the kiosk's side the link has dropped and forwarded.
 func (l *Link) Up() (lost, passed uint64) { return l.counts[0].lost.Load(), l.counts[0].passed.Load() }
 
 type quality struct {
@@ -51,13 +50,13 @@ type quality struct {
 	delay time.Duration
 }
 
-// packet is one under way.
+// packet is a delayed packet, and when it is due at the other end.
 type packet struct {
 	data []byte
 	due  time.Time
 }
 
-// newLink lays a line between two namespaces, where the devices get these names. It ends with the test.
+// newLink makes a link between two namespaces. nameA and nameB are the names of its devices there. It is removed when the test ends.
 func newLink(t testing.TB, a *Namespace, nameA string, b *Namespace, nameB string) *Link {
 	t.Helper()
 	l := &Link{stop: make(chan struct{})}
@@ -91,7 +90,7 @@ func newLink(t testing.TB, a *Namespace, nameA string, b *Namespace, nameB strin
 	return l
 }
 
-// openTUN makes a TUN device in the namespace of the thread. It vanishes with the file.
+// openTUN makes a TUN device in the network namespace of the current thread. Closing the file removes the device.
 func openTUN(name string) (*os.File, error) {
 	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -109,14 +108,14 @@ func openTUN(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// Set changes the line for UDP: the part of the packets that is lost, 0 to 1, and how long each of the others takes, one way. It
-// holds for both ways.
+// Set sets loss and delay of UDP packets for each direction. loss is the share of packets that are dropped, 0 to 1. delay is the one-way delay of
+// the others.
 func (l *Link) Set(loss float64, delay time.Duration) { l.quality.Store(&quality{loss, delay}) }
 
-// forward takes packets from one end to the other.
+// forward reads packets at one end and writes them at the other.
 func (l *Link) forward(end int) {
 	from, to, counts := l.ends[end], l.ends[1-end], &l.counts[end]
-	// The seed is fixed: the same sequence of packets has the same losses in each run.
+	// The seed is fixed, so the same sequence of packets has the same losses in each run.
 	chance := rand.New(rand.NewPCG(uint64(end), 80))
 	delayed := make(chan packet, linkQueue)
 	var tasks sync.WaitGroup
@@ -129,7 +128,7 @@ func (l *Link) forward(end int) {
 		if errors.Is(err, os.ErrClosed) {
 			return
 		}
-		if err != nil { // the device is down for a moment
+		if err != nil { // the device may be down for a moment
 			select {
 			case <-l.stop:
 				return
@@ -159,7 +158,7 @@ func (l *Link) forward(end int) {
 	}
 }
 
-// sendDelayed hands packets over when they are due, in order.
+// sendDelayed writes delayed packets when they are due, in order.
 func (l *Link) sendDelayed(delayed <-chan packet, to *os.File) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -174,7 +173,7 @@ func (l *Link) sendDelayed(delayed <-chan packet, to *os.File) {
 	}
 }
 
-// isUDP says whether a packet is IPv4 with UDP in it, fragments included (RFC 791).
+// isUDP says whether a packet is an IPv4 packet with UDP, fragments included (RFC 791).
 func isUDP(data []byte) bool {
 	return len(data) >= 20 && data[0]>>4 == 4 && data[9] == protocolUDP
 }

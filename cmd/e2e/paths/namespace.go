@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	// prefix begins the name of each namespace of ours; the process that made it and the moment of its start follow.
+	// prefix begins the name of each namespace of this package. The ID and the start time of the process that made it follow.
 	prefix = "ewindow-paths-"
-	// netnsFolder is where ip keeps the namespaces that have a name.
+	// netnsFolder is the folder where ip keeps named namespaces.
 	netnsFolder = "/run/netns"
 	tunDevice   = "/dev/net/tun"
 )
 
-// Need skips the test where namespaces, nftables or TUN devices can't be had. With EWINDOW_E2E=require that is a failure.
+// Need skips the test if this machine can't make namespaces, nftables rules or TUN devices. If EWINDOW_E2E is "require", the test fails instead.
 func Need(t testing.TB) {
 	t.Helper()
 	err := available()
@@ -39,7 +39,7 @@ func Need(t testing.TB) {
 
 func available() error {
 	if os.Geteuid() != 0 {
-		return errors.New("networks of the test's own take root")
+		return errors.New("tests that build networks need root")
 	}
 	for program, debian := range map[string]string{"ip": "iproute2", "nft": "nftables"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -47,7 +47,7 @@ func available() error {
 		}
 	}
 	if _, err := os.Stat(tunDevice); err != nil {
-		return fmt.Errorf("lines with loss and delay take a TUN device: %w", err)
+		return fmt.Errorf("links with loss and delay need a TUN device: %w", err)
 	}
 	return nil
 }
@@ -58,7 +58,7 @@ type Namespace struct {
 	Name string
 }
 
-// newNamespace makes one that ends with the test. Its name says whose it is, for [RemoveLeftovers].
+// newNamespace makes a namespace that is removed when the test ends. Its name contains the process that made it, for [RemoveLeftovers].
 func newNamespace(t testing.TB, name string) *Namespace {
 	t.Helper()
 	begun, err := processStart(os.Getpid())
@@ -75,21 +75,21 @@ func newNamespace(t testing.TB, name string) *Namespace {
 		}
 	})
 	if err := n.Do(func() error { return set("ipv6/conf/all/disable_ipv6", "1") }); err != nil && !errors.Is(err, os.ErrNotExist) {
-		t.Fatal(err) // link-local addresses come late and would only be noise
+		t.Fatal(err) // the tests need no IPv6, whose link-local addresses appear only after some time
 	}
 	n.ip(t, "link set lo up")
 	return n
 }
 
-// RemoveLeftovers removes the namespaces of test processes that were killed. Their programs have ended with them. Names without a living process
-// are told by its number and its start, since numbers come again.
+// RemoveLeftovers removes the namespaces of test processes that were killed. Their programs have ended with them. It recognises a process by its ID
+// and its start time, because process IDs are used again.
 func RemoveLeftovers() error {
 	entries, err := os.ReadDir(netnsFolder)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("look for left-over namespaces: %w", err)
+		return fmt.Errorf("list namespaces: %w", err)
 	}
 	var errs []error
 	for _, e := range entries {
@@ -110,27 +110,27 @@ func RemoveLeftovers() error {
 	return errors.Join(errs...)
 }
 
-// processStart is when a process was started, in ticks since the machine was (proc_pid_stat(5), field 22).
+// processStart returns when a process was started, in clock ticks since the machine's start (proc_pid_stat(5), field 22).
 func processStart(pid int) (string, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return "", err
 	}
-	// The second field is a name in brackets, which may hold anything.
+	// The second field is a name in parentheses, which may contain any character.
 	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
 	const begun = 22 - 3
 	if len(fields) <= begun {
-		return "", fmt.Errorf("process %d: its state is not understood", pid)
+		return "", fmt.Errorf("parse /proc/%d/stat: too few fields", pid)
 	}
 	return fields[begun], nil
 }
 
-// Do calls f with the namespace's network: sockets that f opens, on the thread that it is called on, are there, and stay there. f must not
-// start goroutines that open others.
+// Do calls f on a thread in the namespace. Sockets that f opens belong to the namespace and stay there. f must not start goroutines that open
+// sockets, because they run on other threads.
 func (n *Namespace) Do(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		// Never unlocked: the thread ends with the goroutine, so that nothing else ever runs in the namespace.
+		// Never unlocked. The thread ends with the goroutine, so no other goroutine runs in the namespace.
 		runtime.LockOSThread()
 		done <- n.enter(f)
 	}()
@@ -149,7 +149,7 @@ func (n *Namespace) enter(f func() error) error {
 	return f()
 }
 
-// DialContext connects to an address, no name, from within the namespace. It fits into an http.Transport.
+// DialContext connects to an IP address (not to a host name) from within the namespace. http.Transport can use it.
 func (n *Namespace) DialContext(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	var dialer net.Dialer
 	err = n.Do(func() error {
@@ -172,12 +172,12 @@ func (n *Namespace) ListenPacket(address string) (conn *net.UDPConn, err error) 
 	return conn, err
 }
 
-// Command is a program, not yet started, that runs in the namespace. The process is the program itself: ip becomes it.
+// Command returns a command that runs a program in the namespace. Its process ID is the program's, because ip executes the program in its own place.
 func (n *Namespace) Command(program string, args ...string) *exec.Cmd {
 	return exec.Command("ip", append([]string{"netns", "exec", n.Name, program}, args...)...)
 }
 
-// ip runs commands of ip in the namespace, one a line.
+// ip runs commands of the program ip in the namespace, one for each line.
 func (n *Namespace) ip(t testing.TB, lines ...string) {
 	t.Helper()
 	if err := run([]byte(strings.Join(lines, "\n")+"\n"), "ip", "-n", n.Name, "-batch", "-"); err != nil {
@@ -185,17 +185,17 @@ func (n *Namespace) ip(t testing.TB, lines ...string) {
 	}
 }
 
-// nft gives the namespace a set of rules, all at once, in place of the one that it had.
+// nft replaces all nftables rules of the namespace, in one transaction.
 func (n *Namespace) nft(rules string) error {
 	return run([]byte("flush ruleset\n"+rules), "ip", "netns", "exec", n.Name, "nft", "-f", "-")
 }
 
-// set writes a setting of the network, in the namespace of the thread.
+// set writes a network setting (sysctl) in the namespace of the current thread.
 func set(name, value string) error {
 	return os.WriteFile("/proc/sys/net/"+name, []byte(value), 0o644)
 }
 
-// run runs a program to its end.
+// run runs a program and waits for its end.
 func run(input []byte, program string, args ...string) error {
 	cmd := exec.Command(program, args...)
 	cmd.Stdin = bytes.NewReader(input)

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Address (RFC 5737) and ports of the hub. Its HTTPS and TURN over TLS share one.
+// Address (RFC 5737) and ports of the hub. HTTPS and TURN over TLS share a port.
 const (
 	HubIP    = "198.51.100.1"
 	TLSPort  = 443
@@ -18,10 +18,10 @@ const (
 	SFUTCP   = 7881
 )
 
-// OtherIP is an address that the hub has beside, as machines do in data centres; nobody is told of it.
+// OtherIP is a second address of the hub, as machines in data centres often have. The hub announces it to nobody.
 const OtherIP = "198.51.100.2"
 
-// Kiosks' side of a router: both have the same, as behind routers from a shop.
+// Addresses on the kiosk's side of a router. Both sides have the same, as behind ordinary home routers.
 const (
 	lanRouter = "192.168.1.1"
 	lanPrefix = "192.168.1."
@@ -39,7 +39,7 @@ type Network struct {
 // Side is one kiosk with the router that it is behind.
 type Side struct {
 	Kiosk, Router *Namespace
-	// Link is the line between router and hub.
+	// Link is the link between router and hub.
 	Link *Link
 
 	number int
@@ -47,7 +47,7 @@ type Side struct {
 	public netip.Addr // the router's outer address
 }
 
-// NewNetwork builds one that ends with the test.
+// NewNetwork builds a network that is removed when the test ends.
 func NewNetwork(t testing.TB) *Network {
 	t.Helper()
 	Need(t)
@@ -86,17 +86,18 @@ func (n *Network) newSide(t testing.TB, i int) *Side {
 
 func (s *Side) lan() string { return fmt.Sprintf("%s%d/24", lanPrefix, s.host) }
 
-// Rules of firewalls, for [Side.SetFirewall]. They drop without a word, as most do.
+// Rules of firewalls, for [Side.SetFirewall]. They drop packets without an ICMP message, as most firewalls do.
 const (
-	// NoUDP lets no UDP through.
+	// NoUDP blocks all UDP.
 	NoUDP = "meta l4proto udp drop"
-	// NoSFU lets nothing through to LiveKit.
+	// NoSFU blocks everything to LiveKit.
 	NoSFU = "udp dport 7882 drop; tcp dport 7881 drop"
-	// Only443 lets nothing through but TCP to port 443.
+	// Only443 blocks everything but TCP to port 443.
 	Only443 = `iifname "lan" tcp dport 443 accept; iifname "wan" tcp sport 443 accept; drop`
 )
 
-// SetFirewall gives the router a firewall with these rules of nftables, for connections that exist as well; "" lets everything through.
+// SetFirewall replaces the router's firewall rules (nftables). They also apply to connections that exist already. "" allows everything. It also
+// resets the counters of [Side.Traffic].
 func (s *Side) SetFirewall(t testing.TB, rules string) {
 	t.Helper()
 	var counters, counts strings.Builder
@@ -105,7 +106,7 @@ func (s *Side) SetFirewall(t testing.TB, rules string) {
 		fmt.Fprintf(&counts, "ip daddr %s %s dport %d counter name %s_up\n", HubIP, r.protocol, r.port, r.name)
 		fmt.Fprintf(&counts, "ip saddr %s %s sport %d counter name %s_down\n", HubIP, r.protocol, r.port, r.name)
 	}
-	// Fully random ports make the NAT a symmetric one (RFC 4787: address and port-dependent mapping): each destination sees another port.
+	// Fully random ports make the NAT symmetric (RFC 4787: address and port-dependent mapping): each destination sees another port.
 	err := s.Router.nft(fmt.Sprintf(`table inet ewindow {
 %s
 chain nat { type nat hook postrouting priority srcnat; oifname "wan" masquerade random,fully-random; }
@@ -119,14 +120,14 @@ chain count { type filter hook forward priority filter + 10; policy accept; %s }
 	}
 }
 
-// SetMTU changes the kiosk's link, at both ends.
+// SetMTU sets the MTU of the link between kiosk and router, at both ends.
 func (s *Side) SetMTU(t testing.TB, mtu int) {
 	t.Helper()
 	s.Kiosk.ip(t, fmt.Sprintf("link set eth0 mtu %d", mtu))
 	s.Router.ip(t, fmt.Sprintf("link set lan mtu %d", mtu))
 }
 
-// ChangeAddress takes the kiosk's address away and gives it another, as a router does that was started anew.
+// ChangeAddress gives the kiosk another address, as a router may do after a restart.
 func (s *Side) ChangeAddress(t testing.TB) {
 	t.Helper()
 	before := s.lan()
@@ -134,8 +135,8 @@ func (s *Side) ChangeAddress(t testing.TB) {
 	s.Kiosk.ip(t, "addr del "+before+" dev eth0", "addr add "+s.lan()+" dev eth0", "route replace default via "+lanRouter)
 }
 
-// ChangeUplink gives the router another outer address: the network's lease has ended, or another line has taken over. The kiosk's own
-// address stays, and nobody tells it.
+// ChangeUplink gives the router another public address, as when a provider changes it or another uplink takes over. The kiosk's own address stays,
+// and the kiosk gets no notification.
 func (s *Side) ChangeUplink(t testing.TB) {
 	t.Helper()
 	before := s.public
@@ -148,16 +149,16 @@ func (s *Side) ChangeUplink(t testing.TB) {
 // Route is a way that media can take between a kiosk and the hub.
 type Route string
 
-// The routes that are told apart.
+// The routes that Traffic distinguishes.
 const (
 	Direct  Route = "direct UDP to the SFU"
 	ICETCP  Route = "ICE/TCP to the SFU"
 	TurnUDP Route = "TURN over UDP"
 	TurnTCP Route = "TURN over TCP"
-	TurnTLS Route = "TURN over TLS" // signalling and Matrix, which are little, count as well: they have the same port
+	TurnTLS Route = "TURN over TLS" // includes signalling and Matrix, which use the same port but are little traffic
 )
 
-// routes are told apart by the hub's end.
+// routes lists protocol and hub port of each route.
 var routes = []struct {
 	route          Route
 	name, protocol string
@@ -170,10 +171,10 @@ var routes = []struct {
 	{TurnTLS, "turn_tls", "tcp", TLSPort},
 }
 
-// Traffic is what went over each route, in bytes of IP packets, that the router has let through.
+// Traffic is how many bytes of IP packets the router has forwarded on each route.
 type Traffic struct{ Up, Down map[Route]uint64 }
 
-// Traffic counts since the last [Side.SetFirewall].
+// Traffic returns the traffic since the last [Side.SetFirewall].
 func (s *Side) Traffic(t testing.TB) Traffic {
 	t.Helper()
 	out, err := exec.Command("ip", "netns", "exec", s.Router.Name, "nft", "-j", "list", "counters").Output()
@@ -205,7 +206,7 @@ func (s *Side) Traffic(t testing.TB) Traffic {
 	return traffic
 }
 
-// Since is what has been added since an earlier count.
+// Since returns the difference to an earlier count.
 func (t Traffic) Since(before Traffic) Traffic {
 	subtract := func(a, b map[Route]uint64) map[Route]uint64 {
 		out := make(map[Route]uint64)
@@ -217,7 +218,7 @@ func (t Traffic) Since(before Traffic) Traffic {
 	return Traffic{subtract(t.Up, before.Up), subtract(t.Down, before.Down)}
 }
 
-// busiest is the route of most bytes.
+// busiest returns the route with most bytes.
 func busiest(bytes map[Route]uint64) (best Route) {
 	for _, r := range routes {
 		if bytes[r.route] > bytes[best] {
@@ -227,7 +228,8 @@ func busiest(bytes map[Route]uint64) (best Route) {
 	return best
 }
 
-// Media is the route that carried most each way: our picture and sound up, the other's down. Empty: none did.
+// Media returns the route that carried most bytes in each direction: the kiosk's own media up, the other's media down. It is empty if there was no
+// traffic.
 func (t Traffic) Media() (up, down Route) { return busiest(t.Up), busiest(t.Down) }
 
 // String names the routes of media.

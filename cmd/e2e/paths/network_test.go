@@ -22,7 +22,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// echo answers each datagram to an address of the hub with the address that it came from.
+// echo answers each datagram to an address of the hub with its source address.
 func echo(t *testing.T, n *paths.Network, address string) {
 	t.Helper()
 	conn, err := n.Hub.ListenPacket(address)
@@ -55,7 +55,7 @@ func socket(t *testing.T, s *paths.Side) *net.UDPConn {
 	return conn
 }
 
-// ask sends a datagram and returns the answer, or nothing when none comes within limit.
+// exchange sends a datagram and returns the answer, or "" if none comes within limit.
 func exchange(t *testing.T, conn *net.UDPConn, address string, limit time.Duration) string {
 	t.Helper()
 	to, err := net.ResolveUDPAddr("udp4", address)
@@ -75,8 +75,8 @@ func exchange(t *testing.T, conn *net.UDPConn, address string, limit time.Durati
 }
 
 const (
-	answerLimit   = 10 * time.Second       // for what should come
-	noAnswerLimit = 300 * time.Millisecond // for what should not
+	answerLimit   = 10 * time.Second       // for answers that must come
+	noAnswerLimit = 300 * time.Millisecond // how long to wait for answers that must not come
 )
 
 var (
@@ -85,7 +85,7 @@ var (
 	hubAddress  = fmt.Sprintf("%s:%d", paths.HubIP, paths.TLSPort)
 )
 
-// TestNAT looks at the routers from outside: their NAT is symmetric, and what they count and drop is what they should.
+// TestNAT checks the routers: their NAT is symmetric, their counters count each route, and their firewalls drop what they must.
 func TestNAT(t *testing.T) {
 	n := paths.NewNetwork(t)
 	echo(t, n, sfuAddress)
@@ -94,7 +94,7 @@ func TestNAT(t *testing.T) {
 		conn := socket(t, s)
 		one, other := exchange(t, conn, sfuAddress, answerLimit), exchange(t, conn, turnAddress, answerLimit)
 		if !strings.HasPrefix(one, "203.0.113.") || !strings.HasPrefix(other, "203.0.113.") {
-			t.Fatalf("the hub is asked from %q and %q, not by the router", one, other)
+			t.Fatalf("the hub sees the source addresses %q and %q, not the router's", one, other)
 		}
 		if one == other {
 			t.Errorf("both destinations see %s: that NAT is not symmetric", one)
@@ -136,7 +136,7 @@ func TestNAT(t *testing.T) {
 	}
 }
 
-// dial connects to the hub and sends a megabyte, which is taken when there is no error.
+// sendMegabyte connects to the hub and sends a megabyte. If it returns nil, the hub has received all of it.
 func sendMegabyte(t *testing.T, s *paths.Side, address string, limit time.Duration) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -153,13 +153,13 @@ func sendMegabyte(t *testing.T, s *paths.Side, address string, limit time.Durati
 	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 		return err
 	}
-	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) { // the other end has read all before it closes
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) { // the other end closes after it has read everything
 		return err
 	}
 	return nil
 }
 
-// TestTCP sees TCP through where it may, also on a line that loses every datagram, and nowhere else.
+// TestTCP checks that TCP gets through where the firewall allows it, also on a link that drops every UDP packet, and nowhere else.
 func TestTCP(t *testing.T) {
 	n := paths.NewNetwork(t)
 	s := n.Sides[1]
@@ -186,7 +186,7 @@ func TestTCP(t *testing.T) {
 	}
 }
 
-// swallow takes TCP connections at an address of the hub, and all that comes over them.
+// discardTCP accepts TCP connections at an address of the hub, and reads and discards what comes.
 func discardTCP(t *testing.T, n *paths.Network, address string) {
 	t.Helper()
 	var l net.Listener
@@ -212,7 +212,7 @@ func discardTCP(t *testing.T, n *paths.Network, address string) {
 	})
 }
 
-// TestLink measures a line: each way takes as long as was said, and loses as much.
+// TestLink checks that a link has the delay and the loss that was set.
 func TestLink(t *testing.T) {
 	n := paths.NewNetwork(t)
 	echo(t, n, sfuAddress)
@@ -225,7 +225,7 @@ func TestLink(t *testing.T) {
 		t.Fatal("no answer")
 	}
 	if took := time.Since(begun); took < 2*delay {
-		t.Errorf("there and back takes %v on a line with %v each way", took, delay)
+		t.Errorf("a round trip takes %v on a link with a delay of %v each way", took, delay)
 	}
 
 	s.Link.Set(0.5, 0)
@@ -238,8 +238,8 @@ func TestLink(t *testing.T) {
 		lost, passed = s.Link.Up()
 		return lost - lostBefore, passed - passedBefore
 	}
-	// Each burst waits until the line has counted the one before it. Otherwise the kernel's queue before the line, which holds 500 packets,
-	// drops some on a busy machine.
+	// The test waits until the link has counted each burst before it sends the next. Otherwise, on a busy machine, the kernel drops packets in its
+	// queue of 500 packets before the link.
 	const bursts, burst = 20, 50
 	for n := range bursts {
 		for range burst {
@@ -250,23 +250,23 @@ func TestLink(t *testing.T) {
 		rig.Eventually(t, answerLimit, func() error {
 			lost, passed := up()
 			sent := uint64(n+1) * burst
-			return rig.Check(lost+passed == sent, "every datagram at the line", fmt.Sprintf("%d lost and %d passed of %d", lost, passed, sent))
+			return rig.Check(lost+passed == sent, "every datagram at the link", fmt.Sprintf("%d lost and %d passed of %d", lost, passed, sent))
 		})
 	}
 	if lost, passed := up(); lost < passed*2/3 || lost > passed*3/2 {
-		t.Errorf("a line that loses half of its packets has lost %d and passed %d", lost, passed)
+		t.Errorf("a link with a loss of one half dropped %d packets and forwarded %d", lost, passed)
 	}
 	s.Link.Set(1, 0)
 	if from := exchange(t, socket(t, s), sfuAddress, noAnswerLimit); from != "" {
-		t.Error("a line that loses all lets a datagram through")
+		t.Error("a link with a loss of 1 forwarded a datagram")
 	}
 	s.Link.Set(0, 0)
 	if exchange(t, socket(t, s), sfuAddress, answerLimit) == "" {
-		t.Error("a line that was repaired lets none through")
+		t.Error("a link without loss forwarded no datagram")
 	}
 }
 
-// TestMTU sees that packets above the size of the kiosk's link do not leave it whole.
+// TestMTU checks that the kiosk can't send packets that are larger than the MTU of its link.
 func TestMTU(t *testing.T) {
 	n := paths.NewNetwork(t)
 	s := n.Sides[0]
@@ -299,14 +299,14 @@ func TestMTU(t *testing.T) {
 	}
 }
 
-// TestRemoveLeftovers removes what a process has left that is gone, and nothing of one that runs.
+// TestRemoveLeftovers removes the namespaces of a process that has ended, and none of a process that runs.
 func TestRemoveLeftovers(t *testing.T) {
 	n := paths.NewNetwork(t)
 	gone := exec.Command("true")
 	if err := gone.Run(); err != nil {
 		t.Fatal(err)
 	}
-	// A process number that was given out again is another process.
+	// The second name has this process's ID but another start time: it belongs to an earlier process with the same ID.
 	names := []string{fmt.Sprintf("ewindow-paths-%d-1-hub", gone.Process.Pid), fmt.Sprintf("ewindow-paths-%d-1-hub", os.Getpid())}
 	for _, name := range names {
 		if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {

@@ -18,20 +18,20 @@ import (
 const (
 	openLimit  = 45 * time.Second // from opening to both pictures, on a machine that is busy with other tests
 	backLimit  = 60 * time.Second // from a change of address to both pictures
-	stay       = 4 * time.Second  // that both must go on seeing each other
-	maxGap     = 2 * time.Second  // after which a page takes a picture for standing still
-	gap        = time.Second      // between two pictures that tells of a change of address
-	settleTime = 5 * time.Second  // without such a gap, after which the change is over
+	stay       = 4 * time.Second  // how long both must show moving pictures
+	maxGap     = 2 * time.Second  // without a new picture; then the page counts the picture as frozen
+	gap        = time.Second      // between two pictures: a longer gap shows the effect of a changed address
+	settleTime = 5 * time.Second  // without such a gap: then the effect is over
 )
 
-// TestPaths opens a window between two kiosks over networks where that is hard. Each scenario says which way media took, and how long it took
-// from opening to the first picture.
+// TestPaths opens a window between two kiosks over difficult networks. Each scenario logs the route that media took, and the time from opening to
+// the first picture.
 func TestPaths(t *testing.T) {
 	v := startVisit(t)
 	near := v.Sides[0]
-	// At which of two LiveKit would answer is chance.
+	// LiveKit must not listen at the second address. If it did, it would answer from either address by chance.
 	if conn, err := v.Hub.ListenPacket(fmt.Sprintf("%s:%d", paths.OtherIP, paths.SFUUDP)); err != nil {
-		t.Errorf("media is awaited at an address that nobody is told: %v", err)
+		t.Errorf("LiveKit listens at an address that the hub does not announce: %v", err)
 	} else {
 		_ = conn.Close()
 	}
@@ -40,11 +40,11 @@ func TestPaths(t *testing.T) {
 	}
 	for _, s := range []struct {
 		name   string
-		impair func(testing.TB) // makes it hard
-		routes []paths.Route    // that are left for the first kiosk's media; nil: any
+		impair func(testing.TB) // sets the network's difficulty
+		routes []paths.Route    // routes that the first kiosk's media may take; nil: any
 		stay   time.Duration
-		change func(testing.TB) // what happens in mid-visit
-		again  bool             // another visit follows at once
+		change func(testing.TB) // happens during the visit
+		again  bool             // a second visit follows at once
 	}{
 		{name: "symmetric NATs", stay: stay},
 		{name: "no UDP", stay: stay, impair: func(t testing.TB) { near.SetFirewall(t, paths.NoUDP) },
@@ -76,7 +76,7 @@ func TestPaths(t *testing.T) {
 				v.recovers(t, s.change)
 				v.staysConnected(t, stay, s.routes)
 			}
-			if s.again { // nothing that the first visit began, and that the firewall has swallowed, holds the second one up
+			if s.again { // connection attempts of the first visit, which the firewall drops, must not delay the second one
 				v.shut(t)
 				v.open(t)
 				v.staysConnected(t, stay/2, s.routes)
@@ -85,7 +85,7 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-// flood sends spoofed Allocate requests to the relay, 10,000 a second from 400 addresses, until the test ends.
+// flood sends forged Allocate requests to the relay until the test ends: 10,000 a second from 400 source addresses.
 func (v *visit) flood(t testing.TB) {
 	t.Helper()
 	var sources []*net.UDPConn
@@ -134,13 +134,13 @@ func (v *visit) flood(t testing.TB) {
 		for _, conn := range sources {
 			_ = conn.Close()
 		}
-		if t.Logf("%d Allocate requests beside it, %d not sent", sent, failed); sent == 0 {
-			t.Error("there was no flood")
+		if t.Logf("%d forged Allocate requests were sent, %d could not be sent", sent, failed); sent == 0 {
+			t.Error("no forged request was sent")
 		}
 	})
 }
 
-// repair takes away what makes it hard.
+// repair removes the network's difficulties.
 func (v *visit) repair(t *testing.T) {
 	t.Helper()
 	s := v.Sides[0]
@@ -149,7 +149,7 @@ func (v *visit) repair(t *testing.T) {
 	s.Link.Set(0, 0)
 }
 
-// open opens both windows, one after the other, until both see each other.
+// open opens both windows, one after the other, and waits until both show the other's picture.
 func (v *visit) open(t *testing.T) {
 	t.Helper()
 	host, guest := v.pages[1], v.pages[0]
@@ -166,7 +166,7 @@ func (v *visit) open(t *testing.T) {
 		windows[1], reports[1].First.Sub(opened).Seconds())
 }
 
-// shut shuts both windows, until each knows that of the other.
+// shut shuts both windows and waits until each knows that the other is shut.
 func (v *visit) shut(t *testing.T) {
 	t.Helper()
 	for _, p := range v.pages {
@@ -177,7 +177,8 @@ func (v *visit) shut(t *testing.T) {
 	}
 }
 
-// stays sees that both see each other for a while, and says which way media takes. It must be one of allowed at the first kiosk; nil allows all.
+// staysConnected checks that both windows show moving pictures for a while, and logs the routes of media. At the first kiosk the route must be one of
+// allowed; nil allows all.
 func (v *visit) staysConnected(t *testing.T, limit time.Duration, allowed []paths.Route) {
 	t.Helper()
 	var before [2]paths.Traffic
@@ -209,7 +210,7 @@ func (v *visit) staysConnected(t *testing.T, limit time.Duration, allowed []path
 		pictures, sounds := float64(r.Pictures-begun[i].Pictures)/seconds, float64(r.Sounds-begun[i].Sounds)/seconds
 		t.Logf("%s: %s; %.0f pictures and %.0f sounds a second, longest gap %.2f s", p.Name, traffic, pictures, sounds, r.Gap.Seconds())
 		if r.Broken != begun[i].Broken {
-			t.Errorf("%s was shown %d pictures that nobody sent", p.Name, r.Broken-begun[i].Broken)
+			t.Errorf("%s received %d pictures that differ from all pictures that were sent", p.Name, r.Broken-begun[i].Broken)
 		}
 		if i > 0 || len(allowed) == 0 {
 			continue
@@ -223,7 +224,7 @@ func (v *visit) staysConnected(t *testing.T, limit time.Duration, allowed []path
 	}
 }
 
-// recovers changes something in mid-visit and waits until both see each other again, or still do. It says how long the pictures stood.
+// recovers changes something during the visit and waits until both windows show moving pictures. It logs how long the pictures froze.
 func (v *visit) recovers(t *testing.T, change func(testing.TB)) {
 	t.Helper()
 	for _, p := range v.pages {
@@ -246,6 +247,6 @@ func (v *visit) recovers(t *testing.T, change func(testing.TB)) {
 		}
 	}
 	for _, p := range v.pages {
-		t.Logf("%s: the picture stood for %.2f s", p.Name, p.Report().Gap.Seconds())
+		t.Logf("%s: the picture froze for %.2f s", p.Name, p.Report().Gap.Seconds())
 	}
 }

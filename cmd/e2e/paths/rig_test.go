@@ -34,25 +34,25 @@ func TestMain(m *testing.M) {
 const (
 	serverName   = paths.HubIP + ":443"
 	publicURL    = "https://" + paths.HubIP
-	localHub     = "http://127.0.0.1:8008" // in the hub's namespace, as the next
-	dendrite     = "http://127.0.0.1:8009"
+	localHub     = "http://127.0.0.1:8008" // in the hub's namespace
+	dendrite     = "http://127.0.0.1:8009" // in the hub's namespace
 	registration = "registration-of-the-test"
 	turnSecret   = "turn-secret-of-the-test"
 	pageAddress  = "127.0.0.1:8470" // in each kiosk's namespace
 )
 
-// windows are the names of both windows, and of their accounts in small letters.
+// windows are the names of both windows. The names in lower case are their accounts.
 var windows = [2]string{"Munich", "Dresden"}
 
-// visit is a network with its hub and two kiosks running, whose windows know each other.
+// visit is a network in which a hub and two kiosks run. The windows know each other.
 type visit struct {
 	*paths.Network
 	pages           [2]*page.Page
 	folder, program string
-	authority       string // file of the certificate that all trust
+	authority       string // path of the root certificate that all programs trust
 }
 
-// startVisit brings it all up.
+// startVisit starts all programs and makes the network's Space and accounts.
 func startVisit(t *testing.T) *visit {
 	t.Helper()
 	rig.Exclusive(t)
@@ -156,7 +156,7 @@ logging:
   level: debug
 `
 
-// start runs ewindow in a namespace, with a folder of its own, until the test ends.
+// start runs ewindow in a namespace until the test ends. It has its own folder.
 func (v *visit) start(t *testing.T, name string, n *paths.Namespace, config string, ready func(context.Context) error) {
 	t.Helper()
 	folder := filepath.Join(v.folder, name)
@@ -192,7 +192,7 @@ func (v *visit) start(t *testing.T, name string, n *paths.Namespace, config stri
 	}
 }
 
-// answers is ready when an address answers.
+// answers returns a readiness check: it succeeds when the address answers with status 200.
 func answers(client *http.Client, address string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -211,7 +211,7 @@ func answers(client *http.Client, address string) func(context.Context) error {
 	}
 }
 
-// keepLogs shows the end of each program's log when the test has failed, and keeps them whole in the folder that EWINDOW_SHOTS names.
+// keepLogs prints the end of each program's log if the test has failed. It copies the logs to the folder that EWINDOW_SHOTS names, if any.
 func (v *visit) keepLogs(t *testing.T) {
 	files, _ := filepath.Glob(filepath.Join(v.folder, "*", "*.log"))
 	more, _ := filepath.Glob(filepath.Join(v.folder, "*", "data", "*.log"))
@@ -226,7 +226,7 @@ func (v *visit) keepLogs(t *testing.T) {
 		}
 		if t.Failed() {
 			lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-			t.Logf("the last of %s:\n%s", name, strings.Join(lines[max(0, len(lines)-40):], "\n"))
+			t.Logf("the last lines of %s:\n%s", name, strings.Join(lines[max(0, len(lines)-40):], "\n"))
 		}
 	}
 }

@@ -1,5 +1,5 @@
-// Package synthetic is a page without a browser, for tests, benchmarks and load: a camera and a microphone that loop two small recordings,
-// and tiles that count what they are sent. A [Page] takes the place of callmedia's page in a call.
+// Package synthetic is a page without a browser, for tests, benchmarks and load. Its camera and microphone play two short recordings in a loop. Its
+// tiles count the frames that they receive. A [Page] takes the place of callmedia's page in a call.
 package synthetic
 
 import (
@@ -21,7 +21,7 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/track"
 )
 
-// Two seconds each of a test card (VP8, 1280×720, 30 frames a second) and of a swelling tone (Opus, 20 ms).
+// Two seconds of a test card (VP8, 1280×720, 30 frames a second) and of a tone with changing volume (Opus, 20 ms).
 var (
 	//go:embed camera.ivf
 	cameraFile []byte
@@ -43,15 +43,15 @@ type Page struct {
 	mu     sync.RWMutex // held while the uplink is called
 	uplink track.Uplink
 
-	rewind  [track.Kinds]atomic.Bool
-	bitrate [track.Kinds]atomic.Int64
-	shown   [tiles]struct{ audio, video, broken atomic.Uint64 }
+	keyFrameWanted [track.Kinds]atomic.Bool
+	bitrate        [track.Kinds]atomic.Int64
+	shown          [tiles]struct{ audio, video, broken atomic.Uint64 }
 }
 
 // New reads the recordings. Nothing is sent before [Page.Run].
 func New() (*Page, error) {
 	p := &Page{}
-	p.bitrate[track.Video].Store(1) // until it is told otherwise, the picture is sent and the small one is not
+	p.bitrate[track.Video].Store(1) // before the first SetBitrate the large picture is sent and the small one is not
 	video, _, err := ivfreader.NewWith(bytes.NewReader(cameraFile))
 	if err != nil {
 		return nil, fmt.Errorf("read the test card: %w", err)
@@ -66,7 +66,7 @@ func New() (*Page, error) {
 		}
 		p.camera = append(p.camera, frame)
 	}
-	// The recording has one packet a page.
+	// The recording has one Opus packet in each Ogg page.
 	audio, err := oggreader.NewWithOptions(bytes.NewReader(microphoneFile))
 	if err != nil {
 		return nil, fmt.Errorf("read the test tone: %w", err)
@@ -89,8 +89,8 @@ func New() (*Page, error) {
 	return p, nil
 }
 
-// Run sends picture, small picture and sound at their pace until ctx ends. The small picture is the same recording as the picture, so that
-// both can be compared with it.
+// Run sends the large picture, the small picture and sound in real time until ctx ends. Both pictures are the same recording, so that a receiver can
+// compare both with it.
 func (p *Page) Run(ctx context.Context) {
 	var tasks sync.WaitGroup
 	tasks.Go(func() { p.play(ctx, track.Video, p.camera, cameraInterval) })
@@ -113,7 +113,7 @@ func (p *Page) play(ctx context.Context, kind track.Kind, recording [][]byte, in
 		if kind != track.Audio && p.bitrate[kind].Load() == 0 {
 			continue
 		}
-		if i >= len(recording) || kind != track.Audio && p.rewind[kind].Swap(false) {
+		if i >= len(recording) || kind != track.Audio && p.keyFrameWanted[kind].Swap(false) {
 			i = 0 // the first frame is the only key frame
 		}
 		now := time.Now()
@@ -136,26 +136,26 @@ func (p *Page) withUplink(f func(track.Uplink)) {
 	}
 }
 
-// Tiles is how many participants can be shown at once.
+// Tiles returns how many participants the page can show at once.
 func (p *Page) Tiles() int { return tiles }
 
-// SetUplink says who takes picture and sound, nil for nobody.
+// SetUplink sets the receiver of picture and sound. nil means no receiver.
 func (p *Page) SetUplink(u track.Uplink) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.uplink = u
 }
 
-// RequestKeyFrame makes the picture begin anew, with the recording's key frame.
-func (p *Page) RequestKeyFrame(kind track.Kind) { p.rewind[kind].Store(true) }
+// RequestKeyFrame restarts the recording of a picture, which begins with a key frame.
+func (p *Page) RequestKeyFrame(kind track.Kind) { p.keyFrameWanted[kind].Store(true) }
 
-// KeyFrameRequested says whether a key frame was asked for that has not been sent yet.
-func (p *Page) KeyFrameRequested(kind track.Kind) bool { return p.rewind[kind].Load() }
+// KeyFrameRequested says whether a key frame was requested and has not been sent yet.
+func (p *Page) KeyFrameRequested(kind track.Kind) bool { return p.keyFrameWanted[kind].Load() }
 
-// KeyFrame is the key frame that the recorded picture begins with.
+// KeyFrame returns the key frame at the start of the recorded picture.
 func (p *Page) KeyFrame() []byte { return p.camera[0] }
 
-// SetBitrate takes the limits. The recordings have the bitrate they have, but a picture whose limit is zero is not sent.
+// SetBitrate sets the bitrate limits in bit/s. The recordings' bitrate does not change, but a picture with a limit of zero is not sent.
 func (p *Page) SetBitrate(video, small int) {
 	p.bitrate[track.Video].Store(int64(video))
 	p.bitrate[track.SmallVideo].Store(int64(small))
@@ -166,7 +166,7 @@ func (p *Page) Bitrate() (video, small int) {
 	return int(p.bitrate[track.Video].Load()), int(p.bitrate[track.SmallVideo].Load())
 }
 
-// WriteFrame counts a frame in a tile, and compares a picture with the recording that all these pages send.
+// WriteFrame counts a frame in a tile. It also compares a picture with the recording that all these pages send.
 func (p *Page) WriteFrame(tile int, kind track.Kind, _ track.Source, _ uint32, data []byte) {
 	if tile < 0 || tile >= tiles {
 		return
@@ -182,10 +182,10 @@ func (p *Page) WriteFrame(tile int, kind track.Kind, _ track.Source, _ uint32, d
 	}
 }
 
-// SetClock takes a sender's clock, which nothing is done with.
+// SetClock ignores a sender's clock.
 func (p *Page) SetClock(int, track.Kind, track.Source, time.Time, uint32) {}
 
-// Shown returns how many sounds and pictures were shown in a tile. Broken is how many of the pictures were none of the recording.
+// Shown returns how many frames of sound and picture a tile has received. broken counts pictures that are not in the recording.
 func (p *Page) Shown(tile int) (audio, video, broken uint64) {
 	n := &p.shown[tile]
 	return n.audio.Load(), n.video.Load(), n.broken.Load()

@@ -17,25 +17,25 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/turn/load"
 )
 
-// What is measured. The rates are what a machine with two cores carries with the client and the slower server on it.
+// row is one load to measure. The rates are so low that two cores can run the client and the slower server.
 type row struct {
 	allocations, payload int
-	rate, burst          int // packets a second each way in all, and how many of them follow one another through one allocation
+	rate, burst          int // packets a second in each direction, and how many of them go through one allocation in a row
 }
 
-// plan is how much is measured.
+// plan says what the benchmark measures, and for how long.
 type plan struct {
-	rows         []row
-	long, direct time.Duration // of one measurement with a relay and without
-	repeats      int
-	processes    int // whose memory is taken
-	uclient      turn.Uclient
+	rows                  []row
+	relayTime, directTime time.Duration // of one measurement with a relay and without
+	repeats               int
+	processes             int // whose memory is taken
+	uclient               turn.Uclient
 }
 
-// longPlan has every row, and one with bursts that are longer than a key frame.
+// longPlan has all rows, and one row with bursts that are longer than a key frame.
 func longPlan() plan {
 	p := plan{
-		long: 700 * time.Millisecond, direct: 300 * time.Millisecond, repeats: 3, processes: 3,
+		relayTime: 700 * time.Millisecond, directTime: 300 * time.Millisecond, repeats: 3, processes: 3,
 		uclient: turn.Uclient{Clients: 8, Packets: 5000, Bytes: 1000, Interval: 1},
 	}
 	for _, r := range []row{{1, 0, 5000, 10}, {10, 0, 10000, 10}, {100, 0, 20000, 5}, {1000, 0, 20000, 2}} {
@@ -51,26 +51,26 @@ func longPlan() plan {
 // shortPlan takes about 15 seconds.
 func shortPlan() plan {
 	return plan{
-		rows: []row{{1, 1200, 5000, 10}, {100, 500, 20000, 5}, {1000, 100, 20000, 2}},
-		long: 250 * time.Millisecond, direct: 100 * time.Millisecond, repeats: 3, processes: 1,
+		rows:      []row{{1, 1200, 5000, 10}, {100, 500, 20000, 5}, {1000, 100, 20000, 2}},
+		relayTime: 250 * time.Millisecond, directTime: 100 * time.Millisecond, repeats: 3, processes: 1,
 		uclient: turn.Uclient{Clients: 8, Packets: 200, Bytes: 1000, Interval: 1},
 	}
 }
 
-// figures are those of one server in one row: the middle ones of the repeats, and of the packets the sum.
+// figures are one server's results in one row: the medians of the repeats, and the sums of packets.
 type figures struct {
-	cpu        float64 // microseconds for a packet, of which a round trip has two
+	cpu        float64 // microseconds for a packet; a round trip has two packets
 	p50, p99   float64 // microseconds that the relay adds to a round trip
 	sent, lost int
-	dropped    int // of those lost, by the client
+	dropped    int // lost packets that the client itself dropped
 	cpus       []float64
 	p50s, p99s []float64
-	floors     []float64 // microseconds of half of the round trips without a relay
-	relayed    bool      // that is, p50 and p99 are known
+	floors     []float64 // medians of the round trips without a relay, in microseconds
+	relayed    bool      // p50 and p99 are known
 }
 
-// BenchmarkRelay compares ours with coturn, in turn in one run: the same client, sizes and rates. With -short there are fewer rows. In the end it
-// prints a table; a figure that misses its aim has a mark.
+// BenchmarkRelay compares our server with coturn in one run, with the same client, sizes and rates. With -short it has fewer rows. At the end it prints
+// a table. An exclamation mark marks a figure that misses its aim.
 func BenchmarkRelay(b *testing.B) {
 	turn.Need(b, "turnutils_uclient")
 	p := longPlan()
@@ -81,7 +81,7 @@ func BenchmarkRelay(b *testing.B) {
 	memory := [2]float64{}
 	b.Run("memory", func(b *testing.B) {
 		for b.Loop() {
-			for i, start := range starts {
+			for i, start := range startFuncs {
 				memory[i] = idleMemory(b, start, p.processes)
 			}
 		}
@@ -89,7 +89,7 @@ func BenchmarkRelay(b *testing.B) {
 		b.ReportMetric(memory[0], "B/allocation-coturn")
 		b.ReportMetric(memory[1], "B/allocation-ewindow")
 	})
-	servers := [2]*turn.Server{starts[0](b), starts[1](b)}
+	servers := [2]*turn.Server{startFuncs[0](b), startFuncs[1](b)}
 	var lines []line
 	add := func(b *testing.B, title string, f [2]figures) {
 		l := line{title, f}
@@ -125,18 +125,18 @@ func BenchmarkRelay(b *testing.B) {
 	fmt.Print(table(names, lines, memory, p))
 }
 
-var starts = [2]func(testing.TB) *turn.Server{turn.StartCoturn, turn.StartOurs}
+var startFuncs = [2]func(testing.TB) *turn.Server{turn.StartCoturn, turn.StartOurs}
 
-// measure takes one row of both servers, again and again in changing order.
+// measure measures one row with both servers, several times in alternating order.
 func measure(t testing.TB, servers [2]*turn.Server, r row, p plan) (f [2]figures) {
 	t.Helper()
-	straight, err := load.Open(load.Config{Allocations: r.allocations})
+	direct, err := load.Open(load.Config{Allocations: r.allocations})
 	if err != nil {
 		t.Fatal(err)
 	}
 	clients := [2]*load.Client{open(t, servers[0], r.allocations), open(t, servers[1], r.allocations)}
 	for repeat := range p.repeats {
-		floor := run(t, straight, r, p.direct)
+		floor := run(t, direct, r, p.directTime)
 		if floor.Lost() > 0 {
 			t.Logf("%v: without a relay %d of %d packets are lost, %d of them by the client", r, floor.Lost(), floor.Sent, floor.Dropped)
 		}
@@ -145,23 +145,23 @@ func measure(t testing.TB, servers [2]*turn.Server, r row, p plan) (f [2]figures
 				i = 1 - i
 			}
 			before := servers[i].CPU(t)
-			got := run(t, clients[i], r, p.long)
+			got := run(t, clients[i], r, p.relayTime)
 			used := servers[i].CPU(t) - before
-			f[i].take(got, floor, used)
+			f[i].add(got, floor, used)
 		}
 	}
-	for i, c := range append(clients[:], straight) {
+	for i, c := range append(clients[:], direct) {
 		if err := c.Close(); err != nil {
 			t.Errorf("client %d: %v", i, err)
 		}
 	}
 	for i := range f {
-		f[i].cpu, f[i].p50, f[i].p99, f[i].relayed = middle(f[i].cpus), middle(f[i].p50s), middle(f[i].p99s), true
+		f[i].cpu, f[i].p50, f[i].p99, f[i].relayed = median(f[i].cpus), median(f[i].p50s), median(f[i].p99s), true
 	}
 	return f
 }
 
-// run sends for a time, in whole bursts.
+// run sends whole bursts for about a given time.
 func run(t testing.TB, c *load.Client, r row, long time.Duration) load.Result {
 	t.Helper()
 	bursts := max(1, int(long)*r.rate/int(time.Second)/r.burst)
@@ -172,10 +172,10 @@ func run(t testing.TB, c *load.Client, r row, long time.Duration) load.Result {
 	return got
 }
 
-// TestComparison takes a small row, so that the benchmark is known to work.
+// TestComparison measures a small row, to check that the benchmark works.
 func TestComparison(t *testing.T) {
-	servers := [2]*turn.Server{starts[0](t), starts[1](t)}
-	p := plan{long: 100 * time.Millisecond, direct: 50 * time.Millisecond, repeats: 2}
+	servers := [2]*turn.Server{startFuncs[0](t), startFuncs[1](t)}
+	p := plan{relayTime: 100 * time.Millisecond, directTime: 50 * time.Millisecond, repeats: 2}
 	f := measure(t, servers, row{allocations: 3, payload: 100, rate: 500, burst: 5}, p)
 	for i, f := range f {
 		if f.sent != 100 || f.lost != 0 || f.cpu <= 0 || f.cpu > 100_000 || len(f.cpus) != 2 || !f.relayed {
@@ -184,7 +184,7 @@ func TestComparison(t *testing.T) {
 	}
 }
 
-// TestTable demands that what misses an aim is marked and counted, and what reaches it is not.
+// TestTable checks that the table marks and counts figures that miss their aim, and no others.
 func TestTable(t *testing.T) {
 	good := figures{cpu: 2, p50: 30, p99: 50, sent: 100, relayed: true}
 	slow, late, lossy := good, good, good
@@ -210,8 +210,8 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// take adds one measurement.
-func (f *figures) take(got, floor load.Result, used time.Duration) {
+// add adds one measurement.
+func (f *figures) add(got, floor load.Result, used time.Duration) {
 	f.sent, f.lost, f.dropped = f.sent+got.Sent, f.lost+got.Lost(), f.dropped+got.Dropped
 	f.cpus = append(f.cpus, perPacket(used, got.Relayed()))
 	f.floors = append(f.floors, microseconds(floor.Quantile(0.5)))
@@ -219,7 +219,7 @@ func (f *figures) take(got, floor load.Result, used time.Duration) {
 	f.p99s = append(f.p99s, microseconds(got.Quantile(0.99)-floor.Quantile(0.99)))
 }
 
-// idleMemory is what an allocation with a channel costs a fresh process that has had a few before, in bytes.
+// idleMemory returns the memory in bytes of an idle allocation with a channel. It starts a new process and makes a few allocations before it measures.
 func idleMemory(t testing.TB, start func(testing.TB) *turn.Server, processes int) float64 {
 	t.Helper()
 	const few, many = 50, 1000
@@ -237,10 +237,10 @@ func idleMemory(t testing.TB, start func(testing.TB) *turn.Server, processes int
 		}
 		s.Stop(t)
 	}
-	return middle(all)
+	return median(all)
 }
 
-// line is a row of the table: its first cells, and both servers' figures.
+// line is one line of the table: its first cells, and both servers' figures.
 type line struct {
 	title   string
 	servers [2]figures
@@ -252,13 +252,13 @@ const (
 	memoryAim      = 16 << 10
 )
 
-// table prints what was measured.
+// table formats the results.
 func table(names [2]string, lines []line, memory [2]float64, p plan) string {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "\nTURN over UDP, %s and %s in turn. %d cores of %s, %s, %s.\n", names[0], names[1], runtime.NumCPU(), processor(), runtime.Version(),
 		time.Now().UTC().Format("2006-01-02"))
 	fmt.Fprintf(&out, "Round trips through channels to an echo peer, the middle of %d times %v; packets lost are those of all. One round trip is two packets.\n",
-		p.repeats, p.long)
+		p.repeats, p.relayTime)
 	fmt.Fprintf(&out, "CPU: µs of the server for each packet. Added: µs by which a round trip is longer than without a relay. ! misses the aim.\n\n")
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\tbytes\tpackets/s\tburst\tCPU\tCPU\t\tadded p50\tadded p50\t\tadded p99\tadded p99\t\tlost\tlost\t")
@@ -282,10 +282,10 @@ func table(names [2]string, lines []line, memory [2]float64, p plan) string {
 		} else {
 			fmt.Fprint(w, strings.Repeat("-\t", 6))
 		}
-		fmt.Fprintf(w, "%s\t%s%s\t\n", c.losses(), mark(o.lost > 0 && c.lost == 0), o.losses())
+		fmt.Fprintf(w, "%s\t%s%s\t\n", c.lossText(), mark(o.lost > 0 && c.lost == 0), o.lossText())
 	}
 	_ = w.Flush()
-	fmt.Fprintf(&out, "Half of the round trips without a relay took less than %.0f µs.\n", middle(floors))
+	fmt.Fprintf(&out, "Half of the round trips without a relay took less than %.0f µs.\n", median(floors))
 	fmt.Fprintf(&out, "* turnutils_uclient, %d packets of each client.\n", p.uclient.Packets)
 	if memory[0] > 0 {
 		fmt.Fprintf(&out, "Resident memory for an idle allocation with a channel: coturn %.1f kB, ours %.1f kB%s.\n", memory[0]/1024, memory[1]/1024,
@@ -295,8 +295,8 @@ func table(names [2]string, lines []line, memory [2]float64, p plan) string {
 	return out.String()
 }
 
-// losses tells how many packets were lost, and how many of them by the client itself.
-func (f *figures) losses() string {
+// lossText says how many packets were lost, and how many of them the client itself dropped.
+func (f *figures) lossText() string {
 	text := fmt.Sprintf("%d/%d", f.lost, f.sent)
 	if f.dropped > 0 {
 		text += fmt.Sprintf(" (client %d)", f.dropped)
@@ -304,7 +304,7 @@ func (f *figures) losses() string {
 	return text
 }
 
-// processor is the machine's kind.
+// processor returns the name of the machine's processor.
 func processor() string {
 	text, _ := os.ReadFile("/proc/cpuinfo")
 	_, rest, found := strings.Cut(string(text), "model name")
@@ -328,7 +328,7 @@ func perPacket(used time.Duration, packets int) float64 {
 	return microseconds(used) / float64(max(1, packets))
 }
 
-func middle(all []float64) float64 {
+func median(all []float64) float64 {
 	if len(all) == 0 {
 		return 0
 	}

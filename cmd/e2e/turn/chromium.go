@@ -10,8 +10,8 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/browser"
 )
 
-// relayed connects a page with itself by two peer connections that may use nothing but a TURN server, and sends messages from one to the other
-// and back.
+// relayed is a script that connects two peer connections of one page. They may use only relay candidates of a TURN server. It sends messages from
+// one to the other and back.
 const relayed = `(async (server) => {
 	const make = () => new RTCPeerConnection({ iceServers: [server], iceTransportPolicy: "relay" });
 	const a = make(), b = make();
@@ -35,7 +35,7 @@ const relayed = `(async (server) => {
 	const all = new Promise((done) => { channel.onmessage = () => { if (++back === 100) done(); }; });
 	for (let i = 0; i < 100; i++) channel.send("x".repeat(1000));
 	await Promise.race([all, new Promise((done) => setTimeout(done, 5000))]);
-	// Data may flow, and all be back, before the pair of candidates that it takes is nominated.
+	// All data may be back before the candidate pair is nominated.
 	let local;
 	for (const end = performance.now() + 5000; !local && performance.now() < end; await new Promise((done) => setTimeout(done, 100))) {
 		const stats = [...(await a.getStats()).values()];
@@ -47,8 +47,7 @@ const relayed = `(async (server) => {
 	return { took, back, type: local?.candidateType ?? "", protocol: local?.relayProtocol ?? "", errors };
 })`
 
-// Chromium has a page send through a TURN server alone, a hundred messages there and back, and fails the test if one is lost. url is as in
-// RTCIceServer.
+// Chromium lets a page send a hundred messages through a TURN server and back. It fails the test if one is lost. url is as in RTCIceServer.
 func Chromium(t testing.TB, page *browser.Page, url, username, password string) {
 	t.Helper()
 	server, err := json.Marshal(map[string]string{"urls": url, "username": username, "credential": password})

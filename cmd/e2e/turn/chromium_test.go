@@ -10,7 +10,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/turn"
 )
 
-// TestChromium lets Chromium send through our server alone, by each of its transports.
+// TestChromium lets Chromium send through our server only, over each transport.
 func TestChromium(t *testing.T) {
 	browser.Need(t)
 	s := turn.StartOurs(t)

@@ -21,7 +21,7 @@ func TestCPUTime(t *testing.T) {
 		t.Errorf("50 ms of work cost %v, %v", used, err)
 	}
 	if used, err := cpuTime(1<<22 + 1); err == nil {
-		t.Errorf("nobody's process used %v", used)
+		t.Errorf("a process that does not exist used %v", used)
 	}
 }
 
@@ -36,6 +36,6 @@ func TestParseUclient(t *testing.T) {
 		t.Errorf("%d were sent, %d received, %d lost, %v", sent, received, lost, err)
 	}
 	if _, _, _, err := parseUclient([]byte("turnutils_uclient: cannot connect")); err == nil {
-		t.Error("no figures are figures")
+		t.Error("output without figures gives no error")
 	}
 }

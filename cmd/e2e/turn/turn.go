@@ -1,11 +1,11 @@
-// Package turn runs TURN servers as programs of their own, ours and coturn, to test ours with what others wrote and to compare the two.
+// Package turn runs TURN servers as separate programs, ours and coturn. It tests our server with other clients and compares the two servers.
 //
 //	s := turn.StartOurs(t)      // "ewindow turn" on free ports of 127.0.0.1 and [::1], ready when it returns
 //	c := turn.StartCoturn(t)    // Debian's coturn with the same secret and peers
 //	s.UDP(), s.Credentials("anna")
-//	s.CPU(t), s.Resident(t)     // what the process has used so far, and holds
+//	s.CPU(t), s.Resident(t)     // CPU time that the process has used so far, and its resident memory
 //
-// They end with the test, which fails when one ended before. Package load below puts them under load; BenchmarkRelay prints the
+// The servers stop when the test ends. If a server ends earlier, the test fails. Package load puts servers under load. BenchmarkRelay prints the
 // comparison:
 //
 //	go test -tags goolm,full -run '^$' -bench Relay -benchtime 1x ./cmd/e2e/turn          # two minutes
@@ -46,7 +46,7 @@ import (
 
 const (
 	secret = "a secret that only tests share"
-	// Realm is that of both servers.
+	// Realm is the TURN realm of both servers.
 	Realm = "ewindow.test"
 
 	startLimit    = 30 * time.Second
@@ -54,13 +54,13 @@ const (
 	answerLimit   = 200 * time.Millisecond
 )
 
-// Server is a TURN server's process. It relays UDP to 127.0.0.1 alone, from 127.0.0.1.
+// Server is a TURN server's process. It relays UDP only from 127.0.0.1 to 127.0.0.1.
 type Server struct {
 	// Name is "ewindow" or "coturn".
 	Name string
-	// Port is for UDP and TCP on 127.0.0.1, for ours on [::1] too. TLSPort is for TLS, 0 if there is none.
+	// Port is the UDP and TCP port on 127.0.0.1. Our server uses it on [::1], too. TLSPort is the port for TLS, or 0 if there is none.
 	Port, TLSPort int
-	// CAFile holds the certificate of TLS (PEM), which is its own authority. "" if there is none.
+	// CAFile is the path of the self-signed TLS certificate (PEM). It is "" if there is none.
 	CAFile string
 
 	ready   func(context.Context) error
@@ -110,7 +110,7 @@ hub:
     tls_key: %[7]q
 `
 
-// StartCoturn starts coturn. Without it the test is skipped, or fails when EWINDOW_E2E is "require".
+// StartCoturn starts coturn. Without coturn the test is skipped. If EWINDOW_E2E is "require", it fails instead.
 func StartCoturn(t testing.TB) *Server {
 	t.Helper()
 	program := Need(t, "turnserver")
@@ -129,8 +129,8 @@ func StartCoturn(t testing.TB) *Server {
 	})
 }
 
-// Need returns the path of one of coturn's programs. Without it the test is skipped with a line that says how to get it, or fails when
-// EWINDOW_E2E is "require".
+// Need returns the path of one of coturn's programs. Without it the test is skipped, with a line that says how to install it. If EWINDOW_E2E is
+// "require", the test fails instead.
 func Need(t testing.TB, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
@@ -178,16 +178,16 @@ func start(t testing.TB, prepare func(folder string, s *Server) ([]string, error
 	return nil
 }
 
-// Stop ends the server before the test ends. It fails the test when the server has not lived until now. Stop may be called more than once.
+// Stop stops the server before the test ends. It fails the test if the server ended by itself before. Stop may be called more than once.
 func (s *Server) Stop(t testing.TB) {
 	t.Helper()
 	s.stop.Do(func() {
 		if pid := s.process.Pid(); pid != s.pid {
-			t.Errorf("%s did not last: process %d became %d", s.Name, s.pid, pid)
+			t.Errorf("%s ended by itself: its process was %d and is now %d", s.Name, s.pid, pid)
 		}
 		_ = s.process.Close()
 		if t.Failed() {
-			t.Logf("the last of what %s printed:\n%s", s.Name, tail(s.output))
+			t.Logf("the end of %s's output:\n%s", s.Name, tail(s.output))
 		}
 	})
 }
@@ -214,7 +214,7 @@ func freePorts(n int) (ports []int, err error) {
 	return ports, nil
 }
 
-// answers returns nil when all that is listened on answers.
+// answers returns nil when the server answers on all its ports.
 func (s *Server) answers(ctx context.Context) error {
 	addresses := []string{s.UDP().String()}
 	if s.TLSPort != 0 {
@@ -240,7 +240,7 @@ func (s *Server) answers(ctx context.Context) error {
 		return err
 	}
 	if answer.Type != stun.BindingSuccess || answer.TransactionID != request.TransactionID {
-		return fmt.Errorf("a Binding request is answered %s", answer)
+		return fmt.Errorf("the answer to a Binding request is %s", answer)
 	}
 	return nil
 }
@@ -261,17 +261,17 @@ func (s *Server) exchange(request []byte) ([]byte, error) {
 	return answer[:n], err
 }
 
-// UDP is the server's UDP and TCP address on 127.0.0.1.
+// UDP returns the server's UDP and TCP address on 127.0.0.1.
 func (s *Server) UDP() netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(s.Port))
 }
 
-// Credentials are good for an hour.
+// Credentials returns a user name and a password that are valid for an hour.
 func (s *Server) Credentials(name string) (username, password string) {
 	return turnserver.Credentials(secret, name, time.Hour)
 }
 
-// writeCertificate makes a certificate for 127.0.0.1 and ::1 that is its own authority.
+// writeCertificate makes a self-signed certificate for 127.0.0.1 and ::1.
 func writeCertificate(certificate, key string) error {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -297,8 +297,8 @@ func writeCertificate(certificate, key string) error {
 		os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600))
 }
 
-// CPU is the time that all threads of the process have run so far, in user and kernel mode. It is the kernel's own sum in nanoseconds, of which
-// /proc shows hundredths of a second.
+// CPU returns the CPU time of all threads of the process so far, in user and kernel mode. It reads the kernel's clock in nanoseconds, because /proc
+// has a resolution of a hundredth of a second.
 func (s *Server) CPU(t testing.TB) time.Duration {
 	t.Helper()
 	used, err := cpuTime(s.pid)
@@ -315,7 +315,7 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(ts.Nano()), err
 }
 
-// Resident is the process's resident memory in bytes.
+// Resident returns the process's resident memory in bytes.
 func (s *Server) Resident(t testing.TB) int64 {
 	t.Helper()
 	bytes, err := resident(s.pid)
@@ -339,7 +339,7 @@ func resident(pid int) (int64, error) {
 	return kilobytes << 10, err
 }
 
-// ours builds ewindow when it is needed first.
+// ours builds ewindow at its first call, and returns its path.
 var ours = sync.OnceValues(func() (string, error) {
 	folder, err := os.MkdirTemp("", "ewindow-turn-")
 	if err != nil {
@@ -357,7 +357,7 @@ var ours = sync.OnceValues(func() (string, error) {
 
 var built []string // folders of programs that were built
 
-// Main runs the tests of a package that starts servers, and removes the program that was built for them. It returns the exit code.
+// Main runs the tests of a package that starts servers. Then it removes the program that was built for them. It returns the exit code.
 func Main(m *testing.M) int {
 	code := m.Run()
 	for _, folder := range built {

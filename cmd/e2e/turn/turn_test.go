@@ -21,17 +21,17 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/turn/load"
 )
 
-// patient is for what comes at once, on a busy machine too.
-const patient = 20 * time.Second
+// answerLimit is the time limit for answers, on a busy machine, too.
+const answerLimit = 20 * time.Second
 
 func TestMain(m *testing.M) { os.Exit(turn.Main(m)) }
 
-// TestUclient lets coturn's test client send through our server in every way that it has, and demands every packet back. The packets that a
-// client sends fit into any socket's buffer: on a busy machine they may all come at once.
+// TestUclient lets coturn's test client send through our server in each of its modes. Every packet must come back. All packets of a client fit into a
+// socket's buffer, because on a busy machine they may all come at once.
 func TestUclient(t *testing.T) {
 	turn.Need(t, "turnutils_uclient")
 	peer, peers := turn.Echo(t), turn.CoturnPeer(t)
-	var all sync.WaitGroup // they sleep most of the time
+	var all sync.WaitGroup // the clients run in parallel, because they mostly sleep
 	defer all.Wait()
 	for name, test := range map[string]turn.Uclient{
 		"udp":                 {},
@@ -71,7 +71,7 @@ func TestUclient(t *testing.T) {
 		if test.Bytes == 0 {
 			test.Bytes = 1000
 		}
-		s := turn.StartOurs(t) // one each, so that they don't share what one address may ask
+		s := turn.StartOurs(t) // each client has its own server, because a server limits the rate of each source address
 		all.Go(func() {
 			peer := peer
 			if test.Pairs {
@@ -84,7 +84,7 @@ func TestUclient(t *testing.T) {
 	}
 }
 
-// TestPionClient relays with pion's client, over each transport. It knows IPv4 servers only.
+// TestPionClient relays with pion's client, over each transport. That client supports IPv4 servers only.
 func TestPionClient(t *testing.T) {
 	for _, transport := range []string{"udp", "tcp", "tls"} {
 		t.Run(transport, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestPionClient(t *testing.T) {
 			if err != nil {
 				t.Fatalf("Allocate: %v", err)
 			}
-			// The first packets are indications; once the channel is bound the rest take that.
+			// The first packets are Send indications. After the channel is bound, pion's client uses the channel.
 			roundTrips(t, relay, net.UDPAddrFromAddrPort(peer), 200)
 			if err := relay.Close(); err != nil {
 				t.Errorf("end the allocation: %v", err)
@@ -150,11 +150,11 @@ func dial(t *testing.T, s *turn.Server, transport string) net.PacketConn {
 	return pion.NewSTUNConn(conn)
 }
 
-// roundTrips sends packets of all sizes one after another, and demands each back as it was. On a stream pion's client waits for more when
-// channel data has 4 bytes or less.
+// roundTrips sends packets of many sizes, one after another. Each must come back unchanged. They have at least 8 bytes: over TCP and TLS, pion's client
+// waits for more data if a ChannelData message has 4 bytes or less.
 func roundTrips(t *testing.T, conn net.PacketConn, peer net.Addr, n int) {
 	t.Helper()
-	_ = conn.SetReadDeadline(time.Now().Add(patient))
+	_ = conn.SetReadDeadline(time.Now().Add(answerLimit))
 	buffer := make([]byte, 2048)
 	for i := range n {
 		p := bytes.Repeat([]byte{byte(i)}, 8+i*1192/n)
@@ -172,7 +172,7 @@ func roundTrips(t *testing.T, conn net.PacketConn, peer net.Addr, n int) {
 	}
 }
 
-// TestLoadClient lets our load client send through both servers: its TURN is right by coturn's word, too.
+// TestLoadClient lets our load client send through both servers. coturn confirms that the client's TURN is correct.
 func TestLoadClient(t *testing.T) {
 	for name, start := range map[string]func(testing.TB) *turn.Server{"coturn": turn.StartCoturn, "ours": turn.StartOurs} {
 		t.Run(name, func(t *testing.T) {
@@ -182,15 +182,15 @@ func TestLoadClient(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.Sent != 1000 || r.Received != r.Sent || r.Echoed != r.Sent || r.Strange != 0 || !slices.IsSorted(r.RoundTrips) {
-				t.Errorf("%d packets were sent, %d came to the peer, %d came back, and %d strange ones; %d had no room here",
-					r.Sent, r.Echoed, r.Received, r.Strange, r.Dropped)
+			if r.Sent != 1000 || r.Received != r.Sent || r.Echoed != r.Sent || r.Unexpected != 0 || !slices.IsSorted(r.RoundTrips) {
+				t.Errorf("%d packets were sent, %d reached the peer, %d came back, %d were unexpected, the client dropped %d",
+					r.Sent, r.Echoed, r.Received, r.Unexpected, r.Dropped)
 			}
 			if used := s.CPU(t); used <= 0 || used > time.Minute {
-				t.Errorf("the server ran for %v", used)
+				t.Errorf("the server used %v of CPU time", used)
 			}
 			if bytes := s.Resident(t); bytes < 1<<20 || bytes > 1<<30 {
-				t.Errorf("the server holds %d bytes", bytes)
+				t.Errorf("the server uses %d bytes of memory", bytes)
 			}
 			if err := c.Close(); err != nil {
 				t.Error(err)
@@ -212,7 +212,7 @@ func open(t testing.TB, s *turn.Server, allocations int) *load.Client {
 	return c
 }
 
-// TestCoturnPeer demands an echo from coturn's peer, which the benchmark takes.
+// TestCoturnPeer checks the echo of coturn's peer program, which the benchmark uses.
 func TestCoturnPeer(t *testing.T) {
 	s, peer := turn.StartOurs(t), turn.CoturnPeer(t)
 	u := turn.Uclient{Clients: 1, Packets: 50, Bytes: 1000, Interval: 5}

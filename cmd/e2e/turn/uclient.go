@@ -16,20 +16,21 @@ import (
 
 // Uclient is a run of turnutils_uclient, coturn's test client.
 type Uclient struct {
-	// Clients send Packets each, of Bytes bytes, one in Interval milliseconds.
+	// Clients is the number of clients. Each sends Packets packets of Bytes bytes, one every Interval milliseconds.
 	Clients, Packets, Bytes, Interval int
-	// Flags are put before everything else, such as -t for TCP; with -S the server's TLS port is taken.
+	// Flags are the first command-line flags, such as -t for TCP. With -S the client uses the server's TLS port.
 	Flags []string
-	// Pairs has every other client take the port that was reserved for it, as for RTCP, and send to the peer's next port; Clients must be even.
+	// Pairs makes each second client use the port that the first one reserved (EVEN-PORT, RESERVATION-TOKEN), as for RTCP. It sends to the
+	// peer's next port. Clients must be even.
 	Pairs bool
-	// Address of the server; "" is 127.0.0.1.
+	// Address is the server's address. "" means 127.0.0.1.
 	Address string
 }
 
 var uclientFigures = regexp.MustCompile(`tot_send_msgs=(\d+), tot_recv_msgs=(\d+)\n(?:.*\n)*?.*Total lost packets (\d+) `)
 
-// Run sends through a server to an echo peer and returns how many packets were sent and how many of them did not come back. That the
-// program fails, or sends another number of packets than it should, is an error. Several runs may be made at once.
+// Run sends packets through a server to an echo peer. It returns how many were sent and how many did not come back. It returns an error if the program
+// fails or sends a wrong number of packets. Several runs may run at the same time.
 func (u Uclient) Run(ctx context.Context, s *Server, peer netip.AddrPort) (sent, lost int, err error) {
 	username, password := s.Credentials("uclient")
 	args, port := append([]string(nil), u.Flags...), s.Port
@@ -59,11 +60,11 @@ func (u Uclient) Run(ctx context.Context, s *Server, peer netip.AddrPort) (sent,
 	return sent, lost, nil
 }
 
-// parseUclient finds the figures that turnutils_uclient prints in the end.
+// parseUclient parses the figures that turnutils_uclient prints at its end.
 func parseUclient(output []byte) (sent, received, lost int, err error) {
 	all := uclientFigures.FindAllSubmatch(output, -1)
 	if len(all) == 0 {
-		return 0, 0, 0, errors.New("there are no figures in what it printed")
+		return 0, 0, 0, errors.New("its output has no figures")
 	}
 	var figures [3]int
 	for i := range figures {
@@ -74,7 +75,7 @@ func parseUclient(output []byte) (sent, received, lost int, err error) {
 	return figures[0], figures[1], figures[2], nil
 }
 
-// Echo answers on a UDP port of 127.0.0.1 what it gets, until the end of the test.
+// Echo sends back each packet that comes to a UDP port of 127.0.0.1, until the test ends. It returns the port's address.
 func Echo(t testing.TB) netip.AddrPort {
 	t.Helper()
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -100,7 +101,7 @@ func Echo(t testing.TB) netip.AddrPort {
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-// CoturnPeer runs turnutils_peer, coturn's echo peer, until the end of the test. It answers on the next port, too.
+// CoturnPeer runs turnutils_peer, coturn's echo peer, until the test ends. It also answers on the next port.
 func CoturnPeer(t testing.TB) netip.AddrPort {
 	t.Helper()
 	program := Need(t, "turnutils_peer")
@@ -115,7 +116,7 @@ func CoturnPeer(t testing.TB) netip.AddrPort {
 	}).UDP()
 }
 
-// CoturnVersion is what coturn says of itself.
+// CoturnVersion returns the version that coturn prints.
 func CoturnVersion(t testing.TB) string {
 	t.Helper()
 	cmd := exec.Command(Need(t, "turnserver"), "--version")

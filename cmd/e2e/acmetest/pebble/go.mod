@@ -1,4 +1,4 @@
-module multifactorymodel.org/ewindow/cmd/ewindow/certificate/acmetest/pebble
+module multifactorymodel.org/ewindow/cmd/e2e/acmetest/pebble
 
 go 1.26
 

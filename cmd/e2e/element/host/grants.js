@@ -1,4 +1,4 @@
-// What a Matrix client grants Element Call: the same as Element Web grants its built-in call widget, and nothing else.
+// The widget capabilities that the host page grants Element Call: exactly those that Element Web grants its built-in call widget.
 import * as sdk from "matrix-js-sdk";
 import { EventDirection, MatrixCapabilities, OpenIDRequestState, WidgetDriver, WidgetEventCapability } from "matrix-widget-api";
 
@@ -33,12 +33,12 @@ function granted({ userId, deviceId }, room) {
 	return new Set(list);
 }
 
-// Grants answers Element Call's requests with a client's means. announcing sends memberships of the call, and sending is told of what goes to
-// devices and says whether it is lost.
+// Grants answers Element Call's widget requests with a Matrix client. sendMembership sends a membership of the call. loseToDevice sees each
+// to-device message before it is sent, and returns whether it is lost.
 export class Grants extends WidgetDriver {
-	constructor(client, account, room, { sending, announcing }) {
+	constructor(client, account, room, { loseToDevice, sendMembership }) {
 		super();
-		Object.assign(this, { client, room, sending, announcing, allowed: granted(account, room), refused: [] });
+		Object.assign(this, { client, room, loseToDevice, sendMembership, allowed: granted(account, room), refused: [] });
 	}
 
 	async validateCapabilities(requested) {
@@ -57,7 +57,7 @@ export class Grants extends WidgetDriver {
 		const roomId = room || this.room;
 		let sent;
 		if (type === callMember && stateKey !== null) {
-			sent = await this.announcing(content, stateKey, () => this.client.sendStateEvent(roomId, type, content, stateKey));
+			sent = await this.sendMembership(content, stateKey, () => this.client.sendStateEvent(roomId, type, content, stateKey));
 		} else if (stateKey !== null) sent = await this.client.sendStateEvent(roomId, type, content, stateKey);
 		else if (type === "m.room.redaction") sent = await this.client.redactEvent(roomId, content.redacts);
 		else sent = await this.client.sendEvent(roomId, type, content);
@@ -77,7 +77,7 @@ export class Grants extends WidgetDriver {
 	async sendScheduledDelayedEvent(id) { await this.client._unstable_sendScheduledDelayedEvent(id); }
 
 	async sendToDevice(type, encrypted, content) {
-		if (await this.sending(type, content)) return;
+		if (await this.loseToDevice(type, content)) return;
 		if (!encrypted) {
 			const map = new Map(Object.entries(content).map(([user, devices]) => [user, new Map(Object.entries(devices))]));
 			await this.client.queueToDevice({
@@ -86,7 +86,7 @@ export class Grants extends WidgetDriver {
 			});
 			return;
 		}
-		// Devices that get the same are sent to at once.
+		// All devices that get the same content are in one batch.
 		const groups = new Map();
 		for (const [userId, devices] of Object.entries(content)) {
 			for (const [deviceId, payload] of Object.entries(devices)) {

@@ -1,4 +1,4 @@
-// The host page: a small Matrix client with one room's call in a frame, as Element Web shows it. The tests drive it by window.host.
+// The host page: a small Matrix client that shows one room's call in a frame, as Element Web does. The tests drive it through window.host.
 import * as sdk from "matrix-js-sdk";
 import { ClientWidgetApi, Widget } from "matrix-widget-api";
 import { logger } from "matrix-js-sdk/lib/logger.js";
@@ -8,22 +8,22 @@ const memberType = "org.matrix.msc3401.call.member";
 const keyType = "io.element.call.encryption_keys";
 const actions = { join: "io.element.join", close: "io.element.close", hangUp: "im.vector.hangup", mute: "io.element.device_mute" };
 
-logger.setLevel?.("warn"); // so that a failure's trace shows what matters
+logger.setLevel?.("warn"); // so that the console of a failed test stays short
 
 let client, account, call;
 
-// faults are what goes wrong on the way between the homeserver and the call: how late, in ms, others' keys and memberships come to the call
-// and its own leave, and how many of the next keys are lost. log is what came and went, whatever call it was for.
+// faults are the errors that this page makes between the homeserver and the call: delays in ms of others' and own keys and memberships, and how many
+// of the next keys are lost. log lists all keys and memberships that passed, in all calls.
 const faults = { keysIn: 0, keysOut: 0, membersIn: 0, membersOut: 0, lostIn: 0, lostOut: 0 };
 const log = [];
 
-// late waits for as long as a fault says.
+// late waits for the delay of a fault.
 const late = (ms) => (ms > 0 ? new Promise((done) => setTimeout(done, ms)) : undefined);
 
-// lose says whether the next key is lost, of those that come or of those that are sent.
+// lose says whether the next key is lost. which is "lostIn" for keys from others and "lostOut" for own keys.
 const lose = (which) => faults[which] > 0 && faults[which]-- > 0;
 
-// until asks again and again until there is an answer.
+// until repeats ask until it returns a value, and returns that value.
 async function until(what, limit, ask) {
 	const end = Date.now() + limit;
 	for (;;) {
@@ -37,8 +37,8 @@ async function until(what, limit, ask) {
 const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 const base64 = (array) => btoa(String.fromCharCode(...array));
 
-// login makes a new device, cross-signed unless that is refused, and returns when it has synced. recovery is the key of an earlier device
-// of the same account, which holds the account's identity in the server's secret storage.
+// login logs in as a new device and cross-signs it, unless unsigned is set. It returns when the device has synced. recovery is the recovery key from
+// an earlier login with the account. It opens the account's secret storage (SSSS) with the cross-signing keys.
 async function login({ homeserver, user, password, recovery, unsigned }) {
 	const session = await sdk.createClient({ baseUrl: homeserver }).loginRequest({
 		type: "m.login.password", identifier: { type: "m.id.user", user }, password, initial_device_display_name: "Element for tests",
@@ -71,7 +71,7 @@ async function login({ homeserver, user, password, recovery, unsigned }) {
 				},
 			});
 		} else {
-			await crypto.userHasCrossSigningKeys(account.userId, true); // brings the public part
+			await crypto.userHasCrossSigningKeys(account.userId, true); // downloads the public keys
 			await crypto.bootstrapCrossSigning({ authUploadDeviceSigningKeys });
 		}
 		await until("the device's cross-signing", 20000, async () => {
@@ -82,7 +82,7 @@ async function login({ homeserver, user, password, recovery, unsigned }) {
 	return { user: account.userId, device: account.deviceId, recovery: key ? base64(key) : "" };
 }
 
-// feedToDevice passes what was sent to this device on to the call.
+// feedToDevice passes a to-device message on to the call.
 async function feedToDevice(message, encrypted) {
 	if (!call) return;
 	const { api } = call;
@@ -110,7 +110,7 @@ async function feed(event) {
 
 async function feedState(event) {
 	if (!call || event.getRoomId() !== call.room) return;
-	note(event);
+	noteMembership(event);
 	const { api } = call, user = event.getSender();
 	if (event.getType() === memberType && user !== account.userId) {
 		await late(faults.membersIn);
@@ -120,8 +120,8 @@ async function feedState(event) {
 	await api.feedStateUpdate(event.getEffectiveEvent());
 }
 
-// note keeps when memberships of the call were seen.
-function note(event) {
+// noteMembership records when memberships of the call appeared.
+function noteMembership(event) {
 	if (event.getType() !== memberType || !call.times.clicked) return;
 	const own = event.getSender() === account.userId && event.getContent().device_id === account.deviceId;
 	if (Object.keys(event.getContent()).length === 0) return;
@@ -131,8 +131,8 @@ function note(event) {
 	call.times[sent] = event.getTs();
 }
 
-// joinRoom enters a Matrix room and waits until it is known whole. It tries again, as people do: Dendrite refuses for a moment who was invited
-// just now from another homeserver.
+// joinRoom joins a Matrix room and waits until it has synced. It tries again, because right after an invitation from another homeserver Dendrite may
+// refuse the join for a moment.
 async function joinRoom(room, via) {
 	let refusal;
 	await until("joining", 20000, async () => {
@@ -148,8 +148,8 @@ async function joinRoom(room, via) {
 	await client.getRoom(room).loadMembersIfNeeded();
 }
 
-// sending stands between the call and what it sends, and returns whether that is lost.
-async function sending(type, content) {
+// loseToDevice delays and records the keys that the call sends to devices, and returns whether they are lost.
+async function loseToDevice(type, content) {
 	if (type !== keyType) return false;
 	const lost = lose("lostOut");
 	if (!lost) await late(faults.keysOut);
@@ -161,9 +161,9 @@ async function sending(type, content) {
 	return lost;
 }
 
-// announcing sends a membership of the call. A late one stands on the way to the others: the call is told at once that it has been sent, and
-// sees it in the room.
-async function announcing(content, key, send) {
+// sendMembership sends a membership of the call. If it is to be delayed, only the others see it late: the call at once gets the answer that it was
+// sent, and soon a state update with it.
+async function sendMembership(content, key, send) {
 	const entry = { kind: "member out", user: account.userId, device: account.deviceId, index: 0, key: "", lost: false };
 	if (!faults.membersOut || Object.keys(content).length === 0) {
 		log.push({ ...entry, at: Date.now() });
@@ -180,7 +180,7 @@ async function announcing(content, key, send) {
 	return { event_id: id };
 }
 
-// load puts Element Call into the frame, as the call button of Element's room header does, and waits for its lobby.
+// load loads Element Call into a frame, as the call button in Element's room header does, and waits for its lobby.
 async function load(room, intent) {
 	if (call) throw new Error("there is a call already");
 	const frame = document.createElement("iframe");
@@ -196,7 +196,7 @@ async function load(room, intent) {
 	frame.sandbox = "allow-forms allow-popups allow-popups-to-escape-sandbox allow-same-origin allow-scripts allow-presentation allow-downloads";
 	frame.src = "/call/#?" + parameters;
 	document.body.append(frame);
-	const grants = new Grants(client, account, room, { sending, announcing });
+	const grants = new Grants(client, account, room, { loseToDevice, sendMembership });
 	call = { room, frame, grants, times: { opened: Date.now() }, mute: {}, closed: "", acts: [] };
 	call.api = new ClientWidgetApi(widget, frame, grants);
 	call.api.setViewedRoomId(room);
@@ -228,7 +228,7 @@ function enter() {
 	button("lobby_joinCall").click();
 }
 
-// watch notes when the next frame of anybody else is decoded.
+// watch records when the next video frame of somebody else is decoded.
 function watch() {
 	const { times } = call;
 	times.firstFrame = 0;
@@ -237,7 +237,7 @@ function watch() {
 	probe.firstFrame().then((at) => { times.firstFrame = at; });
 }
 
-// mute switches camera or microphone, as the buttons do, and returns what is on then.
+// mute switches camera or microphone on or off, as the buttons do, and returns the new state of both.
 const mute = (wanted) => call.api.transport.send(actions.mute, wanted);
 
 // camera chooses the second camera in Element Call's settings, or the first.
@@ -250,13 +250,13 @@ async function camera(second) {
 	(await find("[role=tab]", "Video")).click();
 	const last = await find(`input[type=radio][value="second"]`);
 	if (second) last.click();
-	else (await find(`input[type=radio][name="${last.name}"]:not([value="second"])`)).click(); // not one of another tab's
-	const { contentDocument: page } = call.frame; // a touch screen has no button to close it
+	else (await find(`input[type=radio][name="${last.name}"]:not([value="second"])`)).click(); // not a button of another tab
+	const { contentDocument: page } = call.frame; // on a touch screen the settings have no button to close them
 	page.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
 	await until("the settings' end", 10000, () => !page.querySelector("[role=dialog]"));
 }
 
-// end takes the frame away.
+// end removes the frame.
 function end(why) {
 	if (!call) return;
 	window.host.last = { times: call.times, acts: call.acts, refused: call.grants.refused };
@@ -266,7 +266,7 @@ function end(why) {
 	call = undefined;
 }
 
-// hangUp presses the red button, and returns when Element Call has said goodbye and its membership is gone.
+// hangUp presses the red button. It returns when Element Call has closed and its membership is removed.
 async function hangUp() {
 	const { room } = call;
 	(await until("the button to leave", 10000, () => button("incall_leave"))).click();
@@ -274,14 +274,14 @@ async function hangUp() {
 	await until("the membership's end", 20000, () => !inCall(room));
 }
 
-// inCall says whether this device is in a room's call, by the room's state.
+// inCall says whether this device is a member of a room's call, according to the room's state.
 function inCall(room) {
 	const key = `_${account.userId}_${account.deviceId}_m.call`;
 	const event = client.getRoom(room)?.currentState.getStateEvents(memberType, key);
 	return !!event && Object.keys(event.getContent()).length > 0;
 }
 
-// messages are the events of a room as the person reads them: those of its live timeline.
+// messages returns the decrypted events of a room's live timeline, without state events.
 async function messages(room) {
 	const events = client.getRoom(room)?.getLiveTimeline().getEvents() ?? [];
 	await Promise.all(events.map((event) => client.decryptEventIfNeeded(event)));
@@ -300,7 +300,7 @@ window.host = {
 	disturb: (wanted) => { Object.assign(faults, wanted); },
 	log: () => log,
 	send: (room, text) => client.sendTextMessage(room, text),
-	// decline is the button of the toast with which Element rings.
+	// decline does what the button "decline" of Element's call toast does (MSC4310).
 	decline: (room, event) => client.sendEvent(room, "org.matrix.msc4310.rtc.decline", { "m.relates_to": { rel_type: "m.reference", event_id: event } }),
 	probe: () => call?.frame.contentWindow.probe,
 	calling: () => !!call,

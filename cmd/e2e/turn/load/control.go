@@ -14,11 +14,11 @@ import (
 const (
 	lifetime = 10 * time.Minute // what allocations ask for (RFC 8656, section 3.2)
 
-	firstWait = 250 * time.Millisecond // for an answer, before a request is sent again
-	attempts  = 5                      // each waits twice as long as the one before
+	firstTimeout = 250 * time.Millisecond // waiting time for an answer to the first request
+	attempts     = 5                      // requests; each waits twice as long as the one before
 )
 
-// allocation is one socket and what the server knows of it.
+// allocation is one socket with its allocation on the server.
 type allocation struct {
 	fd                 int
 	username, password string
@@ -27,13 +27,13 @@ type allocation struct {
 	relayed            stun.XORMappedAddress // what the server relays from
 }
 
-// attribute makes a raw attribute a setter.
+// attribute is a raw attribute that implements stun.Setter.
 type attribute stun.RawAttribute
 
 // AddTo implements stun.Setter.
 func (a attribute) AddTo(m *stun.Message) error { m.Add(a.Type, a.Value); return nil }
 
-// peerAddress is XOR-PEER-ADDRESS.
+// peerAddress is the attribute XOR-PEER-ADDRESS.
 type peerAddress netip.AddrPort
 
 // AddTo implements stun.Setter.
@@ -46,7 +46,7 @@ func seconds(d time.Duration) attribute {
 	return attribute{Type: stun.AttrLifetime, Value: binary.BigEndian.AppendUint32(nil, uint32(d/time.Second))}
 }
 
-// allocate asks for a relay address (RFC 8656, section 7).
+// allocate sends an Allocate request for a relayed address (RFC 8656, section 7).
 func (a *allocation) allocate() error {
 	m, err := a.request(stun.MethodAllocate, attribute{Type: stun.AttrRequestedTransport, Value: []byte{unix.IPPROTO_UDP, 0, 0, 0}}, seconds(lifetime))
 	if err != nil {
@@ -58,19 +58,19 @@ func (a *allocation) allocate() error {
 	return nil
 }
 
-// bind binds the channel to the peer, which permits it, too (section 12).
+// bind binds the channel to the peer. This also installs a permission for the peer (RFC 8656, section 12).
 func (a *allocation) bind(peer netip.AddrPort) error {
 	_, err := a.request(stun.MethodChannelBind, attribute{Type: stun.AttrChannelNumber, Value: []byte{channelNumber >> 8, channelNumber & 0xff, 0, 0}}, peerAddress(peer))
 	return err
 }
 
-// refresh prolongs the allocation, or ends it with 0 (section 8).
+// refresh refreshes the allocation (RFC 8656, section 8). With a duration of 0 it ends the allocation.
 func (a *allocation) refresh(d time.Duration) error {
 	_, err := a.request(stun.MethodRefresh, seconds(d))
 	return err
 }
 
-// request sends a request and returns its success response. A nonce that is missing or stale is fetched by the way.
+// request sends a request and returns the success response. If the nonce is missing or stale, it takes the server's new nonce and tries again.
 func (a *allocation) request(method stun.Method, attributes ...stun.Setter) (*stun.Message, error) {
 	for range 4 {
 		setters := append([]stun.Setter{stun.TransactionID, stun.NewType(method, stun.ClassRequest)}, attributes...)
@@ -88,7 +88,7 @@ func (a *allocation) request(method stun.Method, attributes ...stun.Setter) (*st
 			return nil, fmt.Errorf("%s: %w", method, err)
 		}
 		if answer.Type.Class == stun.ClassSuccessResponse {
-			// RFC 8489, section 9.2.5: an answer that is not signed with our key is nobody's.
+			// RFC 8489, section 9.2.5: ignore a response without a valid MESSAGE-INTEGRITY.
 			if err := key.Check(answer); err != nil {
 				return nil, fmt.Errorf("%s: the answer's signature: %w", method, err)
 			}
@@ -109,10 +109,10 @@ func (a *allocation) request(method stun.Method, attributes ...stun.Setter) (*st
 	return nil, fmt.Errorf("%s: the nonce is stale again and again", method)
 }
 
-// exchange sends a request until its answer comes. Everything else that comes meanwhile is dropped.
+// exchange sends a request, again if necessary, until its answer comes. It drops everything else that comes in this time.
 func (a *allocation) exchange(request *stun.Message) (*stun.Message, error) {
 	buffer := make([]byte, 2048)
-	wait := firstWait
+	wait := firstTimeout
 	for range attempts {
 		if _, err := unix.Write(a.fd, request.Raw); err != nil {
 			return nil, err

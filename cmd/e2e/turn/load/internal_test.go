@@ -15,17 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// script is a TURN server that does as a test says. It serves one client.
-type script struct {
+// scriptedServer is a TURN server whose answers a test defines. It serves one client.
+type scriptedServer struct {
 	net.PacketConn
 	t       *testing.T
 	ended   sync.WaitGroup
-	relay   func(number int, p []byte) [][]byte           // what becomes of the number-th channel message
-	answer  func(method stun.Method, n int) []stun.Setter // instead of success; n counts from 0
-	methods map[stun.Method]int                           // how many came; to be read when ended
+	relay   func(number int, p []byte) [][]byte           // the packets to relay for the ChannelData message with this number
+	answer  func(method stun.Method, n int) []stun.Setter // the answer to request n (from 0) of a method; nil for success
+	methods map[stun.Method]int                           // requests by method; read it only after end
 }
 
-func start(t *testing.T, s *script) *script {
+func start(t *testing.T, s *scriptedServer) *scriptedServer {
 	var err error
 	if s.PacketConn, err = net.ListenPacket("udp4", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
@@ -36,12 +36,12 @@ func start(t *testing.T, s *script) *script {
 	return s
 }
 
-func (s *script) end() {
+func (s *scriptedServer) end() {
 	_ = s.Close()
 	s.ended.Wait()
 }
 
-func (s *script) config() Config {
+func (s *scriptedServer) config() Config {
 	return Config{
 		Server: s.LocalAddr().(*net.UDPAddr).AddrPort(), Allocations: 1,
 		Credentials: func(int) (string, string) { return "user", "password" },
@@ -50,7 +50,7 @@ func (s *script) config() Config {
 
 var integrity = stun.NewLongTermIntegrity("user", "script", "password")
 
-func (s *script) serve() {
+func (s *scriptedServer) serve() {
 	buffer := make([]byte, 2048)
 	relay, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -81,13 +81,13 @@ func (s *script) serve() {
 		count := s.methods[m.Type.Method]
 		s.methods[m.Type.Method]++
 		setters := []stun.Setter{stun.NewTransactionIDSetter(m.TransactionID), stun.NewType(m.Type.Method, stun.ClassErrorResponse)}
-		var special []stun.Setter
+		var scripted []stun.Setter
 		if s.answer != nil {
-			special = s.answer(m.Type.Method, count)
+			scripted = s.answer(m.Type.Method, count)
 		}
 		switch {
-		case special != nil:
-			setters = append(setters, special...)
+		case scripted != nil:
+			setters = append(setters, scripted...)
 		case !m.Contains(stun.AttrMessageIntegrity):
 			setters = append(setters, stun.CodeUnauthorized, stun.NewRealm("script"), stun.NewNonce("first"))
 		default:
@@ -104,7 +104,7 @@ func (s *script) serve() {
 					s.t.Error(err)
 				}
 				peer = &net.UDPAddr{IP: a.IP, Port: a.Port}
-				back.Go(func() { s.back(relay, client) })
+				back.Go(func() { s.relayBack(relay, client) })
 			}
 			setters = append(setters, integrity)
 		}
@@ -112,8 +112,8 @@ func (s *script) serve() {
 	}
 }
 
-// back passes on what the peer sends.
-func (s *script) back(relay net.PacketConn, client net.Addr) {
+// relayBack relays the peer's packets to the client.
+func (s *scriptedServer) relayBack(relay net.PacketConn, client net.Addr) {
 	buffer := make([]byte, 2048)
 	for {
 		n, _, err := relay.ReadFrom(buffer[4:])
@@ -132,10 +132,10 @@ func (r relayed) AddTo(m *stun.Message) error {
 	return stun.XORMappedAddress(r).AddToAs(m, stun.AttrXORRelayedAddress)
 }
 
-// TestNonces demands that stale nonces are replaced, but not for ever.
-func TestNonces(t *testing.T) {
+// TestStaleNonce checks that the client replaces a stale nonce, and gives up if the nonce is always stale.
+func TestStaleNonce(t *testing.T) {
 	stale := []stun.Setter{stun.CodeStaleNonce, stun.NewRealm("script"), stun.NewNonce("second")}
-	s := start(t, &script{answer: func(m stun.Method, n int) []stun.Setter {
+	s := start(t, &scriptedServer{answer: func(m stun.Method, n int) []stun.Setter {
 		if m == stun.MethodChannelBind && n == 0 || m == stun.MethodRefresh {
 			return stale
 		}
@@ -153,15 +153,15 @@ func TestNonces(t *testing.T) {
 	}
 }
 
-// TestAnswers demands that only an answer with the right signature counts, and that a refusal is told.
-func TestAnswers(t *testing.T) {
+// TestBadResponses checks that the client rejects a response without a valid MESSAGE-INTEGRITY, and reports error responses.
+func TestBadResponses(t *testing.T) {
 	for want, answer := range map[string][]stun.Setter{
 		"Allocate is refused: 486 Allocation Quota Reached": {stun.CodeAllocQuotaReached},
 		"signature":               {stun.NewType(stun.MethodAllocate, stun.ClassSuccessResponse)},
 		"without what to sign":    {stun.CodeUnauthorized},
 		"an error without a code": {stun.NewRealm("script")},
 	} {
-		s := start(t, &script{answer: func(stun.Method, int) []stun.Setter { return answer }})
+		s := start(t, &scriptedServer{answer: func(stun.Method, int) []stun.Setter { return answer }})
 		if c, err := Open(s.config()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, %v", want, c, err)
 		}
@@ -169,9 +169,9 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestLoss demands that what is lost, doubled or spoilt is told apart.
+// TestLoss checks that the client distinguishes lost, duplicated and corrupted packets.
 func TestLoss(t *testing.T) {
-	s := start(t, &script{relay: func(n int, p []byte) [][]byte {
+	s := start(t, &scriptedServer{relay: func(n int, p []byte) [][]byte {
 		switch n % 5 {
 		case 0:
 			return nil
@@ -190,8 +190,8 @@ func TestLoss(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 20 lost, 20 spoilt, 20 that come twice: the second ones are strange at the end, where they must not count again.
-	if r.Sent != 100 || r.Lost() != 40 || r.Received != 60 || len(r.RoundTrips) != 60 || r.Echoed != 80 || r.Strange != 40 || r.Dropped != 0 {
+	// 20 packets are lost, 20 are corrupted, 20 come twice. The duplicates that come back are unexpected, and do not count in Received.
+	if r.Sent != 100 || r.Lost() != 40 || r.Received != 60 || len(r.RoundTrips) != 60 || r.Echoed != 80 || r.Unexpected != 40 || r.Dropped != 0 {
 		r.RoundTrips = nil
 		t.Errorf("%+v, %d lost", r, r.Lost())
 	}
@@ -200,9 +200,9 @@ func TestLoss(t *testing.T) {
 	}
 }
 
-// TestRenew demands that a late run begins with fresh channels.
+// TestRenew checks that a run refreshes allocations and channels that are too old.
 func TestRenew(t *testing.T) {
-	s := start(t, &script{relay: func(_ int, p []byte) [][]byte { return [][]byte{p} }})
+	s := start(t, &scriptedServer{relay: func(_ int, p []byte) [][]byte { return [][]byte{p} }})
 	c, err := Open(s.config())
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +222,7 @@ func TestRenew(t *testing.T) {
 	}
 }
 
-// TestRetransmission demands that a request is sent again, and that one which is never answered ends.
+// TestRetransmission checks that the client sends a request again when no answer comes, and ignores packets that are no answer.
 func TestRetransmission(t *testing.T) {
 	silent, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -260,7 +260,7 @@ func TestRetransmission(t *testing.T) {
 	request := stun.MustBuild(stun.TransactionID, stun.BindingRequest)
 	begun := time.Now()
 	m, err := c.allocations[0].exchange(request)
-	if err != nil || m.TransactionID != request.TransactionID || time.Since(begun) < firstWait {
+	if err != nil || m.TransactionID != request.TransactionID || time.Since(begun) < firstTimeout {
 		t.Errorf("answered %v, %v after %v", m, err, time.Since(begun))
 	}
 	answered.Wait()
@@ -269,7 +269,7 @@ func TestRetransmission(t *testing.T) {
 	}
 }
 
-// toPeer makes a client with nothing but its peer's socket, and a connection to that.
+// toPeer makes a client that has only the peer's socket, and a connection to it.
 func toPeer(t *testing.T, buffer int) (*Client, *net.UDPConn) {
 	t.Helper()
 	fd, err := socket(netip.MustParseAddr("127.0.0.1"), buffer)
@@ -288,7 +288,7 @@ func toPeer(t *testing.T, buffer int) (*Client, *net.UDPConn) {
 	return &Client{peer: fd, timer: -1, poll: -1}, conn
 }
 
-// TestDropped demands that what a socket has no room for is counted.
+// TestDropped checks that drops counts the packets for which a receive buffer had no space.
 func TestDropped(t *testing.T) {
 	c, conn := toPeer(t, 1)
 	fd := c.peer
@@ -321,8 +321,8 @@ func TestDropped(t *testing.T) {
 	}
 }
 
-// TestTimes demands that packets are stamped by the kernel, when they come and not when they are read.
-func TestTimes(t *testing.T) {
+// TestKernelTimestamps checks that a packet's time stamp is the time of its arrival, not the time when it is read.
+func TestKernelTimestamps(t *testing.T) {
 	c, conn := toPeer(t, clientBuffer)
 	fd := c.peer
 	before := time.Now()
@@ -336,7 +336,7 @@ func TestTimes(t *testing.T) {
 	if err != nil || n != 1 || string(b.packet(0)) != "x" {
 		t.Fatalf("%d packets, %v", n, err)
 	}
-	came := time.Unix(0, b.came(0, time.Now().UnixNano()))
+	came := time.Unix(0, b.arrived(0, time.Now().UnixNano()))
 	if came.Before(before.Add(-time.Millisecond)) || came.After(sent.Add(10*time.Millisecond)) {
 		t.Errorf("sent between %v and %v, it came at %v", before, sent, came)
 	}
@@ -345,7 +345,7 @@ func TestTimes(t *testing.T) {
 	}
 }
 
-// TestPacer demands the rate, and no flood after a pause.
+// TestPacer checks the rate, and that no large burst follows a pause.
 func TestPacer(t *testing.T) {
 	begun := time.Unix(1000, 0)
 	p := pacer{begun, Traffic{Rate: 1000, Burst: 5, Packets: 10000}}
@@ -364,7 +364,7 @@ func TestPacer(t *testing.T) {
 	if n := step(3 * time.Millisecond); n != 3 {
 		t.Errorf("%d packets are due after 3 ms", n)
 	}
-	if n, most := step(time.Second), int(lateLimit/time.Millisecond)+5; n != most {
+	if n, most := step(time.Second), int(maxLate/time.Millisecond)+5; n != most {
 		t.Errorf("%d packets are due at once after a second's pause, not %d", n, most)
 	}
 	if n := step(8 * time.Millisecond); n != 8 {
@@ -378,8 +378,8 @@ func TestPacer(t *testing.T) {
 	}
 }
 
-// TestOwnDelay demands that what this client takes to notice and to answer packets is no part of a round trip.
-func TestOwnDelay(t *testing.T) {
+// TestClientDelay checks that a round-trip time does not include the time in which this client notices and answers a packet.
+func TestClientDelay(t *testing.T) {
 	c, err := Open(Config{Allocations: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -404,8 +404,8 @@ func TestOwnDelay(t *testing.T) {
 	}
 }
 
-// TestOwnLoss demands that what this client has no room for is told.
-func TestOwnLoss(t *testing.T) {
+// TestClientLoss checks that Dropped counts the packets for which the client's receive buffers had no space.
+func TestClientLoss(t *testing.T) {
 	c, err := Open(Config{Allocations: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -413,7 +413,7 @@ func TestOwnLoss(t *testing.T) {
 	if err := unix.SetsockoptInt(c.peer, unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // what was dropped before is another run's
+	for range 2 { // the second run must not count the drops of the first
 		r, err := c.Run(Traffic{Payload: 1000, Rate: 1000, Burst: 50, Packets: 50})
 		if err != nil {
 			t.Fatal(err)

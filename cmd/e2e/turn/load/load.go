@@ -1,18 +1,19 @@
-// Package load puts a TURN server under load and measures what it does to the packets: many allocations from one process, each with a
-// channel to one echo peer, and paced bursts through all of them.
+// Package load puts a TURN server under load and measures delay and loss. One process makes many allocations, each with a channel to one echo peer,
+// and sends paced bursts through all of them.
 //
 //	c, err := load.Open(load.Config{Server: addr, Credentials: credentials, Allocations: 100}) // allocates and binds channels
 //	r, err := c.Run(load.Traffic{Payload: 500, Rate: 20000, Burst: 5, Packets: 20000})      // there and back through the relay
 //	r.Sent, r.Received, r.Quantile(0.99)
 //	err = c.Close()                                                                       // ends the allocations
 //
-// Without a server the same packets go straight to the echo peer, which is what the sockets alone cost.
+// Without a server the same packets go directly to the echo peer. This measures the cost of the sockets alone.
 //
-// The client and its peer are one busy thread with an epoll set, recvmmsg and sendmmsg, so that on two cores the server has one for itself, and
-// nothing is allocated for a packet. Times are the kernel's: a round trip is the time from before sendmmsg to the packet's arrival at the peer's
-// socket, and the same back. What this client takes to notice and to answer a packet counts for nothing. Linux and IPv4 over UDP only.
+// Client and echo peer run on one thread that never sleeps, with epoll, recvmmsg and sendmmsg. So on two cores the server has one core for itself.
+// A packet needs no memory allocation. Arrival times are the kernel's time stamps. A round trip is the time from before sendmmsg to the packet's
+// arrival at the peer's socket, plus the same for the way back. It does not include the time in which this process notices and answers a packet.
+// Linux only, IPv4 over UDP only.
 //
-// A Client is used by one goroutine at a time.
+// Only one goroutine at a time may use a Client.
 package load
 
 import (
@@ -27,43 +28,43 @@ import (
 )
 
 const (
-	// perSource is how many allocations come from one of 127/8's addresses: servers limit what one address may ask without a login.
+	// perSource is how many allocations use the same source address of 127.0.0.0/8. Servers limit the unauthenticated requests of each address.
 	perSource = 20
-	// renewAfter is how old permissions, channels and allocations may be when a run begins; they live for 5 minutes and more (RFC 8656).
+	// renewAfter is how old permissions, channels and allocations may be when a run begins. Their shortest lifetime is 5 minutes (RFC 8656).
 	renewAfter = 2 * time.Minute
-	// longest is how long a run may take at its rate.
-	longest = time.Minute
+	// maxRunTime is the longest time that a run may take at its rate.
+	maxRunTime = time.Minute
 
 	channelNumber = 0x4000
 	channelHeader = 4 // bytes before the payload (RFC 8656, section 12.4)
 )
 
-// Config says whom to put under load.
+// Config configures a Client.
 type Config struct {
-	// Server is the TURN server's UDP address; the zero value means none: straight to the echo peer.
+	// Server is the TURN server's UDP address. The zero value means no server: packets go directly to the echo peer.
 	Server netip.AddrPort
 	// Credentials returns the user name and password of each allocation. Not needed without a server.
 	Credentials func(allocation int) (username, password string)
-	// Allocations is how many there are: at least 1.
+	// Allocations is the number of allocations, at least 1.
 	Allocations int
 }
 
-// Client is a number of allocations and the echo peer. Make one with Open.
+// Client is a set of allocations and the echo peer. Make one with Open.
 type Client struct {
 	cfg         Config
 	allocations []*allocation
 	peer        int // the echo peer's socket
 	peerAddr    netip.AddrPort
-	poll, timer int // descriptors of the epoll set and of the clock that paces
+	poll, timer int // file descriptors of the epoll set and of the timer that paces
 	renewed     time.Time
-	run         uint32     // number of the run, so that a late packet counts for none
-	source      netip.Addr // of the allocation made last
+	run         uint32     // number of the run: a late packet of an earlier run does not count
+	source      netip.Addr // source address of the newest allocation
 }
 
-// sources counts the addresses that were used, so that clients of one process have each their own.
+// sources counts the source addresses that were used, so that each client in this process has its own.
 var sources atomic.Uint32
 
-// nextSource is an address of 127/8 that nobody has used for long, but never 127.0.0.0/16, where servers are.
+// nextSource returns an address of 127.0.0.0/8 that was not used recently. It is never in 127.0.0.0/16, where the servers are.
 func nextSource() netip.Addr {
 	n := sources.Add(1)
 	return netip.AddrFrom4([4]byte{127, byte(1 + n/62500%250), byte(n / 250 % 250), byte(1 + n%250)})
@@ -72,7 +73,7 @@ func nextSource() netip.Addr {
 // Open makes allocations and binds a channel of each to the echo peer. On error nothing is left open.
 func Open(cfg Config) (*Client, error) {
 	if cfg.Allocations < 1 || cfg.Allocations > 60000 {
-		return nil, fmt.Errorf("open load client: %d allocations are none or too many", cfg.Allocations)
+		return nil, fmt.Errorf("open load client: %d allocations: want 1 to 60000", cfg.Allocations)
 	}
 	c := &Client{cfg: cfg, peer: -1, poll: -1, timer: -1, renewed: time.Now()}
 	if err := c.start(); err != nil {
@@ -82,7 +83,7 @@ func Open(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// start opens everything; what is open on error is the caller's to close.
+// start opens everything. On error the caller must close what is open.
 func (c *Client) start() (err error) {
 	if c.peer, err = socket(netip.MustParseAddr("127.0.0.1"), peerBuffer); err != nil {
 		return err
@@ -142,7 +143,7 @@ func (c *Client) open(i int) (*allocation, error) {
 	return a, nil
 }
 
-// renew makes allocations, permissions and channels last for another while.
+// renew refreshes allocations, permissions and channels if they are older than renewAfter.
 func (c *Client) renew() error {
 	if !c.cfg.Server.IsValid() || time.Since(c.renewed) < renewAfter {
 		return nil
@@ -163,7 +164,7 @@ func (c *Client) Close() error {
 		if c.cfg.Server.IsValid() {
 			if err := a.refresh(0); err != nil {
 				errs = append(errs, fmt.Errorf("end allocation %d: %w", i, err))
-				c.cfg.Server = netip.AddrPort{} // one that does not answer is enough to wait for
+				c.cfg.Server = netip.AddrPort{} // do not wait for the other allocations if the server does not answer
 			}
 		}
 		errs = append(errs, unix.Close(a.fd))
@@ -176,10 +177,10 @@ func (c *Client) Close() error {
 	return errors.Join(errs...)
 }
 
-// A packet's payload begins with the run's number, the packet's number, when it was sent, when it came to the peer, and when the peer sent
-// it back; it ends with the packet's number again. The times are nanoseconds since 1970.
+// Offsets in a packet's payload: the run's number, the packet's number, when it was sent, when it arrived at the peer, and when the peer returned it.
+// The payload ends with the packet's number again. Times are nanoseconds since 1970.
 const (
-	atRun, atNumber, atSent, atCame, atBack = 0, 4, 8, 16, 24
+	atRun, atNumber, atSent, atArrived, atReturned = 0, 4, 8, 16, 24
 
 	// MinPayload is the smallest payload in bytes.
 	MinPayload = 36
@@ -197,7 +198,7 @@ func putPacket(p []byte, run, number uint32) {
 	put32(p, len(p)-4, number)
 }
 func roundTrip(p []byte, now int64) (ns int64) {
-	return getTime(p, atCame) - getTime(p, atSent) + now - getTime(p, atBack)
+	return getTime(p, atArrived) - getTime(p, atSent) + now - getTime(p, atReturned)
 }
 func wholePacket(p []byte, payload int) bool {
 	return len(p) == payload && get32(p, atNumber) == get32(p, len(p)-4)

@@ -56,12 +56,12 @@ func open(t testing.TB, cfg load.Config) *load.Client {
 	return c
 }
 
-// check demands that everything came back, whole and in a time that can be.
+// check checks that all packets came back, unchanged and with plausible times.
 func check(t testing.TB, r load.Result, packets int) {
 	t.Helper()
-	if r.Sent != packets || r.Echoed != packets || r.Received != packets || r.Strange != 0 || len(r.RoundTrips) != packets {
+	if r.Sent != packets || r.Echoed != packets || r.Received != packets || r.Unexpected != 0 || len(r.RoundTrips) != packets {
 		t.Errorf("%d packets: %d sent, %d echoed, %d received, %d strange, %d dropped here, %d times",
-			packets, r.Sent, r.Echoed, r.Received, r.Strange, r.Dropped, len(r.RoundTrips))
+			packets, r.Sent, r.Echoed, r.Received, r.Unexpected, r.Dropped, len(r.RoundTrips))
 	}
 	if r.Lost() != 0 || r.Relayed() != 2*packets {
 		t.Errorf("%d are lost, %d relayed", r.Lost(), r.Relayed())
@@ -71,7 +71,7 @@ func check(t testing.TB, r load.Result, packets int) {
 	}
 }
 
-// TestRelay sends through a server, more than once through the same allocations, and sees them end.
+// TestRelay sends through a server, twice through the same allocations, and checks that Close ends them.
 func TestRelay(t *testing.T) {
 	s := server(t)
 	c := open(t, load.Config{Server: addrPort(s), Credentials: credentials, Allocations: 25})
@@ -99,8 +99,8 @@ func TestRelay(t *testing.T) {
 	}
 }
 
-// TestSources makes more allocations than a server lets one address make at once without a word.
-func TestSources(t *testing.T) {
+// TestSourceAddresses makes more allocations than a server allows one source address in a short time.
+func TestSourceAddresses(t *testing.T) {
 	s := server(t)
 	begun := time.Now()
 	for range 2 {
@@ -131,7 +131,7 @@ func TestDirect(t *testing.T) {
 	}
 }
 
-func TestRefused(t *testing.T) {
+func TestWrongPassword(t *testing.T) {
 	s := server(t)
 	c, err := load.Open(load.Config{Server: addrPort(s), Allocations: 1, Credentials: func(i int) (string, string) {
 		username, _ := credentials(i)
@@ -142,7 +142,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-func TestNonsense(t *testing.T) {
+func TestInvalidArguments(t *testing.T) {
 	for _, n := range []int{0, -1, 1 << 20} {
 		if c, err := load.Open(load.Config{Allocations: n}); err == nil {
 			t.Errorf("%d allocations give %v", n, c)
@@ -162,8 +162,9 @@ func TestNonsense(t *testing.T) {
 	}
 }
 
-// TestGarbage demands that a packet costs this client no memory: a garbage collection would be measured as the server's.
-func TestGarbage(t *testing.T) {
+// TestNoAllocationPerPacket checks that a packet needs no memory allocation in this client. The delay of a garbage collection would look like the
+// server's.
+func TestNoAllocationPerPacket(t *testing.T) {
 	c := open(t, load.Config{Allocations: 1})
 	run := func(packets int) float64 {
 		return testing.AllocsPerRun(3, func() {

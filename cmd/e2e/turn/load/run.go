@@ -12,47 +12,48 @@ import (
 )
 
 const (
-	tick      = time.Millisecond       // how often packets that are due are sent
-	patience  = 300 * time.Millisecond // for packets that are missing when all have been sent
-	lateLimit = 4 * tick               // what is later than this is put off, so that a pause makes no flood
+	tick        = time.Millisecond       // how often packets that are due are sent
+	returnLimit = 300 * time.Millisecond // for packets that are missing when all have been sent
+	maxLate     = 4 * tick               // packets that are later than this are delayed, so that no large burst follows a pause
 
-	batchSize = 32 // packets received at once
-	backSize  = 8  // packets that the peer sends back at once: all have one time of sending
+	batchSize     = 32 // packets received at once
+	echoBatchSize = 8  // packets that the peer sends back at once; they have the same time of sending
 
 	tagPeer, tagTimer = -1, -2
 )
 
-// Traffic is what Run sends.
+// Traffic describes the packets that Run sends.
 type Traffic struct {
 	// Payload is a packet's size in bytes, MinPayload to MaxPayload.
 	Payload int
 	// Rate is how many packets are sent in a second, through all allocations together.
 	Rate int
-	// Burst is how many follow one another through the same allocation; then comes the next one's turn.
+	// Burst is how many packets go through one allocation before the next allocation's turn.
 	Burst int
-	// Packets is how many are sent.
+	// Packets is the number of packets.
 	Packets int
 }
 
-// Result is what became of the packets.
+// Result is the result of a run.
 type Result struct {
-	// Sent were sent, Echoed came to the peer and were sent back, Received came back. What came twice counts once.
+	// Sent counts the packets that were sent, Echoed those that reached the peer and that it sent back, Received those that came back. Received counts
+	// duplicates once.
 	Sent, Echoed, Received int
-	// Strange packets came that are none of this run's, or not as they were sent.
-	Strange int
-	// Dropped were lost by this client's own sockets, for want of room. They are missing in Echoed or Received.
+	// Unexpected packets came that are none of this run's, or not as they were sent.
+	Unexpected int
+	// Dropped packets were lost because a receive buffer of this client was full. They are missing in Echoed or Received.
 	Dropped int
-	// RoundTrips holds a time for each of Received, in order of size.
+	// RoundTrips holds the round-trip time of each packet in Received, sorted.
 	RoundTrips []time.Duration
 }
 
-// Relayed is how many packets went through the server, each way counted.
+// Relayed returns how many packets went through the server, in both directions together.
 func (r *Result) Relayed() int { return r.Echoed + r.Received }
 
-// Lost is how many packets did not come back.
+// Lost returns how many packets did not come back.
 func (r *Result) Lost() int { return r.Sent - r.Received }
 
-// Quantile is the round trip that a share q of all stays below, 0 if nothing came back.
+// Quantile returns the q-quantile of the round-trip times, for example the median for 0.5. It returns 0 if no packet came back.
 func (r *Result) Quantile(q float64) time.Duration {
 	if len(r.RoundTrips) == 0 {
 		return 0
@@ -60,12 +61,12 @@ func (r *Result) Quantile(q float64) time.Duration {
 	return r.RoundTrips[min(len(r.RoundTrips)-1, int(q*float64(len(r.RoundTrips))))]
 }
 
-// run is one run under way.
+// run is a run in progress.
 type run struct {
 	*Client
 	Traffic
 	Result
-	header   int // bytes before a payload on the client's side
+	header   int // bytes of the ChannelData header before a payload, 0 without a server
 	seen     []bool
 	out, in  *batch
 	peer     *batch
@@ -74,7 +75,7 @@ type run struct {
 	deadline time.Time
 }
 
-// Run sends packets and waits for their return. It takes Packets/Rate seconds and a little, and an error means that nothing was measured.
+// Run sends packets and waits until they come back. It takes a little more than Packets/Rate seconds. If it returns an error, there is no result.
 func (c *Client) Run(t Traffic) (Result, error) {
 	r, err := c.newRun(t)
 	if err == nil {
@@ -95,7 +96,7 @@ func (c *Client) newRun(t Traffic) (*run, error) {
 		return nil, fmt.Errorf("a payload of %d bytes is too small or too large", t.Payload)
 	case t.Rate < 1 || t.Burst < 1 || t.Packets < 1 || t.Burst > t.Packets:
 		return nil, fmt.Errorf("%+v is no traffic", t)
-	case time.Duration(t.Packets/t.Rate)*time.Second > longest:
+	case time.Duration(t.Packets/t.Rate)*time.Second > maxRunTime:
 		return nil, fmt.Errorf("%d packets at %d a second take too long", t.Packets, t.Rate)
 	}
 	c.run++
@@ -117,11 +118,11 @@ func (c *Client) newRun(t Traffic) (*run, error) {
 	return r, nil
 }
 
-// measure sends, echoes and receives until all is back or has had its time.
+// measure sends, echoes and receives packets until all have come back, or until the time limit for missing packets.
 func (r *run) measure() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	runtime.GC() // not in the middle of it
+	runtime.GC() // now, so that none runs during the measurement
 	var err error
 	if r.dropped, err = r.drops(); err != nil {
 		return err
@@ -131,7 +132,7 @@ func (r *run) measure() error {
 		return err
 	}
 	defer func() { _ = unix.TimerfdSettime(r.timer, 0, &unix.ItimerSpec{}, nil) }()
-	// Where there is another processor this thread never sleeps: to wake it would be the server's work, with every packet.
+	// With more than one processor this thread never sleeps. Otherwise the server's system calls would have to wake it, and cost more CPU time.
 	wait := 0
 	if runtime.NumCPU() == 1 {
 		wait = 100
@@ -161,24 +162,24 @@ func (r *run) measure() error {
 	return err
 }
 
-// pacer says when packets are due.
+// pacer computes how many packets are due.
 type pacer struct {
 	begun time.Time
 	Traffic
 }
 
-// due is how many packets should have been sent by now, of which some are sent. After a pause it is fewer than that, and begun moves: the rate is
-// never exceeded for longer than lateLimit.
+// due returns how many packets should have been sent by now. sent is how many were sent already. After a pause of the thread it skips the time that
+// was missed (it moves begun), so that the rate is never exceeded for longer than maxLate.
 func (p *pacer) due(now time.Time, sent int) int {
 	due := p.in(now.Sub(p.begun))
-	if late := due - sent - p.in(lateLimit) - p.Burst; late > 0 {
+	if late := due - sent - p.in(maxLate) - p.Burst; late > 0 {
 		p.begun = p.begun.Add(time.Duration(late) * time.Second / time.Duration(p.Rate))
 		due -= late
 	}
 	return min(due, p.Packets)
 }
 
-// in is how many packets belong to a time.
+// in returns how many packets are sent in a duration.
 func (p *pacer) in(d time.Duration) int { return int(int64(d) * int64(p.Rate) / int64(time.Second)) }
 
 // send sends the bursts that are due.
@@ -196,12 +197,12 @@ func (r *run) send(due int) error {
 			return err
 		}
 		r.Sent += n
-		r.deadline = now.Add(patience)
+		r.deadline = now.Add(returnLimit)
 	}
 	return nil
 }
 
-// handle does what a descriptor is ready for.
+// handle handles a file descriptor that is ready.
 func (r *run) handle(tag int32) error {
 	switch tag {
 	case tagTimer:
@@ -214,15 +215,15 @@ func (r *run) handle(tag int32) error {
 	return r.receive(r.allocations[tag].fd)
 }
 
-// echo sends back what came to the peer. Strangers' packets are dropped: a socket's port was another's before.
+// echo sends back the packets that came to the peer. It drops packets that are not from this run: another socket may have had the port before.
 func (r *run) echo() error {
 	n, err := r.peer.receive(r.Client.peer)
-	first := 0 // of those that are not sent yet
+	first := 0 // the first packet that is not sent yet
 	flush := func(to int) {
 		if err == nil {
 			now := time.Now().UnixNano()
 			for i := first; i < to; i++ {
-				putTime(r.peer.packet(i), atBack, now)
+				putTime(r.peer.packet(i), atReturned, now)
 			}
 			err = r.peer.send(r.Client.peer, first, to-first)
 			r.Echoed += to - first
@@ -235,12 +236,12 @@ func (r *run) echo() error {
 		if !wholePacket(p, r.Payload) || get32(p, atRun) != r.Client.run {
 			flush(i)
 			first = i + 1
-			r.Strange++
+			r.Unexpected++
 			continue
 		}
-		putTime(p, atCame, r.peer.came(i, now))
+		putTime(p, atArrived, r.peer.arrived(i, now))
 		r.peer.prepare(i, len(p), true)
-		if i+1-first == backSize {
+		if i+1-first == echoBatchSize {
 			flush(i + 1)
 		}
 	}
@@ -248,7 +249,7 @@ func (r *run) echo() error {
 	return err
 }
 
-// receive takes what came back to a client.
+// receive reads the packets that came back to an allocation's socket.
 func (r *run) receive(fd int) error {
 	n, err := r.in.receive(fd)
 	now := time.Now().UnixNano()
@@ -264,17 +265,17 @@ func (r *run) receive(fd int) error {
 			ok = wholePacket(p, r.Payload) && get32(p, atRun) == r.Client.run && number < uint32(len(r.seen)) && !r.seen[number]
 		}
 		if !ok {
-			r.Strange++
+			r.Unexpected++
 			continue
 		}
 		r.seen[get32(p, atNumber)] = true
 		r.Received++
-		r.RoundTrips = append(r.RoundTrips, max(0, time.Duration(roundTrip(p, r.in.came(i, now)))))
+		r.RoundTrips = append(r.RoundTrips, max(0, time.Duration(roundTrip(p, r.in.arrived(i, now)))))
 	}
 	return err
 }
 
-// drops is what all sockets of this client had no room for so far.
+// drops returns how many packets all sockets of this client have dropped so far.
 func (c *Client) drops() (sum uint32, err error) {
 	sum, err = dropped(c.peer)
 	for _, a := range c.allocations {

@@ -9,19 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Receive buffers in bytes: for a burst while the thread is busy elsewhere. What this side loses is no server's loss.
+// Receive buffers in bytes. They hold a burst while the thread does something else, so that the client itself loses no packets.
 const (
 	peerBuffer   = 8 << 20
 	clientBuffer = 1 << 20
 )
 
-// socket opens a UDP socket on any port of an address. It does not block and stamps the time on what comes.
+// socket opens a non-blocking UDP socket on any port of an address. The kernel adds a time stamp to each received packet.
 func socket(addr netip.Addr, buffer int) (fd int, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("open a socket: %w", err)
 	}
-	// Root may have more than the system grants everybody.
+	// As root, SO_RCVBUFFORCE sets a buffer above the system's limit.
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
 	}
@@ -53,14 +53,14 @@ func localAddr(fd int) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(netip.AddrFrom4(in4.Addr), uint16(in4.Port)), nil
 }
 
-// dropped is how many packets a socket had no room for since it was opened.
+// dropped returns how many packets the kernel has dropped because the socket's receive buffer was full.
 func dropped(fd int) (uint32, error) {
 	var info [9]uint32 // SK_MEMINFO_VARS of linux/sock_diag.h; the last is SK_MEMINFO_DROPS
 	size := uint32(unsafe.Sizeof(info))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
 		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 	if errno != 0 {
-		return 0, fmt.Errorf("ask a socket what it dropped: %w", errno)
+		return 0, fmt.Errorf("read a socket's drop counter: %w", errno)
 	}
 	return info[8], nil
 }
@@ -71,7 +71,7 @@ type mmsghdr struct {
 	n uint32 // bytes received or sent
 }
 
-// batch is what recvmmsg and sendmmsg work on: a number of packets with their buffers, addresses and times.
+// batch holds the packets of one recvmmsg or sendmmsg call, with their buffers, addresses and time stamps.
 type batch struct {
 	headers  []mmsghdr
 	iovecs   []unix.Iovec
@@ -80,7 +80,7 @@ type batch struct {
 	controls [][]byte
 }
 
-// newBatch makes room for packets of up to size bytes.
+// newBatch makes a batch for a number of packets of up to size bytes each.
 func newBatch(packets, size int) *batch {
 	b := &batch{
 		headers: make([]mmsghdr, packets), iovecs: make([]unix.Iovec, packets), names: make([]unix.RawSockaddrInet4, packets),
@@ -96,7 +96,7 @@ func newBatch(packets, size int) *batch {
 	return b
 }
 
-// receive takes what has come, with its senders and times, and returns how many packets that is: 0 if there is nothing.
+// receive reads the packets that have come, with their senders and time stamps. It returns their number, 0 if there are none.
 func (b *batch) receive(fd int) (int, error) {
 	for i := range b.headers {
 		h := &b.headers[i]
@@ -119,19 +119,19 @@ func (b *batch) receive(fd int) (int, error) {
 	}
 }
 
-// packet is the i-th of those received.
+// packet returns the i-th received packet.
 func (b *batch) packet(i int) []byte { return b.buffers[i][:b.headers[i].n] }
 
-// came is when the i-th packet was received, in nanoseconds since 1970; otherwise if the kernel does not say.
-func (b *batch) came(i int, otherwise int64) int64 {
+// arrived returns when packet i arrived, in nanoseconds since 1970. If the kernel gave no time stamp, it returns fallback.
+func (b *batch) arrived(i int, fallback int64) int64 {
 	h := (*unix.Cmsghdr)(unsafe.Pointer(&b.controls[i][0]))
 	if int(b.headers[i].Controllen) < len(b.controls[i]) || h.Level != unix.SOL_SOCKET || h.Type != unix.SCM_TIMESTAMPNS {
-		return otherwise
+		return fallback
 	}
 	return (*unix.Timespec)(unsafe.Pointer(&b.controls[i][unix.CmsgLen(0)])).Nano()
 }
 
-// prepare makes packet i one to send: to whom it came from if back, else to whom the socket is connected to.
+// prepare prepares packet i for sending. If back is true, it goes to the address that it came from, else to the socket's connected address.
 func (b *batch) prepare(i, length int, back bool) {
 	h := &b.headers[i]
 	b.iovecs[i].SetLen(length)
@@ -142,7 +142,7 @@ func (b *batch) prepare(i, length int, back bool) {
 	h.SetControllen(0)
 }
 
-// send sends packets first to first+n-1, each of which was prepared.
+// send sends n prepared packets, from packet first on.
 func (b *batch) send(fd, first, n int) error {
 	for n > 0 {
 		sent, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.headers[first])), uintptr(n), 0, 0, 0)
