@@ -15,11 +15,11 @@ import (
 // pageSnapshot is what a window's page shows: its tiles, and the state that the kiosk has sent. A tile is a place on the screen for one picture.
 type pageSnapshot struct {
 	Tiles []struct {
-		Tile          int `json:"tile"` // the tile's number
+		Tile          int // the tile's number
 		Width, Height int
 		Frames        uint64
 		Playing       bool
-	} `json:"tiles"`
+	}
 	State struct {
 		Peer   *shownPerson
 		Guests []shownPerson
@@ -29,7 +29,7 @@ type pageSnapshot struct {
 // shownPerson is a window or a guest that the page names.
 type shownPerson struct {
 	Name string
-	Tile int `json:"tile"` // number of the tile with the picture, -1 if there is none
+	Tile int // number of the tile with the picture, -1 if there is none
 }
 
 // people returns everybody whom the page names. Without another window the first guest is the peer.
@@ -97,9 +97,9 @@ func (v *windowPage) awaitShared() {
 				Shared, Peer *shownPerson
 			}
 			Tiles []struct {
-				Tile   int `json:"tile"`
+				Tile   int
 				Frames uint64
-			} `json:"tiles"`
+			}
 		}
 		err := v.eval("ewindow.snapshot()", &s)
 		if err != nil || s.State.Shared == nil || s.State.Peer == nil || s.State.Shared.Tile == s.State.Peer.Tile {
