@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -65,10 +66,24 @@ type source struct {
 
 func (s source) isTest() bool { return strings.HasSuffix(s.path, "_test.go") }
 
-func sources(t *testing.T) (list []source) {
+// sources returns all Go files. They are parsed once.
+func sources(t *testing.T) []source {
 	t.Helper()
+	list, err := parsed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) < 20 {
+		t.Fatalf("only %d Go files were found: the test looks in the wrong place", len(list))
+	}
+	return list
+}
+
+var parsed = sync.OnceValues(parse)
+
+func parse() (list []source, err error) {
 	top := filepath.Join("..", "..")
-	err := filepath.WalkDir(top, func(name string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(top, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -94,13 +109,7 @@ func sources(t *testing.T) (list []source) {
 		list = append(list, source{filepath.ToSlash(relative), string(text), file, set})
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(list) < 20 {
-		t.Fatalf("only %d Go files were found: the test looks in the wrong place", len(list))
-	}
-	return list
+	return list, err
 }
 
 // within says whether a path is one of the folders or lies in one.
@@ -267,6 +276,23 @@ func TestFiles(t *testing.T) {
 	for folder, lines := range packages {
 		if lines > maxPackageLines {
 			t.Errorf("%s has %d lines: cut it where its subject changes", folder, lines)
+		}
+	}
+}
+
+// TestPageFiles holds the page's own files to the same length.
+func TestPageFiles(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("..", "..", "bridge", "kiosk", "web", "*"))
+	if err != nil || len(files) < 5 {
+		t.Fatalf("the page has %d files: the test looks in the wrong place; %v", len(files), err)
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // a folder
+		}
+		if n := strings.Count(string(text), "\n"); n > maxLines {
+			t.Errorf("%s has %d lines: cut it where its subject changes", filepath.Base(name), n)
 		}
 	}
 }
