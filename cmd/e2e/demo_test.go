@@ -199,7 +199,7 @@ func (n *demoNetwork) stop() {
 	}
 }
 
-// find returns the processes whose command line contains all of words.
+// findProcesses returns the IDs of the processes whose command line contains all of words.
 func findProcesses(words ...string) (pids []int) {
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
