@@ -60,7 +60,7 @@ type matrix struct {
 	actionInBody atomic.Bool
 }
 
-// once returns a client for requests that are made once, whose answers are short, and that are not logged. Whoever makes a request
+// once returns a client for requests that are made once, whose answers are short, and that are not logged. The caller of a request
 // decides whether to repeat it, and a path may hold a delay id, which is a secret.
 func (h *matrix) once() *mautrix.Client {
 	c := h.bot.Client()

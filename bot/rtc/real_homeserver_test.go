@@ -346,7 +346,7 @@ func TestFederatedCall(t *testing.T) {
 		t.Errorf("token: %q, %v", url, err)
 	}
 
-	// Leaving removes the membership, and whoever stays uses a new key.
+	// Leaving removes the membership, and those who stay use a new key.
 	begun = time.Now()
 	if err := munichCall.Leave(t.Context()); err != nil {
 		t.Fatal(err)

@@ -99,7 +99,7 @@ func (m *Manager) handleDecline(now time.Time, room id.RoomID, head membership.H
 	}
 }
 
-// handleInvite rejects a legacy call, which we cannot take, so that the caller does not wait in vain. Element's clients send such a call
+// handleInvite rejects a legacy call, which we cannot take, so that the caller need not wait. Element's clients send such a call
 // unencrypted in a room without encryption, and accept an answer that is sent in the same way as the call.
 func (m *Manager) handleInvite(now time.Time, room id.RoomID, head membership.Header, age time.Duration, content []byte) {
 	invite, err := ring.ParseInvite(content)

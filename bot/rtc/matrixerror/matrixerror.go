@@ -2,7 +2,7 @@
 // from it: whether to try again, when, or whether the server does not know the request at all.
 //
 // mautrix has its own error for answers of homeservers, HTTPError. It is not used for calls because its text repeats what the
-// server said and its request's path, which holds a delay id: whoever knows that id can remove us from a call (MSC4140). An
+// server said and its request's path, which holds a delay id: anybody who knows that id can remove us from a call (MSC4140). An
 // [Error] has neither. It also carries what MSC4140 adds to an answer.
 //
 // The package has no state. Its functions may be called from any goroutine.

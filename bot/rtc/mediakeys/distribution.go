@@ -111,7 +111,7 @@ func (d *Distribution) SetMembers(now time.Time, members []membership.Member) {
 	switch {
 	case !gone && !came:
 	case !d.useAt.IsZero():
-		// Whoever came gets the key that waits. Whoever left may have that key, so the one after it has to be made once it is used.
+		// New members get the key that waits. Former members may have that key, so the next one has to be made once it is in use.
 		d.rotate = d.rotate || gone
 	case gone, came && now.Sub(d.current.created) >= rotationGrace:
 		d.renew(now)
