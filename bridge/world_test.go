@@ -181,20 +181,20 @@ func (m matrix) Remove(room id.RoomID, member rtc.Member) {
 	m.note("remove %s from %s", member.User, room)
 }
 
-func (w matrix) Join(room id.RoomID, opts rtc.JoinOptions) (Call, error) {
-	w.note("join %s", room)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.joinErr != nil {
-		return nil, w.joinErr
+func (m matrix) Join(room id.RoomID, opts rtc.JoinOptions) (Call, error) {
+	m.note("join %s", room)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.joinErr != nil {
+		return nil, m.joinErr
 	}
-	for _, c := range w.calls {
+	for _, c := range m.calls {
 		if c.room == room && !c.left {
-			w.t.Errorf("joins %s twice", room)
+			m.t.Errorf("joins %s twice", room)
 		}
 	}
-	c := &fakeCall{w: w.world, room: room, opts: opts}
-	w.calls = append(w.calls, c)
+	c := &fakeCall{w: m.world, room: room, opts: opts}
+	m.calls = append(m.calls, c)
 	return c, nil
 }
 

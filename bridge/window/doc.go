@@ -56,6 +56,8 @@
 //	press shut                          | shut            | declines at once| unchanged
 //
 //	people are being rung
+//	press open                          | unchanged       | open            | open
+//	press ajar                          | ajar            | unchanged       | ajar
 //	one of them comes                   | answers         | answers         | declines
 //	all decline                         | alone, declined | ajar, declined  | unchanged
 //	nobody comes                        | alone, nobody   | ajar, nobody    | unchanged
@@ -65,6 +67,8 @@
 //	press shut                          | shut            | shut            | unchanged
 //
 //	in a visit with a window
+//	press open                          | unchanged       | answers         | answers
+//	press ajar                          | knock           | unchanged       | knock
 //	the other window leaves             | waits           | waits           | shut
 //	the other window shuts              | alone           | ajar            | shut
 //	its picture stops                   | lost            | lost            | unchanged

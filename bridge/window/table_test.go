@@ -288,6 +288,7 @@ var sections = map[string]section{
 		b.step(0)
 		b.m.Rang(b.now, 1, "$ring", 2, nil)
 	}, map[string]func(b *bench){
+		"press open": press(directory.Open), "press ajar": press(directory.Ajar), "press shut": press(directory.Shut),
 		"one of them comes": func(b *bench) { b.ring(guest); b.call(guest) },
 		"all decline": func(b *bench) {
 			b.m.RingDecline(dresden, guest, "$ring")
@@ -297,9 +298,9 @@ var sections = map[string]section{
 		"cancelled":              func(b *bench) { b.m.StopRinging(b.now) },
 		"ringing fails":          func(b *bench) { b.m.Rang(b.now, 1, "", 2, errors.New("no")) },
 		"the homeserver is lost": homeserverLost,
-		"press shut":             press(directory.Shut),
 	}},
 	"in a visit with a window": {func(b *bench) { b.windows(b.after()); b.see(kioskUser(munich)) }, map[string]func(b *bench){
+		"press open": press(directory.Open), "press ajar": press(directory.Ajar), "press shut": press(directory.Shut),
 		"the other window leaves": func(b *bench) { b.leave() },
 		"the other window shuts":  func(b *bench) { b.leave(); b.windows(windowOf(munich, directory.Shut, b.now)) },
 		"its picture stops":       func(b *bench) { b.show(munich, false) },
@@ -317,7 +318,6 @@ var sections = map[string]section{
 		"the page is gone":                   pageGone,
 		"the camera fails":                   cameraFails,
 		"the other window's member is stale": func(b *bench) { b.stale(kioskUser(munich)) },
-		"press shut":                         press(directory.Shut),
 	}},
 	"in a visit with a guest": {func(b *bench) { b.see(guest) }, map[string]func(b *bench){
 		"the guest leaves":                    func(b *bench) { b.leave() },
