@@ -1,7 +1,6 @@
 package kiosk
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -76,7 +75,6 @@ type Server struct {
 
 	// The rest belongs to run.
 	state   State
-	look    []byte          // how state looks, to see what has changed
 	bitrate *bitrateMessage // nil before the first
 	page    *client
 	pages   uint64
@@ -105,7 +103,6 @@ func New(cfg Config) (*Server, error) {
 		// This is shown before SetState is called.
 		state: State{Screen: window.ScreenShut, Shutter: directory.Shut},
 	}
-	s.look = s.state.look()
 	mux := http.NewServeMux()
 	mux.HandleFunc("/ws", s.serveSocket)
 	mux.Handle("/", site)
@@ -206,11 +203,10 @@ func (s *Server) Counters() Counters {
 // afterwards.
 func (s *Server) SetState(state State) {
 	s.command(func() {
-		look := state.look()
-		if bytes.Equal(look, s.look) {
+		if state.Equal(s.state) {
 			return
 		}
-		s.state, s.look = state, look
+		s.state = state
 		if len(s.clients) == 0 {
 			return
 		}

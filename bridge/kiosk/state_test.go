@@ -3,8 +3,11 @@ package kiosk
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
+
+	"go.mau.fi/util/jsontime"
 
 	"multifactorymodel.org/ewindow/bot/directory"
 )
@@ -26,5 +29,34 @@ func TestStateGolden(t *testing.T) {
 		if got := string(encode(m)) + "\n"; got != string(want) {
 			t.Errorf("%s state is sent as\n%s, want\n%s", name, got, want)
 		}
+	}
+}
+
+// TestStateEqual: two states are equal if their messages are. Each field of the full state makes a difference, as far as it is sent.
+func TestStateEqual(t *testing.T) {
+	now := time.UnixMilli(1_700_000_000_000)
+	full := reflect.ValueOf(fullState(now))
+	for i := range full.NumField() {
+		name := full.Type().Field(i).Name
+		other := fullState(now)
+		reflect.ValueOf(&other).Elem().Field(i).SetZero()
+		if equal := other.Equal(fullState(now)); equal != (name == "CountMS") {
+			t.Errorf("without %s: equal is %t", name, equal)
+		}
+	}
+	lists := State{Guests: List[Person]{}, Windows: List[directory.Window]{}, Knock: &Knock{}}
+	if none := (State{Knock: &Knock{Others: List[string]{}}}); !none.Equal(lists) {
+		t.Error("an empty list is not equal to none")
+	}
+	moved := fullState(now)
+	moved.Windows = List[directory.Window]{moved.Windows[0]}
+	moved.Windows[0].Facing, moved.Windows[0].Kiosk = "!c:d", "@kiosk:d"
+	moved.Since = jsontime.UM(moved.Since.In(time.FixedZone("elsewhere", 3600)).Add(time.Microsecond))
+	if !moved.Equal(fullState(now)) {
+		t.Error("what is not sent makes a difference")
+	}
+	moved.Windows[0].Name = "Werk"
+	if moved.Equal(fullState(now)) {
+		t.Error("the name of a window makes no difference")
 	}
 }
