@@ -83,7 +83,7 @@ func (r *Rules) stays(now time.Time, v *visit) bool {
 	if !ok || !r.free(w) {
 		return false
 	}
-	// Both called each other: the one who is host by rule goes home, the other stays.
+	// When both have called each other, the host by the rule goes back to its own call, and the other one stays.
 	for _, member := range r.members.in(r.own) {
 		if member.User == w.Kiosk && r.earlier(w) {
 			return false
@@ -92,7 +92,7 @@ func (r *Rules) stays(now time.Time, v *visit) bool {
 	if !v.alone {
 		return true
 	}
-	// A window that comes to us is certainly there, other than the one we wait for.
+	// A window that has come to us is certainly there. The one that we wait for may not be.
 	if peer, _ := r.caller(); peer != "" && peer != w.Room {
 		return false
 	}
@@ -112,12 +112,12 @@ func (r *Rules) staysHost(now time.Time, v *visit) bool {
 		return true
 	}
 	if w, ok := r.windows.in(v.peer); v.peer != "" && (!ok || w.Shutter == directory.Shut || !v.metOnce && !r.free(w)) {
-		return false // it said goodbye, or was expected and has gone elsewhere
+		return false // it has shut, or it was expected and has gone elsewhere
 	}
 	return now.Sub(v.emptyAt) < emptyGrace
 }
 
-// target is the call that this window should enter while it is in none: its room, and the window that it is with.
+// target is the call that this window should enter while it is in none: its room, and the room of the other window.
 func (r *Rules) target(now time.Time) (room, peer id.RoomID) {
 	if !r.homeserverDownSince.IsZero() {
 		return "", "" // no call can be entered

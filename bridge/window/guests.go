@@ -7,7 +7,7 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// MaxPictures is how many others are seen and heard at once: more find no room on the screen, and each takes its share of the line.
+// MaxPictures is how many others are seen and heard at once. The screen has no room for more, and each one needs its share of the line.
 const MaxPictures = 4
 
 // maxNamed is how many people are named in one list on the screen.
@@ -31,7 +31,7 @@ func (r *Rules) advanceGuests(now time.Time) {
 		muted = muted || o.up && o.muted
 	}
 	if !muted && now.Before(v.countdown.ends.Add(connectLimit)) {
-		return // no camera was announced, which may still be on its way
+		return // no camera is announced yet, and one may still come
 	}
 	v.toldHeld = true
 	r.outbox.tell(now, NoticeCamera, v.members[0].User)

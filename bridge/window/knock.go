@@ -235,7 +235,7 @@ func (r *Rules) addKnocks(now time.Time, callers []caller) {
 			switch {
 			case k.shutter != directory.Shut:
 			case !c.created.IsZero() && now.Sub(c.created) > recentCall:
-				o.state = knockOver // left behind, or somebody who waits in an empty call
+				o.state = knockOver // a membership that was left behind, or somebody who waits in an empty call
 			case window && now.Sub(k.since) < expectTime:
 				o.state = knockOver // it was on its way to an open window
 			}

@@ -12,18 +12,18 @@ import (
 
 // Plan is how the world should look. It is a copy: changing it changes nothing in the rules.
 type Plan struct {
-	// Visit numbers the visit, 0 for none. Room is the room whose call to be in, Peer the other window's room, empty when there are
-	// only guests, and Kiosk the other window's user.
+	// Visit is the number of the visit, 0 for none. Room is the room whose call to be in. Peer is the other window's room, empty when there
+	// are only guests, and Kiosk is the other window's user.
 	Visit      uint64
 	Room, Peer id.RoomID
 	Kiosk      id.UserID
 	// Members are those to be received, the other window first. Stale ones are at the end, to see whether they come back.
 	Members []Member
-	// Send says that frames may leave. Camera says that the page's camera is on and not held back; false is "muted" at the SFU.
+	// Send says that frames may leave. Camera says that the page's camera is on and not held back; if not, the SFU is told "muted".
 	Send, Camera bool
 	// Unseen grows each time that the others were not seen for a while. They may lack our key.
 	Unseen int
-	// Ring is whom to ring, nil for nobody. It is for when the call in Room, which is our own then, has been entered.
+	// Ring says whom to ring, nil for nobody. Ringing begins when the call in Room, which is our own room then, has been entered.
 	Ring *Ring
 
 	// View is what people see.
@@ -41,7 +41,7 @@ type Plan struct {
 type Ring struct {
 	// Number is for [Rules.Rang]. It grows.
 	Number uint64
-	// Kiosks are the users who are no people.
+	// Kiosks are the users who must not be rung.
 	Kiosks []id.UserID
 }
 
@@ -69,8 +69,8 @@ func (r *Rules) Advance(now time.Time) {
 func (r *Rules) Plan(now time.Time) Plan {
 	p := Plan{Own: r.own, View: r.view(now), Announce: r.announcement(now), Settled: r.joined && !r.settling(now), Wake: r.wake(now)}
 	p.Send = p.View.Seen
-	// Held back from guests it counts as muted, too: Element would show our last picture for ever. Never from windows, two of
-	// which would wait for each other.
+	// While the picture is held back from guests the camera counts as muted, too: Element would show our last picture for ever. It is
+	// never held back from windows: two of them would wait for each other.
 	p.Camera = r.shutter != directory.Shut && r.pageUp && r.cameraFault == "" && !p.View.Held
 	v := r.visit
 	if v == nil {

@@ -30,8 +30,8 @@ const (
 	connectLimit = 15 * time.Second
 )
 
-// backoffs are the rooms that are not called for a while. They have no jitter, other than package backoff: only one window calls
-// here, and the rules must give the same plan for the same facts.
+// backoffs are the rooms that are not called for a while. Unlike those of package backoff they have no jitter: only one window calls here,
+// and the rules must give the same plan for the same facts.
 type backoffs map[id.RoomID]*backoff
 
 type backoff struct {

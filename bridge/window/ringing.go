@@ -54,7 +54,7 @@ func (g *ringing) start(now time.Time) {
 	g.note = ""
 }
 
-// end ends it, and says why on the screen unless that is plain to see.
+// end ends it. The note says why on the screen, unless people see that anyway.
 func (g *ringing) end(now time.Time, note RingStatus) {
 	g.now = nil
 	g.note, g.noteUntil = note, now.Add(ringNoteTime)

@@ -125,7 +125,7 @@ func (r *Rules) FocusConnected(now time.Time, visit uint64) {
 
 func (v *visit) focusConnected(now time.Time) {
 	if !v.focusLostAt.IsZero() && v.reciprocity.seenOnce {
-		v.reciprocity.begin(now, v.countdown) // the others have not seen us either: else both would wait for a trial
+		v.reciprocity.begin(now, v.countdown) // the others have not seen us either: without this, both would wait for a trial
 	}
 	v.focusLostAt, v.focusReached = time.Time{}, true
 }
@@ -153,7 +153,7 @@ func (r *Rules) RemoteCamera(now time.Time, visit uint64, identity string, tile 
 func (v *visit) remoteCamera(now time.Time, identity string, tile int, up, muted bool) {
 	o := v.remote(identity)
 	if up && !muted && !v.announced {
-		v.announced = true // making the connection may have taken what time there was
+		v.announced = true // the connection may have taken all the time that there was
 		v.reciprocity.begin(now, v.countdown)
 	}
 	o.up, o.muted, o.tile = up, muted, tile
