@@ -12,5 +12,5 @@
 //     of them before it returns.
 //
 // Where things are: bridge.go has the interfaces and the loop; page.go is what the page says, and its media connection;
-// connection.go is the call of a visit with its media; show.go makes the page's state; messages.go sends to the room.
+// connection.go is the call of a visit with its media; show.go makes the page's state; send.go sends to the room.
 package bridge

@@ -100,7 +100,7 @@
 // # Where things are
 //
 // rules.go has the facts about this window, windows.go those about other ones, and stale.go those about the members of calls. plan.go
-// has the steps of Advance and the plan, and screen.go what people see. call.go decides which call to be in. Each of these has a type and a
-// file of its own: visit, knock, ringing, loss, reciprocity, countdown; reconnect.go has the back-offs and all times of waiting; outbox.go
-// and notices.go have what is sent.
+// has the steps of Advance and the plan, and screen.go what people see. answering.go decides which call to be in: whom to answer, and
+// whom to call. These have a type and a file of their own: visit, knock, ringing, loss, reciprocity, countdown. reconnect.go has the
+// back-offs and all times of waiting. outbox.go and notice_texts.go have what is sent.
 package window
