@@ -117,19 +117,19 @@ func Of(err error) *Error {
 	return e
 }
 
-// IsForbidden: the server understood the request and does not allow it.
+// IsForbidden says that the server understood the request and does not allow it.
 func IsForbidden(err error) bool {
 	e := Of(err)
 	return e != nil && e.Status == http.StatusForbidden
 }
 
-// IsNotFound: the server knows the request, and what it is about does not exist.
+// IsNotFound says that the server knows the request, and what it is about does not exist.
 func IsNotFound(err error) bool {
 	e := Of(err)
 	return e != nil && e.Code == "M_NOT_FOUND"
 }
 
-// IsUnsupported: the server, or a proxy before it, does not know the request at all.
+// IsUnsupported says that the server, or a proxy before it, does not know the request at all.
 func IsUnsupported(err error) bool {
 	e := Of(err)
 	if e == nil {
@@ -142,19 +142,19 @@ func IsUnsupported(err error) bool {
 	return e.Code == "M_UNRECOGNIZED"
 }
 
-// IsUnreachable: there was no answer, or only that of a gateway.
+// IsUnreachable says that there was no answer, or only that of a gateway.
 func IsUnreachable(err error) bool {
 	e := Of(err)
 	return e == nil || e.Status == http.StatusBadGateway || e.Status == http.StatusServiceUnavailable || e.Status == http.StatusGatewayTimeout
 }
 
-// IsRateLimited: the server wants us to ask less often.
+// IsRateLimited says that the server wants us to ask less often.
 func IsRateLimited(err error) bool {
 	e := Of(err)
 	return e != nil && e.Status == http.StatusTooManyRequests
 }
 
-// IsPermanent: the same request will be refused again.
+// IsPermanent says that the same request will be refused again.
 func IsPermanent(err error) bool {
 	e := Of(err)
 	if e == nil {
@@ -167,7 +167,7 @@ func IsPermanent(err error) bool {
 	return false
 }
 
-// IsDelayTooLong: the server allows only a shorter delay for a delayed event (MSC4140). Newer Synapse answers M_FORBIDDEN.
+// IsDelayTooLong says that the server allows only a shorter delay for a delayed event (MSC4140). Newer Synapse answers M_FORBIDDEN.
 func IsDelayTooLong(err error) bool {
 	e := Of(err)
 	return e != nil && (e.MaxDelay > 0 || e.Code == unstable.CodeDelayTooLong || IsForbidden(err))

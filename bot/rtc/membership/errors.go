@@ -9,7 +9,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
-// ErrNotJoined: the bot is not in the room, or no longer.
+// ErrNotJoined says that the bot is not in the room, or no longer.
 var ErrNotJoined = errors.New("not in the room")
 
 // PowerLevelError says that the room does not let the bot be in its call. Somebody with power in the room must change that.

@@ -10,7 +10,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
-// ErrNone: neither the homeserver nor the configuration names a focus. Set one up.
+// ErrNone says that neither the homeserver nor the configuration names a focus. Set one up.
 var ErrNone = errors.New("no MatrixRTC focus is known: neither the homeserver nor the configuration names one")
 
 // Homeserver is what [Find] asks. Both methods return "" when the homeserver names no transport.
