@@ -10,7 +10,8 @@ import (
 	"multifactorymodel.org/ewindow/turnserver/limit"
 )
 
-// How often other users can make us ask for their keys in a minute, apart from changed device lists, and how often they can ask for ours.
+// How often other users can make us ask for their keys, apart from changed device lists, and how often they can ask for ours: so many times
+// at once, and then so many times in each minute.
 const (
 	perUser   = 6
 	perServer = 60
@@ -18,7 +19,7 @@ const (
 )
 
 // keyLimit limits what strangers can make us do with keys. Without it, every message from an unknown device would make us ask for the
-// sender's devices. A user, a homeserver and all of them together have a token bucket each, which fills within a minute. Its methods may be
+// sender's devices. A user, a homeserver and all of them together have a token bucket each. An empty one is full after a minute. Its methods may be
 // called from any goroutine.
 type keyLimit struct {
 	mu      sync.Mutex // makes one step of asking all three limits

@@ -58,8 +58,7 @@ func (c *sfuConnection) keep(ctx context.Context) {
 	s := c.session
 	pause := newBackoff()
 	for ctx.Err() == nil {
-		begun := time.Now()
-		err := c.join(ctx)
+		held, err := c.join(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -67,7 +66,7 @@ func (c *sfuConnection) keep(ctx context.Context) {
 		if c.own {
 			s.post(func() { s.cfg.OnEvent(SessionEvent{Kind: Lost, Err: err}) })
 		}
-		pause.Ran(time.Since(begun))
+		pause.Ran(held)
 		select {
 		case <-time.After(pause.Next()):
 		case <-ctx.Done():
@@ -75,14 +74,15 @@ func (c *sfuConnection) keep(ctx context.Context) {
 	}
 }
 
-// join joins once, with a fresh token, and serves the room until it is lost. It returns why.
-func (c *sfuConnection) join(ctx context.Context) error {
+// join joins once, with a fresh token, and serves the room until it is lost. It returns why, and how long the connection held. A join that
+// failed held for no time.
+func (c *sfuConnection) join(ctx context.Context) (held time.Duration, err error) {
 	s := c.session
 	joining, cancel := context.WithTimeout(ctx, joinLimit)
 	defer cancel()
 	url, token, err := s.cfg.Token(joining, c.service)
 	if err != nil {
-		return fmt.Errorf("get token: %w", err)
+		return 0, fmt.Errorf("get token: %w", err)
 	}
 	options := sfu.Options{
 		URL: url, Token: token, Publish: c.own, HTTPClient: s.cfg.HTTPClient, Log: s.cfg.Log,
@@ -93,7 +93,7 @@ func (c *sfuConnection) join(ctx context.Context) error {
 	}
 	room, err := sfu.Connect(joining, options)
 	if err != nil {
-		return fmt.Errorf("join: %w", err)
+		return 0, fmt.Errorf("join: %w", err)
 	}
 	if c.own {
 		s.counters.room.Store(room)
@@ -111,18 +111,20 @@ func (c *sfuConnection) join(ctx context.Context) error {
 		})
 	}
 	if err == nil {
+		joined := time.Now()
 		select {
 		case err = <-lost:
 			lost = nil
 		case <-ctx.Done():
 		}
+		held = time.Since(joined)
 	}
 	_ = room.Close()
 	if lost != nil {
 		<-lost
 	}
 	s.post(c.clear)
-	return err
+	return held, err
 }
 
 // publish publishes both own tracks, and has the senders write to them from then on.

@@ -178,6 +178,9 @@ func (c *Call) discover() {
 			c.publisher.Fail(err)
 			return
 		}
+		if c.leaving.Err() != nil {
+			return
+		}
 		c.log.Warn().Err(err).Msg("The own focus can't be found, trying again")
 		pause.Max = membership.RetryLimit(err)
 		select {

@@ -31,6 +31,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := h.start(ctx); err != nil {
 		return err
 	}
+	if cfg.Focus == nil && cfg.Homeserver == nil { // the relay has said that it listens
+		return h.parts.Wait(ctx)
+	}
 	cfg.Log.Info().Str("public_url", cfg.PublicURL).Bool("turnserver", cfg.Relay != nil).Bool("focus", cfg.Focus != nil).
 		Bool("homeserver", cfg.Homeserver != nil).Msg("The hub is up")
 	return h.parts.Wait(ctx)

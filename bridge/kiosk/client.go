@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"golang.org/x/time/rate"
 )
 
 // Close codes of our own (RFC 6455, 7.4.2). The page knows them, too.
@@ -22,9 +23,8 @@ const (
 	closeTime  = time.Second      // for a client to close the connection
 	pingPeriod = 20 * time.Second // between pings, which find clients that are gone
 	outLength  = 256              // messages that may wait for a client; the bytes of a state are shared by all clients
-	// burst is how many messages a client may send within burstTime. A page in full use sends about ten a second.
-	burst     = 200
-	burstTime = time.Second
+	// A client may send maxMessages at once, and then as many in each second. A page in full use sends about ten a second.
+	maxMessages = 200
 )
 
 // client is one WebSocket. Only its writer goroutine sends.
@@ -122,17 +122,14 @@ func (s *Server) read(ctx, reading context.Context, c *client) (known bool) {
 	if !s.tell(ctx, event{client: c, hello: &h}) {
 		return false
 	}
-	begun, n := time.Now(), 0
+	limit := rate.NewLimiter(maxMessages, maxMessages)
 	for {
 		data, err := c.next(reading)
 		if err != nil {
 			s.failed(c, err)
 			return true
 		}
-		if now := time.Now(); now.Sub(begun) > burstTime {
-			begun, n = now, 0
-		}
-		if n++; n > burst {
+		if !limit.Allow() {
 			s.failed(c, errFlood)
 			return true
 		}

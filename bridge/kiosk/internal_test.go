@@ -2,7 +2,9 @@ package kiosk
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -188,6 +190,17 @@ func TestStateWhole(t *testing.T) {
 	o.CountUntil = o.CountUntil.Add(time.Second)
 	if s.Equal(o) {
 		t.Error("a longer countdown looks the same")
+	}
+}
+
+// TestVersion finds the page's files with another version than the program: such a page would load itself again for ever.
+func TestVersion(t *testing.T) {
+	script, err := os.ReadFile("web/connection.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("const version = %d;", protocolVersion); !strings.Contains(string(script), want) {
+		t.Errorf("connection.js lacks %q", want)
 	}
 }
 

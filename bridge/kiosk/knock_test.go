@@ -12,15 +12,16 @@ import (
 
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/cmd/e2e/browser"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // text waits until an expression has a value.
 func (s *screen) text(expression, want string) {
 	s.t.Helper()
-	waitFor(s.t, 10*time.Second, want, func() (bool, any) {
+	rig.Eventually(s.t, 10*time.Second, func() error {
 		var got string
 		err := s.eval(expression, &got)
-		return err == nil && got == want, got
+		return rig.Check(err == nil && got == want, want, got)
 	})
 }
 
@@ -50,9 +51,9 @@ func TestAjar(t *testing.T) {
 	if err := page.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, 20*time.Second, "the page after its reload", func() (bool, any) {
+	rig.Eventually(t, 20*time.Second, func() error {
 		m, _ := last[kiosk.PageUp](r.served)
-		return m.ID == 2 && m.Shutter == "ajar", m
+		return rig.Check(m.ID == 2 && m.Shutter == "ajar", "the page after its reload", m)
 	})
 	page.until("the ajar window", func(s snapshot) bool { return s.Screen == "ajar" && s.Own.Video == "live" })
 	tap := func(selector string) {
@@ -118,9 +119,9 @@ func TestKnock(t *testing.T) {
 	answer := func(id uint64, letIn bool, press func()) {
 		t.Helper()
 		press()
-		waitFor(t, 5*time.Second, "the answer", func() (bool, any) {
+		rig.Eventually(t, 5*time.Second, func() error {
 			m, _ := last[kiosk.KnockAnswer](r.served)
-			return m == kiosk.KnockAnswer{ID: id, LetIn: letIn}, m
+			return rig.Check(m == kiosk.KnockAnswer{ID: id, LetIn: letIn}, "the answer", m)
 		})
 	}
 	answer(1, true, func() { page.key(" ", "Space", 32) })
@@ -172,14 +173,14 @@ func TestRing(t *testing.T) {
 	page.text(`document.querySelector("#call").textContent`, "Leute rufen")
 	rings := func(want ...kiosk.RingPeople) {
 		t.Helper()
-		waitFor(t, 5*time.Second, "the ringing", func() (bool, any) {
+		rig.Eventually(t, 5*time.Second, func() error {
 			var got []kiosk.RingPeople
 			for _, m := range r.got() {
 				if m, ok := m.(kiosk.RingPeople); ok {
 					got = append(got, m)
 				}
 			}
-			return slices.Equal(got, want), got
+			return rig.Check(slices.Equal(got, want), "the ringing", got)
 		})
 	}
 	rings()

@@ -18,6 +18,7 @@ import (
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/bridge/window"
 	"multifactorymodel.org/ewindow/cmd/e2e/browser"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // shoot takes a picture of the page when EWINDOW_SHOTS names a folder.
@@ -174,20 +175,20 @@ func TestLooks(t *testing.T) {
 						feeding = true
 						defer r.feed(t, 0)()
 					}
-					waitFor(t, 20*time.Second, s.name, func() (bool, any) {
+					rig.Eventually(t, 20*time.Second, func() error {
 						var shown bool
 						err := page.eval(fmt.Sprintf(`document.documentElement.lang === %q && ewindow.snapshot().screen === %q && ewindow.snapshot().state.name === %q
 							&& ewindow.snapshot().state.windows.length === %d && ewindow.snapshot().state.guests.length === %d && ewindow.snapshot().state.held === %v
 							&& ewindow.snapshot().state.withheld.length === %d
 							&& (ewindow.snapshot().state.fault?.code ?? "") === %q`,
 							language, state.Screen, state.Name, len(state.Windows), len(state.Guests), state.Held, len(state.Withheld), code(state.Fault)), &shown)
-						return err == nil && shown, err
+						return rig.Check(err == nil && shown, s.name, err)
 					})
 					if s.name == "opening" {
-						waitFor(t, 10*time.Second, "the countdown at 2", func() (bool, any) {
+						rig.Eventually(t, 10*time.Second, func() error {
 							var n string
 							err := page.eval(`document.querySelector("#count").textContent`, &n)
-							return err == nil && n == "2", n
+							return rig.Check(err == nil && n == "2", "the countdown at 2", n)
 						})
 					}
 					if state.Screen == "ajar" || state.Screen == "ringing" || strings.HasPrefix(string(state.Screen), "visit") || state.Screen == "alone" {
@@ -250,10 +251,10 @@ func TestLooksOtherwise(t *testing.T) {
 // settled waits until all transitions have ended.
 func settled(t testing.TB, page *screen) {
 	t.Helper()
-	waitFor(t, 10*time.Second, "the end of all transitions", func() (bool, any) {
+	rig.Eventually(t, 10*time.Second, func() error {
 		n := 1
 		err := page.eval(`document.getAnimations().filter((a) => a.playState === "running").length`, &n)
-		return err == nil && n == 0, n
+		return rig.Check(err == nil && n == 0, "the end of all transitions", n)
 	})
 }
 
@@ -282,10 +283,10 @@ func TestKeysAndAnnouncements(t *testing.T) {
 	page.until("the shut screen", func(s snapshot) bool { return s.Connected && s.Screen == "shut" })
 	text := func(expression, want string) {
 		t.Helper()
-		waitFor(t, 10*time.Second, want, func() (bool, any) {
+		rig.Eventually(t, 10*time.Second, func() error {
 			var got string
 			err := page.eval(expression, &got)
-			return err == nil && got == want, fmt.Sprint(got, err)
+			return rig.Check(err == nil && got == want, want, fmt.Sprint(got, err))
 		})
 	}
 	text(`document.querySelector("#status").textContent`, "Makerspace Leipzig: zu. Kamera aus.")

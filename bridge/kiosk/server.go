@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bot/queue"
 	"multifactorymodel.org/ewindow/bridge/window"
 )
 
@@ -61,17 +62,16 @@ type Server struct {
 
 	events chan event // from the clients' readers
 
-	mu       sync.Mutex // guards what follows
-	started  bool
-	closed   bool
-	addr     net.Addr
-	cancel   context.CancelFunc
-	ctx      context.Context
-	commands []func() // for run, in order
-	serving  sync.WaitGroup
+	mu      sync.Mutex // guards what follows
+	started bool
+	closed  bool
+	addr    net.Addr
+	cancel  context.CancelFunc
+	ctx     context.Context
+	serving sync.WaitGroup
 
-	wake chan struct{} // there are commands
-	done chan struct{} // all has ended
+	commands *queue.Queue[func()] // for run, in order
+	done     chan struct{}        // all has ended
 
 	// The rest belongs to run.
 	state   State
@@ -96,10 +96,10 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, listen: listen, site: site,
-		events:  make(chan event),
-		wake:    make(chan struct{}, 1),
-		done:    make(chan struct{}),
-		clients: make(map[*client]struct{}),
+		events:   make(chan event),
+		commands: queue.New[func()](),
+		done:     make(chan struct{}),
+		clients:  make(map[*client]struct{}),
 		// This is shown before SetState is called.
 		state: State{Screen: window.ScreenShut, Shutter: directory.Shut},
 	}
@@ -240,13 +240,10 @@ func (s *Server) SendBitrate(bps, small int) {
 // command lets run call f. A command given before Start waits for it. A command given after the end is dropped.
 func (s *Server) command(f func()) {
 	s.mu.Lock()
-	if !s.closed {
-		s.commands = append(s.commands, f)
-	}
+	closed := s.closed
 	s.mu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
-	default:
+	if !closed {
+		s.commands.Put(f)
 	}
 }
 
@@ -264,7 +261,7 @@ func (s *Server) run() {
 		select {
 		case <-s.ctx.Done():
 			return
-		case <-s.wake:
+		case <-s.commands.Ready():
 			s.runCommands()
 		case e := <-s.events:
 			s.runCommands() // those given before the event come first
@@ -275,11 +272,7 @@ func (s *Server) run() {
 
 // runCommands calls the waiting commands, in order.
 func (s *Server) runCommands() {
-	s.mu.Lock()
-	commands := s.commands
-	s.commands = nil
-	s.mu.Unlock()
-	for _, f := range commands {
+	for _, f := range s.commands.Take() {
 		f()
 	}
 }

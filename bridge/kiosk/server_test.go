@@ -22,17 +22,6 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// waitFor polls until ok returns true, and fails with its last value when that takes too long.
-func waitFor(t testing.TB, limit time.Duration, what string, ok func() (bool, any)) {
-	t.Helper()
-	rig.Eventually(t, limit, func() error {
-		if done, last := ok(); !done {
-			return fmt.Errorf("%s did not happen; last: %v", what, last)
-		}
-		return nil
-	})
-}
-
 // served is a running server whose messages are recorded.
 type served struct {
 	*kiosk.Server
@@ -86,9 +75,9 @@ func last[M kiosk.Message](w *served) (m M, ok bool) {
 
 func (w *served) expect(t testing.TB, want ...kiosk.Message) {
 	t.Helper()
-	waitFor(t, 5*time.Second, fmt.Sprintf("the messages %+v", want), func() (bool, any) {
+	rig.Eventually(t, 5*time.Second, func() error {
 		got := w.got()
-		return reflect.DeepEqual(got, want), got
+		return rig.Check(reflect.DeepEqual(got, want), fmt.Sprintf("the messages %+v", want), got)
 	})
 }
 
@@ -351,9 +340,9 @@ func TestMalformed(t *testing.T) {
 		if code := page.closed(); code != c.code {
 			t.Errorf("%.60s, %.60s: closed with %d", c.hello, c.then, code)
 		}
-		waitFor(t, 5*time.Second, "the count", func() (bool, any) {
+		rig.Eventually(t, 5*time.Second, func() error {
 			n := w.Counters().Malformed
-			return n == uint64(i+1), n
+			return rig.Check(n == uint64(i+1), "the count", n)
 		})
 	}
 	for _, m := range w.got() {
@@ -377,9 +366,9 @@ func TestMalformed(t *testing.T) {
 			break // the connection was closed meanwhile
 		}
 	}
-	waitFor(t, 5*time.Second, "the flood's end", func() (bool, any) {
+	rig.Eventually(t, 5*time.Second, func() error {
 		m, ok := last[kiosk.PageDown](w)
-		return ok && m.ID >= 6, w.Counters()
+		return rig.Check(ok && m.ID >= 6, "the flood's end", w.Counters())
 	})
 }
 
@@ -389,14 +378,14 @@ func TestSlow(t *testing.T) {
 	dial(t, w, helloPage).expect("state") // and then nothing is read any more
 	big := kiosk.State{Screen: "alone", Name: strings.Repeat("n", 32<<10)}
 	i := 0
-	waitFor(t, 30*time.Second, "the slow page's end", func() (bool, any) {
+	rig.Eventually(t, 30*time.Second, func() error {
 		for range 50 {
 			i++
 			big.Timezone = fmt.Sprint(i)
 			w.SetState(big)
 		}
 		_, down := last[kiosk.PageDown](w)
-		return down, w.Counters()
+		return rig.Check(down, "the slow page's end", w.Counters())
 	})
 	if n := w.Counters().Slow; n == 0 {
 		t.Error("the slow page is not counted")
@@ -531,9 +520,9 @@ func TestStartStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = o.Close() }()
-	waitFor(t, 5*time.Second, "the state from before the start", func() (bool, any) {
+	rig.Eventually(t, 5*time.Second, func() error {
 		state, err := o.Next(ctx)
-		return state.Name == "before", err
+		return rig.Check(state.Name == "before", "the state from before the start", err)
 	})
 	cancel()
 	if err := s.Close(); err != nil {

@@ -8,11 +8,10 @@ import (
 // Notice is something that the people in the window's room are told in words.
 type Notice uint8
 
-// What the people in the window's room may be told. NoNotice is nothing.
+// What the people in the window's room may be told.
 const (
-	NoNotice Notice = iota
 	// NoticeShut, NoticeNotNow and NoticeNobody say why nobody let a person in.
-	NoticeShut
+	NoticeShut Notice = iota + 1
 	NoticeNotNow
 	NoticeNobody
 	// NoticeCamera says that a person's camera is off and that is why they see nothing.

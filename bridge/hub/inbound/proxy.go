@@ -2,6 +2,7 @@ package inbound
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -23,6 +24,12 @@ func readProxyHeader(r *bufio.Reader) (source netip.AddrPort, err error) {
 	if _, err := r.Peek(1); err != nil {
 		return source, err
 	}
+	if size, ok := unspecified(r); ok {
+		if _, err := r.Discard(size); err != nil {
+			return source, errNoProxyHeader
+		}
+		return source, nil
+	}
 	header, err := proxyproto.Read(r)
 	var broken net.Error
 	switch {
@@ -38,6 +45,18 @@ func readProxyHeader(r *bufio.Reader) (source netip.AddrPort, err error) {
 		source = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	}
 	return source, nil
+}
+
+// unspecified says whether a header comes whose address family is unspecified, and how long it is. The specification has it accepted as the
+// proxy's own. The library refuses it.
+func unspecified(r *bufio.Reader) (size int, ok bool) {
+	const fixed, signature, maxRest = 16, "\r\n\r\n\x00\r\nQUIT\n\x21\x00", 4096
+	head, err := r.Peek(fixed)
+	if err != nil || string(head[:len(signature)]) != signature {
+		return 0, false
+	}
+	rest := int(binary.BigEndian.Uint16(head[len(signature):]))
+	return fixed + rest, rest <= maxRest
 }
 
 // proxied is a connection that a proxy has passed on. Like any connection, it is read by one goroutine at a time.

@@ -57,6 +57,8 @@ func TestProxyHeader(t *testing.T) {
 		"the proxy's own":      {header(proxyLocal, 0, nil), none, true},
 		"own, with addresses":  {header(proxyLocal, proxyTCP4, good[16:]), none, true},
 		"of a datagram":        {header(proxyProxy, 0x12, good[16:]), none, true},
+		"unspecified":          {header(proxyProxy, 0, nil), none, true},
+		"unspecified, longer":  {header(proxyProxy, 0, make([]byte, 12)), none, true},
 		"of a Unix socket":     {header(proxyProxy, 0x31, make([]byte, 216)), none, true},
 		"as much as there may": {tcp(v4, make([]byte, maxProxyBody-sizeTCP4)...), v4, true},
 		"more":                 {tcp(v4, make([]byte, maxProxyBody-sizeTCP4+1)...), none, false},
