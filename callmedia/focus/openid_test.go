@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
@@ -252,5 +253,39 @@ func TestSlowHomeserver(t *testing.T) {
 	var late net.Error
 	if !errors.As(err, &late) || !late.Timeout() || strings.Contains(err.Error(), secretToken) {
 		t.Error(err)
+	}
+}
+
+// TestEndlessHomeserver asks a homeserver whose answer begins at once and never ends. No limit of a single step helps there, only that of the
+// whole lookup.
+func TestEndlessHomeserver(t *testing.T) {
+	t.Parallel() // it takes the whole limit
+	server, roots := homeserver(t, func(w http.ResponseWriter, r *http.Request) {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			if _, err := w.Write([]byte(" ")); err != nil {
+				return
+			}
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-tick.C:
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := newOpenIDLookup(loopback, roots).user(t.Context(), server, secretToken)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("an answer that did not end was taken")
+		}
+	case <-time.After(6 * lookupLimit):
+		t.Error("the lookup goes on for ever")
 	}
 }
