@@ -19,7 +19,7 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/page"
 )
 
-// Directory is what the bridge needs of the network's room: [multifactorymodel.org/ewindow/bot/network.Network] implements it.
+// Directory is what the bridge needs of the network: [multifactorymodel.org/ewindow/bot/network.Network] implements it.
 type Directory interface {
 	Own() (id.RoomID, bool)
 	Windows() []directory.Window
@@ -30,11 +30,11 @@ type Directory interface {
 // Calls is the Matrix side of calls. [rtc.Manager] does most of it; the program's wiring adds the bot's part. Join and Remove
 // return at once. Decline, Notice, People and Ring block until their request has ended, and are called beside Run.
 type Calls interface {
-	// UserID is the bot's, "" before it is known. People see it while nobody has invited it into a network.
+	// UserID is the bot's, "" before it is known. The screen shows it until the bot has been invited into a network.
 	UserID() id.UserID
 	// Join enters the MatrixRTC call of a room.
 	Join(room id.RoomID, opts rtc.JoinOptions) (Call, error)
-	// Decline tells the caller whose call notification this is that nobody comes (MSC4310).
+	// Decline declines a call notification (MSC4310): it tells the caller that nobody comes.
 	Decline(ctx context.Context, room id.RoomID, notification id.EventID) error
 	// Notice puts a text that needs no answer (m.notice) into the encrypted room.
 	Notice(ctx context.Context, room id.RoomID, text string) error
@@ -42,7 +42,7 @@ type Calls interface {
 	People(ctx context.Context, room id.RoomID) ([]id.UserID, error)
 	// Ring sends a call notification (MSC4075) that rings users, and returns its id.
 	Ring(ctx context.Context, room id.RoomID, users []id.UserID) (id.EventID, error)
-	// Remove takes a stale member out of the call of a room of our own.
+	// Remove removes a stale member from the call of a room of our own.
 	Remove(room id.RoomID, member rtc.Member)
 }
 
@@ -87,8 +87,8 @@ type TokenFunc = func(ctx context.Context, service string) (url, jwt string, err
 
 // Config is what a Bridge is made of. Every field is required unless it is said to be optional.
 type Config struct {
-	// Name and City are shown to people, as is the time in Timezone (IANA name). Languages are the page's; the
-	// first one leads, and is that of the notices in the window's room. All but Name are optional.
+	// The screen shows Name, City and the time in Timezone (IANA name). Languages are the page's, the
+	// most important one first. The notices in the window's room are in that one. All but Name are optional.
 	Name, City, Timezone string
 	Languages            []string
 	// Countdown is how long "3, 2, 1" lasts; the connection is made meanwhile.
@@ -117,15 +117,15 @@ type Bridge struct {
 	ctx       context.Context
 	tasks     sync.WaitGroup
 	conn      *connection
-	leaving   map[id.RoomID]chan struct{} // calls that are being left, until they are
-	lastMedia chan struct{}               // closed when the session before is closed
+	leaving   map[id.RoomID]chan struct{} // calls that are being left; each is closed when that is done
+	lastMedia chan struct{}               // closed when the last session is closed
 	announced directory.State
 	rung      uint64 // the ring that was sent last
 
 	page         uint64        // the page on the screen, 0 for none
-	pageWork     chan struct{} // closed when the last thing that was begun with the page's connection is done
+	pageWork     chan struct{} // closed when the last function given to onPage has returned
 	offerAt      time.Time     // when to offer a new connection, zero for not at all
-	offerFailed  bool          // the last one did not lead to a connection
+	offerFailed  bool          // the last offer did not lead to a connection
 	offerBackoff backoff.Backoff
 }
 
@@ -149,17 +149,17 @@ func New(cfg Config) (*Bridge, error) {
 	}, nil
 }
 
-// HandlePage takes a message of the page. It never blocks and may be called from any goroutine, as all Handle methods.
+// HandlePage handles a message of the page. Like all Handle methods, it never blocks and may be called from any goroutine.
 func (b *Bridge) HandlePage(m kiosk.Message) {
 	b.queue.Put(func() { b.handlePage(m) })
 }
 
-// HandleMedia takes an event of the page's peer connection.
+// HandleMedia handles an event of the page's peer connection.
 func (b *Bridge) HandleMedia(e page.Event) {
 	b.queue.Put(func() { b.handleMedia(e) })
 }
 
-// HandleMembers takes the foreign members of the call in a room, all of them, each time they change.
+// HandleMembers says who the foreign members of the call in a room are. The list is complete. It is called each time they change.
 func (b *Bridge) HandleMembers(room id.RoomID, members []rtc.Member) {
 	list := make([]window.Member, 0, len(members))
 	for _, m := range members {
@@ -168,22 +168,22 @@ func (b *Bridge) HandleMembers(room id.RoomID, members []rtc.Member) {
 	b.queue.Put(func() { b.rules.SetMembers(room, list) })
 }
 
-// HandleRing takes the notification that sender calls a room (MSC4075), which counts until expires.
+// HandleRing reports that sender sent a call notification (MSC4075) in a room. It counts until expires.
 func (b *Bridge) HandleRing(room id.RoomID, sender id.UserID, notification id.EventID, expires time.Time) {
 	b.queue.Put(func() { b.rules.CallNotification(b.now(), room, sender, notification, expires) })
 }
 
-// HandleDecline takes the answer of somebody who was rung by our notification and does not come (MSC4310).
+// HandleDecline reports that somebody declined our notification (MSC4310) and does not come.
 func (b *Bridge) HandleDecline(room id.RoomID, sender id.UserID, notification id.EventID) {
 	b.queue.Put(func() { b.rules.RingDecline(room, sender, notification) })
 }
 
-// HandleLegacyCall says that sender called a room in the way that Matrix had before MatrixRTC, and was rejected.
+// HandleLegacyCall reports that sender called a room in the way that Matrix had before MatrixRTC, and was rejected.
 func (b *Bridge) HandleLegacyCall(room id.RoomID, sender id.UserID) {
 	b.queue.Put(func() { b.rules.LegacyCall(b.now(), room, sender) })
 }
 
-// HandleDirectory says that the directory of windows, or our own entry in it, has changed.
+// HandleDirectory reports that the directory of windows, or our own entry in it, has changed.
 func (b *Bridge) HandleDirectory() {
 	b.queue.Put(b.readDirectory)
 }
@@ -229,7 +229,7 @@ func (b *Bridge) readDirectory() {
 	b.rules.SetDirectory(own, joined, b.cfg.Directory.Windows())
 }
 
-// reconcile brings the world to what the plan says, and returns when to look again.
+// reconcile does what the plan says, and returns when it is to be called again.
 func (b *Bridge) reconcile() time.Time {
 	now := b.now()
 	b.rules.Advance(now)
@@ -262,7 +262,7 @@ func (b *Bridge) reconcile() time.Time {
 	return wake
 }
 
-// announce tells the network what has changed.
+// announce tells the network this window's state, if it has changed.
 func (b *Bridge) announce(p window.Plan) {
 	if !p.Settled || p.Announce == b.announced {
 		return

@@ -55,7 +55,7 @@ func TestVisit(t *testing.T) {
 		if s := w.screen(); s.Shared != nil {
 			t.Fatalf("screen %+v", s)
 		}
-		// The button: frames stop before anything that may take a while.
+		// Somebody shuts the window: frames stop before anything that may take a while.
 		w.set(func() { w.leave, w.closing = 3*time.Second, time.Second })
 		w.press(false)
 		synctest.Wait()

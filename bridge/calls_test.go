@@ -99,7 +99,7 @@ func TestGuestsAreTold(t *testing.T) {
 	})
 }
 
-// TestGuestNotSeen: when a guest's picture is announced and does not come, their key may have been lost. Element sends keys again to a member
+// TestGuestNotSeen: a guest's picture is announced and does not come. Perhaps their key was lost. Element sends keys again to a member
 // with a new membership, so we renew ours. Other windows send their keys again by themselves.
 func TestGuestNotSeen(t *testing.T) {
 	run(t, nil, func(w *world) {

@@ -16,13 +16,13 @@ import (
 )
 
 const (
-	// leaveLimit bounds the taking down of a call: the SFU's goodbye and the membership's removal.
+	// leaveLimit bounds leaving a call: leaving the SFU, and removing the membership.
 	leaveLimit = 6 * time.Second
 	// maxEarly is how many events are kept for a session that doesn't exist yet.
 	maxEarly = 256
 )
 
-// connection is the running side of a visit: the MatrixRTC call, the media session, and what both were last told.
+// connection is a visit's MatrixRTC call and media session, and what both were last told.
 // It is owned by Run's goroutine, except for close, which runs beside it.
 type connection struct {
 	visit   uint64 // its number
@@ -30,7 +30,7 @@ type connection struct {
 	log     zerolog.Logger
 	call    Call
 	session Session
-	// early holds what the session is to be told as soon as it exists: keys overtake the transport.
+	// early is what the session is to be told as soon as it exists. Keys may come before the transport is known.
 	early []func(Session)
 
 	remotes []callmedia.Remote
@@ -39,7 +39,7 @@ type connection struct {
 	unseen  int
 }
 
-// tell passes something on to the session, now or when there is one.
+// tell calls f with the session, now or as soon as there is one.
 func (c *connection) tell(f func(Session)) {
 	switch {
 	case c.session != nil:
@@ -49,7 +49,7 @@ func (c *connection) tell(f func(Session)) {
 	}
 }
 
-// follow brings the session to what the plan says, sending last when it begins and first when it ends. Only differences are passed on.
+// follow tells the session what has changed in the plan. Sending is stopped before anything else changes, and started after that.
 func (c *connection) follow(p window.Plan) {
 	if c.session == nil {
 		return
@@ -76,16 +76,16 @@ func (c *connection) follow(p window.Plan) {
 	}
 	if p.Unseen != c.unseen {
 		c.unseen = p.Unseen
-		// They stop when they do not see us, as we do: that we don't see them may be for want of our key.
+		// They stop sending when they do not see us, as we do. Perhaps we do not see them because they lack our key.
 		c.call.SendKeyAgain()
 		if p.Kiosk == "" {
-			c.call.Renew() // windows give their keys again by themselves, guests don't
+			c.call.Renew() // windows send their keys again by themselves, guests don't
 		}
 	}
 }
 
-// close ends the visit: media and membership go at the same time. silent is called when the media is gone; close returns
-// when both are, or the limit is over.
+// close ends the visit: it closes the media and leaves the call at the same time. It calls silent when the media are closed. It returns
+// when both are done, or after leaveLimit.
 func (c *connection) close(ctx context.Context, silent func()) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLimit)
 	defer cancel()
@@ -127,8 +127,8 @@ func (b *Bridge) call(p window.Plan) {
 // lookAgain lets Run reconcile once more.
 func (b *Bridge) lookAgain() { b.queue.Put(func() {}) }
 
-// busy says whether the last session still has the page, or the room's last call is still being left. Run looks again when that
-// has ended.
+// busy says whether the last session is still being closed, or the room's last call is still being left. When that is done, Run
+// reconciles again.
 func (b *Bridge) busy(room id.RoomID) bool {
 	for _, done := range []chan struct{}{b.lastMedia, b.leaving[room]} {
 		if done == nil {
@@ -167,7 +167,7 @@ func (b *Bridge) hangUp() {
 	})
 }
 
-// handleCall takes an event of the MatrixRTC side.
+// handleCall handles an event of the MatrixRTC call.
 func (b *Bridge) handleCall(visit uint64, e rtc.Event) {
 	c := b.conn
 	if c == nil || c.visit != visit {
@@ -195,7 +195,7 @@ func (b *Bridge) handleCall(visit uint64, e rtc.Event) {
 	}
 }
 
-// connect makes the media session as soon as it is known where to publish, while the membership is on its way.
+// connect makes and starts the media session. It is called as soon as it is known where to publish, and does not wait for our membership.
 func (b *Bridge) connect(c *connection, service string) {
 	if c.session != nil {
 		return
@@ -218,7 +218,7 @@ func (b *Bridge) connect(c *connection, service string) {
 	c.early = nil
 }
 
-// handleSession takes an event of the media side.
+// handleSession handles an event of the media session.
 func (b *Bridge) handleSession(visit uint64, e callmedia.SessionEvent) {
 	c := b.conn
 	if c == nil || c.visit != visit {

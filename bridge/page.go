@@ -10,14 +10,13 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/page"
 )
 
-// A media connection that the page does not take is offered again after minOfferWait, then after longer and longer, at most after
-// maxOfferWait.
+// These bound the wait before another offer, when offers do not lead to a media connection. The wait grows from minOfferWait to maxOfferWait.
 const (
 	minOfferWait = time.Second
 	maxOfferWait = 10 * time.Second
 )
 
-// handlePage takes a message of the page.
+// handlePage handles a message of the page.
 func (b *Bridge) handlePage(msg kiosk.Message) {
 	now := b.now()
 	switch msg := msg.(type) {
@@ -61,14 +60,14 @@ func (b *Bridge) handlePage(msg kiosk.Message) {
 	}
 }
 
-// handleMedia takes an event of the page's peer connection.
+// handleMedia handles an event of the page's peer connection.
 func (b *Bridge) handleMedia(e page.Event) {
 	switch e.Kind {
 	case page.Connected:
 		b.offerFailed = false
 		b.offerBackoff.Reset()
 	case page.Disconnected:
-		// The page is still there, so only its connection broke (the PC slept, a network interface went).
+		// If the page is still there, only its connection broke: the PC was asleep, or lost a network interface.
 		if b.page != 0 {
 			b.offerAgain()
 		}
@@ -77,7 +76,7 @@ func (b *Bridge) handleMedia(e page.Event) {
 	}
 }
 
-// onPage does something with the page's connection beside Run, which must not wait for it: one thing after the other.
+// onPage calls f in another goroutine, after all earlier ones have returned. Run must not wait for the page's connection.
 func (b *Bridge) onPage(f func()) {
 	before, done := b.pageWork, make(chan struct{})
 	b.pageWork = done
@@ -117,7 +116,7 @@ func (b *Bridge) offerNow(now time.Time) {
 	b.offerAt = now
 }
 
-// offerAgain offers another connection: at once the first time, then after longer and longer.
+// offerAgain offers another connection: at once the first time, then after longer and longer waits.
 func (b *Bridge) offerAgain() {
 	b.offerAt = b.now()
 	if b.offerFailed {

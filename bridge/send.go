@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// messageLimit bounds the sending of one message to the room.
+	// messageLimit is how long sending one message to the room may take.
 	messageLimit = 30 * time.Second
-	// peopleLimit bounds the asking for the people in a room.
+	// peopleLimit is how long the request for the people in a room may take.
 	peopleLimit = 10 * time.Second
 )
 
-// send sends a message to our own room, beside Run, which must not wait for the homeserver.
+// send sends a message to our own room in another goroutine. Run must not wait for the homeserver.
 func (b *Bridge) send(room id.RoomID, m window.Message) {
 	var what func(ctx context.Context) error
 	switch {
@@ -42,7 +42,8 @@ func (b *Bridge) send(room id.RoomID, m window.Message) {
 	})
 }
 
-// ringPeople rings everybody in the window's room who is no kiosk, beside Run: sending waits until our membership is in the room.
+// ringPeople rings everybody in the window's room who is no kiosk. It does so in another goroutine, because sending waits until our
+// membership is in the room.
 func (b *Bridge) ringPeople(p window.Plan) {
 	if p.Ring == nil || p.Ring.Number == b.rung {
 		return
@@ -65,7 +66,7 @@ func (b *Bridge) ringPeople(p window.Plan) {
 	})
 }
 
-// people are the users in a room. Nobody is, when they are not known.
+// people are the users in a room. The list is empty when they are not known.
 func (b *Bridge) people(room id.RoomID) []id.UserID {
 	ctx, cancel := context.WithTimeout(b.ctx, peopleLimit)
 	defer cancel()

@@ -11,7 +11,7 @@ import (
 	"multifactorymodel.org/ewindow/bridge/window"
 )
 
-// show sends the page what people see. The page's server leaves out what has not changed.
+// show sends the page what people see. The page's server sends nothing if nothing has changed.
 func (b *Bridge) show(v window.View) {
 	n := namer{b.cfg.Directory, v.Windows}
 	state := kiosk.State{

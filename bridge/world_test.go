@@ -20,7 +20,7 @@ import (
 	"multifactorymodel.org/ewindow/callmedia"
 )
 
-// world is everything around a Bridge. It logs what the Bridge does to it, in order.
+// world is everything around a Bridge. It logs each call that the Bridge makes, in order.
 type world struct {
 	t      *testing.T
 	bridge *Bridge
@@ -42,7 +42,7 @@ type world struct {
 	offers   int
 	told     []directory.State
 	people   []id.UserID // in the window's room
-	rings    chan error  // what becomes of each ring
+	rings    chan error  // the result of each ring
 }
 
 type fakeCall struct {

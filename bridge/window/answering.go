@@ -11,8 +11,8 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// earlier says whether the call between this window and w happens in our room: the one that has been open longer is the host, and
-// the room id decides between two that opened in the same millisecond, so that both sides always agree.
+// earlier says whether the call between this window and w happens in our room. The window that has been open longer is the host. If
+// both opened in the same millisecond, the room id decides. So both sides always agree.
 func (r *Rules) earlier(w directory.Window) bool {
 	mine, theirs := r.openedAt.UnixMilli(), w.Since.UnixMilli()
 	if mine != theirs {
@@ -50,7 +50,7 @@ func (r *Rules) advanceCall(now time.Time) {
 		r.visits++
 		r.visit = newVisit(r.visits, room, peer, now, r.countdown)
 		if v != nil && v.stuck && v.room == room {
-			r.restarts++ // whatever is wrong with the call, its keys or the focus is made new with it
+			r.restarts++ // the new visit has a new call, new keys and a new connection to the focus
 			r.visit.reciprocity.seenOnce = v.reciprocity.seenOnce
 		}
 		r.advanceVisit(now, r.visit, false)
@@ -59,7 +59,8 @@ func (r *Rules) advanceCall(now time.Time) {
 	}
 }
 
-// welcomePeer lets a window that has come into our own call be the visit's other window, unless there is one. It says whether it did.
+// welcomePeer makes a window that has come into our own call the visit's other window, unless that one is there already. It returns
+// true if it did so.
 func (r *Rules) welcomePeer(v *visit) (welcomed bool) {
 	if v.room != r.own {
 		return false
@@ -83,7 +84,7 @@ func (r *Rules) stays(now time.Time, v *visit) bool {
 	if !ok || !r.free(w) {
 		return false
 	}
-	// When both have called each other, the host by the rule goes back to its own call, and the other one stays.
+	// Both have called each other: the one that has been open longer goes back to its own call, and the other one stays.
 	for _, member := range r.members.in(r.own) {
 		if member.User == w.Kiosk && r.earlier(w) {
 			return false
@@ -150,8 +151,8 @@ func (r *Rules) target(now time.Time) (room, peer id.RoomID) {
 	return best.Room, best.Room
 }
 
-// expected is our own call with a window that has just opened and will come into it: ours has waited longest of all, so that one is
-// entering our call now. To be there when it comes saves people the time that its membership takes through two homeservers.
+// expected is our own call, and a window that has just opened and will come into it. Our window has been open longest of all, so the other
+// one is entering our call now. We enter it before we see its membership, which takes a while through two homeservers.
 func (r *Rules) expected(now time.Time) (room, peer id.RoomID) {
 	for _, w := range r.windows.list {
 		if r.free(w) && !r.earlier(w) {
@@ -167,7 +168,7 @@ func (r *Rules) expected(now time.Time) (room, peer id.RoomID) {
 	return r.own, peer
 }
 
-// caller finds who is in our own room's call: another window if there is one, else guests only.
+// caller finds who is in our own room's call. ok says whether anybody is. peer is the other window's room, empty if there are only guests.
 func (r *Rules) caller() (peer id.RoomID, ok bool) {
 	for _, member := range r.members.in(r.own) {
 		if w, kiosk := r.windows.of(member.User); kiosk {

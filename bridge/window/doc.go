@@ -1,25 +1,28 @@
-// Package window is the rules of one window: facts in, a plan out. It decides which call the window is in, whom it shows, what may
-// leave the camera, what people see on the screen, and what the network and the room are told.
+// Package window is the rules of one window: facts in, a plan out. It decides which call the window is in, whom it shows, whether the
+// camera's picture may be sent, what people see on the screen, and what the network and the room are told.
 //
 // It is pure: no input or output, no goroutine, no clock of its own, and the same facts give the same plan. It imports the standard
-// library, identifier types and package directory. A [Rules] belongs to one goroutine, that of [multifactorymodel.org/ewindow/bridge.Bridge.Run]:
-// it tells facts by the methods that take them, calls [Rules.Advance] with the present time, reads [Rules.Plan] and brings the
-// world to it, and sends once what [Rules.TakeMessages] returns. Reading the plan changes nothing.
+// library, identifier types and package directory. A [Rules] belongs to one goroutine, that of [multifactorymodel.org/ewindow/bridge.Bridge.Run].
+// It reports each fact by a method. It then calls [Rules.Advance] with the present time, does what [Rules.Plan] says, and sends what
+// [Rules.TakeMessages] returns, once. Reading the plan changes nothing.
 //
 // # Who calls whom
 //
 // Two open windows find each other without any message of their own: both read both window states. The call happens in the room of
-// the window that has been open longer. The window that opened later joins it; the other one answers anybody who comes, other windows
-// before guests. When both called, since each knew an old state of the other, the host by that rule goes home. A window announces that
-// it faces another one only when that one is in the call, and gives up one that does not come within a few seconds: a kiosk that lost
-// its power stays open in the directory until it is back.
+// the window that has been open longer. The window that opened later joins it. The other one answers anybody who comes, other windows
+// before guests. Both windows may call at once when each has an old state of the other. Then the window that has been open longer leaves
+// the other's call and answers in its own room.
 //
-// On an ajar window a call is a knock, and nobody is in it before somebody has let them in. On a shut window it is declined.
+// A window announces that it faces another one only when that one is in the call. It gives up a window that does not come within a few
+// seconds: a kiosk that lost its power stays open in the directory until it is back.
+//
+// A call at an ajar window is a knock: the window joins the call only when somebody at it has let the caller in. A call at a shut window
+// is declined.
 //
 // # What happens
 //
 // The table has everything that may happen, and what follows in each position of the shutter. It is a test as well: table_test.go
-// reads it and tries each cell. "Unchanged" is also for what cannot happen there, such as an answer to a knock at a shut window.
+// reads it and tries each cell. "Unchanged" also stands for what cannot happen there, such as an answer to a knock at a shut window.
 //
 //	event                               | open            | ajar            | shut
 //
@@ -94,13 +97,13 @@
 //
 // # Nothing unseen
 //
-// Nothing leaves the camera while nobody else is seen, but for the first seconds and for moments far apart: two sides that both wait to
-// see the other first would wait for ever. See reciprocity.go.
+// The window sends nothing while nobody else is seen. There are two exceptions: the first seconds of a visit, and short trials far apart.
+// Without them, two sides that both wait to see the other first would wait for ever. See reciprocity.go.
 //
 // # Where things are
 //
-// rules.go has the facts about this window, windows.go those about other ones, and stale.go those about the members of calls. plan.go
-// has the steps of Advance and the plan, and screen.go what people see. answering.go decides which call to be in: whom to answer, and
-// whom to call. These have a type and a file of their own: visit, knock, ringing, loss, reciprocity, countdown. reconnect.go has the
-// back-offs and all times of waiting. outbox.go and notice_texts.go have what is sent.
+// rules.go has the facts about this window, windows.go the facts about other windows, and stale.go those about the members of calls.
+// plan.go has the steps of Advance and the plan, and screen.go what people see. answering.go decides which call to be in: whom to answer,
+// and whom to call. These have a type and a file of their own: visit, knock, ringing, loss, reciprocity, countdown. reconnect.go has the
+// back-offs and how long the window waits for others. outbox.go and notice_texts.go have what is sent.
 package window

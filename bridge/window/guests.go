@@ -7,20 +7,20 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// MaxPictures is how many others are seen and heard at once. The screen has no room for more, and each one needs its share of the line.
+// MaxPictures is how many others are seen and heard at once. The screen has no room for more, and each one needs bandwidth.
 const MaxPictures = 4
 
 // maxNamed is how many people are named in one list on the screen.
 const maxNamed = 16
 
-// heldBack says whether our picture is held back because guests are there and none of them shows a picture: their cameras are off.
-// Where another window is there, or somebody's picture is announced and does not come, the connection is at fault instead.
+// heldBack says whether our picture is held back because only guests are there and their cameras are off. It is false when another
+// window is there, or when somebody's picture is announced and does not come: then the connection is at fault.
 func (r *Rules) heldBack(now time.Time, v *visit) bool {
 	return !v.alone && !v.peerPresent && !r.ringing.on() && v.focusReached && v.focusLostAt.IsZero() && !v.picture() && !v.waiting() &&
 		!v.countdown.running(now) && !v.reciprocity.trying(now)
 }
 
-// advanceGuests tells the room, once a visit, why nobody sees the window.
+// advanceGuests tells the room, at most once in a visit, why nobody sees the window.
 func (r *Rules) advanceGuests(now time.Time) {
 	v := r.visit
 	if v == nil || v.toldHeld || v.room != r.own || !r.heldBack(now, v) {
@@ -37,7 +37,7 @@ func (r *Rules) advanceGuests(now time.Time) {
 	r.outbox.tell(now, NoticeCamera, v.members[0].User)
 }
 
-// Withheld takes that a member's device gets no keys, since its owner has not confirmed it.
+// Withheld reports that a member's device gets no keys, because its owner has not confirmed it.
 func (r *Rules) Withheld(now time.Time, visit uint64, user id.UserID) {
 	v := r.visitNumber(visit)
 	if v == nil || slices.Contains(v.withheld, user) || len(v.withheld) >= maxNamed {
@@ -49,7 +49,7 @@ func (r *Rules) Withheld(now time.Time, visit uint64, user id.UserID) {
 	}
 }
 
-// LegacyCall takes a call of the kind that Matrix had before MatrixRTC (m.call.invite), which was rejected.
+// LegacyCall reports that a user called a room in the way that Matrix had before MatrixRTC (m.call.invite), and was rejected.
 func (r *Rules) LegacyCall(now time.Time, room id.RoomID, user id.UserID) {
 	if room == r.own && r.windows.mayCall(user) {
 		r.outbox.tell(now, NoticeLegacy, user)

@@ -89,7 +89,7 @@ func TestNotHeld(t *testing.T) {
 	}
 }
 
-// TestGuestIsMain: while the other window is not there, the first guest with a picture is the big one.
+// TestGuestIsMain: while the other window is not there, the first guest with a picture has the big picture.
 func TestGuestIsMain(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
 	b.arrive(dresden, kioskIn(munich), memberOf(guest))

@@ -12,12 +12,12 @@ import (
 const (
 	// knockTime is how long a knock waits for somebody at the window.
 	knockTime = time.Minute
-	// knockGuard is how long a knock must have been shown before a press can answer it: a press that was on its way when the
-	// screen changed meant something else, and nobody is to be let in by accident.
+	// knockGuard is how long a knock must have been shown before a press can answer it. Somebody may press just when the screen
+	// changes, and mean something else. That must let nobody in.
 	knockGuard = 600 * time.Millisecond
 	// recentCall is how old a membership may be for its user to count as calling just now.
 	recentCall = 15 * time.Minute
-	// maxMissed is how many of those who knocked in vain are remembered, maxKnocks how many may knock at once.
+	// maxMissed is how many missed knocks are remembered. maxKnocks is how many users may knock at once.
 	maxMissed = 3
 	maxKnocks = 64
 )
@@ -27,11 +27,11 @@ type knockState uint8
 const (
 	knockWaits knockState = iota
 	knockLetIn
-	knockOver // refused, missed, or in the call since before the window was shut
+	knockOver // refused, missed, or already in the call when the window was shut
 )
 
-// knock is somebody who called while the window was not open, from when it was noticed until they leave. A second call of the same
-// user is the same knock, since a user who was refused could otherwise ring for ever.
+// knock is somebody who called while the window was not open. It lasts until they leave. A second call of the same user is the same
+// knock: otherwise a user who was refused could ring for ever.
 type knock struct {
 	id       uint64
 	user     id.UserID
@@ -41,8 +41,8 @@ type knock struct {
 	answered time.Time // when it was let in
 	inside   bool      // its membership was seen
 	created  time.Time // of the newest membership
-	// notification is the call notification (MSC4075) to be declined, "" for none. It stands for its sender until the membership is
-	// seen, but not beyond expires.
+	// notification is the call notification (MSC4075) to be declined, "" for none. Without a membership, the knock lasts until the
+	// notification expires.
 	notification id.EventID
 	expires      time.Time
 }
@@ -50,13 +50,13 @@ type knock struct {
 // knocks are those who called while the window was not open, the first one first.
 type knocks struct {
 	list    []*knock
-	count   uint64            // of all there ever were
-	shutter directory.Shutter // as it was for others the last time
-	since   time.Time         // when that began
+	count   uint64            // how many there were since the start
+	shutter directory.Shutter // what others were told the last time
+	since   time.Time         // when the shutter was set so
 	missed  []Missed          // the newest first
 }
 
-// forget is for people who have come to the window: nobody needs to be told what was missed.
+// forget drops all knocks and what was missed. People have come to the window, so nobody needs to read what was missed.
 func (k *knocks) forget() { k.list, k.missed = nil, nil }
 
 func (k *knocks) of(user id.UserID) *knock {
@@ -96,7 +96,7 @@ func (k *knocks) admitted(now time.Time) bool {
 	})
 }
 
-// letIn lets in everybody who waits. A call has one set of keys: whoever comes to those that were let in sees what they see.
+// letIn lets in everybody who waits. All members of a call get the same key, so everybody in the call sees what the first one sees.
 func (k *knocks) letIn(now time.Time) {
 	for _, o := range k.list {
 		if o.state == knockWaits {
@@ -105,15 +105,15 @@ func (k *knocks) letIn(now time.Time) {
 	}
 }
 
-// miss keeps who knocked and when, for the shut screen.
+// miss remembers who knocked and when. The shut screen shows it.
 func (k *knocks) miss(now time.Time, who Person) {
 	k.missed = slices.DeleteFunc(k.missed, func(o Missed) bool { return o.Who == who })
 	k.missed = slices.Insert(k.missed, 0, Missed{who, now})
 	k.missed = k.missed[:min(len(k.missed), maxMissed)]
 }
 
-// notified takes a call notification (MSC4075). The membership is what makes a call; the notification is what can be declined. As
-// a rule they come together, in either order. It returns a notification that is to be declined at once, "" for none.
+// notified adds a call notification (MSC4075) to its sender's knock. The membership makes the call; the notification can be declined.
+// Mostly both come, in either order. notified returns a notification that is to be declined at once, "" for none.
 func (k *knocks) notified(now time.Time, sender id.UserID, event id.EventID, expires time.Time) (decline id.EventID) {
 	o := k.of(sender)
 	switch {
@@ -131,7 +131,7 @@ func (k *knocks) notified(now time.Time, sender id.UserID, event id.EventID, exp
 	return decline
 }
 
-// CallNotification takes a call notification (MSC4075) in a room, which counts until expires.
+// CallNotification reports that sender sent a call notification (MSC4075) in a room. It counts until expires.
 func (r *Rules) CallNotification(now time.Time, room id.RoomID, sender id.UserID, event id.EventID, expires time.Time) {
 	if room != r.own || !r.windows.mayCall(sender) || !now.Before(expires) || r.effective(now) == directory.Open && !r.settling(now) {
 		return // an open window answers by itself
@@ -141,7 +141,7 @@ func (r *Rules) CallNotification(now time.Time, room id.RoomID, sender id.UserID
 	}
 }
 
-// AnswerKnock takes a choice at the window about the knock with this id: to let in whoever waits, or not now.
+// AnswerKnock says what somebody at the window chose for the knock with this id: to let in everybody who waits, or "not now".
 func (r *Rules) AnswerKnock(now time.Time, knock uint64, letIn bool) {
 	o := r.knocks.waiting()
 	if o == nil || o.id != knock || o.shown.IsZero() || now.Sub(o.shown) < knockGuard || r.effective(now) != directory.Ajar {
@@ -151,11 +151,11 @@ func (r *Rules) AnswerKnock(now time.Time, knock uint64, letIn bool) {
 		r.refuse(now, o, NoticeNotNow)
 		return
 	}
-	r.backoffs.forget(r.own) // somebody is there and means it
+	r.backoffs.forget(r.own) // a person wants this call, so it need not wait
 	r.knocks.letIn(now)
 }
 
-// refuse ends a knock: it is declined, if it rang, and the room is told, if it was a person's.
+// refuse ends a knock. It declines the notification, if there was one, and tells the room why, unless a window knocked.
 func (r *Rules) refuse(now time.Time, o *knock, why Notice) {
 	o.state = knockOver
 	if o.notification != "" {
@@ -166,7 +166,7 @@ func (r *Rules) refuse(now time.Time, o *knock, why Notice) {
 	}
 }
 
-// advanceKnocks brings those who want in up to now.
+// advanceKnocks brings the knocks up to now.
 func (r *Rules) advanceKnocks(now time.Time) {
 	if r.settling(now) {
 		return
@@ -221,7 +221,7 @@ func (r *Rules) dropKnocks(now time.Time, callers []caller) {
 	}
 }
 
-// addKnocks takes those who have come into the call since the last time.
+// addKnocks adds a knock for each user who has come into the call since the last time.
 func (r *Rules) addKnocks(now time.Time, callers []caller) {
 	k := &r.knocks
 	for _, c := range callers {
@@ -244,7 +244,7 @@ func (r *Rules) addKnocks(now time.Time, callers []caller) {
 	}
 }
 
-// endKnocks is for the moment in which the window is shut: those in the call then were seen, or knew that nobody was there.
+// endKnocks ends all knocks when the window is shut. The users in the call at that moment have not knocked at the shut window.
 func (r *Rules) endKnocks(now time.Time) {
 	k := &r.knocks
 	for _, c := range r.callers() {

@@ -72,7 +72,7 @@ func TestAjar(t *testing.T) {
 	}
 }
 
-// TestKnockLetIn: a call at the ajar window waits for an answer, and becomes a visit if that is "let in".
+// TestKnockLetIn: a call at the ajar window waits for an answer. If the answer is "let in", it becomes a visit.
 func TestKnockLetIn(t *testing.T) {
 	b := newAjar(t)
 	b.calls(guest)

@@ -5,24 +5,24 @@ import (
 	"strings"
 )
 
-// Notice is something that the people in the window's room are told in words.
+// Notice is a text that the window sends to the people in its room.
 type Notice uint8
 
-// What the people in the window's room may be told.
+// The notices.
 const (
-	// NoticeShut, NoticeNotNow and NoticeNobody say why nobody let a person in.
+	// NoticeShut, NoticeNotNow and NoticeNobody tell a person why nobody let them in.
 	NoticeShut Notice = iota + 1
 	NoticeNotNow
 	NoticeNobody
-	// NoticeCamera says that a person's camera is off and that is why they see nothing.
+	// NoticeCamera says that a person sees nothing because their camera is off.
 	NoticeCamera
-	// NoticeDevice says that a person's device is not confirmed by its owner, so that it gets no keys.
+	// NoticeDevice says that a person's device gets no keys because its owner has not confirmed it.
 	NoticeDevice
 	// NoticeLegacy says that a person called in a way that does not work.
 	NoticeLegacy
 )
 
-// notices are what the room is told, by language. {name} is the person whom it is about.
+// notices are the texts by language. {name} stands for the person whom the notice is about.
 var notices = map[string]map[Notice]string{
 	"de": {
 		NoticeShut: "Das Fenster ist gerade zu: Niemand vor Ort sieht oder hört dich. " +
@@ -60,10 +60,10 @@ var notices = map[string]map[Notice]string{
 	},
 }
 
-// noticeLanguages are the languages that there are, the default one first. The page has the same ones in the same order.
+// noticeLanguages are the languages of the notices, the default one first. The page has the same languages in the same order.
 var noticeLanguages = []string{"de", "en", "it"}
 
-// Text is the notice in the first of the window's languages that it exists in. name is the person whom it is about.
+// Text is the notice in the first of the window's languages that has one. name is the person whom the notice is about.
 func (n Notice) Text(languages []string, name string) string {
 	language := noticeLanguages[0]
 	for _, l := range languages {

@@ -9,15 +9,15 @@ import (
 const (
 	// noticeEvery is the least time between two notices of a kind in the window's room.
 	noticeEvery = 15 * time.Minute
-	// maxMessages limits what waits to be sent.
+	// maxMessages is how many messages may wait to be sent.
 	maxMessages = 64
 )
 
-// Message is something to be sent to our own room, once. The one field that is set says what.
+// Message is to be sent to our own room, once. Exactly one of Decline, Notice and Remove is set.
 type Message struct {
 	// Decline is a call notification to be declined (MSC4310).
 	Decline id.EventID
-	// Notice is something that the people in the room are told about User.
+	// Notice is a text for the people in the room, about User.
 	Notice Notice
 	User   id.UserID
 	// Remove is a stale member to be taken out of the call.
@@ -32,7 +32,7 @@ type outbox struct {
 
 func newOutbox() outbox { return outbox{told: make(map[Notice]time.Time)} }
 
-// add drops what comes while far too much waits.
+// add adds a message, or drops it if [maxMessages] wait already.
 func (o *outbox) add(m Message) {
 	if len(o.messages) < maxMessages {
 		o.messages = append(o.messages, m)
@@ -43,7 +43,7 @@ func (o *outbox) decline(notification id.EventID) { o.add(Message{Decline: notif
 
 func (o *outbox) remove(member Member) { o.add(Message{Remove: &member}) }
 
-// tell tells the room something, unless it was told the same a short while ago.
+// tell sends the room a notice, unless one of the same kind was sent within [noticeEvery].
 func (o *outbox) tell(now time.Time, what Notice, user id.UserID) {
 	if last, told := o.told[what]; told && now.Sub(last) < noticeEvery {
 		return

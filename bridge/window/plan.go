@@ -17,23 +17,23 @@ type Plan struct {
 	Visit      uint64
 	Room, Peer id.RoomID
 	Kiosk      id.UserID
-	// Members are those to be received, the other window first. Stale ones are at the end, to see whether they come back.
+	// Members are the participants to be received, the other window first. Stale members are at the end, to see whether they come back.
 	Members []Member
-	// Send says that frames may leave. Camera says that the page's camera is on and not held back; if not, the SFU is told "muted".
+	// Send says that frames may be sent. Camera says that the page's camera is on and not held back; if not, the SFU is told "muted".
 	Send, Camera bool
-	// Unseen grows each time that the others were not seen for a while. They may lack our key.
+	// Unseen grows by one each time that the others were not seen for a while. They may lack our key.
 	Unseen int
 	// Ring says whom to ring, nil for nobody. Ringing begins when the call in Room, which is our own room then, has been entered.
 	Ring *Ring
 
 	// View is what people see.
 	View View
-	// Own is our own room. Announce is what the network is to be told, once Settled says that it is known.
+	// Own is our own room. Announce is our state for the network. It is to be announced only while Settled is true.
 	Own      id.RoomID
 	Announce directory.State
 	Settled  bool
 
-	// Wake is when time alone changes the plan: then Advance is to be called though nothing happened. Zero means never.
+	// Wake is when the plan changes without a new fact. Advance is to be called then. Zero means never.
 	Wake time.Time
 }
 
@@ -45,13 +45,13 @@ type Ring struct {
 	Kiosks []id.UserID
 }
 
-// Advance brings everything up to now: facts that came since the last time, and what follows from the time itself. Its steps are
-// in this order, each one once, because each relies on those before it:
+// Advance brings everything up to now: it applies the facts that came since the last time, and what has changed with the time. Each
+// step relies on those before it:
 //
 //  1. windows: which ones have just opened;
-//  2. ringing: somebody came, or it ends. It comes before the knocks, since a knock is let in while a call goes on;
+//  2. ringing: somebody came, or it ends. It comes before the knocks, because a knock during a call is let in at once;
 //  3. knocks: who wants in, who gave up, who is let in;
-//  4. stale members of the present call, who count as gone in all that follows;
+//  4. stale members of the present call, who count as gone in the next steps;
 //  5. the call: stay, leave, or enter another one, with the visit's members and the five-second rule;
 //  6. guests: whether they must be told why they see nothing;
 //  7. the loss of the other window, which outlives the visit.
@@ -69,8 +69,8 @@ func (r *Rules) Advance(now time.Time) {
 func (r *Rules) Plan(now time.Time) Plan {
 	p := Plan{Own: r.own, View: r.view(now), Announce: r.announcement(now), Settled: r.joined && !r.settling(now), Wake: r.wake(now)}
 	p.Send = p.View.Seen
-	// While the picture is held back from guests the camera counts as muted, too: Element would show our last picture for ever. It is
-	// never held back from windows: two of them would wait for each other.
+	// While the picture is held back from guests, the camera counts as muted, too. Otherwise Element would show our last picture for
+	// ever. The picture is never held back from windows: two windows would wait for each other.
 	p.Camera = r.shutter != directory.Shut && r.pageUp && r.cameraFault == "" && !p.View.Held
 	v := r.visit
 	if v == nil {
@@ -87,8 +87,8 @@ func (r *Rules) Plan(now time.Time) Plan {
 	return p
 }
 
-// announcement is what the network is told. This window faces another one only when that one is there: a call that nobody has
-// answered yet keeps nobody away.
+// announcement is our state for the network. Facing is set only when the other window is in the call. While we wait for it, third
+// windows may still call us.
 func (r *Rules) announcement(now time.Time) directory.State {
 	s := directory.State{Shutter: r.effective(now), Since: r.openedAt}
 	if v := r.visit; v != nil && s.Shutter != directory.Shut && v.peerPresent {
@@ -97,7 +97,7 @@ func (r *Rules) announcement(now time.Time) directory.State {
 	return s
 }
 
-// wake is the next moment at which time alone changes something.
+// wake is the next moment at which the plan changes without a new fact.
 func (r *Rules) wake(now time.Time) time.Time {
 	var next time.Time
 	at := func(t time.Time) {

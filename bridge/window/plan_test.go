@@ -120,7 +120,7 @@ func TestPlanChangesNothing(t *testing.T) {
 	}
 }
 
-// TestImports: the rules have no input or output, and know nothing of media and calls but what they are told.
+// TestImports: the rules do no input or output, and import no package for media or calls.
 func TestImports(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil || len(files) < 10 {

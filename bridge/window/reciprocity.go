@@ -2,44 +2,44 @@ package window
 
 import "time"
 
-// PictureGrace is the five-second rule: nothing leaves our camera unless somebody else is seen. It is how long anything may be sent
-// while the others are not seen yet, and how long their picture may stand still before it counts as gone (package bridge passes it
-// to the media session for that) and ours stops.
+// PictureGrace is the five seconds of the five-second rule: the window sends nothing unless somebody else is seen. PictureGrace is how
+// long it may send while the others are not seen yet. It is also how long their picture may stand still before it counts as gone and
+// ours stops. The program passes it to the media session for that.
 const PictureGrace = 5 * time.Second
 
 const (
-	// Two sides that both stopped sending because they did not see each other would wait for ever. So each sends for
-	// trialLength every trialEvery while the other announces an unmuted camera: the first one that is seen is answered. Nothing
-	// that others do makes it more often.
+	// Two sides that both stopped sending because they did not see each other would wait for ever. So each side makes trials: it
+	// sends for trialLength every trialEvery while the other one announces an unmuted camera. The side that sees the other one
+	// begins to send. Others cannot make trials more frequent.
 	trialLength = 2 * time.Second
 	trialEvery  = 10 * time.Second
-	// A window that sees nothing of another one in as many trials in a row leaves the call and comes again: nobody is there who
-	// could switch it off and on. Each time it makes twice as many, until they take five minutes.
+	// A window that sees nothing of another one in fewTrials trials leaves the call and enters it again: no person may be there
+	// who could switch it off and on. Each time it makes twice as many trials first, until they take five minutes.
 	fewTrials = 2
 	maxTrials = 32
 )
 
-// reciprocity decides, for one visit, when something may leave the camera though nobody is seen.
+// reciprocity decides, for one visit, when the window may send though nobody is seen.
 type reciprocity struct {
-	until    time.Time // when permission without being seen ends
+	until    time.Time // until when the window may send though nobody is seen
 	next     time.Time // the next trial
 	seeing   bool      // somebody was seen the last time
 	seenOnce bool
 	trials   int // since somebody was seen, or the visit began
-	// unseen counts how often somebody was not seen, or not any more. Our key may be what they lack: it is sent again each time.
+	// unseen counts how often nobody was seen for a while. The others may lack our key, so it is sent again each time.
 	unseen int
 }
 
-// begin allows sending for the first while, from the end of the countdown.
+// begin allows sending for [PictureGrace], from the end of the countdown or, if that is over, from now.
 func (r *reciprocity) begin(now time.Time, c countdown) {
 	r.until = later(now, c.ends).Add(PictureGrace)
 	r.next = r.until.Add(trialEvery - trialLength)
 }
 
-// see takes that somebody is seen now.
+// see notes that somebody is seen now.
 func (r *reciprocity) see() { r.seenOnce, r.seeing, r.trials = true, true, 0 }
 
-// lose takes that nobody is seen any more. The media side has waited for [PictureGrace] already, so sending ends at once.
+// lose notes that nobody is seen any more. The media side has waited for [PictureGrace] already, so sending ends at once.
 func (r *reciprocity) lose(now time.Time) {
 	r.seeing = false
 	r.unseen++
@@ -51,7 +51,7 @@ func (r *reciprocity) exhausted(now time.Time, restarts int) bool {
 	return r.trials >= min(fewTrials<<min(restarts, 10), maxTrials) && !now.Before(r.next)
 }
 
-// try allows sending for a moment, if the last time was long enough ago.
+// try begins a trial if the next one is due.
 func (r *reciprocity) try(now time.Time) {
 	if now.Before(r.next) {
 		return
@@ -62,10 +62,11 @@ func (r *reciprocity) try(now time.Time) {
 	r.next = now.Add(trialEvery)
 }
 
-// trying says whether something may be sent though nobody is seen.
+// trying says whether the window may send though nobody is seen.
 func (r *reciprocity) trying(now time.Time) bool { return now.Before(r.until) }
 
-// advanceReciprocity brings what may be sent in the visit up to now. The trials before another window came (welcomed) say nothing about it.
+// advanceReciprocity decides what may be sent in the visit now. welcomed says that the other window has just come: the trials before that
+// say nothing about it.
 func (r *Rules) advanceReciprocity(now time.Time, v *visit, welcomed bool) {
 	switch {
 	case v.picture():

@@ -8,14 +8,14 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// The reconnect times: how long the window waits for others, and when it calls again. How the media side comes back to its SFU is
-// decided in package callmedia; it tries for as long as the visit lasts.
+// How long the window waits for others, and when it calls again. Package callmedia decides how the media connect to the SFU again. It
+// tries for as long as the visit lasts.
 const (
-	// answerWait is how long a called window may take to come into the call before it counts as not answering: a kiosk that lost
-	// its power is open in the directory until it is back.
+	// answerWait is how long a called window may take to come into the call. After that it counts as not answering. A kiosk that
+	// lost its power is open in the directory until it is back.
 	answerWait = 12 * time.Second
 	// A window that did not answer is called again after firstBackoff, which doubles up to maxBackoff. It is called at once when
-	// its state changes, for that is a sign of life, or when somebody presses the button.
+	// its state changes, because then it is running again, or when somebody presses the button.
 	firstBackoff = 15 * time.Second
 	maxBackoff   = 15 * time.Minute
 	// failureBackoff is how long a call that could not be entered is left alone.
@@ -37,7 +37,7 @@ type backoffs map[id.RoomID]*backoff
 type backoff struct {
 	until      time.Time
 	unanswered int // calls in a row that nobody answered
-	// shutter and since are the window's state when it did not answer. Another state is a sign of life.
+	// shutter and since are the window's state when it did not answer. If the state changes, the window is running.
 	shutter directory.Shutter
 	since   time.Time
 }
@@ -49,10 +49,10 @@ func (b backoffs) of(room id.RoomID) *backoff {
 	return b[room]
 }
 
-// failed leaves a room alone whose call could not be entered or kept.
+// failed begins the back-off of a room whose call could not be entered or kept.
 func (b backoffs) failed(now time.Time, room id.RoomID) { b.of(room).until = now.Add(failureBackoff) }
 
-// unanswered leaves a window alone whose kiosk did not come.
+// unanswered begins the back-off of a window whose kiosk did not come into the call.
 func (b backoffs) unanswered(now time.Time, w directory.Window) {
 	o := b.of(w.Room)
 	o.until = now.Add(min(firstBackoff<<min(o.unanswered, 10), maxBackoff))
@@ -60,13 +60,13 @@ func (b backoffs) unanswered(now time.Time, w directory.Window) {
 	o.shutter, o.since = w.Shutter, w.Since.Time
 }
 
-// waits says whether a room is to be left alone now.
+// waits says whether a room must not be called now.
 func (b backoffs) waits(now time.Time, room id.RoomID) bool {
 	o := b[room]
 	return o != nil && now.Before(o.until)
 }
 
-// count is how often in a row a room's window did not answer.
+// count is how many calls in a row a room's window did not answer.
 func (b backoffs) count(room id.RoomID) int {
 	if o := b[room]; o != nil {
 		return o.unanswered
@@ -74,14 +74,14 @@ func (b backoffs) count(room id.RoomID) int {
 	return 0
 }
 
-// end lets a room be called at once. How often it did not answer is kept: windows that answer are called before those that don't.
+// end lets a room be called at once. It keeps how often the window did not answer: windows that answer are called first.
 func (b backoffs) end(room id.RoomID) {
 	if o := b[room]; o != nil {
 		o.until = time.Time{}
 	}
 }
 
-// endAll does the same for all rooms.
+// endAll lets all rooms be called at once, as end does.
 func (b backoffs) endAll() {
 	for room := range b {
 		b.end(room)
@@ -91,7 +91,7 @@ func (b backoffs) endAll() {
 // forget forgets everything about a room.
 func (b backoffs) forget(room id.RoomID) { delete(b, room) }
 
-// signOfLife forgets that a window did not answer when its state has changed since.
+// signOfLife forgets that a window did not answer, if its state has changed since.
 func (b backoffs) signOfLife(w directory.Window) {
 	if o := b[w.Room]; o != nil && o.unanswered > 0 && (o.shutter != w.Shutter || !o.since.Equal(w.Since.Time)) {
 		delete(b, w.Room)

@@ -8,17 +8,17 @@ import (
 )
 
 const (
-	// RingTime is how long the window's people are rung. ringBackoff is the least time between two beginnings of it.
+	// RingTime is how long the window's people are rung. ringBackoff is the least time from one start of ringing to the next.
 	RingTime    = time.Minute
 	ringBackoff = time.Minute
-	// ringNoteTime is how long the screen says what became of it.
+	// ringNoteTime is how long the screen shows the result.
 	ringNoteTime = 20 * time.Second
 )
 
-// RingStatus is what becomes of ringing the window's people, as the page's protocol spells it.
+// RingStatus is the state or the result of ringing the window's people, as the page's protocol spells it.
 type RingStatus string
 
-// What becomes of ringing the window's people.
+// The states and results of ringing the window's people.
 const (
 	RingOn       RingStatus = "ringing"
 	RingNobody   RingStatus = "nobody"
@@ -27,12 +27,12 @@ const (
 	RingNoPeople RingStatus = "no_people"
 )
 
-// ringing is the window's people being rung from it: our own room's call is entered, and waits for them.
+// ringing is the state of ringing the window's people. The window enters its own room's call and waits there for them.
 type ringing struct {
 	now       *ring // nil while nobody is rung
 	count     uint64
 	again     time.Time  // when they may be rung again
-	note      RingStatus // what became of the last one, shown until noteUntil
+	note      RingStatus // the result of the last ring, shown until noteUntil
 	noteUntil time.Time
 }
 
@@ -40,7 +40,7 @@ type ring struct {
 	number       uint64
 	until        time.Time
 	notification id.EventID // ours (MSC4075), "" until it is sent
-	asked        int        // how many people it names
+	asked        int        // how many people it rings
 	declined     []id.UserID
 }
 
@@ -54,20 +54,20 @@ func (g *ringing) start(now time.Time) {
 	g.note = ""
 }
 
-// end ends it. The note says why on the screen, unless people see that anyway.
+// end ends ringing. The screen shows the note, if there is one.
 func (g *ringing) end(now time.Time, note RingStatus) {
 	g.now = nil
 	g.note, g.noteUntil = note, now.Add(ringNoteTime)
 }
 
-// forget ends it without a word.
+// forget ends ringing without a note.
 func (g *ringing) forget() { g.now, g.note = nil, "" }
 
-// allDeclined says that nobody is left who may come.
+// allDeclined says whether everybody who was rung has declined.
 func (g *ring) allDeclined() bool { return g.asked > 0 && len(g.declined) >= g.asked }
 
-// canRing says whether ringing may begin. It may not while somebody waits in the call whom nobody has let in: they would see
-// the person who rings.
+// canRing says whether ringing may begin. It may not begin while somebody is in our room's call: nobody has let them in, and they would
+// see the person who rings.
 func (r *Rules) canRing(now time.Time) bool {
 	if len(r.callers()) > 0 {
 		return false
@@ -76,18 +76,18 @@ func (r *Rules) canRing(now time.Time) bool {
 		!now.Before(r.ringing.again)
 }
 
-// StartRinging takes that somebody at the window wants its people to be rung.
+// StartRinging begins to ring the window's people, if that is possible now.
 func (r *Rules) StartRinging(now time.Time) {
 	if r.canRing(now) {
 		r.ringing.start(now)
-		r.backoffs.forget(r.own) // somebody is there and means it
+		r.backoffs.forget(r.own) // a person wants this call, so it need not wait
 	}
 }
 
-// StopRinging takes that somebody at the window does not want it any more.
+// StopRinging ends ringing. Somebody at the window has cancelled it.
 func (r *Rules) StopRinging(now time.Time) { r.endRinging(now, "") }
 
-// endRinging ends it. A call that nobody has come into is left.
+// endRinging ends ringing, and leaves the call if nobody has come into it.
 func (r *Rules) endRinging(now time.Time, note RingStatus) {
 	if !r.ringing.on() {
 		return
@@ -98,7 +98,8 @@ func (r *Rules) endRinging(now time.Time, note RingStatus) {
 	}
 }
 
-// Rang takes what became of sending the notification of a ring, which has the number that the plan gave it, to so many people.
+// Rang reports the result of sending the notification of a ring. number is [Ring.Number] of the plan, and asked is how many people the
+// notification rings.
 func (r *Rules) Rang(now time.Time, number uint64, notification id.EventID, asked int, err error) {
 	g := r.ringing.now
 	switch {
@@ -112,7 +113,7 @@ func (r *Rules) Rang(now time.Time, number uint64, notification id.EventID, aske
 	}
 }
 
-// RingDecline takes a person's answer to our notification (MSC4310): they do not come.
+// RingDecline reports that a person declined our notification (MSC4310) and does not come.
 func (r *Rules) RingDecline(room id.RoomID, sender id.UserID, notification id.EventID) {
 	g := r.ringing.now
 	if g == nil || room != r.own || g.notification != "" && g.notification != notification || slices.Contains(g.declined, sender) ||
@@ -133,7 +134,7 @@ func (r *Rules) advanceRinging(now time.Time) {
 	}
 	if v != nil && v.room == r.own {
 		if members, _ := r.windows.shown(r.members.in(v.room), v.peer, r.tiles); len(members) > 0 {
-			// Somebody came: only now is there something to count down to.
+			// Somebody came, so the countdown begins now.
 			r.ringing.now = nil
 			v.started, v.countdown = now, countdown{now.Add(r.countdown)}
 			return

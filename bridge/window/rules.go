@@ -34,7 +34,7 @@ type Rules struct {
 	members  memberships
 	shutter  directory.Shutter
 	openedAt time.Time // when the shutter was set last
-	decided  bool      // somebody has said whether the window is open: a person, or a page that remembers
+	decided  bool      // the shutter was set since the start, by a person or by a page that remembers it
 	chosen   id.RoomID // the window that somebody picked, empty for any
 
 	pageUp      bool
@@ -68,11 +68,11 @@ func New(countdown time.Duration, tiles int) *Rules {
 	}
 }
 
-// Start says when the program was started. For a while after that the page is asked whether the window is open, and until then
-// nobody is declined and the network is told nothing: a restart must not shut a window for a moment.
+// Start says when the program was started. The page may remember that the window was open, so the rules wait for it for a while.
+// Meanwhile nobody is declined and the network is told nothing: a restart must not shut a window for a moment.
 func (r *Rules) Start(now time.Time) { r.openedAt = now }
 
-// SetShutter takes a press on the button. It ends the visit and every back-off: a person is there and means it.
+// SetShutter sets the shutter, as a person does at the button. A change ends the visit, and all back-offs: a person does not want to wait.
 func (r *Rules) SetShutter(now time.Time, to directory.Shutter) {
 	r.decided = true
 	if to == r.shutter || !to.Valid() {
@@ -90,7 +90,7 @@ func (r *Rules) SetShutter(now time.Time, to directory.Shutter) {
 	r.backoffs.endAll()
 }
 
-// SetPage takes whether a page stands on the screen.
+// SetPage says whether a page is on the screen.
 func (r *Rules) SetPage(now time.Time, up bool) {
 	if r.pageUp && !up {
 		r.pageGoneAt = now
@@ -98,15 +98,15 @@ func (r *Rules) SetPage(now time.Time, up bool) {
 	r.pageUp = up
 }
 
-// PageRemembers takes the position of the shutter that a page remembers from before a reload, or from before the program was
-// started anew. It counts only while nobody has said whether the window is open.
+// PageRemembers says which position of the shutter the page remembers from before its reload or the program's restart. It counts only
+// as long as nobody has set the shutter since the program was started.
 func (r *Rules) PageRemembers(now time.Time, shutter directory.Shutter) {
 	if !r.decided {
 		r.SetShutter(now, shutter)
 	}
 }
 
-// Choose takes that somebody picked another window: it is called if it is open, even if others are open, too.
+// Choose reports that somebody picked another window. If it is open, it is called before other open windows.
 func (r *Rules) Choose(room id.RoomID) {
 	if r.shutter != directory.Open || room == r.own {
 		return
@@ -118,8 +118,7 @@ func (r *Rules) Choose(room id.RoomID) {
 	}
 }
 
-// SetCamera takes what the page says about its camera and microphone: the state is "on", "off" or "fault", and the code says
-// why it is a fault.
+// SetCamera reports the state of the page's camera and microphone: "on", "off" or "fault". The code says which fault.
 func (r *Rules) SetCamera(state, code string) {
 	if state != "fault" {
 		r.cameraFault = ""
@@ -137,7 +136,7 @@ func (r *Rules) SetCamera(state, code string) {
 	}
 }
 
-// SetDirectory takes the network as it is known now: our own room, whether it is listed there, and all other windows.
+// SetDirectory says what the network is now: our own room, whether the network lists it, and all other windows.
 func (r *Rules) SetDirectory(own id.RoomID, joined bool, list []directory.Window) {
 	r.own, r.joined = own, joined
 	r.windows.set(list)
@@ -146,23 +145,23 @@ func (r *Rules) SetDirectory(own id.RoomID, joined bool, list []directory.Window
 	}
 }
 
-// SetMembers takes all foreign members of a room's call.
+// SetMembers says who the foreign members of a room's call are. The list is complete.
 func (r *Rules) SetMembers(room id.RoomID, members []Member) { r.members.set(room, members) }
 
-// SetHomeserver takes since when the homeserver does not answer, the zero time when it does.
+// SetHomeserver says since when the homeserver has not answered. The zero time means that it answers.
 func (r *Rules) SetHomeserver(downSince time.Time) { r.homeserverDownSince = downSince }
 
-// FocusFound takes that a focus for our call is known.
+// FocusFound reports that a focus for our call is known.
 func (r *Rules) FocusFound() { r.noFocusSince = time.Time{} }
 
-// FocusMissing takes that no focus for our call is known.
+// FocusMissing reports that no focus for our call is known.
 func (r *Rules) FocusMissing(now time.Time) {
 	if r.noFocusSince.IsZero() {
 		r.noFocusSince = now
 	}
 }
 
-// CallFailed takes that the call in a room could not be entered or kept. It is left alone for a while.
+// CallFailed reports that the call in a room could not be entered or kept. The room is left alone for a while.
 func (r *Rules) CallFailed(now time.Time, room id.RoomID) {
 	r.backoffs.failed(now, room)
 	if r.visit != nil && r.visit.room == room {
@@ -175,7 +174,7 @@ func (r *Rules) pagePresent(now time.Time) bool {
 	return r.pageUp || (!r.pageGoneAt.IsZero() && now.Sub(r.pageGoneAt) < pageGrace)
 }
 
-// effective is the shutter as others are told: a window that nobody can see through is shut, whatever was pressed.
+// effective is the position of the shutter that others are told. Without a page, or with a camera fault, it is shut.
 func (r *Rules) effective(now time.Time) directory.Shutter {
 	if r.cameraFault != "" || !r.pagePresent(now) {
 		return directory.Shut
@@ -188,12 +187,12 @@ func (r *Rules) settling(now time.Time) bool {
 	return !r.decided && now.Before(r.openedAt.Add(pageGrace))
 }
 
-// usable says whether anybody can be seen at all.
+// usable says whether the window can be in a call: it is in the network, and not shut.
 func (r *Rules) usable(now time.Time) bool {
 	return r.joined && r.effective(now) != directory.Shut
 }
 
-// callers are those in our own room's call who count, the first one first.
+// callers are the users in our own room's call who may call, the first one first.
 func (r *Rules) callers() []caller {
 	return r.windows.callers(r.members.in(r.own))
 }

@@ -370,13 +370,13 @@ func TestUnanswered(t *testing.T) {
 	b.want(dresden, bolzano, "opening")
 }
 
-// TestBothCalled: each is in the other's room, because each knew an old state of the other. With the new states they agree on one room.
+// TestBothCalled: both windows are in the other's call, because each had an old state of the other. With the new states they agree on one call.
 func TestBothCalled(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Second)))
 	b.want(munich, munich, "opening")
 	b.m.SetMembers(dresden, []Member{kioskIn(munich)})
 	b.step(0)
-	b.want(munich, munich, "opening") // by what we know, they are the host
+	b.want(munich, munich, "opening") // in the state that we have, they are the host
 	b.m.SetDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, epoch.Add(time.Second))})
 	b.step(0)
 	b.want(dresden, munich, "opening")

@@ -14,20 +14,20 @@ type Screen string
 
 // The page's screens.
 const (
-	// ScreenShut: the shutter is down. Who knocked meanwhile is written there.
+	// ScreenShut: the window is shut. The screen shows who knocked meanwhile.
 	ScreenShut Screen = "shut"
-	// ScreenAlone: the window is open, and nobody is there. ScreenAjar is the same for one that is ajar.
+	// ScreenAlone: the window is open, and nobody is there. ScreenAjar: the window is ajar, and nobody is there.
 	ScreenAlone Screen = "alone"
 	ScreenAjar  Screen = "ajar"
 	// ScreenKnocked: somebody wants in.
 	ScreenKnocked Screen = "knocked"
 	// ScreenRinging: the window's people are rung.
 	ScreenRinging Screen = "ringing"
-	// ScreenOpening: a call is entered, and the countdown runs.
+	// ScreenOpening: the window enters a call, and the countdown runs.
 	ScreenOpening Screen = "opening"
 	// ScreenVisit: others are seen, or would be if their cameras were on.
 	ScreenVisit Screen = "visit"
-	// ScreenLost: the connection is lost, or the other window.
+	// ScreenLost: the connection to the focus or to the other window is lost.
 	ScreenLost Screen = "lost"
 	// ScreenFault: something keeps the window from working.
 	ScreenFault Screen = "fault"
@@ -51,31 +51,32 @@ const (
 // View is what people at the window see.
 type View struct {
 	Screen Screen
-	// Shutter is where people have set it, Since when the screen's situation began.
+	// Shutter is the position that people have set. Since is when what the screen shows began.
 	Shutter directory.Shutter
 	Since   time.Time
 	// CountUntil is when a countdown on the screen ends: that of a visit, of a knock or of ringing. Zero for none.
 	CountUntil time.Time
-	// Camera asks the page for camera and microphone, Send for their tracks on its connection. Seen says that frames leave.
+	// Camera asks the page for camera and microphone, Send for their tracks on its connection. Seen says that frames are sent.
 	Camera, Send, Seen bool
-	// Held says that nothing leaves because nobody else's camera is on. Withheld are those who get no keys.
+	// Held says that nothing is sent because nobody else's camera is on. Withheld are the people who get no keys.
 	Held     bool
 	Withheld []Person
-	// Peer is who has the big picture, nil for nobody, Guests are the others in the call, and Shared is who shares a screen.
+	// Peer is the person in the big picture, nil for nobody. Guests are the others in the call. Shared is the person who shares a screen.
 	Peer   *Person
 	Guests []Person
 	Shared *Person
 	// Knock is who wants in, nil for nobody.
 	Knock *Knock
-	// CanRing says that the window's people can be rung, Ring what becomes of it, empty for nothing. Declined do not come.
+	// CanRing says that the window's people can be rung. Ring is the state or the result of ringing, empty for none. Declined are the
+	// people who do not come.
 	CanRing  bool
 	Ring     RingStatus
 	Declined []Person
-	// Missed are those who knocked in vain, the newest first.
+	// Missed are the people whose knocks nobody answered, the newest first.
 	Missed []Missed
 	// Windows are the other windows of the network.
 	Windows []directory.Window
-	// Fault is the one fault that is nearest to the people, empty for none.
+	// Fault is what keeps the window from working, empty for nothing. Of several faults, it is the one nearest to the people.
 	Fault      Fault
 	FaultSince time.Time
 }
@@ -90,7 +91,7 @@ type Person struct {
 	User id.UserID
 }
 
-// Knock is somebody who wants in, and who else is in the call: they would see us, too.
+// Knock is somebody who wants in. Others are the other people in the call: they would see us, too.
 type Knock struct {
 	// ID is for [Rules.AnswerKnock].
 	ID     uint64
@@ -98,13 +99,13 @@ type Knock struct {
 	Others []Person
 }
 
-// Missed is somebody who knocked and found nobody.
+// Missed is somebody whose knock nobody answered.
 type Missed struct {
 	Who Person
 	At  time.Time
 }
 
-// view decides what people see, and with it whether anything may leave the camera.
+// view decides what people see, and so whether anything may be sent.
 func (r *Rules) view(now time.Time) View {
 	s := View{Screen: ScreenAlone, Shutter: r.shutter, Since: r.openedAt, Windows: slices.Clone(r.windows.list)}
 	s.Fault, s.FaultSince = r.fault(now)
@@ -117,7 +118,7 @@ func (r *Rules) view(now time.Time) View {
 		}
 	case s.Fault != "" && r.visit == nil:
 		s.Screen, s.Since = ScreenFault, s.FaultSince
-		// The camera stays asked for: the page tries again by itself, and its success ends the fault.
+		// The page goes on asking for the camera. The fault ends when it gets the camera.
 		s.Camera = r.cameraFault != ""
 	case r.visit == nil:
 		r.viewWaiting(now, &s)
@@ -127,7 +128,7 @@ func (r *Rules) view(now time.Time) View {
 	return s
 }
 
-// viewWaiting is a window that is open or ajar, and in no call.
+// viewWaiting is what people see while the window is open or ajar, and in no call.
 func (r *Rules) viewWaiting(now time.Time, s *View) {
 	s.CanRing, s.Ring = r.canRing(now), r.ringing.note
 	if r.shutter == directory.Ajar {
@@ -144,7 +145,7 @@ func (r *Rules) viewWaiting(now time.Time, s *View) {
 	}
 }
 
-// viewVisit is a window in a call.
+// viewVisit is what people see while the window is in a call.
 func (r *Rules) viewVisit(now time.Time, v *visit, s *View) {
 	s.Camera, s.Send = true, true
 	s.Peer, s.Guests = r.people(v)
@@ -187,8 +188,8 @@ func (r *Rules) viewKnock(k *knock) *Knock {
 	return out
 }
 
-// people names who is in the call: the one in the big picture, and everybody else. Those who have no picture, or may not be shown,
-// are named all the same: people must know who may hear them.
+// people are the persons in the call: the one in the big picture, and everybody else. Persons who have no picture, or may not be shown,
+// are named, too: people must know who may hear them.
 func (r *Rules) people(v *visit) (peer *Person, others []Person) {
 	if v.peer != "" && (v.peerPresent || v.alone) {
 		peer = &Person{Tile: -1, Window: v.peer}
@@ -212,7 +213,7 @@ func (r *Rules) people(v *visit) (peer *Person, others []Person) {
 	return peer, others
 }
 
-// sharer is the one whose screen is shown, in the screen's tile.
+// sharer is the person whose screen is shown. Tile is the screen's tile.
 func (r *Rules) sharer(v *visit) *Person {
 	for _, member := range v.members {
 		if o := v.remotes[member.Identity]; o != nil && o.sharing {
@@ -224,7 +225,7 @@ func (r *Rules) sharer(v *visit) *Person {
 	return nil
 }
 
-// withheld are those in the call who get no keys.
+// withheld are the persons in the call who get no keys.
 func (r *Rules) withheld(v *visit) (out []Person) {
 	for _, member := range r.members.in(v.room) {
 		if p := r.windows.person(member.User); slices.Contains(v.withheld, member.User) && !slices.Contains(out, p) {
@@ -234,7 +235,7 @@ func (r *Rules) withheld(v *visit) (out []Person) {
 	return out
 }
 
-// fault is the one thing that keeps the window from working, the nearest to the people first.
+// fault is what keeps the window from working. Of several faults, it is the one nearest to the people.
 func (r *Rules) fault(now time.Time) (code Fault, since time.Time) {
 	open := r.shutter != directory.Shut
 	switch {

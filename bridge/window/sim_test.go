@@ -192,7 +192,7 @@ func (s *sim) act(n *simNode) {
 	}
 }
 
-// cut cuts off n's media, or ends that.
+// cut cuts off n's media, or restores them.
 func (s *sim) cut(n *simNode, cutOff bool) {
 	if n.cutOff == cutOff {
 		return
@@ -207,7 +207,7 @@ func (s *sim) cut(n *simNode, cutOff bool) {
 	}
 }
 
-// media lets n receive the pictures of others.
+// media gives n the pictures that others send.
 func (s *sim) media(n *simNode) {
 	v := n.m.visit
 	if v == nil || n.inCall == "" {

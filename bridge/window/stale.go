@@ -8,13 +8,13 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// StaleAfter is when an absent participant counts as gone: how long somebody whose membership says that they are in the call may
-// be missing at the SFU. Joining takes a while, and so does coming back from an outage.
+// StaleAfter is how long a participant may be missing at the SFU while their membership says that they are in the call. After that they
+// count as gone. To join takes a while, and so does coming back from an outage.
 const StaleAfter = 20 * time.Second
 
-// memberships are the members of the rooms' calls. A member is stale when the membership still says that the device is in the
-// call, but nobody is there: the program ended in a moment in which it could not say so, and the homeserver has no delayed events
-// (MSC4140), or did not accept them. Such a membership may last for hours.
+// memberships are the members of the rooms' calls. A member is stale when the membership still says that the device is in the call, but
+// the device is not at the SFU. That happens when a program ends without removing its membership, and the homeserver has no delayed
+// events (MSC4140), or did not accept them. Such a membership may last for hours.
 type memberships struct {
 	listed  map[id.RoomID][]Member // as Matrix has them, stale ones included
 	present map[id.RoomID][]Member // without the stale ones
@@ -51,13 +51,13 @@ func (m *memberships) find(room id.RoomID, identity string) (Member, bool) {
 	return Member{}, false
 }
 
-// setStale leaves a member out from now on, until it comes back or makes another membership.
+// setStale marks a member as stale, until it comes back or makes another membership.
 func (m *memberships) setStale(room id.RoomID, member Member) {
 	m.stale[membership{room, member.Identity}] = member.Created
 	m.update(room)
 }
 
-// setBack counts a member again.
+// setBack marks a member as present again.
 func (m *memberships) setBack(room id.RoomID, identity string) {
 	delete(m.stale, membership{room, identity})
 	m.update(room)
@@ -95,14 +95,14 @@ func (m *memberships) staleIn(room id.RoomID) (list []Member) {
 	return list
 }
 
-// absences are those in a visit whose participant is missing at its SFU, by identity.
+// absences are a visit's members whose participant is missing at its SFU, by identity.
 type absences map[string]absence
 
-// absence is since when somebody is missing, and with which membership: it says nothing about the next one.
+// absence is since when a member has been missing. created names the membership: a new membership begins a new absence.
 type absence struct{ since, created time.Time }
 
-// expire returns those who were absent for too long, and forgets them. Somebody who leaves the call leaves the SFU too, and often
-// first, so an absence without a membership is forgotten as well; one with a new membership begins anew.
+// expire returns the members who were absent for too long, and forgets their absences. It also forgets the absence of somebody who has no
+// membership any more: a device that leaves the call leaves the SFU, too, often before that. With a new membership, an absence begins anew.
 func (a absences) expire(now time.Time, room id.RoomID, members *memberships) (gone []Member) {
 	for _, identity := range slices.Sorted(maps.Keys(a)) {
 		member, ok := members.find(room, identity)
@@ -127,16 +127,16 @@ func (r *Rules) advanceStale(now time.Time) {
 	}
 	for _, member := range v.absent.expire(now, v.room, &r.members) {
 		if r.windows.kiosks[member.User] {
-			continue // a window comes back to a call that it is in, however long that takes
+			continue // a window comes back to its call by itself, even after a long time
 		}
 		r.members.setStale(v.room, member)
 		if v.room == r.own {
-			r.outbox.remove(member) // for everybody else, too
+			r.outbox.remove(member) // then others do not see the member, either
 		}
 	}
 }
 
-// RemoteAbsent takes that somebody's participant is missing at its SFU.
+// RemoteAbsent reports that a member's participant is missing at its SFU.
 func (r *Rules) RemoteAbsent(now time.Time, visit uint64, identity string) {
 	if v := r.visitNumber(visit); v != nil {
 		member, _ := r.members.find(v.room, identity)
@@ -144,7 +144,7 @@ func (r *Rules) RemoteAbsent(now time.Time, visit uint64, identity string) {
 	}
 }
 
-// RemoteBack takes that somebody's participant is at its SFU after all, or that nobody can tell.
+// RemoteBack reports that a member's participant is at its SFU again, or that this is not known.
 func (r *Rules) RemoteBack(visit uint64, identity string) {
 	if v := r.visitNumber(visit); v != nil {
 		delete(v.absent, identity)

@@ -177,14 +177,14 @@ func (b *bench) ring(user id.UserID) {
 	b.m.CallNotification(b.now, dresden, user, id.EventID("$"+user), b.now.Add(30*time.Second))
 }
 
-// call lets a user call our room, beside those who are in the call.
+// call adds a user to our room's call.
 func (b *bench) call(users ...id.UserID) {
 	b.Helper()
 	b.calls(append(slices.Clone(b.inside), users...)...)
 	b.inside = append(b.inside, users...)
 }
 
-// leave lets everybody leave our room's call.
+// leave removes everybody from our room's call.
 func (b *bench) leave() {
 	b.Helper()
 	b.inside = nil
@@ -201,7 +201,7 @@ func (b *bench) answer(letIn bool) {
 	b.m.AnswerKnock(b.now, k, letIn)
 }
 
-// see lets a user be in our room's call and be seen.
+// see puts a user into our room's call, with a picture that is seen.
 func (b *bench) see(user id.UserID) {
 	b.Helper()
 	b.call(user)
@@ -218,13 +218,13 @@ func (b *bench) see(user id.UserID) {
 
 func (b *bench) windows(windows ...directory.Window) { b.m.SetDirectory(dresden, true, windows) }
 
-// longer and after are Munich's window open for longer than ours, and opened after ours.
+// longer and after are Munich's window. In longer it has been open longer than ours. In after it opened after ours.
 func (b *bench) longer() directory.Window {
 	return windowOf(munich, directory.Open, epoch.Add(-time.Hour))
 }
 func (b *bench) after() directory.Window { return windowOf(munich, directory.Open, b.now) }
 
-// section is a situation, and what may happen in it. begin makes it from a window where nobody is.
+// section is a situation, and what may happen in it. begin makes the situation from a window where nobody is.
 type section struct {
 	begin  func(b *bench)
 	events map[string]func(b *bench)
@@ -421,7 +421,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// show lets the other window's picture be seen or not.
+// show says whether the other window's picture is seen.
 func (b *bench) show(room id.RoomID, on bool) {
 	b.m.RemotePicture(b.last.Visit, kioskIn(room).Identity, 0, on)
 	b.step(0)
@@ -444,7 +444,7 @@ func (b *bench) cameraOff(user id.UserID) {
 	b.m.RemotePicture(b.last.Visit, memberOf(user).Identity, 0, false)
 }
 
-// stay keeps a guest's notification from running out.
+// stay keeps a guest's notification from expiring.
 func (b *bench) stay(user id.UserID) {
 	b.m.CallNotification(b.now, dresden, user, id.EventID("$"+user), b.now.Add(2*knockTime))
 }

@@ -18,7 +18,7 @@ type visit struct {
 	members     []Member // those to be shown, the other window first
 	peerPresent bool     // the other window's kiosk is among them
 	alone       bool
-	emptyAt     time.Time // since when nobody is there, if nobody is
+	emptyAt     time.Time // since when nobody has been there, if alone
 	metOnce     bool      // somebody came
 
 	remotes map[string]*remote // by identity
@@ -29,10 +29,10 @@ type visit struct {
 	announced    bool      // somebody's picture was announced
 
 	reciprocity reciprocity
-	stuck       bool // nothing helps but to leave the call and to come again
+	stuck       bool // the window must leave the call and enter it again
 
 	toldHeld bool        // the room was told that our picture is held back
-	withheld []id.UserID // those whose devices get no key
+	withheld []id.UserID // the users whose devices get no key
 }
 
 // remote is what the media side knows of one other participant.
@@ -50,7 +50,7 @@ func newVisit(number uint64, room, peer id.RoomID, now time.Time, length time.Du
 	}
 }
 
-// meet takes who is in the visit's call now, and with that since when nobody is.
+// meet sets who is in the visit's call now. It notes when the call becomes empty, and when somebody comes for the first time.
 func (v *visit) meet(now time.Time, members []Member, peerPresent bool) {
 	v.members, v.peerPresent = members, peerPresent
 	if empty := len(v.members) == 0; empty != v.alone {
@@ -63,7 +63,7 @@ func (v *visit) meet(now time.Time, members []Member, peerPresent bool) {
 	v.forgetRemotes(members)
 }
 
-// forgetRemotes forgets what the media side said about everybody but these members.
+// forgetRemotes forgets what the media side reported about everybody except these members.
 func (v *visit) forgetRemotes(but []Member) {
 	for identity := range v.remotes {
 		if !slices.ContainsFunc(but, func(m Member) bool { return m.Identity == identity }) {
@@ -72,7 +72,7 @@ func (v *visit) forgetRemotes(but []Member) {
 	}
 }
 
-// picture says whether anyone in the visit is seen now. A shared screen is no face: the person who shares it is not seen by it.
+// picture says whether anyone in the visit is seen now. A shared screen does not count: it does not show the person.
 func (v *visit) picture() bool {
 	for _, o := range v.remotes {
 		if o.picture {
@@ -101,14 +101,14 @@ func (v *visit) remote(identity string) *remote {
 	return o
 }
 
-// advanceVisit brings the visit's members and what may be sent to them up to now. welcomed says that the other window has just come.
+// advanceVisit brings the visit up to now: its members, and what may be sent to them. welcomed says that the other window has just come.
 func (r *Rules) advanceVisit(now time.Time, v *visit, welcomed bool) {
 	members, peerPresent := r.windows.shown(r.members.in(v.room), v.peer, r.tiles)
 	v.meet(now, members, peerPresent)
 	r.advanceReciprocity(now, v, welcomed)
 }
 
-// visitNumber is the present visit if it has this number. What the media side says about an earlier one is of no interest.
+// visitNumber is the present visit if it has this number, else nil. Reports of the media side about an earlier visit are ignored.
 func (r *Rules) visitNumber(number uint64) *visit {
 	if r.visit == nil || r.visit.number != number {
 		return nil
@@ -116,7 +116,7 @@ func (r *Rules) visitNumber(number uint64) *visit {
 	return r.visit
 }
 
-// FocusConnected takes that the visit's media are connected to our focus.
+// FocusConnected reports that the visit's media are connected to our focus.
 func (r *Rules) FocusConnected(now time.Time, visit uint64) {
 	if v := r.visitNumber(visit); v != nil {
 		v.focusConnected(now)
@@ -125,12 +125,12 @@ func (r *Rules) FocusConnected(now time.Time, visit uint64) {
 
 func (v *visit) focusConnected(now time.Time) {
 	if !v.focusLostAt.IsZero() && v.reciprocity.seenOnce {
-		v.reciprocity.begin(now, v.countdown) // the others have not seen us either: without this, both would wait for a trial
+		v.reciprocity.begin(now, v.countdown) // the others did not see us, either: without this, both sides would wait for a trial
 	}
 	v.focusLostAt, v.focusReached = time.Time{}, true
 }
 
-// FocusLost takes that the connection to our focus was lost, and says whether that is news.
+// FocusLost reports that the connection to our focus was lost. It returns false if that was known.
 func (r *Rules) FocusLost(now time.Time, visit uint64) (news bool) {
 	v := r.visitNumber(visit)
 	return v != nil && v.focusLost(now)
@@ -143,7 +143,7 @@ func (v *visit) focusLost(now time.Time) (news bool) {
 	return news
 }
 
-// RemoteCamera takes what the media side says about one participant's camera: whether it is announced, and whether it is muted.
+// RemoteCamera reports whether one participant's camera is announced (up), whether it is muted, and its tile.
 func (r *Rules) RemoteCamera(now time.Time, visit uint64, identity string, tile int, up, muted bool) {
 	if v := r.visitNumber(visit); v != nil {
 		v.remoteCamera(now, identity, tile, up, muted)
@@ -153,7 +153,7 @@ func (r *Rules) RemoteCamera(now time.Time, visit uint64, identity string, tile 
 func (v *visit) remoteCamera(now time.Time, identity string, tile int, up, muted bool) {
 	o := v.remote(identity)
 	if up && !muted && !v.announced {
-		v.announced = true // the connection may have taken all the time that there was
+		v.announced = true // connecting may have taken all of PictureGrace, so it begins again
 		v.reciprocity.begin(now, v.countdown)
 	}
 	o.up, o.muted, o.tile = up, muted, tile
@@ -162,7 +162,7 @@ func (v *visit) remoteCamera(now time.Time, identity string, tile int, up, muted
 	}
 }
 
-// RemotePicture takes whether one participant's camera picture is seen.
+// RemotePicture reports whether one participant's camera picture is seen, and in which tile.
 func (r *Rules) RemotePicture(visit uint64, identity string, tile int, on bool) {
 	if v := r.visitNumber(visit); v != nil {
 		v.remotePicture(identity, tile, on)
@@ -174,7 +174,7 @@ func (v *visit) remotePicture(identity string, tile int, on bool) {
 	o.picture, o.tile = on, tile
 }
 
-// RemoteScreen takes whether one participant shares a screen, and in which tile it is shown.
+// RemoteScreen reports whether one participant shares a screen, and in which tile it is shown.
 func (r *Rules) RemoteScreen(visit uint64, identity string, tile int, on bool) {
 	if v := r.visitNumber(visit); v != nil {
 		o := v.remote(identity)

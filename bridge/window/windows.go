@@ -73,7 +73,7 @@ type caller struct {
 	created time.Time // of the newest of the user's memberships
 }
 
-// callers are the users behind a call's members whose call counts, in the order in which they came.
+// callers are the users who are in a call and may call, in the order in which they came. A user with several devices is there once.
 func (w *windows) callers(members []Member) (list []caller) {
 	at := make(map[id.UserID]int)
 	for _, member := range members {
@@ -91,8 +91,8 @@ func (w *windows) callers(members []Member) (list []caller) {
 	return list
 }
 
-// shown picks, out of a call's members, the other window first and then the guests, as many as there are tiles. A third window is
-// not shown: visits are between two windows. A kiosk that was removed from the network is not shown either.
+// shown are those of a call's members who are shown: the other window first, then the guests, as many as there are tiles. A third window
+// is not shown: visits are between two windows. A kiosk that was removed from the network is not shown, either.
 func (w *windows) shown(members []Member, peer id.RoomID, tiles int) (out []Member, peerPresent bool) {
 	for _, member := range members {
 		other, kiosk := w.of(member.User)
