@@ -8,15 +8,15 @@ const (
 	defaultBitrate = 1_700_000
 	// minBitrate is the least that is asked of the page's encoder.
 	minBitrate = 100_000
-	// audioBitrate is what the estimate of the line leaves to sound.
+	// audioBitrate is the part of the estimated bandwidth that is kept for sound.
 	audioBitrate = 48_000
-	// smallBitrate is for the small picture. It is dropped when the line carries less than smallUntil, and sent again from smallFrom on.
+	// smallBitrate is for the small picture. It is dropped when the bandwidth is below smallUntil, and sent again from smallFrom on.
 	smallBitrate = 150_000
 	smallFrom    = 600_000
 	smallUntil   = 450_000
 )
 
-// setEstimate takes the send-side estimate of the line to the own SFU in bit/s.
+// setEstimate sets the estimated bandwidth of the connection to our own SFU in bit/s. The estimate is made on the sending side.
 func (s *Session) setEstimate(bps int) {
 	s.post(func() {
 		s.estimate = bps
@@ -24,7 +24,7 @@ func (s *Session) setEstimate(bps int) {
 	})
 }
 
-// limitBitrate limits the page's encoders to what the line carries, and stops an encoder whose picture nobody wants. Session.run calls it, and Start
+// limitBitrate limits the page's encoders to the bandwidth, and stops an encoder whose picture nobody wants. Session.run calls it, and Start
 // does before that runs.
 func (s *Session) limitBitrate() {
 	small := 0

@@ -4,7 +4,7 @@ import (
 	"testing"
 )
 
-// TestEstimate limits the page's encoder to what the line carries.
+// TestEstimate limits the page's encoder to the estimated bandwidth.
 func TestEstimate(t *testing.T) {
 	s, local := idle(t)
 	if err := s.Start(t.Context()); err != nil {
@@ -27,8 +27,8 @@ func TestEstimate(t *testing.T) {
 	}
 }
 
-// TestNarrowLine uses a narrow line for the large picture alone, unless nobody wants that.
-func TestNarrowLine(t *testing.T) {
+// TestLowBandwidth sends only the large picture when the bandwidth is low, unless nobody wants that one.
+func TestLowBandwidth(t *testing.T) {
 	s, local := idle(t)
 	s.remotes = []Remote{{Identity: "phone", Service: "s", Guest: true}}
 	for _, c := range []struct {

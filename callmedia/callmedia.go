@@ -16,7 +16,7 @@
 // # One frame from the SFU to the page
 //
 //  1. pion receives SRTP from the SFU. The goroutine of a [track.Reader], one for each remote track, reads the packets and joins them to a
-//     frame. It does so for tracks that are not shown, too: the SFU judges the line by what we acknowledge.
+//     frame. It does so for tracks that are not shown, too: the SFU estimates the bandwidth from what we acknowledge.
 //  2. receiver.frame drops the frame of a track that is not shown. Otherwise e2ee.Decryptor decrypts it, still in that goroutine, as are all
 //     further steps. A frame that can't be decrypted is dropped, and so are those that refer to it, until a key frame comes.
 //  3. [Local.WriteFrame] is page.Page's: the tile's track.Timeline shifts the timestamp, frames.Packetizer cuts the frame into packets.
@@ -43,7 +43,7 @@ const maxTiles = 16
 type Local interface {
 	// Tiles is how many remote participants can be shown at once, 16 at most.
 	Tiles() int
-	// SetUplink says who takes what is sent, nil for nobody. When it returns, the uplink before is not called any more.
+	// SetUplink says who gets what is sent, nil for nobody. When it returns, the uplink before is not called any more.
 	SetUplink(track.Uplink)
 	// RequestKeyFrame asks the encoder of track.Video or track.SmallVideo for a key frame. Requests in quick succession become one.
 	RequestKeyFrame(kind track.Kind)

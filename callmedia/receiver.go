@@ -15,7 +15,7 @@ import (
 // noKeyInterval is the least time between two requests for a key frame while there is no key to decrypt it with.
 const noKeyInterval = 3 * time.Second
 
-// receiver takes the frames of one remote track, from the goroutine of its track.Reader.
+// receiver handles the frames of one remote track, in the goroutine of its track.Reader.
 type receiver struct {
 	session  *Session
 	identity string

@@ -185,7 +185,7 @@ func (s *sender) seal(out *output, data []byte, timestamp uint32) bool {
 	return true
 }
 
-// setClock takes the source's clock. It is passed on at once, but not before the first frame. Without a clock an SFU changes from the small
+// setClock sets the source's clock. The clock is passed on at once, but not before the first frame. Without a clock an SFU changes from the small
 // picture to the large one only after the next sender report, a second later.
 func (s *sender) setClock(now time.Time, source track.Source, ntp time.Time, timestamp uint32) {
 	s.mu.Lock()

@@ -18,7 +18,7 @@ import (
 // Remote is a participant that may be shown: its LiveKit identity and the livekit_service_url where it publishes (MSC4195).
 type Remote struct {
 	Identity, Service string
-	// Guest says that the participant is no window. It may show us small, or have a bad line, so we also send it the small picture.
+	// Guest says that the participant is no window. It may show us small, or have little bandwidth, so we also send it the small picture.
 	Guest bool
 }
 
@@ -73,7 +73,7 @@ type Session struct {
 	participants map[string]*participant   // by identity
 	connections  map[string]*sfuConnection // by livekit_service_url
 
-	estimate   int  // of the own line, in bit/s; negative before the first
+	estimate   int  // of the bandwidth to our own SFU, in bit/s; negative before the first
 	smallOnly  bool // nobody shows our picture large
 	bitrate    int  // as Local was told last
 	smallLimit int
@@ -112,7 +112,7 @@ func NewSession(cfg SessionConfig) (*Session, error) {
 	return s, nil
 }
 
-// Start begins to connect, takes the uplink of Local and returns at once. ctx bounds the whole session, as Close does.
+// Start begins to connect, becomes the uplink of Local and returns at once. ctx bounds the whole session, as Close does.
 func (s *Session) Start(ctx context.Context) error {
 	s.life.Lock()
 	defer s.life.Unlock()
@@ -189,7 +189,7 @@ func (s *Session) SetRemotes(remotes []Remote) {
 	})
 }
 
-// SetKey takes a participant's media key. Keys may come before the participant. material is copied.
+// SetKey sets a participant's media key. Keys may come before the participant. material is copied.
 func (s *Session) SetKey(identity string, index uint8, material []byte) {
 	material = append([]byte(nil), material...)
 	s.post(func() {

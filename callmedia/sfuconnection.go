@@ -248,7 +248,7 @@ func (c *sfuConnection) subscribed(room *sfu.Room, e sfu.TrackSubscribed) {
 	case livekit.TrackSource_CAMERA, livekit.TrackSource_SCREEN_SHARE:
 		kind = track.Video
 	default:
-		// Tracks from other sources are not shown. They are read all the same: the SFU judges the line by what we acknowledge.
+		// Tracks from other sources are not shown. They are read all the same: the SFU estimates the bandwidth from what we acknowledge.
 		if e.Kind == livekit.TrackType_VIDEO {
 			kind = track.Video
 		}

@@ -103,7 +103,7 @@ func (s *Session) freeTile(tiles int) int {
 	return -1
 }
 
-// hide takes a participant off the page.
+// hide removes a participant from the page.
 func (s *Session) hide(p *participant) {
 	s.hideScreen(p)
 	s.attach(&p.audio, nil, p, p.tile)
@@ -113,7 +113,7 @@ func (s *Session) hide(p *participant) {
 	p.tile = -1
 }
 
-// hideScreen takes a participant's screen off the page.
+// hideScreen removes a participant's screen from the page.
 func (s *Session) hideScreen(p *participant) {
 	s.attach(&p.screen, nil, p, p.screenTile)
 	if p.sharing {

@@ -172,7 +172,7 @@ func TestSizes(t *testing.T) {
 	})
 }
 
-// TestShownAgain takes a participant off the page and puts it back while one of its frames is on its way to the page. That happens when a
+// TestShownAgain removes a participant from the page and shows it again while one of its frames is on its way to the page. That happens when a
 // membership ends and begins anew. Its picture is emitted as gone and, with the next frame, as back.
 func TestShownAgain(t *testing.T) {
 	st := newStage(t)

@@ -27,7 +27,7 @@ type invite struct {
 	forged      bool      // it names two inviters
 }
 
-// applyInvite takes one event of a room's stripped state.
+// applyInvite applies one event of a room's stripped state.
 func (n *Network) applyInvite(e *event.Event) {
 	if e.StateKey == nil || !validRoom(e.RoomID) {
 		return

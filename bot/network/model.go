@@ -72,7 +72,7 @@ type windowEvent struct {
 	content *windowContent
 }
 
-// child is an m.space.child event: it lists a room in the Space. One without via takes the room off the list.
+// child is an m.space.child event: it lists a room in the Space. One without via removes the room from the Space.
 type child struct {
 	id     id.EventID
 	sender id.UserID

@@ -198,7 +198,7 @@ func TestHostile(t *testing.T) {
 		{name: "our room listed by somebody else", events: []*event.Event{
 			stateEvent(space, munich, event.StateSpaceChild, string(ownRoom), `{"via":["b"]}`),
 		}, listed: "!munich:b", ownIsOut: true},
-		{name: "our room taken down", events: []*event.Event{
+		{name: "our room removed from the Space", events: []*event.Event{
 			stateEvent(space, admin, event.StateSpaceChild, string(ownRoom), `{}`),
 		}, listed: "!munich:b", ownIsOut: true},
 		{name: "our room listed by an admin", events: []*event.Event{

@@ -244,7 +244,7 @@ func TestFederation(t *testing.T) {
 	munich.sees(t)
 	rig.Eventually(t, patience, func() error {
 		if own, listed := munich.Own(); listed {
-			return fmt.Errorf("Munich's room %s still hangs in the network", own)
+			return fmt.Errorf("Munich's room %s is still listed in the Space", own)
 		}
 		members, err := dresden.client.JoinedMembers(t.Context(), dresdenRoom)
 		if err != nil {
@@ -275,7 +275,7 @@ func childEvent(t *testing.T, admin *mautrix.Client, space, room id.RoomID) id.E
 	}
 	e := state[event.StateSpaceChild][string(room)]
 	if e == nil {
-		t.Fatalf("%s doesn't hang in the network", room)
+		t.Fatalf("%s isn't listed in the Space", room)
 	}
 	return e.ID
 }

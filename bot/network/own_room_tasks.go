@@ -44,22 +44,22 @@ func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Tim
 	c, exists := n.model.rooms[space].children[own]
 	switch {
 	case n.model.lists(c):
-		delete(n.warned, "taken down")
+		delete(n.warned, "removed from the Space")
 		var due bool
 		if due, wake = n.remind(now, n.model.absentKiosks(room, n.model.directory())); due {
-			state("hang the window into the network again", space, event.StateSpaceChild, string(own),
+			state("list the window's room in the Space again", space, event.StateSpaceChild, string(own),
 				map[string]any{"via": []string{n.cfg.Bot.ServerName()}, again: now.UnixMilli()})
 		}
 		for _, old := range n.model.replaced() {
-			state("take a window's old room down: "+string(old), space, event.StateSpaceChild, string(old), struct{}{})
+			state("remove a window's old room from the Space: "+string(old), space, event.StateSpaceChild, string(old), struct{}{})
 		}
 	case exists && len(c.via) == 0 && c.sender != n.model.self && n.model.admin(c.sender):
-		if !n.warned["taken down"] {
-			n.warned["taken down"] = true
+		if !n.warned["removed from the Space"] {
+			n.warned["removed from the Space"] = true
 			n.cfg.Log.Warn().Stringer("room_id", own).Stringer("sender", c.sender).Msg("An admin took this window out of the network")
 		}
 	default:
-		state("hang the window into the network", space, event.StateSpaceChild, string(own),
+		state("list the window's room in the Space", space, event.StateSpaceChild, string(own),
 			&event.SpaceChildEventContent{Via: []string{n.cfg.Bot.ServerName()}})
 	}
 	if !slices.Contains(room.allow, space) { // the Space was upgraded

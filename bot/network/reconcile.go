@@ -11,7 +11,7 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// collect takes an event of the bot. It is called by the bot's goroutine.
+// collect keeps an event of the bot until commit. It is called by the bot's goroutine.
 func (n *Network) collect(e *event.Event) { n.collected = append(n.collected, e) }
 
 // commit queues the events of one sync response for Run, all at once, so that no decision is made on half of it. It is called by the bot's
@@ -22,7 +22,7 @@ func (n *Network) commit() {
 	n.queue.Put(func() { n.applySync(events) })
 }
 
-// applySync takes the events of one sync response.
+// applySync applies the events of one sync response.
 func (n *Network) applySync(events []*event.Event) {
 	n.runner.retryNow()
 	for _, e := range events {
@@ -30,7 +30,7 @@ func (n *Network) applySync(events []*event.Event) {
 	}
 }
 
-// apply takes one event of sync.
+// apply applies one event of sync.
 func (n *Network) apply(e *event.Event) {
 	if e.Mautrix.EventSource&event.SourceInvite != 0 {
 		n.applyInvite(e)

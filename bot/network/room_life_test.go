@@ -55,7 +55,7 @@ func TestUpgrades(t *testing.T) {
 			}
 			var child event.SpaceChildEventContent
 			if err := w.client.StateEvent(t.Context(), space, event.StateSpaceChild, own.String(), &child); err != nil {
-				return fmt.Errorf("%s does not hang in the new Space: %w", w.cfg.Name, err)
+				return fmt.Errorf("%s is not listed in the new Space: %w", w.cfg.Name, err)
 			}
 			if len(child.Via) == 0 || !slices.ContainsFunc(rules.Allow, func(a event.JoinRuleAllow) bool { return a.RoomID == space }) {
 				return fmt.Errorf("%s: child %+v, rules %+v", w.cfg.Name, child, rules)

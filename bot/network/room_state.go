@@ -7,7 +7,7 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// addState takes the state of a room that was just joined, as the homeserver answered it. What sync has shown already is newer and stays.
+// addState applies the state of a room that was just joined, as the homeserver returned it. What sync has shown already is newer and stays.
 // So it does not matter when sync shows the room's older state, and whether it is complete.
 func (m *model) addState(room id.RoomID, events []*event.Event) {
 	for _, e := range events {
@@ -19,7 +19,7 @@ func (m *model) addState(room id.RoomID, events []*event.Event) {
 	}
 }
 
-// apply takes one state event of a room that the bot is in, or was in.
+// apply applies one state event of a room that the bot is in, or was in.
 func (m *model) apply(e *event.Event) {
 	if e.StateKey == nil || !validRoom(e.RoomID) {
 		return
@@ -79,7 +79,7 @@ func (m *model) apply(e *event.Event) {
 	}
 }
 
-// applyMember takes an m.room.member event. It may clear a rejection whose reason was that this user was not in the Space.
+// applyMember applies an m.room.member event. It may clear a rejection whose reason was that this user was not in the Space.
 func (m *model) applyMember(r *room, where id.RoomID, sender, user id.UserID, data []byte) {
 	if !validUser(user) {
 		return

@@ -44,7 +44,7 @@ func TestSpaceUpgraded(t *testing.T) {
 	m.apply(successorCreate(newSpace, admin, `"type":"m.space",`, space))
 	m.apply(member(newSpace, admin, event.MembershipJoin))
 	m.apply(member(newSpace, self, event.MembershipJoin))
-	look("Munich isn't invited yet, nor does anything hang there", newSpace)
+	look("Munich isn't invited yet, and no room is listed there", newSpace)
 	m.apply(member(newSpace, munich, event.MembershipInvite))
 	look("Munich is invited", newSpace)
 	m.apply(stateEvent(newSpace, admin, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`))
@@ -53,7 +53,7 @@ func TestSpaceUpgraded(t *testing.T) {
 		t.Fatal("still waits, or has made Munich an admin")
 	}
 	m.apply(stateEvent(newSpace, self, event.StateSpaceChild, string(ownRoom), `{"via":["a"]}`))
-	look("our room hangs there", newSpace)
+	look("our room is listed there", newSpace)
 	m.apply(member(newSpace, munich, event.MembershipJoin))
 	m.apply(stateEvent(newSpace, munich, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`))
 	look("and Munich's", newSpace)
@@ -150,7 +150,7 @@ func TestWindowUpgraded(t *testing.T) {
 		t.Fatalf("own room %s, listed %v, though its predecessor does", own, isListed)
 	}
 	if got := m.replaced(); len(got) != 1 || got[0] != ownRoom {
-		t.Fatalf("would take down %v", got)
+		t.Fatalf("would remove %v from the Space", got)
 	}
 	if _, leave, _ := m.movements(time.Now()); len(leave) > 0 {
 		t.Fatalf("would leave %v", leave)

@@ -60,7 +60,7 @@ type Event struct {
 type JoinOptions struct {
 	// Intent is what others are told: "video", "audio" or nothing.
 	Intent string
-	// OnEvent takes what happens, from one goroutine and in order. It must not block, and is not called any more once Leave has begun.
+	// OnEvent is called for each event, in order and from one goroutine. It must not block. It is not called any more once Leave has begun.
 	OnEvent func(Event)
 }
 

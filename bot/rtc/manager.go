@@ -48,7 +48,7 @@ type Config struct {
 	DB *dbutil.Database
 	// FallbackService is the livekit_service_url for a homeserver that names none. It may be empty.
 	FallbackService string
-	// OnMembers takes all valid foreign members of a room's call, oldest first, each time they change. It is called from Run's
+	// OnMembers is called with all valid foreign members of a room's call, oldest first, each time they change. It is called from Run's
 	// goroutine and must not block.
 	OnMembers func(room id.RoomID, members []Member)
 	// OnRing, OnDecline and OnLegacyCall take rings for us, declines of [Manager.Ring], and legacy calls (m.call.invite), which were

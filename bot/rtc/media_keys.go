@@ -48,7 +48,7 @@ func (c *Call) sendKey(ctx context.Context, key mediakeys.Key, recipients []*med
 	c.m.queue.Put(func() { c.m.keySent(c, key, recipients, failed) })
 }
 
-// keySent takes the result of sendKey.
+// keySent handles the result of sendKey.
 func (m *Manager) keySent(call *Call, key mediakeys.Key, recipients []*mediakeys.Recipient, failed map[bot.Device]error) {
 	now, delivered := time.Now(), 0
 	for _, r := range recipients {

@@ -35,7 +35,7 @@ type ringReply struct {
 	err        error
 }
 
-// handleMessage takes an event of a room's timeline that may ring. It runs in the bot's goroutine and only copies what is needed.
+// handleMessage handles an event of a room's timeline that may ring. It runs in the bot's goroutine and only copies what is needed.
 func (m *Manager) handleMessage(e *event.Event, head membership.Header, content []byte) {
 	if head.Sender == m.hs.Self().User {
 		return

@@ -20,7 +20,7 @@ func (m *Manager) offer(f func()) {
 	}
 }
 
-// handleEvent takes an event of the bot. It runs in the bot's goroutine and only copies what is needed.
+// handleEvent handles an event of the bot. It runs in the bot's goroutine and only copies what is needed.
 func (m *Manager) handleEvent(e *event.Event) {
 	if e.RoomID == "" || e.Mautrix.EventSource&event.SourceInvite != 0 {
 		return
@@ -43,7 +43,7 @@ func (m *Manager) handleEvent(e *event.Event) {
 	}
 }
 
-// handleState takes a state event. Of a room that we have left only our own m.room.member counts.
+// handleState handles a state event. Of a room that we have left only our own m.room.member counts.
 func (m *Manager) handleState(kind string, room id.RoomID, key string, head membership.Header, content []byte, left bool) {
 	if kind == event.StateMember.Type {
 		o, _ := strictjson.Parse(content)
@@ -88,7 +88,7 @@ func rawContent(e *event.Event) []byte {
 	return data
 }
 
-// setUser takes the m.room.member event of a user. left says that it came with a room that we have left.
+// setUser sets a user's membership of a room (m.room.member). left says that the event came with a room that we have left.
 func (m *Manager) setUser(room id.RoomID, user id.UserID, to event.Membership, left bool) {
 	own := user == m.self.User
 	if own && !left && to != event.MembershipJoin {
@@ -100,7 +100,7 @@ func (m *Manager) setUser(room id.RoomID, user id.UserID, to event.Membership, l
 	m.roster.SetUser(room, user, to)
 }
 
-// setMembership takes a membership that is a state event. It tells a call what happened to our own membership.
+// setMembership sets a membership from a state event. It tells a call what happened to our own membership.
 func (m *Manager) setMembership(room id.RoomID, key string, head membership.Header, content []byte) {
 	own := m.roster.SetState(time.Now(), room, key, head, content)
 	if call := m.active[room]; call != nil && key == membership.StateKey(m.self) {
@@ -108,7 +108,7 @@ func (m *Manager) setMembership(room id.RoomID, key string, head membership.Head
 	}
 }
 
-// handleKey takes an Olm-encrypted media key. It runs in the bot's goroutine.
+// handleKey handles an Olm-encrypted media key. It runs in the bot's goroutine.
 func (m *Manager) handleKey(e bot.ToDevice) {
 	m.offer(func() {
 		if err := m.keys.Add(time.Now(), e.From, e.Content, m.roster); err != nil {

@@ -41,7 +41,7 @@ func Media(read func() callmedia.Stats) prometheus.Collector {
 		counter("media_sfu_connections", "How often the window's own SFU was joined.", func(s S) uint64 { return s.Connected }),
 
 		gauge("sfu_round_trip_seconds", "Last round trip of LiveKit's signalling.", func(s S) float64 { return s.SFU.RTT.Seconds() }),
-		gauge("sfu_estimated_bits_per_second", "Estimate of what the line to the SFU carries.", func(s S) int { return s.SFU.Bitrate }),
+		gauge("sfu_estimated_bits_per_second", "Estimated bandwidth of the connection to the SFU.", func(s S) int { return s.SFU.Bitrate }),
 		gauge("sfu_fraction_lost", "Part of our packets that the SFU last reported as lost, of the worst track, 0 to 1.", func(s S) float64 { return s.SFU.FractionLost }),
 		counter("sfu_packets_sent", "RTP packets that were sent to the SFU, without retransmissions.", func(s S) uint64 { return s.SFU.PacketsSent }),
 		counter("sfu_bytes_sent", "Bytes of RTP payload that were sent to the SFU.", func(s S) uint64 { return s.SFU.BytesSent }),

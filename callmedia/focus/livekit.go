@@ -27,7 +27,7 @@ const (
 	// turnLifetime is how long TURN credentials are valid, in seconds. A TURN server checks that only when a client makes an
 	// allocation: when it joins, and when it restarts ICE.
 	turnLifetime = 4 * 60 * 60
-	// maxIdentity takes every Matrix user id (255 bytes) with a device id.
+	// maxIdentity has room for every Matrix user id (255 bytes) with a device id.
 	maxIdentity = 512
 
 	// discard is a port that nothing is ever sent to.

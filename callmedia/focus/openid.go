@@ -85,7 +85,7 @@ func newOpenIDLookup(allowed func(netip.Addr) bool, roots *x509.CertPool) *openI
 			TLSHandshakeTimeout:    connectLimit,
 			ResponseHeaderTimeout:  connectLimit,
 			MaxResponseHeaderBytes: maxHeaders,
-			DisableCompression:     true, // so that the limit counts what comes over the line
+			DisableCompression:     true, // so that the limit counts what comes over the network
 			DisableKeepAlives:      true, // no connection to a stranger's server stays open
 		}
 	}

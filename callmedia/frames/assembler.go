@@ -146,7 +146,7 @@ func (a *Assembler) NeedKey() bool { return a.needKey && a.keyStarts == 0 }
 // audio.
 func (a *Assembler) Drop() { a.needKey = a.video }
 
-// Push takes one packet. It copies what it needs.
+// Push adds one packet. It copies what it needs.
 func (a *Assembler) Push(now time.Time, p *rtp.Packet) {
 	a.counters.Packets++
 	if !supported(a.codec) {
@@ -408,7 +408,7 @@ func (a *Assembler) giveUp(now time.Time, blocked int64) {
 	a.needKey = a.video
 }
 
-// collect takes the frame from next to end out of the ring.
+// collect removes the frame from next to end from the ring and returns it.
 func (a *Assembler) collect(end int64, size int) Frame {
 	first := &a.entries[a.next&a.mask]
 	f := Frame{Timestamp: first.timestamp, Key: first.key || !a.video}

@@ -200,7 +200,7 @@ func (c *connection) close() {
 	c.tasks.Wait()
 }
 
-// receive takes one of the page's own tracks. Its section of the SDP says which one it is. A second track in the same section
+// receive begins to read one of the page's own tracks. Its section of the SDP says which one it is. A second track in the same section
 // would be a fault of the page: it is read and dropped.
 func (c *connection) receive(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 	section := slices.IndexFunc(c.pc.GetTransceivers(), func(t *webrtc.RTPTransceiver) bool { return t.Receiver() == r })
@@ -243,7 +243,7 @@ func (c *connection) receive(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 	}
 }
 
-// readReports takes the clock of one of the page's tracks from its sender reports (RFC 3550, section 6.4.1).
+// readReports reads the clock of one of the page's tracks from its sender reports (RFC 3550, section 6.4.1).
 func (c *connection) readReports(kind track.Kind, source track.Source, r *webrtc.RTPReceiver) {
 	for {
 		packets, _, err := r.ReadRTCP()
@@ -260,7 +260,7 @@ func (c *connection) readReports(kind track.Kind, source track.Source, r *webrtc
 	}
 }
 
-// readFeedback takes the page's requests for key frames in a tile (RFC 4585, RFC 5104). pion sends lost packets again only while this is
+// readFeedback reads the page's requests for key frames in a tile (RFC 4585, RFC 5104). pion sends lost packets again only while this is
 // read.
 func (c *connection) readFeedback(tile int, s *webrtc.RTPSender) {
 	for {

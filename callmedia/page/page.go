@@ -122,7 +122,7 @@ func (p *Page) Connect(ctx context.Context) (sdp string, err error) {
 	return sdp, nil
 }
 
-// Answer takes the page's answer (SDP) to the last offer.
+// Answer sets the page's answer (SDP) to the last offer.
 func (p *Page) Answer(sdp string) error {
 	c := p.connection.Load()
 	if c == nil {
@@ -162,7 +162,7 @@ func (p *Page) Close() error {
 // Tiles is how many remote participants can be shown at once.
 func (p *Page) Tiles() int { return p.cfg.Tiles }
 
-// SetUplink says who takes the page's picture and sound, nil for nobody. When it returns, the uplink before is not called any more.
+// SetUplink says who gets the page's picture and sound, nil for nobody. When it returns, the uplink before is not called any more.
 func (p *Page) SetUplink(u track.Uplink) {
 	p.uplinkMu.Lock()
 	p.uplink = u

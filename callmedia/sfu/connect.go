@@ -30,8 +30,8 @@ type Options struct {
 	ForceRelay bool
 	// AllowLoopback also offers loopback addresses, for an SFU on the same machine.
 	AllowLoopback bool
-	// OnBitrate is called with the estimate, in bit/s, of what the line to the SFU carries for all published tracks together. That happens when
-	// the estimate changes, at most five times a second, from one goroutine. It must not block.
+	// OnBitrate is called with the estimated bandwidth, in bit/s, of the connection to the SFU for all published tracks together. That happens
+	// when the estimate changes, at most five times a second, from one goroutine. It must not block.
 	OnBitrate func(bps int)
 }
 

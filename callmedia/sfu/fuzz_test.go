@@ -96,7 +96,7 @@ func FuzzSignal(f *testing.F) {
 	})
 }
 
-// checkParticipantsUpdate takes one update twice, and then updates in which everybody has left.
+// checkParticipantsUpdate applies one update twice, and then updates in which everybody has left.
 func checkParticipantsUpdate(t *testing.T, infos []*livekit.ParticipantInfo) {
 	t.Helper()
 	var refused atomic.Uint64

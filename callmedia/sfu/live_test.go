@@ -40,7 +40,7 @@ func join(t testing.TB, s *rig.LiveKit, identity string, change func(*sfu.Option
 	return room
 }
 
-// await takes events until one is of type E and passes match (nil: any).
+// await reads events until one is of type E and passes match (nil: any).
 func await[E sfu.Event](t testing.TB, room *sfu.Room, match func(E) bool) E {
 	t.Helper()
 	deadline := time.After(patience)

@@ -23,7 +23,7 @@ import (
 // localStream is the stream id of our tracks in the SDP. Browsers play tracks of one stream in step with each other.
 const localStream = "ewindow"
 
-// rtcpSize takes any RTCP packet that fits into an Ethernet frame.
+// rtcpSize has room for any RTCP packet that fits into an Ethernet frame.
 const rtcpSize = 1500
 
 // LocalTrack is a published track. Its methods may be called from several goroutines, also after the room has ended.

@@ -26,7 +26,7 @@ func newParticipants(own, identity string, refused *atomic.Uint64) *participants
 	return &participants{own: own, identity: identity, bySID: make(map[string]*participant), refused: refused}
 }
 
-// update takes the participants of a message and emits what has changed.
+// update applies the participants of a message and emits what has changed.
 func (p *participants) update(infos []*livekit.ParticipantInfo, emit func(Event)) {
 	for _, info := range infos {
 		sid, identity := info.GetSid(), info.GetIdentity()

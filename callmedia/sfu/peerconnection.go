@@ -126,7 +126,7 @@ func registerInterceptors(media *webrtc.MediaEngine, chain *interceptor.Registry
 	return webrtc.ConfigureNack(media, chain)
 }
 
-// iceServers takes the ICE servers of the join message and adds none. URLs that pion can't use are left out and counted: with one of them pion
+// iceServers are the ICE servers of the join message, and no others. URLs that pion can't use are left out and counted: with one of them pion
 // would refuse all.
 func iceServers(in []*livekit.ICEServer) (out []webrtc.ICEServer, bad int) {
 	for _, s := range in {

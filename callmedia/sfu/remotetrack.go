@@ -36,7 +36,7 @@ type remoteClock struct {
 	rtp uint32
 }
 
-// streamParticipant takes the participant out of a stream id of the form "PA_x|stream".
+// streamParticipant is the participant's part of a stream id of the form "PA_x|stream".
 func streamParticipant(stream string) string {
 	participant, _, _ := strings.Cut(stream, "|")
 	return participant
@@ -51,7 +51,7 @@ func (t *remoteTrack) mayAsk(now time.Duration) bool {
 	return t.asked.CompareAndSwap(last, int64(now)+1)
 }
 
-// readRTCP takes the sender reports until the track ends.
+// readRTCP reads the sender reports until the track ends.
 func (t *remoteTrack) readRTCP(r *Room) {
 	buf := make([]byte, rtcpSize)
 	failed := 0

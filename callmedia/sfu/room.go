@@ -149,7 +149,7 @@ func (r *Room) Close() error {
 	return nil
 }
 
-// useEstimator takes the bandwidth estimator of the publisher connection.
+// useEstimator copies the estimate of the publisher connection's bandwidth estimator, now and each time it changes.
 func (r *Room) useEstimator(e cc.BandwidthEstimator) {
 	r.bitrate.Store(int64(e.GetTargetBitrate()))
 	e.OnTargetBitrateChange(func(bps int) { r.bitrate.Store(int64(bps)) })

@@ -26,7 +26,7 @@ type Remote interface {
 type Reader struct {
 	Track Remote
 	Kind  Kind
-	// Frame takes each frame, whose data is valid until it returns. False means that the frame could not be used: the frames that refer
+	// Frame is called with each frame, whose data is valid until Frame returns. False means that the frame could not be used: the frames that refer
 	// to it are withheld until a key frame comes.
 	Frame func(frames.Frame) bool
 	// NeedKeyFrame is called when nothing can go on without a key frame, and again with each packet until one comes.

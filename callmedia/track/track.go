@@ -43,10 +43,10 @@ func (k Kind) ClockRate() uint32 { return k.Codec().Parameters().ClockRate }
 // Source numbers the senders of frames. All RTP timestamps of one Source are from one clock. A new Source begins a new clock.
 type Source uint64
 
-// Uplink takes the frames of our own camera and microphone. Its methods must not block; those for one kind are called from one goroutine
+// Uplink gets the frames of our own camera and microphone. Its methods must not block; those for one kind are called from one goroutine
 // at a time.
 type Uplink interface {
-	// HandleFrame takes a whole frame, whose data is valid until it returns.
+	// HandleFrame handles a whole frame. The frame's data is valid until HandleFrame returns.
 	HandleFrame(kind Kind, source Source, frame frames.Frame)
 	// HandleClock says which moment ntp of the source's wall clock an RTP timestamp of it stands for.
 	HandleClock(kind Kind, source Source, ntp time.Time, timestamp uint32)

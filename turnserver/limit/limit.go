@@ -49,12 +49,12 @@ func NewRate[K comparable](perSecond float64, burst int) *Rate[K] {
 }
 
 func (r *Rate[K]) bucket(key K) *rate.Limiter {
-	slot := &r.buckets[maphash.Comparable(r.seed, key)%rateSize]
-	if l := slot.Load(); l != nil {
+	bucket := &r.buckets[maphash.Comparable(r.seed, key)%rateSize]
+	if l := bucket.Load(); l != nil {
 		return l
 	}
-	slot.CompareAndSwap(nil, rate.NewLimiter(rate.Limit(r.perSecond), r.burst))
-	return slot.Load()
+	bucket.CompareAndSwap(nil, rate.NewLimiter(rate.Limit(r.perSecond), r.burst))
+	return bucket.Load()
 }
 
 // Allow says whether an event of a key may happen at now, and counts it if it may.

@@ -83,7 +83,7 @@ func newDistribution(now time.Time, newKey func() []byte) *Distribution {
 // Current is the key that is given out. It may not be in use yet.
 func (d *Distribution) Current() Key { return d.current.Key }
 
-// SetMembers takes the present foreign members.
+// SetMembers says who the present foreign members are.
 func (d *Distribution) SetMembers(now time.Time, members []membership.Member) {
 	gone, came := false, false
 	present := make(map[bot.Device]struct{}, len(members))
@@ -166,7 +166,7 @@ func (d *Distribution) Due(now time.Time) (recipients []*Recipient) {
 	return recipients
 }
 
-// Sent takes the result of sending to a recipient of Due. delivered says that the key went to a member that is still in the call. withheld
+// Sent reports the result of sending to a recipient of Due. delivered says that the key went to a member that is still in the call. withheld
 // says that the device was refused a key, for the first time, because it is not trusted.
 func (d *Distribution) Sent(now time.Time, r *Recipient, err error) (delivered, withheld bool) {
 	serial := r.sending

@@ -63,8 +63,8 @@ type retry struct {
 }
 
 // manager is the membership manager of one call (MSC4143; matrix-js-sdk has the same name for it). It keeps our membership in the room,
-// with a delayed leave (MSC4140) that removes it when we can no longer be heard of. It does no I/O: next says what to do, done takes the
-// result, seen takes what sync shows.
+// with a delayed leave (MSC4140) that removes it when we can no longer be heard of. It does no I/O: next says what to do, done
+// reports the result, and seen reports what sync shows.
 type manager struct {
 	room    id.RoomID
 	self    bot.Device
@@ -175,7 +175,7 @@ func (m *manager) mustWait(now time.Time) bool {
 	return false
 }
 
-// done takes the result of a step that next returned.
+// done reports the result of a step that next returned.
 func (m *manager) done(now time.Time, s step, o outcome) {
 	if (s == stepSend || s == stepClear) && !matrixerror.IsPermanent(o.err) {
 		m.attempted = true // also without an answer, since the request may have arrived
@@ -346,7 +346,7 @@ func RetryLimit(err error) time.Duration {
 	return lastRetry
 }
 
-// seen takes the event that sync shows under our state key. present says whether it is a membership of ours.
+// seen reports the event that sync shows under our state key. present says whether it is a membership of ours.
 func (m *manager) seen(event id.EventID, ts int64, present bool) {
 	switch {
 	case m.event == "", event == m.cleared:

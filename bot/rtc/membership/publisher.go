@@ -116,7 +116,7 @@ func (p *Publisher) Renew() {
 	p.inbox.Put(func() { p.manager.renew(time.Now()) })
 }
 
-// Seen takes the event that sync shows under [StateKey]. present says whether it is a membership of this device.
+// Seen reports the event that sync shows under [StateKey]. present says whether it is a membership of this device.
 func (p *Publisher) Seen(event id.EventID, ts int64, present bool) {
 	p.inbox.Put(func() { p.manager.seen(event, ts, present) })
 }

@@ -89,7 +89,7 @@ func (r *Roster) room(name id.RoomID) *room {
 	return created
 }
 
-// SetUser takes an m.room.member event of a user. When we leave a room ourselves, everything about it is forgotten but the last report.
+// SetUser sets a user's membership of a room (m.room.member). When we leave a room ourselves, everything about it is forgotten but the last report.
 // An invitation of our own user is ignored: the first sync response of a room that we joined has the room's state first, and then a
 // timeline with our invitation and our join.
 func (r *Roster) SetUser(name id.RoomID, user id.UserID, to event.Membership) {
@@ -141,21 +141,21 @@ func (r *Roster) SetCreator(name id.RoomID, user id.UserID) {
 	}
 }
 
-// SetServerACL takes the list of homeservers that may be in a room.
+// SetServerACL sets which homeservers may be in a room (m.room.server_acl).
 func (r *Roster) SetServerACL(name id.RoomID, content []byte) {
 	if rm := r.room(name); rm != nil {
 		rm.acl, rm.dirty = parseACL(content), true
 	}
 }
 
-// SetSlot takes a slot event (MSC4143).
+// SetSlot sets a room's slot from a slot event (MSC4143).
 func (r *Roster) SetSlot(name id.RoomID, content []byte) {
 	if rm := r.room(name); rm != nil {
 		rm.slot, rm.open, rm.dirty = true, parseSlot(content), true
 	}
 }
 
-// SetState takes a membership that is a state event. own says that, by this event, our own device is in the call.
+// SetState sets a membership from a state event. own says that, by this event, our own device is in the call.
 func (r *Roster) SetState(now time.Time, name id.RoomID, key string, e Header, content []byte) (own bool) {
 	rm := r.room(name)
 	if rm == nil {
@@ -193,7 +193,8 @@ func (r *Roster) SetState(now time.Time, name id.RoomID, key string, e Header, c
 	return m.id() == r.self
 }
 
-// full says whether a room that has all entries of one dialect, ofUser of them by the same user, takes no further entry. It counts that.
+// full says whether no further entry may be added to a room that has all entries of one dialect, ofUser of them by the same user. It counts
+// how often that was so.
 func (r *Roster) full(all, ofUser int) bool {
 	if all < maxEntries && ofUser < maxUserEntry {
 		return false
@@ -202,7 +203,7 @@ func (r *Roster) full(all, ofUser int) bool {
 	return true
 }
 
-// SetSticky takes a membership that is a sticky event and stays sticky for left. Of the events with one key the newest counts, in
+// SetSticky sets a membership from a sticky event, which stays sticky for left. Of the events with the same key the newest counts, in
 // whatever order they arrive (MSC4354).
 func (r *Roster) SetSticky(now time.Time, name id.RoomID, e Header, left time.Duration, content []byte) {
 	rm := r.room(name)

@@ -136,7 +136,7 @@ func (t *Tracker) Sent(now time.Time, room id.RoomID, event id.EventID) (decline
 	return declines
 }
 
-// AddDecline takes a decline. It says whether this is the first one of the user for a ring of ours.
+// AddDecline records a decline. It returns true if this is the user's first one for a ring of ours.
 func (t *Tracker) AddDecline(now time.Time, d Decline) bool {
 	for _, ring := range t.own {
 		if ring.room != d.Room || ring.event != d.Event || !ring.until.After(now) {
