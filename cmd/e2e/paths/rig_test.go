@@ -138,6 +138,8 @@ hub:
     server_name: %[5]s
     registration_secret: %[6]s
     bcrypt_cost: 4
+    # The hub has an address for documentation (RFC 5737), which the default list denies.
+    deny_networks: []
 `
 
 const kioskConfig = `
