@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,9 +31,7 @@ type SessionConfig struct {
 	// Service is the own livekit_service_url: where we publish.
 	Service string
 	Token   TokenFunc
-	// HTTPClient makes the connection to the SFU; nil is http.DefaultClient. It must have no time-out of its own.
-	HTTPClient *http.Client
-	Log        zerolog.Logger
+	Log     zerolog.Logger
 	// AllowLoopback also offers loopback candidates, ForceRelay only relayed ones.
 	AllowLoopback, ForceRelay bool
 	// PictureLimit is how long a picture may stand still before it counts as stopped, see [PictureOff]. It has no default: how long that may

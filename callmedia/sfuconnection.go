@@ -85,7 +85,7 @@ func (c *sfuConnection) join(ctx context.Context) (held time.Duration, err error
 		return 0, fmt.Errorf("get token: %w", err)
 	}
 	options := sfu.Options{
-		URL: url, Token: token, Publish: c.own, HTTPClient: s.cfg.HTTPClient, Log: s.cfg.Log,
+		URL: url, Token: token, Publish: c.own, Log: s.cfg.Log,
 		ForceRelay: s.cfg.ForceRelay, AllowLoopback: s.cfg.AllowLoopback,
 	}
 	if c.own {
