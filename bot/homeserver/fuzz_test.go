@@ -3,6 +3,7 @@ package homeserver
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -114,7 +115,7 @@ func FuzzAction(f *testing.F) {
 func FuzzVersions(f *testing.F) {
 	for _, seed := range []string{
 		`{"versions":["v1.2"],"unstable_features":{"a":true}}`, `{"versions":[]}`, `{}`, `null`, `{"unstable_features":null}`, `{"unstable_features":[1]}`,
-		`{"unstable_features":{"org.matrix.msc4140":false}}`,
+		`{"unstable_features":{"org.matrix.msc4140":false}}`, `{"unstable_feaTures":[1]}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -132,10 +133,11 @@ func FuzzVersions(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var after struct {
-			Features map[string]any `json:"unstable_features"`
-		}
-		if err := json.Unmarshal(out, &after); err != nil || after.Features["org.matrix.msc4140"] != true || after.Features["org.matrix.msc4143"] != true {
+		// Into maps, because names of fields match in any case.
+		var after map[string]json.RawMessage
+		var features map[string]any
+		err = errors.Join(json.Unmarshal(out, &after), json.Unmarshal(after["unstable_features"], &features))
+		if err != nil || features["org.matrix.msc4140"] != true || features["org.matrix.msc4143"] != true {
 			t.Fatalf("%q became %q: %v", text, out, err)
 		}
 		if string(answer["versions"]) != kept {

@@ -32,7 +32,7 @@ func BenchmarkDemo(b *testing.B) {
 	var took []float64
 	for b.Loop() {
 		n := startDemo(b, folder, "--open")
-		munich, dresden := n.openPage(0, munichSource, 640, 360), n.openPage(1, dresdenSource, 640, 360)
+		munich, dresden := n.openPage(0, munichSource.at(benchmarkRate), 640, 360), n.openPage(1, dresdenSource.at(benchmarkRate), 640, 360)
 		rig.Eventually(b, time.Minute, func() error {
 			m, d := munich.decoded(), dresden.decoded()
 			return rig.Check(m > 0 && d > 0, "both pictures", fmt.Sprint(m, d))
@@ -82,7 +82,7 @@ func openedMunich(b *testing.B, width, height int) (munich, dresden *windowPage,
 	b.Helper()
 	n = startDemo(b, b.TempDir())
 	n.await("know each other", 60*time.Second)
-	munich, dresden = n.openPage(0, munichSource, width, height), n.openPage(1, dresdenSource, width, height)
+	munich, dresden = n.openPage(0, munichSource.at(benchmarkRate), width, height), n.openPage(1, dresdenSource.at(benchmarkRate), width, height)
 	munich.button()
 	rig.Eventually(b, 20*time.Second, func() error { return rig.Check(munich.live() == 2, "Munich's camera", munich.live()) })
 	n.await("Munich is open", 10*time.Second)

@@ -66,7 +66,7 @@ func check(t testing.TB, r load.Result, packets int) {
 	if r.Lost() != 0 || r.Relayed() != 2*packets {
 		t.Errorf("%d are lost, %d relayed", r.Lost(), r.Relayed())
 	}
-	if p50, p99 := r.Quantile(0.5), r.Quantile(0.99); p50 <= 0 || p99 < p50 || p99 > time.Second {
+	if p50, p99 := r.Quantile(0.5), r.Quantile(0.99); p50 <= 0 || p99 < p50 {
 		t.Errorf("half of the round trips take %v, 99 %% take %v", p50, p99)
 	}
 }
