@@ -54,6 +54,3 @@ func (c *Counters) Stats() Stats {
 	}
 	return s
 }
-
-// Stats returns what [SessionConfig.Counters] counted so far.
-func (s *Session) Stats() Stats { return s.counters.Stats() }

@@ -75,7 +75,7 @@ const tooBig = `(() => {
 		}
 	}
 	if (document.scrollingElement.scrollHeight > innerHeight || document.scrollingElement.scrollWidth > innerWidth) out.push("it scrolls");
-	const boxes = ["#title", "#signs", "#hint", "#language", "#lean", "#call", "#ringing .card", "#held", "#opening .withheld", "#visit .withheld", "#lost .withheld",
+	const boxes = ["#title", "#signs", "#hint", "#language", "#ajar", "#call", "#ringing .card", "#held", "#opening .withheld", "#visit .withheld", "#lost .withheld",
 		"#cards .guest", "#knocked .card", "#own", "#missed", "#sign", "#others", "#push", "#trouble", "#alone .say", "#sill ul",
 		"#count", "#opening h2", "#fault h2", "#fault .do", "#fault .code", "#lost h2", "#lost .since", ".picture[data-role=guest]"]
 		.map((s) => [s, document.querySelector(s)])

@@ -21,7 +21,7 @@ func FuzzRules(f *testing.F) {
 	f.Add([]byte{0, 0, 17, 10, 19, 1, 19, 6, 17, 200, 6, 4, 10, 1, 14, 9, 17, 255, 17, 255, 19, 2, 18, 0, 6, 12, 17, 255, 6, 13})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		rooms := []id.RoomID{munich, bolzano, "!zz:z"}
-		m := New(testCountdown, MaxPictures)
+		m := New(testCountdown, maxPictures)
 		now := epoch
 		windows := make([]directory.Window, len(rooms))
 		for i, room := range rooms {
@@ -149,7 +149,7 @@ func check(t *testing.T, m *Rules, now time.Time, p Plan) {
 	if m.ringing.now != nil && (p.Room != dresden || p.View.Screen != "ringing" || p.Send) {
 		t.Fatalf("ringing, and yet %+v", p)
 	}
-	if len(p.Members) > MaxPictures || p.View.Held && (p.Send || p.View.Screen != "visit" || p.View.Peer == nil) {
+	if len(p.Members) > maxPictures || p.View.Held && (p.Send || p.View.Screen != "visit" || p.View.Peer == nil) {
 		t.Fatalf("guests: %+v", p)
 	}
 	if p.Send && (len(p.Members) == 0 || !p.Camera || !p.View.Camera || !p.View.Send) {

@@ -7,8 +7,8 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// MaxPictures is how many others are seen and heard at once. The screen has no room for more, and each one needs bandwidth.
-const MaxPictures = 4
+// maxPictures is how many others are seen and heard at once. The screen has no room for more, and each one needs bandwidth.
+const maxPictures = 4
 
 // maxNamed is how many people are named in one list on the screen.
 const maxNamed = 16

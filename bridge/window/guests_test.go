@@ -116,7 +116,7 @@ func TestFourStreams(t *testing.T) {
 	}
 	b.m.SetMembers(dresden, append(members, kioskIn(munich)))
 	b.step(0)
-	if m := b.last.Members; len(m) != MaxPictures || m[0].User != kioskUser(munich) || m[3].User != "@g2:x" {
+	if m := b.last.Members; len(m) != maxPictures || m[0].User != kioskUser(munich) || m[3].User != "@g2:x" {
 		t.Fatalf("shows %v", m)
 	}
 	if s := b.last.View; len(s.Guests) != 6 || s.Peer.Window != munich {

@@ -316,7 +316,7 @@ func TestShutAfterAVisit(t *testing.T) {
 
 // TestStartSettles: after a restart nobody is declined before the page has said whether the window is open.
 func TestStartSettles(t *testing.T) {
-	b := &bench{T: t, m: New(testCountdown, MaxPictures), now: epoch}
+	b := &bench{T: t, m: New(testCountdown, maxPictures), now: epoch}
 	b.m.openedAt = epoch
 	b.m.SetDirectory(dresden, true, nil)
 	b.m.CallNotification(b.now, dresden, guest, "$1", b.now.Add(time.Minute))
@@ -329,7 +329,7 @@ func TestStartSettles(t *testing.T) {
 	b.want(dresden, "", "opening")
 	b.wantMessages()
 
-	b = &bench{T: t, m: New(testCountdown, MaxPictures), now: epoch}
+	b = &bench{T: t, m: New(testCountdown, maxPictures), now: epoch}
 	b.m.openedAt = epoch
 	b.m.SetDirectory(dresden, true, nil)
 	b.m.CallNotification(b.now, dresden, guest, "$1", b.now.Add(time.Minute))

@@ -7,7 +7,7 @@ import (
 
 // TestOutbox: each message is returned once, and a notice of one kind is not sent more often than every [noticeEvery].
 func TestOutbox(t *testing.T) {
-	r := New(testCountdown, MaxPictures)
+	r := New(testCountdown, maxPictures)
 	r.outbox.decline("$1")
 	r.outbox.tell(epoch, NoticeShut, guest)
 	r.outbox.tell(epoch.Add(noticeEvery-1), NoticeShut, ben)

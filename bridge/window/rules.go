@@ -54,12 +54,12 @@ type Rules struct {
 	outbox   outbox
 }
 
-// New makes the rules of a window that is shut. tiles is how many pictures of others the page can show; more than [MaxPictures]
+// New makes the rules of a window that is shut. tiles is how many pictures of others the page can show; more than four
 // are not shown.
 func New(countdown time.Duration, tiles int) *Rules {
 	return &Rules{
 		countdown: countdown,
-		tiles:     min(tiles, MaxPictures),
+		tiles:     min(tiles, maxPictures),
 		shutter:   directory.Shut,
 		windows:   newWindows(),
 		members:   newMemberships(),

@@ -47,7 +47,7 @@ type bench struct {
 
 // newBench is Dresden's window: in the network, with a page, opened at epoch.
 func newBench(t *testing.T, windows ...directory.Window) *bench {
-	b := &bench{T: t, m: New(testCountdown, MaxPictures), now: epoch}
+	b := &bench{T: t, m: New(testCountdown, maxPictures), now: epoch}
 	b.m.SetPage(b.now, true)
 	b.m.SetDirectory(dresden, true, windows)
 	b.m.SetShutter(b.now, directory.Open)
@@ -103,7 +103,7 @@ func (b *bench) picture(member Member, on bool) {
 }
 
 func TestShutAtTheStart(t *testing.T) {
-	m := New(testCountdown, MaxPictures)
+	m := New(testCountdown, maxPictures)
 	m.SetPage(epoch, true)
 	m.SetDirectory(dresden, true, []directory.Window{windowOf(munich, directory.Open, epoch)})
 	m.SetMembers(dresden, []Member{kioskIn(munich), memberOf(guest)})
@@ -510,7 +510,7 @@ func TestFailure(t *testing.T) {
 }
 
 func TestNotInANetwork(t *testing.T) {
-	m := New(testCountdown, MaxPictures)
+	m := New(testCountdown, maxPictures)
 	m.SetPage(epoch, true)
 	for _, shutter := range []directory.Shutter{directory.Shut, directory.Open} {
 		m.SetShutter(epoch, shutter)

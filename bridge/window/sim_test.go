@@ -58,7 +58,7 @@ func newSim(t *testing.T, seed uint64, delay func(*rand.Rand) time.Duration, roo
 	s.delay = func() time.Duration { return delay(s.rnd) }
 	for _, room := range rooms {
 		n := &simNode{
-			room: room, m: New(testCountdown, MaxPictures), alive: true, state: make(map[id.RoomID]directory.Window),
+			room: room, m: New(testCountdown, maxPictures), alive: true, state: make(map[id.RoomID]directory.Window),
 			calls: make(map[id.RoomID]map[id.RoomID]time.Time), lastSeen: make(map[id.RoomID]time.Time),
 		}
 		n.m.SetPage(s.now, true)
@@ -457,7 +457,7 @@ func TestRestart(t *testing.T) {
 		n := s.node(victim)
 		known, calls := n.state, n.calls
 		*n = simNode{
-			room: victim, m: New(testCountdown, MaxPictures), alive: true, state: known, calls: calls, lastSeen: make(map[id.RoomID]time.Time),
+			room: victim, m: New(testCountdown, maxPictures), alive: true, state: known, calls: calls, lastSeen: make(map[id.RoomID]time.Time),
 		}
 		n.m.SetPage(s.now, true)
 		n.read()

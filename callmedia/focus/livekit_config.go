@@ -3,6 +3,8 @@ package focus
 import (
 	"net"
 	"net/netip"
+
+	"multifactorymodel.org/ewindow/callmedia/codec"
 )
 
 // ownAddress returns the address of this machine that packets to node would come from. That is node itself if it belongs to this machine;
@@ -53,10 +55,10 @@ func (l *LiveKit) settings() map[string]any {
 		}
 		rtc["turn_servers"] = list
 	}
-	var codecs []map[string]string
 	// There is no RED, since nobody can split its blocks once they are encrypted, and no AV1, since it can't be encrypted frame by frame.
-	for _, name := range []string{"audio/opus", "video/VP8", "video/H264", "video/VP9", "video/rtx"} {
-		codecs = append(codecs, map[string]string{"mime": name})
+	codecs := []map[string]string{{"mime": "video/rtx"}} // RFC 4588
+	for _, c := range []codec.Codec{codec.Opus, codec.VP8, codec.H264, codec.VP9} {
+		codecs = append(codecs, map[string]string{"mime": c.Parameters().MIMEType})
 	}
 	return map[string]any{
 		"port": c.Port, "bind_addresses": []string{"127.0.0.1"}, "keys": map[string]string{c.Key: c.Secret}, "rtc": rtc,

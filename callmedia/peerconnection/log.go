@@ -38,8 +38,8 @@ func (l logger) Warnf(f string, args ...any)  { l.line("warn", fmt.Sprintf(f, ar
 func (l logger) Error(msg string)             { l.line("error", msg) }
 func (l logger) Errorf(f string, args ...any) { l.line("error", fmt.Sprintf(f, args...)) }
 
-// MaxPrintable is the longest text, in characters, that [Printable] returns.
-const MaxPrintable = 200
+// maxPrintable is the longest text, in characters, that [Printable] returns.
+const maxPrintable = 200
 
 // Printable prepares text that a peer sent for logs and errors: it is shortened, and characters that can't be printed become spaces.
 func Printable(s string) string {
@@ -50,8 +50,8 @@ func Printable(s string) string {
 		return r
 	}, s)
 	s = strings.Join(strings.Fields(s), " ")
-	if r := []rune(s); len(r) > MaxPrintable {
-		s = string(r[:MaxPrintable])
+	if r := []rune(s); len(r) > maxPrintable {
+		s = string(r[:maxPrintable])
 	}
 	return s
 }

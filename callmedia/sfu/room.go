@@ -134,9 +134,6 @@ func seconds(v int32, missing, low, high time.Duration) time.Duration {
 // ends. The last event is a [Disconnected]. The channel is closed when everything has ended.
 func (r *Room) Events() <-chan Event { return r.events }
 
-// Identity is our own identity in the room, as the token says.
-func (r *Room) Identity() string { return r.identity }
-
 // SIFTrailer is the end of every frame that the SFU makes up (server-injected frames, for example silence for a muted track). Such frames are
 // not encrypted and must be dropped. It is empty when the SFU makes none.
 func (r *Room) SIFTrailer() []byte { return append([]byte(nil), r.trailer...) }

@@ -223,9 +223,9 @@ function press() {
   }
 }
 
-// lean sets the window ajar, or opens it fully when it is ajar already.
-function lean(to = shutter() === "ajar" ? "open" : "ajar") {
-  if (to === shutter() || !view.leans(screen()) || performance.now() - local.wantedAt < bounce) return;
+// setAjar sets the window ajar, or opens it fully when it is ajar already.
+function setAjar(to = shutter() === "ajar" ? "open" : "ajar") {
+  if (to === shutter() || !view.canBeAjar(screen()) || performance.now() - local.wantedAt < bounce) return;
   sound.audio();
   media.play();
   open(to);
@@ -332,7 +332,7 @@ function keys(e) {
       break;
     case "a":
     case "A":
-      if (e.type === "keydown" && !e.repeat) lean("ajar");
+      if (e.type === "keydown" && !e.repeat) setAjar("ajar");
       break;
     case "Escape":
       if (e.type === "keydown") shut();
@@ -360,7 +360,7 @@ async function begin() {
   document.addEventListener("visibilitychange", stayAwake);
   view.onPress(press);
   view.onLanguage(nextLanguage);
-  view.onLean(() => lean());
+  view.onAjar(() => setAjar());
   view.onKnock(answerKnock);
   view.onCall(call);
   setInterval(() => { view.clock(); count(); stayAwake(); }, 1000);

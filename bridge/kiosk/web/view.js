@@ -54,8 +54,8 @@ export class View {
     $("#language").addEventListener("click", f);
   }
 
-  onLean(f) {
-    $("#lean").addEventListener("click", f);
+  onAjar(f) {
+    $("#ajar").addEventListener("click", f);
   }
 
   // onKnock takes the answer to a knock, true for "let in".
@@ -73,8 +73,8 @@ export class View {
     return Boolean(state?.can_ring) && (screen === "alone" || screen === "ajar");
   }
 
-  // leans says whether the window can be set ajar from a screen.
-  leans(screen) {
+  // canBeAjar says whether the window can be set ajar from a screen.
+  canBeAjar(screen) {
     return screen === "shut" || screen === "alone" || screen === "ajar";
   }
 
@@ -360,11 +360,11 @@ export class View {
     call.hidden = m.down || !(m.screen === "ringing" || this.calls(m.screen, m.state));
     call.querySelector("use").setAttribute("href", m.screen === "ringing" ? "#i-shut" : "#i-bell");
     put(call.querySelector("span"), t(m.screen === "ringing" ? "cancel" : "ring_people"));
-    const lean = $("#lean");
-    lean.hidden = !this.leans(m.screen) || m.down;
-    lean.setAttribute("aria-label", t(m.shutter === "ajar" ? "open_wide" : "lean"));
-    lean.querySelector("use").setAttribute("href", m.shutter === "ajar" ? "#i-open" : "#i-ajar");
-    put(lean.querySelector("span"), opens ? m.languages.map((l) => say(l, "lean")).join(" · ") : t(m.shutter === "ajar" ? "open_wide" : "lean"));
+    const ajar = $("#ajar");
+    ajar.hidden = !this.canBeAjar(m.screen) || m.down;
+    ajar.setAttribute("aria-label", t(m.shutter === "ajar" ? "open_wide" : "set_ajar"));
+    ajar.querySelector("use").setAttribute("href", m.shutter === "ajar" ? "#i-open" : "#i-ajar");
+    put(ajar.querySelector("span"), opens ? m.languages.map((l) => say(l, "set_ajar")).join(" · ") : t(m.shutter === "ajar" ? "open_wide" : "set_ajar"));
     const button = $("#language");
     button.hidden = m.screen === "shut" || m.languages.length < 2;
     button.setAttribute("aria-label", t("change_language"));
