@@ -37,8 +37,8 @@ type Config struct {
 	DataDir string
 	// HTTPClient is for requests to the homeserver. nil: one of its own.
 	HTTPClient *http.Client
-	// OnHomeserver is told when the homeserver can be reached and when it cannot, and since when. It is called by the goroutine of Start
-	// and Run and must not block. It may be nil.
+	// OnHomeserver is called when the homeserver becomes reachable or unreachable, with the time of that change. The goroutine of Start and Run
+	// calls it, and it must not block. It may be nil.
 	OnHomeserver func(online bool, since time.Time)
 	Log          zerolog.Logger
 }
@@ -63,7 +63,7 @@ type ToDevice struct {
 type Bot struct {
 	cfg         Config
 	log         zerolog.Logger
-	strangerLog zerolog.Logger // for what strangers can cause; it writes only a few lines each time
+	strangerLog zerolog.Logger // for lines that other users can cause; at most five in ten minutes
 	client      *mautrix.Client
 	session     sessionStore
 	state       *stateStore
@@ -147,9 +147,10 @@ func New(cfg Config) (*Bot, error) {
 	return b, nil
 }
 
-// On registers a handler for events of rooms: state, timeline events, sticky events, and the state of invitations. Encrypted events are
-// decrypted before; Mautrix.WasEncrypted and Mautrix.TrustState say so, and a handler that accepts only encrypted events has to look at
-// them. An event whose key comes late is handed over late. The class of t need not be set. If it is, only events of that class match.
+// On registers a handler for events of rooms: state, timeline events, sticky events, and the state of invitations. An encrypted event is
+// decrypted before it is handed over. Mautrix.WasEncrypted and Mautrix.TrustState tell how it came: a handler that accepts only encrypted events
+// has to check them. An event whose key comes late is handed over late. The class of t need not be set. If it is, only events of that class
+// match.
 func (b *Bot) On(t event.Type, f func(ctx context.Context, e *event.Event)) {
 	b.handlers[t.Type] = append(b.handlers[t.Type], handler{t.Class, f})
 }
@@ -159,7 +160,8 @@ func (b *Bot) OnToDevice(t event.Type, f func(ctx context.Context, e ToDevice)) 
 	b.toDevice[t.Type] = append(b.toDevice[t.Type], f)
 }
 
-// OnSynced registers a function that is called when a sync response was processed, and when the state at the start was.
+// OnSynced registers a function that is called after each sync response was processed. It is also called once when Start has dispatched the
+// rooms' state.
 func (b *Bot) OnSynced(f func(ctx context.Context)) {
 	b.syncedFuns = append(b.syncedFuns, f)
 }

@@ -60,8 +60,8 @@ func (b *Bot) connected() {
 	b.cfg.OnHomeserver(true, c.since)
 }
 
-// disconnected notes that the homeserver did not answer, or answered with an error, and waits. It returns the context's error when that
-// ends.
+// disconnected notes that the homeserver did not answer, or answered with an error, and waits. If the context ends, it returns the context's
+// error.
 func (b *Bot) disconnected(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -82,7 +82,7 @@ func (b *Bot) disconnected(ctx context.Context, err error) error {
 	}
 }
 
-// persist calls f until it succeeds, or fails in a way that repeating does not change.
+// persist calls f until it succeeds, or until it returns an error that another try would not change.
 func (b *Bot) persist(ctx context.Context, f func(ctx context.Context) error) error {
 	for {
 		err := f(ctx)

@@ -12,8 +12,8 @@ import (
 	"maunium.net/go/mautrix/event"
 )
 
-// runType is the account data that says which run of the bot is the latest. Each run writes a random number there, and to the database. If
-// the two differ, the data folder is a copy of the folder that is in use, or a copy of it was started later.
+// runType is the account data that says which run of the bot is the latest. Each run writes a random number there, and to the database. If the
+// two differ, the data folder is a copy of one that is in use, or a copy of it was started later.
 const runType = "org.multifactorymodel.ewindow.run"
 
 // runContent is the content of runType.
@@ -21,7 +21,8 @@ type runContent struct {
 	Run string `json:"run"`
 }
 
-// refuseCopy compares the two numbers before Start changes anything.
+// refuseCopy compares the number in the account data with that in the database, before Start changes anything. It returns [ErrCopied] if they
+// differ.
 func (b *Bot) refuseCopy(ctx context.Context, a *session) error {
 	var last runContent
 	err := b.client.GetAccountData(ctx, runType, &last)
@@ -30,7 +31,7 @@ func (b *Bot) refuseCopy(ctx context.Context, a *session) error {
 	}
 	switch {
 	case a.Run+a.RunPending == "", last.Run == "", last.Run == a.Run:
-		return nil // a folder that was never used is no copy, and an account without a number was never used with one
+		return nil // the folder is new, or no run has written its number to the account yet, or the numbers are equal
 	case last.Run == a.RunPending:
 		a.Run = last.Run
 		return b.session.setRun(ctx, last.Run)
@@ -42,7 +43,7 @@ func (b *Bot) refuseCopy(ctx context.Context, a *session) error {
 // has it as the present one. If this is interrupted, the next start finds the homeserver's number among the two in the database.
 func (b *Bot) beginRun(ctx context.Context, a *session) error {
 	run := rand.Text()
-	b.knownRuns = append(b.knownRuns, run, a.Run) // sync may still show the number before
+	b.knownRuns = append(b.knownRuns, run, a.Run) // sync may still show the previous run's number
 	if err := b.session.setPending(ctx, run); err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func (b *Bot) checkRun(events []*event.Event) error {
 	return nil
 }
 
-// copied is the error for people.
+// copied is [ErrCopied] in words for the person who runs the window.
 func copied(a *session) error {
 	return fmt.Errorf("%w: another ewindow has used the account %s since this one started last. One account is for one window. Use the other "+
 		"one only; or, if this window is to go on, empty this data folder, but for the file %s, so that the window gets a new device",

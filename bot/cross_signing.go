@@ -42,13 +42,13 @@ func (b *Bot) openIdentity(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// After this the store has our own keys and devices, as it has other people's.
+	// After this the store has our own user's keys and devices, as it has those of other users.
 	if _, err := b.fetcher.FetchKeys(ctx, []id.UserID{self.User}, true); err != nil {
-		return fmt.Errorf("ask for the own keys: %w", err)
+		return fmt.Errorf("ask for our own keys: %w", err)
 	}
-	// From now on mautrix only reads them, see openCrypto.
+	// This loads our identity's public keys. From now on mautrix only reads them, see openCrypto.
 	if _, err := b.mach.GetOwnCrossSigningPublicKeys(ctx); err != nil {
-		return fmt.Errorf("look up the own identity: %w", err)
+		return fmt.Errorf("look up our own identity: %w", err)
 	}
 	return nil
 }
@@ -59,7 +59,7 @@ func (b *Bot) publishedMasterKey(ctx context.Context, user id.UserID) (id.Ed2551
 		DeviceKeys: mautrix.DeviceKeysRequest{user: mautrix.DeviceIDList{}},
 	})
 	if err != nil {
-		return "", fmt.Errorf("ask for the own identity: %w", err)
+		return "", fmt.Errorf("ask for our own identity: %w", err)
 	}
 	key := answer.MasterKeys[user]
 	return key.FirstKey(), nil
@@ -95,10 +95,10 @@ func (b *Bot) makeIdentity(ctx context.Context, path string) error {
 		return fmt.Errorf("publish the identity: %w", err)
 	}
 	if err := b.mach.SignOwnDevice(ctx, b.mach.OwnIdentity()); err != nil {
-		return fmt.Errorf("sign the own device: %w", err)
+		return fmt.Errorf("sign our own device: %w", err)
 	}
 	if err := b.mach.SignOwnMasterKey(ctx); err != nil {
-		return fmt.Errorf("sign the own identity: %w", err)
+		return fmt.Errorf("sign our own identity: %w", err)
 	}
 	b.log.Info().Str("file", path).Msg("The account's identity was made. Keep a copy of its recovery key in a safe place")
 	return nil

@@ -29,9 +29,8 @@ func (b *Bot) openCrypto(ctx context.Context, a *session) error {
 		return fmt.Errorf("load the encryption keys: %w", err)
 	}
 	b.mach = mach
-	// mautrix keeps our own identity's public keys in a field without a lock, and clears the field whenever our own user's keys are
-	// fetched. Another goroutine may read it then, find nothing, and send a message without our signature. So keys are fetched with a
-	// machine of its own.
+	// mautrix keeps our own identity's public keys in a field without a lock, and clears the field whenever our own user's keys are fetched.
+	// Another goroutine may read it then, find nothing, and send a message without our signature. So another OlmMachine fetches the keys.
 	b.fetcher = crypto.NewOlmMachine(b.client, &log, b.crypto, b.state)
 	b.state.rotate = b.crypto.RemoveOutboundGroupSession
 	return b.shareKeys(ctx)
@@ -75,7 +74,7 @@ func (b *Bot) queryDevice(ctx context.Context, device Device) (*mautrix.DeviceKe
 		DeviceKeys: mautrix.DeviceKeysRequest{device.User: mautrix.DeviceIDList{device.ID}},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("ask for the own device keys: %w", err)
+		return nil, fmt.Errorf("ask for our own device keys: %w", err)
 	}
 	keys, ok := answer.DeviceKeys[device.User][device.ID]
 	if !ok || len(keys.Keys) == 0 {
@@ -92,7 +91,8 @@ var _ mautrix.CryptoHelper = (*roomCrypto)(nil)
 // Init implements mautrix.CryptoHelper.
 func (r *roomCrypto) Init(context.Context) error { return nil }
 
-// Encrypt implements mautrix.CryptoHelper. It shares the room's session with the joined members' devices first, when that is due.
+// Encrypt implements mautrix.CryptoHelper. If the room has no session that can be used, it makes one and shares it with the joined members'
+// devices first.
 func (r *roomCrypto) Encrypt(ctx context.Context, room id.RoomID, t event.Type, content any) (*event.EncryptedEventContent, error) {
 	if !r.b.ready.Load() {
 		return nil, errNotStarted

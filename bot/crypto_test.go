@@ -238,8 +238,8 @@ func TestLateKey(t *testing.T) {
 	}
 }
 
-// TestNothingInTheClear: nothing is sent to a room that was joined a moment ago before it is known to be encrypted, also not through
-// Client. A room never stops being encrypted.
+// TestNothingInTheClear: a room was joined a moment ago. Nothing is sent there before it is known whether the room is encrypted, also not
+// through Client. A room never stops being encrypted.
 func TestNothingInTheClear(t *testing.T) {
 	servers := rig.StartFederation(t)
 	dresden, munich := rig.NewBot(t, servers[0], "dresden"), rig.NewBot(t, servers[1], "munich")
@@ -341,7 +341,7 @@ func TestRotation(t *testing.T) {
 	}
 	after := send(again, "alone again")
 	if after == two {
-		t.Error("who left can read on")
+		t.Error("the user who left can read what follows")
 	}
 	if send(again, "and again") != after {
 		t.Error("the session was not used again")

@@ -15,7 +15,7 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// decrypt decrypts an event and dispatches it. If its key has not come yet, the event waits. first says that it is in the first sync
+// decrypt decrypts an event and dispatches it. If its key has not come yet, the event waits. first says that the event is in the first sync
 // response.
 func (b *Bot) decrypt(ctx context.Context, e *event.Event, first bool) {
 	plain, err := b.mach.DecryptMegolmEvent(quietly(ctx), e)

@@ -6,7 +6,7 @@
 //
 // # What it promises
 //
-//   - In a room that was ever seen encrypted, nothing is sent in the clear, not through [Bot.Client] either. Before the first message to
+//   - Nothing is sent in the clear to a room that was ever seen encrypted. That also holds for [Bot.Client]. Before the first message to
 //     a room its state is fetched. Keys go only to devices of joined members, and only to devices that their owner has cross-signed
 //     (MSC4153; identities are trusted on first use), unless Config.AcceptUnsignedDevices says otherwise.
 //   - A to-device handler sees only what came Olm-encrypted from a known device that is trusted in the same sense. Everything else is
@@ -22,9 +22,9 @@
 //
 // # Who owns what
 //
-// One goroutine calls Start and then Run. It owns the connection's state and the processing of sync responses, and it calls all handlers,
-// in the order in which the homeserver tells things. Handlers must not block. Requests that sync need not wait for run in goroutines of
-// their own, and Run waits for them at its end. Everything that other goroutines use has a lock or is not changed after Start.
+// One goroutine calls Start and then Run. It owns the connection's state and the processing of sync responses, and it calls all handlers, in the
+// order in which the homeserver sends the events. Handlers must not block. Requests that sync need not wait for run in goroutines of their own,
+// and Run waits for them at its end. Everything that other goroutines use has a lock or is not changed after Start.
 //
 // # Why not mautrix's own parts
 //

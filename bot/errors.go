@@ -54,7 +54,7 @@ func transient(err error) bool {
 	return status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout
 }
 
-// away says whether there was no answer at all, or only that of a proxy whose homeserver is not running.
+// away says whether there was no answer at all, or only one of a proxy whose homeserver is not running.
 func away(err error) bool {
 	var (
 		request *url.Error

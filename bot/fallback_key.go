@@ -28,8 +28,8 @@ type fallbackUpload struct {
 	FallbackKeys map[id.KeyID]*mautrix.OneTimeKey `json:"fallback_keys"`
 }
 
-// fallbackKey uploads a new fallback key when the homeserver has none, or has given it out. unused is what sync says about that; it is nil
-// when sync says nothing.
+// fallbackKey uploads a new fallback key when the homeserver has none, or has given it out. unused is the list of algorithms whose fallback keys
+// sync calls unused. It is nil when sync has no such list.
 func (b *Bot) fallbackKey(ctx context.Context, unused []id.KeyAlgorithm) {
 	if unused == nil || slices.Contains(unused, id.KeyAlgorithmSignedCurve25519) || time.Since(b.fallbackMade) < fallbackEvery {
 		return

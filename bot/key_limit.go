@@ -10,19 +10,19 @@ import (
 	"multifactorymodel.org/ewindow/turnserver/limit"
 )
 
-// How often other users can make us ask for their keys, apart from changed device lists, and how often they can ask for ours: so many times
-// at once, and then so many times in each minute.
+// How often other users can make us ask for their keys, and how often they can ask for ours. Each number is how many requests may come at once,
+// and how many may come in each minute after that. Changed device lists do not count.
 const (
 	perUser   = 6
 	perServer = 60
 	perMinute = 200 // of all users
 )
 
-// keyLimit limits what strangers can make us do with keys. Without it, every message from an unknown device would make us ask for the
-// sender's devices. A user, a homeserver and all of them together have a token bucket each. An empty one is full after a minute. Its methods may be
-// called from any goroutine.
+// keyLimit limits what strangers can make us do with keys. Without it, every message from an unknown device would make us ask for the sender's
+// devices. A user, a homeserver and all of them together have a token bucket each. An empty bucket is full again after a minute. Its methods may
+// be called from any goroutine.
 type keyLimit struct {
-	mu      sync.Mutex // makes one step of asking all three limits
+	mu      sync.Mutex // so that all three limits are asked in one step
 	users   *limit.Rate[id.UserID]
 	servers *limit.Rate[string]
 	all     *rate.Limiter

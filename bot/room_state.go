@@ -17,9 +17,10 @@ import (
 )
 
 // stateStore is mautrix's store of room state, with rules that keep text from being sent in the clear by accident:
-//   - once a room was seen encrypted it stays so, whatever a later event says;
-//   - whether a room is encrypted is answered only when its state was fetched;
-//   - before a change of a room's members is stored, the room's outbound session is ended (rotate), so that the next one is shared with the new members.
+//   - a room that was seen encrypted stays encrypted, whatever a later event says;
+//   - whether a room is encrypted is answered only after its state was fetched;
+//   - before a change of a room's members is stored, the room's outbound session is ended (rotate). The next session is shared with the
+//     new members.
 //
 // Package rtc says why two more copies of parts of this state exist.
 type stateStore struct {
@@ -42,8 +43,8 @@ func newStateStore(db *dbutil.Database, client *mautrix.Client) *stateStore {
 	}
 }
 
-// SetEncryptionEvent notes that a room is encrypted. We know only one algorithm. A room that names another one must not be sent to in the
-// clear because of that.
+// SetEncryptionEvent notes that a room is encrypted. We know only one algorithm. If a room names another one, we still must not send to it in
+// the clear.
 func (s *stateStore) SetEncryptionEvent(ctx context.Context, room id.RoomID, content *event.EncryptionEventContent) error {
 	kept := *content
 	kept.Algorithm = id.AlgorithmMegolmV1
@@ -71,7 +72,7 @@ func (s *stateStore) know(ctx context.Context, room id.RoomID) error {
 	return err
 }
 
-// refresh fetches and stores the whole state of a room. If sync has brought newer state meanwhile, it asks again.
+// refresh fetches and stores the whole state of a room. If sync has brought newer state meanwhile, it asks again, up to twice.
 func (s *stateStore) refresh(ctx context.Context, room id.RoomID) ([]*event.Event, error) {
 	for attempt := 0; ; attempt++ {
 		s.mu.Lock()
@@ -160,7 +161,7 @@ func (s *stateStore) memberLocked(ctx context.Context, self id.UserID, e *event.
 		return err
 	}
 	if user == self && now != event.MembershipJoin {
-		return s.ClearCachedMembers(ctx, e.RoomID) // from now on we are not told who joins and leaves
+		return s.ClearCachedMembers(ctx, e.RoomID) // from now on the homeserver does not tell us who joins and leaves
 	}
 	return nil
 }

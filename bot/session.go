@@ -11,7 +11,7 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// session is the bot's login and how far it got: the one row of table ewindow_account.
+// session is the bot's login, its position in the sync stream and the numbers of its runs: the one row of table ewindow_account.
 type session struct {
 	Homeserver string // the URL that gave us Token
 	User       id.UserID
@@ -36,7 +36,7 @@ const (
 	setRunQuery       = `UPDATE ewindow_account SET run_id=$1, run_pending=''`
 )
 
-// sessionStore reads and writes that row.
+// sessionStore reads and writes the row of table ewindow_account.
 type sessionStore struct{ db *dbutil.Database }
 
 // get returns the session, or nil when there is none yet.

@@ -28,16 +28,16 @@ const (
 	keptStickyQuery = `SELECT room_id, expires, event FROM ewindow_sticky WHERE expires>$1 ORDER BY rowid`
 )
 
-// Limits on the sticky events that are kept. The latest ones are.
+// Limits on the sticky events that are kept. Of too many, the latest are kept.
 const (
 	maxStickySender = 32 // of one user in a room
 	maxStickyRoom   = 512
 	maxStickySize   = 16 << 10 // bytes, of one event
 )
 
-// StickyLeft is how long an event stays sticky from now on (MSC4354). It is 0 when the event is not sticky. If the homeserver says how much
-// time is left, that counts, since it does not depend on clocks. Some homeservers only put the event into the sticky section of the sync
-// response.
+// StickyLeft is how long an event stays sticky from now on (MSC4354). It is 0 when the event is not sticky. If the homeserver says how much time
+// is left, that counts, since it does not depend on clocks. Some homeservers give no duration, and only put the event into the sticky section of
+// the sync response. Such an event is taken to have the longest duration.
 func StickyLeft(now time.Time, e *event.Event) time.Duration {
 	const latest = 253_402_300_799_999 // ms, the end of the year 9999; later values are not times
 	age := max(0, now.Sub(time.UnixMilli(max(0, min(e.Timestamp, latest)))))

@@ -64,7 +64,7 @@ func (b *Bot) sync(ctx context.Context) error {
 		if err := b.process(ctx, response, since == ""); err != nil {
 			return err
 		}
-		// The response's effects are in the database by now. With the next request the homeserver may forget it.
+		// The response's effects are in the database by now. After the next request the homeserver may forget the response.
 		if err := b.session.setNextBatch(ctx, response.NextBatch); err != nil {
 			return err
 		}

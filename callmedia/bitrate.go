@@ -24,8 +24,8 @@ func (s *Session) setEstimate(bps int) {
 	})
 }
 
-// limitBitrate limits the page's encoders to the bandwidth, and stops an encoder whose picture nobody wants. Session.run calls it, and Start
-// does before that runs.
+// limitBitrate limits the page's encoders to the bandwidth, and stops an encoder whose picture nobody wants. Session.run calls it. Start also
+// calls it, before Session.run begins.
 func (s *Session) limitBitrate() {
 	small := 0
 	room := s.estimate < 0 || s.estimate >= smallFrom || s.smallLimit > 0 && s.estimate >= smallUntil

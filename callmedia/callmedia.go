@@ -38,12 +38,12 @@ import (
 // maxTiles bounds [Local.Tiles].
 const maxTiles = 16
 
-// Local is the near end of a call: what is sent comes from it, and what is received is shown by it. page.Page is one. All methods may be
-// called from any goroutine and never block for long.
+// Local is the near end of a call. It delivers what is sent, and shows what is received. page.Page implements it. All methods may be called from
+// any goroutine and never block for long.
 type Local interface {
 	// Tiles is how many remote participants can be shown at once, 16 at most.
 	Tiles() int
-	// SetUplink says who gets what is sent, nil for nobody. When it returns, the uplink before is not called any more.
+	// SetUplink sets who gets our own frames, nil for nobody. When it returns, the previous uplink is not called any more.
 	SetUplink(track.Uplink)
 	// RequestKeyFrame asks the encoder of track.Video or track.SmallVideo for a key frame. Requests in quick succession become one.
 	RequestKeyFrame(kind track.Kind)
@@ -51,6 +51,6 @@ type Local interface {
 	SetBitrate(video, small int)
 	// WriteFrame shows one decrypted frame in a tile. data is only read, and only until WriteFrame returns.
 	WriteFrame(tile int, kind track.Kind, source track.Source, timestamp uint32, data []byte)
-	// SetClock says which moment ntp of the sender's wall clock a source's RTP timestamp stands for, so that lips match.
+	// SetClock says that a source's RTP clock was at timestamp when its wall clock was at ntp. The page plays sound and picture in step by it.
 	SetClock(tile int, kind track.Kind, source track.Source, ntp time.Time, timestamp uint32)
 }

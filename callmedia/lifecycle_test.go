@@ -28,7 +28,7 @@ func TestNotRunning(t *testing.T) {
 	}
 }
 
-// TestFailedJoins looks at the moments in which an SFU is joined that never answers. A join that fails after its whole limit is no success:
+// TestFailedJoins joins an SFU that never answers, and looks at the times of the attempts. A join that fails only at its limit is not a success:
 // the pauses grow all the same.
 func TestFailedJoins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -21,8 +21,8 @@ type participant struct {
 	muted     bool      // as last emitted
 	away      bool      // RemoteAway was emitted
 	picture   bool      // PictureOn was emitted
-	missing   time.Time // since when its announced picture has not come; zero while it comes, or is muted
-	reported  bool      // the log tells that it does not come
+	missing   time.Time // since when the announced picture has not come; zero while it comes, or is muted
+	reported  bool      // the log says that the picture does not come
 
 	screen     *receiver
 	screenTile int  // -1 while its screen is not shown

@@ -53,7 +53,7 @@ func (s *Session) announced(p *participant) (up, muted bool) {
 	return up, up && muted
 }
 
-// pictureSeen takes note that a receiver has handed on its first picture since it is shown as w.
+// pictureSeen notes that a receiver has handed on its first picture of the showing w.
 func (s *Session) pictureSeen(r *receiver, w *showing) {
 	p := s.participants[r.identity]
 	switch {
@@ -81,8 +81,8 @@ func (s *Session) checkPictures(now time.Time) {
 	}
 }
 
-// reportMissing writes into the log, once, that an announced picture does not come, with what may explain it. That includes what we send
-// ourselves: a window stops sending while it does not see the other one.
+// reportMissing writes once into the log that an announced picture does not come, with counters that may explain it. They include what we send
+// ourselves, because a window stops sending while it does not see the other one.
 func (s *Session) reportMissing(now time.Time, p *participant) {
 	up, muted := s.announced(p)
 	switch {

@@ -24,17 +24,17 @@ type receiver struct {
 	from     livekit.TrackSource
 	source   track.Source
 	playable bool   // see the function of that name
-	trailer  []byte // of frames that the SFU makes up
+	trailer  []byte // at the end of frames that the SFU makes itself
 	clock    func() (ntp time.Time, timestamp uint32, ok bool)
 	keys     track.KeyFrameRequester
 
 	showing atomic.Pointer[showing] // nil while it is not shown
-	noKey   atomic.Int64            // since when there is no key, so that a key frame would not help, Unix nanoseconds; 0 while there is one
+	noKey   atomic.Int64            // when a frame last lacked a usable key, Unix nanoseconds: a key frame would not help then; 0: none did
 	seenAt  atomic.Int64            // last picture handed on, Unix nanoseconds
 	packets atomic.Uint64
 
-	// setSize tells the SFU how large the picture is shown; of a track without size it sends nothing. size is what it was told last.
-	// idleSince is since when the track is not shown. The last two belong to the goroutine of Session.run.
+	// setSize tells the SFU how large the picture is shown. The SFU sends nothing of a track without size. size is what the SFU was told
+	// last. idleSince is since when the track is not shown. size and idleSince belong to the goroutine of Session.run.
 	setSize   func(size)
 	size      size
 	idleSince time.Time
@@ -43,7 +43,7 @@ type receiver struct {
 	last   frames.Counters
 }
 
-// showing is where a receiver's frames go. A receiver that is shown anew gets a new one.
+// showing is where a receiver's frames go. Each time a receiver is shown again, it gets a new showing.
 type showing struct {
 	tile      int
 	decryptor *e2ee.Decryptor
@@ -67,12 +67,12 @@ func (r *receiver) needKeyFrame() {
 		if time.Since(time.Unix(0, since)) < noKeyInterval {
 			return
 		}
-		r.noKey.CompareAndSwap(since, 0) // perhaps the sender has gone back to a key that we have
+		r.noKey.CompareAndSwap(since, 0) // the sender may have gone back to a key that we have
 	}
 	r.keys.Request()
 }
 
-// frame decrypts one frame and shows it. False means that the frames that refer to it are useless.
+// frame decrypts one frame and shows it. It returns false when the frames that refer to this one are useless.
 func (r *receiver) frame(f frames.Frame) bool {
 	c := r.session.counters
 	w := r.showing.Load()
@@ -84,7 +84,7 @@ func (r *receiver) frame(f frames.Frame) bool {
 	switch {
 	case err == nil:
 	case errors.Is(err, e2ee.ErrInjected):
-		// The SFU made it, although it looked like a frame of the sender's.
+		// The SFU made the frame. Its RTP packets look like the sender's.
 		c.injected.Add(1)
 		return false
 	case errors.Is(err, e2ee.ErrNoKey):

@@ -34,8 +34,8 @@ type sender struct {
 	waitKey   atomic.Bool            // pictures only: no key frame was sent that the next frame could refer to
 	sent      atomic.Bool            // a frame went into out
 
-	// These belong to the goroutine that sends. first is the key frame that a publication began with, until it was sent again, and then
-	// empty.
+	// These belong to the goroutine that sends. first is the key frame that a publication began with. It is empty once that frame was sent
+	// again.
 	buffer  []byte
 	first   []byte
 	firstAt uint32
@@ -69,7 +69,7 @@ func newSender(s *Session, kind track.Kind) (*sender, error) {
 	return &sender{session: s, kind: kind, encryptor: encryptor, line: track.NewTimeline(kind.ClockRate())}, nil
 }
 
-// publish makes the following frames go to a published layer.
+// publish sends the frames that follow to a published layer.
 func (s *sender) publish(to publication, ssrc uint32, payloadType uint8) {
 	s.waitKey.Store(true)
 	s.sent.Store(false)
@@ -83,11 +83,11 @@ func (s *sender) publish(to publication, ssrc uint32, payloadType uint8) {
 	}
 }
 
-// unpublish makes the following frames go nowhere.
+// unpublish drops the frames that follow.
 func (s *sender) unpublish() { s.out.Store(nil) }
 
-// sendEmpty sends a packet without a frame, a few times while no frame has been sent. The SFU tells the others of a track only when its
-// first packet has come, and they need time to prepare for it. The gate may be shut for long.
+// sendEmpty sends a packet without a frame, a few times while no frame has been sent. The SFU tells the others of a track only when its first
+// packet has come, and they need time to prepare for the track. The gate may stay shut for long.
 func (s *sender) sendEmpty() {
 	out := s.out.Load()
 	if out == nil || out.empty >= maxEmptyPackets || s.sent.Load() {
@@ -158,7 +158,7 @@ func (s *sender) repeatFirst(out *output, f frames.Frame, timestamp uint32) {
 	}
 }
 
-// seal encrypts a frame and hands it to the SFU. False means that no frame can refer to it.
+// seal encrypts a frame and hands it to the SFU. It returns false when later frames must not refer to this one.
 func (s *sender) seal(out *output, data []byte, timestamp uint32) bool {
 	c := s.session.counters
 	sealed, err := s.encryptor.Encrypt(s.buffer[:0], data)
@@ -196,7 +196,7 @@ func (s *sender) setClock(now time.Time, source track.Source, ntp time.Time, tim
 	}
 }
 
-// passClock tells those who receive the track where the source's clock stands at now.
+// passClock tells the track's receivers what the source's clock says at now.
 func (s *sender) passClock(now time.Time) {
 	s.mu.Lock()
 	c := s.clock

@@ -68,7 +68,8 @@ func TestSender(t *testing.T) {
 	if out.packets != maxEmptyPackets || out.empty != maxEmptyPackets {
 		t.Errorf("with the gate shut %d packets left, %d of them empty", out.packets, out.empty)
 	}
-	// A browser makes a key frame only each 300 ms. A request with the gate shut would delay the key frame that is needed when it opens.
+	// A browser makes a key frame at most every 300 ms. A request while the gate is shut would delay the key frame that is needed when the gate
+	// opens.
 	s.RequestKeyFrame()
 	if local.KeyFrameRequested(track.Video) {
 		t.Error("a key frame was asked for with the gate shut")
@@ -116,7 +117,8 @@ func TestFirstClock(t *testing.T) {
 	if !slices.Equal(out.clocks, want) {
 		t.Errorf("clocks %v, want %v", out.clocks, want)
 	}
-	// The clock of another source says nothing about this one's. While this one's is not known, it is taken from the moment when the frame came.
+	// The clock of the first source says nothing about that of the second. As long as the second clock is not known, it is taken from the moment
+	// when the frame came.
 	again := &sink{}
 	video.publish(again, 2, 96)
 	video.send(now.Add(2*time.Second), 2, key)
@@ -175,7 +177,7 @@ func TestFirstKeyFrame(t *testing.T) {
 		} {
 			v := &viewer{t: t, assembler: frames.NewAssembler(codec.VP8), decryptor: e2ee.NewDecryptor(codec.VP8, keys, nil)}
 			s.senders[kind].line = track.NewTimeline(90000)
-			s.senders[kind].publish(v, 1, 96) // once more: what the one before it left over is forgotten
+			s.senders[kind].publish(v, 1, 96) // once more: the first key frame of the publication before is forgotten
 			for _, f := range c.sent {
 				s.HandleFrame(kind, 1, f)
 			}

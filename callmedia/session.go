@@ -17,15 +17,14 @@ import (
 // Remote is a participant that may be shown: its LiveKit identity and the livekit_service_url where it publishes (MSC4195).
 type Remote struct {
 	Identity, Service string
-	// Guest says that the participant is no window. It may show us small, or have little bandwidth, so we also send it the small picture.
+	// Guest says that the participant is not a window. It may show us small, or have little bandwidth, so we also send the small picture.
 	Guest bool
 }
 
 // TokenFunc fetches the address and a fresh access token of the SFU behind a livekit_service_url.
 type TokenFunc = func(ctx context.Context, service string) (url, jwt string, err error)
 
-// SessionConfig is what a Session is made of. Local, Service, Token, PictureLimit, OnEvent and
-// Counters are required.
+// SessionConfig configures a Session. Local, Service, Token, PictureLimit, OnEvent and Counters are required.
 type SessionConfig struct {
 	Local Local
 	// Service is the own livekit_service_url: where we publish.
@@ -34,8 +33,8 @@ type SessionConfig struct {
 	Log     zerolog.Logger
 	// AllowLoopback also offers loopback candidates, ForceRelay only relayed ones.
 	AllowLoopback, ForceRelay bool
-	// PictureLimit is how long a picture may stand still before it counts as stopped, see [PictureOff]. It has no default: how long that may
-	// be is a rule of the window and not of its media.
+	// PictureLimit is how long a picture may stand still before it counts as stopped, see [PictureOff]. It has no default: it is a rule of the
+	// window, not of its media.
 	PictureLimit time.Duration
 	// MaxBitrate limits the picture that we send, in bit/s; 0 means 1.7 Mbit/s.
 	MaxBitrate int
@@ -45,8 +44,8 @@ type SessionConfig struct {
 	Counters *Counters
 }
 
-// Session is the media of one call. Make it with [NewSession], then Start. All methods may be called from any goroutine. Which goroutines it
-// has is in the package's comment.
+// Session is the media of one call. Make it with [NewSession], then Start. All methods may be called from any goroutine. The package comment
+// lists its goroutines.
 type Session struct {
 	cfg      SessionConfig
 	counters *Counters
@@ -58,7 +57,7 @@ type Session struct {
 
 	life            sync.Mutex // held by Start and Close, and guards what follows
 	started, closed bool
-	unbind          func() bool // undoes what Start asked of its context
+	unbind          func() bool // makes the end of Start's context not end the session any more
 
 	sending       atomic.Bool
 	senders       [track.Kinds]*sender
@@ -109,7 +108,7 @@ func NewSession(cfg SessionConfig) (*Session, error) {
 	return s, nil
 }
 
-// Start begins to connect, becomes the uplink of Local and returns at once. ctx bounds the whole session, as Close does.
+// Start begins to connect, makes the session the uplink of Local and returns at once. The session also ends when ctx ends.
 func (s *Session) Start(ctx context.Context) error {
 	s.life.Lock()
 	defer s.life.Unlock()
@@ -167,7 +166,7 @@ func (s *Session) run() {
 	}
 }
 
-// post has run call f. It waits while run is busy, and drops f when the session has ended.
+// post hands f to run, which calls it. It waits while run is busy, and drops f when the session has ended.
 func (s *Session) post(f func()) {
 	select {
 	case s.queue <- f:
@@ -206,11 +205,11 @@ func (s *Session) SetKey(identity string, index uint8, material []byte) {
 	})
 }
 
-// UseKey makes the next frames be encrypted with this media key.
+// UseKey sets the media key with which the next frames are encrypted.
 func (s *Session) UseKey(index uint8, material []byte) {
 	for _, sender := range s.senders {
 		if err := sender.encryptor.SetKey(index, material); err != nil {
-			s.cfg.Log.Error().Err(err).Msg("The own key can't be used")
+			s.cfg.Log.Error().Err(err).Msg("Our own key can't be used")
 		}
 	}
 	s.RequestKeyFrame()
@@ -245,8 +244,8 @@ func (s *Session) RequestKeyFrame() {
 	s.requestKeyFrame(track.SmallVideo)
 }
 
-// requestKeyFrame asks only while the gate is open. An encoder makes the next key frame no sooner than 300 ms after the last one, and the one
-// that everybody waits for is the one when the gate opens.
+// requestKeyFrame asks only while the gate is open. An encoder makes the next key frame no sooner than 300 ms after the last one, and everybody
+// waits for the key frame when the gate opens.
 func (s *Session) requestKeyFrame(kind track.Kind) {
 	if s.sending.Load() {
 		s.cfg.Local.RequestKeyFrame(kind)

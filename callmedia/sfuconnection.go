@@ -17,13 +17,13 @@ import (
 // joinLimit is how long it may take to join an SFU and to publish there.
 const joinLimit = 15 * time.Second
 
-// newBackoff says how long to wait before an SFU is joined again. After a connection that held for ten seconds it begins anew.
+// newBackoff says how long to wait before an SFU is joined again. After a connection that held for ten seconds the wait is short again.
 func newBackoff() backoff.Backoff {
 	return backoff.Backoff{Min: 150 * time.Millisecond, Max: 10 * time.Second, Steady: 10 * time.Second}
 }
 
-// sfuConnection is the connection to one SFU, which is joined again and again. Its fields belong to the goroutine of Session.run, but keep
-// reads service and own, which don't change.
+// sfuConnection is the connection to one SFU, which is joined again and again. Its fields belong to the goroutine of Session.run, except service
+// and own, which don't change and which keep reads.
 type sfuConnection struct {
 	session   *Session
 	service   string // livekit_service_url
@@ -42,7 +42,7 @@ type camera struct {
 	muted    bool
 }
 
-// connect begins to keep up a connection to an SFU. Session.run calls it, and Start does before that runs.
+// connect starts the goroutine that keeps up a connection to an SFU. Session.run calls it. Start also calls it, before Session.run begins.
 func (s *Session) connect(service string) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	c := &sfuConnection{
@@ -53,7 +53,7 @@ func (s *Session) connect(service string) {
 	s.tasks.Go(func() { c.keep(ctx) })
 }
 
-// keep joins the SFU for ever.
+// keep joins the SFU again and again until ctx ends.
 func (c *sfuConnection) keep(ctx context.Context) {
 	s := c.session
 	pause := newBackoff()
@@ -74,8 +74,8 @@ func (c *sfuConnection) keep(ctx context.Context) {
 	}
 }
 
-// join joins once, with a fresh token, and serves the room until it is lost. It returns why, and how long the connection held. A join that
-// failed held for no time.
+// join joins once, with a fresh token, and serves the room until it is lost. It returns how long the connection held, and why it ended. For a
+// join that failed, held is 0.
 func (c *sfuConnection) join(ctx context.Context) (held time.Duration, err error) {
 	s := c.session
 	joining, cancel := context.WithTimeout(ctx, joinLimit)
@@ -127,7 +127,7 @@ func (c *sfuConnection) join(ctx context.Context) (held time.Duration, err error
 	return held, err
 }
 
-// publish publishes both own tracks, and has the senders write to them from then on.
+// publish publishes both own tracks. From then on the senders write to them.
 func (c *sfuConnection) publish(ctx context.Context, room *sfu.Room) error {
 	s := c.session
 	audio, err := room.PublishAudio(ctx)
@@ -283,8 +283,8 @@ func (c *sfuConnection) subscribed(room *sfu.Room, e sfu.TrackSubscribed) {
 	s.assignTiles()
 }
 
-// find returns the track that shows or plays what a participant sends from a source, nil for none. A track of another identity at the same
-// SFU, and one that is not encrypted, is never returned. Of two tracks from one source the later one counts.
+// find returns the track with what a participant sends from a source, nil for none. It never returns a track of another identity at the same
+// SFU, or a track that is not encrypted. Of two tracks from one source the later one counts.
 func (c *sfuConnection) find(identity string, source livekit.TrackSource) (found *receiver) {
 	for _, r := range c.receivers {
 		if r.identity == identity && r.playable && r.from == source && (found == nil || r.source > found.source) {

@@ -16,7 +16,7 @@ var (
 // size is how large a picture is shown; zero for not at all.
 type size = sfu.Size
 
-// idleLimit is how long the SFU goes on sending a track that is not shown. Somebody who has just come publishes before we know who it is.
+// idleLimit is how long the SFU goes on sending a track that is not shown. A new participant publishes before we know who it is.
 const idleLimit = 5 * time.Second
 
 // requestSizes tells the SFUs how large each track is shown. They send the simulcast layer that fits, and nothing of a track that is not

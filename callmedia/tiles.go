@@ -75,7 +75,7 @@ func (s *Session) assignTiles() {
 	s.requestSizes(time.Now())
 }
 
-// sharer is the first participant to be shown who shares a screen, nil for nobody.
+// sharer returns the first of the participants to be shown who shares a screen, nil if nobody does.
 func (s *Session) sharer(tiles int) *participant {
 	for i, r := range s.remotes {
 		p := s.participants[r.Identity]
@@ -138,7 +138,7 @@ func (s *Session) find(p *participant, source livekit.TrackSource) *receiver {
 	return nil
 }
 
-// attach makes want the track that is shown for a participant in a tile, in the place of *have. Either may be nil.
+// attach shows want as a participant's track in a tile, instead of *have. Either may be nil.
 func (s *Session) attach(have **receiver, want *receiver, p *participant, tile int) {
 	if *have == want {
 		return

@@ -94,7 +94,7 @@ func (st *stage) expect(want ...string) {
 	st.events = nil
 }
 
-// play has each track send one picture.
+// play sends one picture on each track.
 func (st *stage) play(tracks ...*receiver) {
 	for _, r := range tracks {
 		r.frame(frames.Frame{Data: st.sealed, Key: true})
@@ -102,7 +102,7 @@ func (st *stage) play(tracks ...*receiver) {
 	st.work()
 }
 
-// TestScreen gives a shared screen a tile of its own, for which the last participant makes room if need be.
+// TestScreen gives a shared screen a tile of its own. If no tile is free, the last participant is no longer shown.
 func TestScreen(t *testing.T) {
 	st := newStage(t)
 	st.remotes("a", "b", "c", "d", "e")
@@ -158,7 +158,7 @@ func TestSizes(t *testing.T) {
 				t.Errorf("asked for %v, want %v", got, want)
 			}
 		}
-		check(sizeLarge, sizeLarge, sizeLarge) // it may just not be known yet who they are
+		check(sizeLarge, sizeLarge, sizeLarge) // perhaps it is only not known yet who they are
 		st.remotes("a", "b")
 		check(sizeLarge, sizeSmall, sizeLarge)
 		<-time.After(2 * time.Second)

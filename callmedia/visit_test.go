@@ -33,7 +33,7 @@ const (
 	visitKeyEvery   = 300 // frames
 )
 
-// camera is a Local that sends frames with the sizes and at the pace of a camera. It records how old the frames are that it is shown.
+// camera is a Local that sends frames with the sizes and at the pace of a camera. It records how old the frames are that it receives.
 type camera struct {
 	mu     sync.RWMutex
 	uplink track.Uplink
@@ -46,7 +46,7 @@ type camera struct {
 
 	clockMu sync.Mutex // guards what follows
 	clocks  map[track.Kind]clock
-	skew    map[track.Kind]time.Duration // of the last frame: its time by the clock, less when it was sent
+	skew    map[track.Kind]time.Duration // of the last frame: its time by the sender's clock, minus the time at which it was sent
 }
 
 // clock is what a camera was told of a sender's clock.
@@ -235,7 +235,8 @@ func startVisit(tb testing.TB) (cameras [2]*camera, sessions [2]*callmedia.Sessi
 	return cameras, sessions
 }
 
-// TestClocks follows the clocks of sound and picture from end to end. By the receiver's clock of a source, each frame was sent when it was really sent.
+// TestClocks follows the clocks of sound and picture from end to end. From a source's clock the receiver must get the time at which each
+// frame was really sent.
 func TestClocks(t *testing.T) {
 	cameras, _ := startVisit(t)
 	for _, c := range cameras {

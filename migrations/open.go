@@ -32,7 +32,7 @@ type kind struct {
 // versionTable is the table with the version of our schema.
 const versionTable = "ewindow_version"
 
-// upgrades reads the numbered files of one folder. They are part of the program, so it panics if one is wrong.
+// upgrades reads the numbered files of one folder. The files are part of the program, so upgrades panics if one is wrong.
 func upgrades(files embed.FS, folder string) dbutil.UpgradeTable {
 	return dbutil.BuildUpgradeTable().WithFSPath(files, folder).Finish()
 }
@@ -90,7 +90,7 @@ func (k kind) open(ctx context.Context, path string, log zerolog.Logger) (_ *dbu
 	return db, nil
 }
 
-// lock takes the lock beside a database. The error says so if another process holds it.
+// lock takes the lock beside a database. If another process holds the lock, the error says so.
 func (k kind) lock(path string) (unlock func(), err error) {
 	name := path + ".lock"
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)

@@ -20,8 +20,8 @@ const (
 	maxPermissions, maxChannels = 128, 128
 )
 
-// client is the client's side of a 5-tuple: its address, and the socket or the stream that it came by. It belongs to the thread of its
-// loop, or to the goroutine that reads its stream.
+// client is the client's side of a 5-tuple: the client's address, and the socket or the stream that its messages come by. It belongs to the
+// thread of its loop, or to the goroutine that reads its stream.
 type client struct {
 	source addr
 	loop   *loop       // the loop that owns the relay socket
@@ -31,7 +31,7 @@ type client struct {
 	alloc  *allocation // nil before it is made and after it has ended
 }
 
-// number is that of the client's stream, 0 for UDP. A nonce is good for one stream only.
+// number is the number of the client's stream, 0 for UDP. A nonce is good for one stream only.
 func (c *client) number() uint64 {
 	if c.stream != nil {
 		return c.stream.number
@@ -91,7 +91,7 @@ type allocation struct {
 	relayed  netip.AddrPort
 	family   byte
 	username string
-	quota    *quota // that it counts for
+	quota    *quota // that the allocation counts for
 	key      []byte
 	born     time.Time
 	expires  time.Time
@@ -99,7 +99,7 @@ type allocation struct {
 	refreshEnd  time.Time
 	transaction [16]byte // of the Allocate, with the cookie
 	granted     uint32   // lifetime in seconds, as answered
-	token       []byte   // of the reserved port after its own; nil if there is none
+	token       []byte   // RESERVATION-TOKEN of the port after this one; nil if none is reserved
 
 	peers atomic.Pointer[peers]
 	// What follows belongs to the loop. last is the channel that the last packet of a peer belonged to. first and newest are the
@@ -181,7 +181,7 @@ func (k *peers) permitted(now int64, ip [16]byte) bool {
 // The results of bind.
 const (
 	bound = iota
-	clash // the number or the peer is bound to another one
+	clash // the number is bound to another peer, or the peer to another number
 	full  // there are too many
 )
 

@@ -69,8 +69,8 @@ const (
 	segmentMax = 1400 // bytes; longer datagrams might not fit the path
 )
 
-// writer sends many datagrams of one socket in one system call. The bytes that it is given must not change until flush. It belongs to
-// one thread.
+// writer sends many datagrams of one socket in one system call. The bytes and the addresses that it is given must not change until flush. It
+// belongs to one thread.
 type writer struct {
 	fd      int
 	count   int // headers
@@ -151,7 +151,7 @@ func (w *writer) add(fd int, name *sockaddr, p []byte) {
 	w.vector++
 }
 
-// flush sends what is queued. What the system does not take is lost, as it could be on the way.
+// flush sends what is queued. What the system does not take is lost, as packets can be lost on the way.
 func (w *writer) flush() {
 	for from := 0; from < w.count; {
 		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(w.fd), uintptr(unsafe.Pointer(&w.headers[from])), uintptr(w.count-from),

@@ -13,7 +13,7 @@ import (
 // minSecret is the length of the shortest secret, in bytes.
 const minSecret = 16
 
-// Config is what a Server is made of.
+// Config configures a Server.
 type Config struct {
 	// Listen holds one address or more.
 	Listen []Listen
@@ -22,13 +22,13 @@ type Config struct {
 	Certificate func() (*tls.Certificate, error)
 	// Relays are the addresses of relay sockets, one or more. Allocations take those of their family in turn.
 	Relays []Relay
-	// MinPort and MaxPort are the first and the last relay port. 0 and 0 let the system choose. Peers may be in a range of relay
-	// ports on this server's own addresses, so that two clients can reach each other who both have nothing but this relay.
+	// MinPort and MaxPort are the first and the last relay port. 0 and 0 let the system choose. If there is a range, its ports on this server's own
+	// addresses may be peers. So two clients that both can use only this relay can reach each other.
 	MinPort, MaxPort uint16
 	// Realm is the protocol's name for this server, 1 to 128 bytes.
 	Realm string
-	// Secret is shared with those who make credentials; it has 16 bytes or more. OldSecret, if it is set, is good as well, until
-	// all who make credentials have the new one.
+	// Secret is shared with the servers that make credentials. It has 16 bytes or more. OldSecret, if it is set, is accepted as well. It is for the
+	// time until all these servers have the new secret.
 	Secret, OldSecret string
 	// AllowedPeers is what may be relayed to; empty: nothing.
 	AllowedPeers []Peer
@@ -38,7 +38,7 @@ type Config struct {
 	// MaxBitrate and MaxBitratePerUser limit what is relayed, both directions together, in bit/s; 0 means no limit. What exceeds
 	// them is dropped.
 	MaxBitrate, MaxBitratePerUser int
-	// Log gets the birth and death of each allocation, with the addresses.
+	// Log gets the start and end of each allocation, with the addresses.
 	Log zerolog.Logger
 }
 
@@ -46,8 +46,8 @@ type Config struct {
 type Relay struct {
 	// Public is the address that clients and peers are told.
 	Public netip.Addr
-	// Local is the address of this machine that sockets are bound to, if it is another one, as behind a one-to-one NAT. The zero
-	// value binds them to all addresses of the family.
+	// Local is the address of this machine that sockets are bound to, if it is not Public, as behind a one-to-one NAT. The zero value binds them to
+	// all addresses of the family.
 	Local netip.Addr
 }
 

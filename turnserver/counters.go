@@ -26,9 +26,9 @@ type Counters struct {
 	Unsent uint64
 	// Throttled counts packets dropped because their user, or all users together, exceeded the bitrate.
 	Throttled uint64
-	// Malformed counts messages that are neither STUN nor channel data of an allocation.
+	// Malformed counts messages that are neither STUN nor channel data of an allocation, and Send indications that are not valid.
 	Malformed uint64
-	// DroppedPeer counts packets to or from a peer's forbidden address or port.
+	// DroppedPeer counts packets to or from a peer without a valid channel or permission, or with a forbidden address or port.
 	DroppedPeer uint64
 	// ToPeers, FromPeers and their Bytes count what was relayed.
 	ToPeers, FromPeers, ToPeersBytes, FromPeersBytes uint64

@@ -27,12 +27,11 @@
 //
 // # Why it is our own
 //
-// pion/turn's server (v4.1.4) took 0.36 to 0.42 s of CPU for 80,000 relayed packets of 1,000 bytes and lost 0.6 to 2.6 % of them,
-// where coturn 4.6.1 took 0.14 to 0.18 s and lost none. It has a goroutine and a system call for each packet, and keeps memory for
-// each forged request. This relay takes 0.53 to 0.98 of coturn's CPU, and for an idle allocation 3.2 kB of memory where coturn takes
-// 22.4 kB; docs/turn.md has the table, and BenchmarkRelay in cmd/e2e/turn makes it anew. pion's client stays in use, in package
-// turncheck and in the tests.
+// pion/turn's server (v4.1.4) took 0.36 to 0.42 s of CPU for 80,000 relayed packets of 1,000 bytes and lost 0.6 to 2.6 % of them, where coturn
+// 4.6.1 took 0.14 to 0.18 s and lost none. It has a goroutine and a system call for each packet, and keeps memory for each forged request. This
+// relay takes 0.53 to 0.98 of coturn's CPU. For an idle allocation it takes 3.2 kB of memory where coturn takes 22.4 kB. docs/turn.md has the
+// table, and BenchmarkRelay in cmd/e2e/turn measures it again. pion's client stays in use, in package turncheck and in the tests.
 //
-// The limit of bits for each packet is our own, too (meter.go): golang.org/x/time/rate takes 69 to 140 ns and a lock that all cores
-// share, the meter 8 to 16 ns and one atomic number.
+// The limit of the bitrate is our own, too (meter.go). golang.org/x/time/rate takes 69 to 140 ns for each packet and a lock that all cores
+// share. The meter takes 8 to 16 ns and one atomic number.
 package turnserver

@@ -32,7 +32,7 @@ type udpSocket struct {
 type loop struct {
 	server   *Server
 	epoll    int
-	file     *os.File // the same
+	file     *os.File // for epoll
 	wakeup   int      // an eventfd
 	sockets  []*udpSocket
 	listener map[int]*udpSocket  // by file descriptor
@@ -117,7 +117,8 @@ func (l *loop) post(f func()) bool {
 	return true
 }
 
-// wakeLocked wakes the loop. The caller holds the mutex, and the loop takes it before it closes the eventfd, so the eventfd is open.
+// wakeLocked wakes the loop. The caller holds the mutex. The loop closes the eventfd only after it has seen stopped under the mutex, so the
+// eventfd is open.
 func (l *loop) wakeLocked() {
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
@@ -134,8 +135,8 @@ func (l *loop) stop() {
 
 // run relays until stop, and closes all sockets in the end.
 //
-// Go's own poller waits for the loop's epoll instance, which is readable when something has come at any of its sockets. If the thread
-// waited in epoll_wait instead, the runtime would look every 20 µs whether it is back.
+// Go's own poller waits for the loop's epoll instance, which is readable when something has come at any of its sockets. If the thread waited in
+// epoll_wait instead, the runtime would look every 20 µs whether the call has returned.
 func (l *loop) run() {
 	defer l.close()
 	events := make([]unix.EpollEvent, maxEvents)
@@ -179,7 +180,7 @@ func (l *loop) add(a *allocation) {
 	l.relays[a.fd] = a
 }
 
-// remove ends that, and closes the socket.
+// remove ends the reading from an allocation's relay socket, and closes the socket.
 func (l *loop) remove(a *allocation) {
 	delete(l.relays, a.fd)
 	closeSocket(a.fd)

@@ -87,7 +87,7 @@ type message struct {
 	unknowns  [8]uint16
 }
 
-// parse reads a STUN message. It returns false for bytes that are none; they get no answer. It ignores attributes after
+// parse reads a STUN message. It returns false for bytes that are not a STUN message. Those get no answer. It ignores attributes after
 // MESSAGE-INTEGRITY (RFC 8489, section 14.5). m's slices point into p.
 func (m *message) parse(p []byte) bool {
 	*m = message{raw: p}

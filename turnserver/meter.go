@@ -8,9 +8,8 @@ import (
 // meterBurst is how much may come at once, as time at the full rate: a picture comes in bursts.
 const meterBurst = 500 * time.Millisecond
 
-// meter limits a bitrate. It may be used by several goroutines. Its state is one number: the time at which everything that passed
-// so far would have come if it had come at the full rate (the generic cell rate algorithm). The package comment says why it is not
-// golang.org/x/time/rate.
+// meter limits a bitrate. It may be used by several goroutines. Its state is one number: when everything that passed so far would have arrived
+// at the full rate (the generic cell rate algorithm). The package comment says why it is not golang.org/x/time/rate.
 type meter struct {
 	bits int64 // a second; 0 for no limit
 	due  atomic.Int64

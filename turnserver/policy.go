@@ -69,7 +69,7 @@ func (p Peer) check() error {
 	case !p.Prefix.IsValid():
 		return errors.New("an address or prefix is needed")
 	case addr.Is4In6():
-		return fmt.Errorf("%s is an address in disguise: write it plainly", p.Prefix)
+		return fmt.Errorf("%s is an IPv4-mapped address: write the IPv4 address in it", p.Prefix)
 	}
 	if r, special := addrpolicy.FindPrefix(p.Prefix); special && neverPeer(r) {
 		return fmt.Errorf("%s lies in %s, which no host can have", p.Prefix, r.Prefix)
@@ -99,16 +99,16 @@ func inside(p, outer netip.Prefix) bool {
 	return p.Bits() >= outer.Bits() && outer.Contains(p.Addr())
 }
 
-// neverPeer says that no entry can open a range: no host can have its addresses, or they stand for IPv4 addresses, which clients
-// have to name plainly.
+// neverPeer says that no entry can open a range: no host can have its addresses, or they contain IPv4 addresses, which clients have to give in
+// their IPv4 form.
 func neverPeer(r addrpolicy.Range) bool { return r.Reach == addrpolicy.Reserved || r.Embeds }
 
 // policy decides what may be relayed to. A peer in a special range (see package addrpolicy) is admitted only by an entry that lies
 // wholly inside the range: 0.0.0.0/0 does not open a private network, 10.1.2.3/32 does.
 type policy []Peer
 
-// address tells whether some port of an address may be a peer's. An IPv4-mapped IPv6 address is judged as the IPv4 address that it
-// stands for. All other IPv6 addresses that hold an IPv4 address are refused.
+// address tells whether some port of an address may be a peer's. An IPv4-mapped IPv6 address is judged as the IPv4 address in it. All other IPv6
+// addresses that hold an IPv4 address are refused.
 func (p policy) address(addr netip.Addr) bool { return p.allows(addr, 0) }
 
 // peer tells whether a transport address may be a peer's.

@@ -121,7 +121,7 @@ func TestParsePeerErrors(t *testing.T) {
 		"::":                 `::/128 lies in ::/128, which no host can have`,
 		"ff02::1":            `ff02::1/128 lies in ff00::/8, which no host can have`,
 		"64:ff9b::a00:1":     `64:ff9b::a00:1/128 lies in 64:ff9b::/96, which no host can have`,
-		"::ffff:10.0.0.1":    `::ffff:10.0.0.1/128 is an address in disguise: write it plainly`,
+		"::ffff:10.0.0.1":    `::ffff:10.0.0.1/128 is an IPv4-mapped address: write the IPv4 address in it`,
 		"fe80::1%eth0":       `"fe80::1%eth0" is not an address`,
 		"10.0.0.0/33":        `"10.0.0.0/33" is not a prefix such as 10.1.0.0/16`,
 		"10.0.0.1/8":         `"10.0.0.1/8" has bits set after its length: write 10.0.0.0/8`,

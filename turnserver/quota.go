@@ -3,7 +3,7 @@ package turnserver
 // quota counts what one user has taken. It is made with the user's first allocation, and ends with the last one.
 type quota struct {
 	user        string
-	allocations int // and reserved ports; guarded by the server's mutex
+	allocations int // with reserved ports; guarded by the server's mutex
 	meter       meter
 }
 
@@ -24,7 +24,7 @@ func (s *Server) acquireQuota(user string, n int) *quota {
 	return q
 }
 
-// releaseQuota counts n allocations less.
+// releaseQuota takes back n allocations that acquireQuota has counted.
 func (s *Server) releaseQuota(q *quota, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

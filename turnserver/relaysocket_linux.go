@@ -7,8 +7,8 @@ import (
 	"net/netip"
 )
 
-// relaySocket opens a relay socket of a family. even demands an even port. pair, which goes with even, opens a second socket on the
-// next port; without it next is -1.
+// relaySocket opens a relay socket of a family. even demands an even port. pair, which is used together with even, opens a second socket on the
+// next port. Without pair next is -1.
 func (s *Server) relaySocket(family byte, even, pair bool) (fd, next int, relayed netip.AddrPort, err error) {
 	relays := s.relays[family]
 	start := int(s.lastRelay.Add(1) % uint64(len(relays)))

@@ -14,8 +14,8 @@ import (
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
-// TestServe lets clients in whom another listener has accepted, until that listener is closed, and demands that they stay until the
-// server is.
+// TestServe serves a client whose connection another listener has accepted. It demands that Serve ends when that listener is closed, and that
+// the client stays until the server is closed.
 func TestServe(t *testing.T) {
 	cfg, log := base(t), new(bytes.Buffer)
 	cfg.Log = zerolog.New(zerolog.SyncWriter(log)).Level(zerolog.InfoLevel)
@@ -41,12 +41,12 @@ func TestServe(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(log.String(), `"transport":"tcp","relayed"`); n != 2 { // its birth and its death
+	if n := strings.Count(log.String(), `"transport":"tcp","relayed"`); n != 2 { // its start and its end
 		t.Errorf("the log does not say how the client came:\n%s", log)
 	}
 }
 
-// TestServeClose demands that a server that is closed ends Serve and its listener, and takes no other.
+// TestServeClose demands that closing the server ends Serve and closes its listener, and that a closed server takes no other listener.
 func TestServeClose(t *testing.T) {
 	s, err := turnserver.New(base(t))
 	if err != nil {
@@ -93,7 +93,7 @@ func ended(t *testing.T, served <-chan error, when string) {
 	}
 }
 
-// foreign makes a client on a connection to an address that is none of the server's own.
+// foreign makes a client on a connection to an address on which the server itself does not listen.
 func foreign(t *testing.T, address string) *turn.Client {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)

@@ -14,7 +14,7 @@ import (
 	"multifactorymodel.org/ewindow/turnserver/limit"
 )
 
-// accept takes connections of a listener until it is closed.
+// accept takes connections of a listener until the listener is closed.
 func (s *Server) accept(listener net.Listener, transport Transport, decrypt func(net.Conn) net.Conn) error {
 	defer s.untrack(listener)
 	for {
@@ -49,7 +49,7 @@ func addrPort(addr net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// maxQueue is how many bytes may wait for a stream's client. What comes beyond that is lost, as it would be on a slow line.
+// maxQueue is how many bytes may wait for a stream's client. What does not fit is lost, as on a slow line.
 const maxQueue = 256 << 10
 
 // stream is one connection and its client. One goroutine reads from it and owns the client, another one writes what is queued.
@@ -126,9 +126,9 @@ func (st *stream) queue(p []byte) bool {
 	return true
 }
 
-// write sends what is queued until the stream is closed. Over TCP it sends all of it at once. Over TLS each message has a record of its
-// own, since some clients, coturn's own among them, read one message from each record. It closes the stream of a client that does not
-// read: after a part of a message, nothing else could follow.
+// write sends what is queued until the stream is closed. Over TCP it sends all of it at once. Over TLS each message has a record of its own,
+// since some clients, coturn's own among them, read one message from each record. It closes the stream of a client that does not read: if only a
+// part of a message was sent, nothing can follow it.
 func (st *stream) write() {
 	var sending []byte
 	var ends []int
@@ -160,7 +160,7 @@ func (st *stream) write() {
 	}
 }
 
-// read handles what the client sends until the connection or the time for it ends.
+// read handles what the client sends until the connection ends or its deadline passes.
 func (st *stream) read() {
 	c, s := &st.client, st.server
 	defer func() {

@@ -66,7 +66,7 @@ type Server struct {
 	closeDone chan struct{}                    // closed when Close has ended
 }
 
-// closer is something open that Close has to end. Its pointer identifies it.
+// closer is a listener or a stream that Close has to end. Its pointer identifies it.
 type closer interface{ Close() error }
 
 // New checks a configuration. It opens nothing.
@@ -85,7 +85,7 @@ func New(cfg Config) (*Server, error) {
 		family := familyOf(r.Public)
 		s.relays[family] = append(s.relays[family], r)
 		if cfg.MinPort > 0 {
-			// Two clients that both have nothing but this relay can reach each other by it.
+			// Two clients that both can use only this relay can reach each other by it.
 			s.policy = append(s.policy, Peer{netip.PrefixFrom(r.Public, r.Public.BitLen()), cfg.MinPort, cfg.MaxPort})
 		}
 	}
@@ -202,9 +202,9 @@ func (s *Server) listen(ctx context.Context, l Listen) (net.Addr, error) {
 	return listener.Addr(), nil
 }
 
-// Serve speaks TURN on the connections of a listener. They are ready to be read: where TURN shares a port with another protocol, TLS
-// has been decrypted before. transport says how the clients came, TCP or TLS: the log names it, and over TLS each message is written
-// by itself. Serve returns when the listener or the server is closed. It closes the listener if the server does not run.
+// Serve speaks TURN on the connections of a listener. The connections deliver TURN messages: where TURN shares a port with another protocol, TLS
+// has been decrypted before. transport says how the clients came, TCP or TLS. The log names it, and over TLS each message is written by itself.
+// Serve returns when the listener or the server is closed. If the server does not run, Serve closes the listener.
 func (s *Server) Serve(l net.Listener, transport Transport) error {
 	if len(s.loops) == 0 || !s.track(l) {
 		return errors.Join(net.ErrClosed, l.Close())
@@ -219,7 +219,7 @@ func (s *Server) Addrs() []net.Addr {
 	return append([]net.Addr(nil), s.addrs...)
 }
 
-// Counters returns what happened so far.
+// Counters returns what was counted so far.
 func (s *Server) Counters() Counters {
 	c := s.counters.read()
 	s.mu.Lock()
@@ -228,7 +228,7 @@ func (s *Server) Counters() Counters {
 	return c
 }
 
-// Drain refuses new allocations from now on, and returns when the last one has ended or ctx has. Close comes after it.
+// Drain refuses new allocations from now on. It returns when the last allocation has ended, or when ctx ends. Call Close afterwards.
 func (s *Server) Drain(ctx context.Context) {
 	s.draining.Store(true)
 	tick := time.NewTicker(drainEvery)

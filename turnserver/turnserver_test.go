@@ -123,14 +123,14 @@ func connect(t testing.TB, s *turnserver.Server, transport turnserver.Transport)
 	return turn.NewSTUNConn(conn)
 }
 
-// client makes a TURN client of pion's that speaks to one of base's listeners.
+// client makes a TURN client with pion. It speaks to one of base's listeners.
 func client(t testing.TB, s *turnserver.Server, transport turnserver.Transport, username, password string) *turn.Client {
 	t.Helper()
 	address := s.Addrs()[map[turnserver.Transport]int{turnserver.UDP: 0, turnserver.TCP: 1, turnserver.TLS: 2}[transport]].String()
 	return clientOn(t, connect(t, s, transport), address, username, password)
 }
 
-// clientOn makes a TURN client of pion's on a connection to a server's address.
+// clientOn makes a TURN client with pion, on a connection to a server's address.
 func clientOn(t testing.TB, conn net.PacketConn, address, username, password string) *turn.Client {
 	t.Helper()
 	c, err := turn.NewClient(&turn.ClientConfig{
@@ -196,7 +196,7 @@ func echo(p net.PacketConn) {
 	}
 }
 
-// roundTrips sends n numbered packets through a relay to an echo, each when the one before has come back. It demands all of them.
+// roundTrips sends n numbered packets through a relay to an echo, each after the one before has come back. It demands all of them.
 func roundTrips(t testing.TB, relay net.PacketConn, peer net.Addr, n int) {
 	t.Helper()
 	buffer := make([]byte, 2000)
@@ -412,7 +412,7 @@ func TestRelayPorts(t *testing.T) {
 	})
 }
 
-// TestRelayToRelay lets two clients reach each other who both have nothing but the relay. No other peer is allowed.
+// TestRelayToRelay lets two clients that both can use only the relay reach each other. No other peer is allowed.
 func TestRelayToRelay(t *testing.T) {
 	cfg := base(t)
 	cfg.AllowedPeers, cfg.MinPort, cfg.MaxPort = nil, 20000, 29999

@@ -51,13 +51,13 @@ type Window struct {
 	// Shutter is the position that the window announced. Since is when it was set, by the other kiosk's clock; it may be zero.
 	Shutter Shutter            `json:"shutter"`
 	Since   jsontime.UnixMilli `json:"since"`
-	// Facing is the room of the window that this one is in a visit with, empty for none. The page does not get it.
+	// Facing is the room of the window with which that window is in a visit. It is empty when there is none. The page does not get it.
 	Facing id.RoomID `json:"-"`
 	// Joined says that we are in the window's room. Without that it cannot be called.
 	Joined bool `json:"joined"`
 }
 
-// Equal says whether both are the same, to the same moment.
+// Equal says whether w and o are the same. Since is compared as a moment, whatever its time zone.
 func (w Window) Equal(o Window) bool {
 	since := w.Since.Equal(o.Since.Time)
 	w.Since, o.Since = jsontime.UnixMilli{}, jsontime.UnixMilli{}
@@ -69,6 +69,6 @@ type State struct {
 	// Shutter is the position of our shutter, Since is when it was set.
 	Shutter Shutter
 	Since   time.Time
-	// Facing is the room of the window that we are in a visit with, empty for none.
+	// Facing is the room of the window with which we are in a visit. It is empty when there is none.
 	Facing id.RoomID
 }

@@ -20,10 +20,10 @@ import (
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
-// actionLimit bounds a request about a delayed event, with the sending.
+// actionLimit is the longest time for a request about a delayed event. It includes sending the event.
 const actionLimit = upstreamLimit + 5*time.Second
 
-// maxQuery limits the other parameters of a delayed request, in bytes.
+// maxQuery is the longest that the other query parameters of a delayed event may be, in bytes.
 const maxQuery = 1 << 10
 
 // serveSchedule schedules an event that has to be sent later (MSC4140).
@@ -182,8 +182,8 @@ func parseContent(text []byte) ([]byte, error) {
 	return compact.Bytes(), nil
 }
 
-// sendDelayed sends an event as the user who scheduled it. The delay id is the transaction id, so that an event is not sent twice when
-// an answer was lost. The error is of type refused when another attempt would fail, too.
+// sendDelayed sends an event as the user who scheduled it. The delay id is the transaction id, so that an event is not sent twice when an answer
+// was lost. The error is of type refused when another attempt would fail, too, and of type later when the homeserver asks us to wait.
 func (f *Front) sendDelayed(ctx context.Context, d *delayed) error {
 	path := "/_matrix/client/v3/rooms/" + url.PathEscape(d.room.String())
 	if d.stateKey != nil {

@@ -46,8 +46,8 @@ type DendriteConfig struct {
 	// TurnURIs and TurnSecret are the TURN servers that clients are told. Empty: none.
 	TurnURIs   []string
 	TurnSecret string
-	// AllowNetworks and DenyNetworks limit, in CIDR notation, where Dendrite connects to for federation. Deny comes first. nil: every
-	// public address and no other (package addrpolicy). An empty DenyNetworks that is not nil denies nothing.
+	// AllowNetworks and DenyNetworks are the networks, in CIDR notation, that Dendrite may and must not connect to for federation. DenyNetworks
+	// comes first. nil for both: every public address and no other (package addrpolicy). An empty DenyNetworks that is not nil denies nothing.
 	AllowNetworks, DenyNetworks []string
 	// BcryptCost is the cost of password hashes, 4 to 31. 0: 10. Tests use 4.
 	BcryptCost int
@@ -111,8 +111,8 @@ func (d *Dendrite) address() string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(d.cfg.ClientPort))
 }
 
-// Command writes the configuration, and the signing key if there is none, and returns the command that runs program, which is Dendrite. The
-// command is not started.
+// Command writes the configuration, and the signing key if there is none, and returns the command that runs Dendrite. program is the path of its
+// executable. The command is not started.
 func (d *Dendrite) Command(program string) (*exec.Cmd, error) {
 	if err := os.MkdirAll(d.cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make Dendrite's folder: %w", err)
@@ -229,8 +229,8 @@ func (d *Dendrite) ensureKey() error {
 	}))
 }
 
-// writeRoots writes a file with the system's certificate authorities and ours. When the environment variable names a file, Go uses only
-// that.
+// writeRoots writes a file with the system's certificate authorities and ours. When the environment variable SSL_CERT_FILE names a file, Go
+// reads only that file.
 func (d *Dendrite) writeRoots() (string, error) {
 	bundle, err := os.ReadFile(d.cfg.CAFile)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package homeserver is the homeserver side of a hub: the configuration of an unmodified Dendrite, and a front, a reverse proxy before
-// Dendrite or any other homeserver that adds what MatrixRTC calls need and the homeserver lacks.
+// Package homeserver is the homeserver side of a hub: the configuration of an unmodified Dendrite, and a front. The front is a reverse proxy
+// before Dendrite or any other homeserver. It adds what MatrixRTC calls need and the homeserver lacks.
 //
 // [NewDendrite] writes Dendrite's configuration and returns the command that runs it. The caller keeps it running. [Register] makes
 // accounts with the shared secret. [NewFront] makes the [Front], an http.Handler that serves

@@ -102,7 +102,7 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 		f.transport = append(f.transport, transport{unstable.TransportLiveKit, service})
 	}
 	f.wellKnown = wellKnown(public, f.transport)
-	// It uses no proxy of the environment and no compression, and does not limit the time to the first byte, because /sync waits.
+	// There is no proxy from the environment and no compression. The time to the first byte has no limit, because /sync waits.
 	upstream := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 5 * time.Second,
@@ -178,7 +178,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// own serves a path of ours: the given methods, and the requests by which browsers ask whether they may use them (CORS).
+// own serves a path of ours: the given methods, and the requests by which browsers ask whether they may use these methods (CORS).
 func (f *Front) own(w http.ResponseWriter, r *http.Request, methods map[string]http.HandlerFunc) {
 	handler := methods[r.Method]
 	if r.Method == http.MethodHead {
@@ -227,7 +227,7 @@ func (f *Front) proxyError(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.As(err, &large):
 		f.answer(w, errTooLarge)
-	case r.Context().Err() != nil: // the client has gone
+	case r.Context().Err() != nil: // the client has been gone for goneLimit
 		w.WriteHeader(http.StatusBadGateway)
 	default:
 		f.log.Debug().Err(err).Msg("The homeserver can't be reached")
@@ -275,7 +275,7 @@ func (f *Front) authenticate(r *http.Request) (identity, error) {
 	if err := f.ask(r, "/_matrix/client/v3/account/whoami", "Bearer "+token, &who); err != nil {
 		var refused mautrix.RespError
 		if errors.As(err, &refused) && !slices.Contains([]int{401, 403, 429}, refused.StatusCode) {
-			err = errUnreachable // the client did not ask for this path, so its other errors mean nothing to it
+			err = errUnreachable // the client did not ask for whoami, so other errors of whoami mean nothing to it
 		}
 		return identity{}, err
 	}

@@ -22,7 +22,7 @@ const (
 	maxDelay        = 24 * time.Hour
 	maxPerUser      = 100    // the limit of Synapse
 	maxScheduled    = 20_000 // of all users
-	maxSending      = 8      // at a time, without those that clients ask to be sent
+	maxSending      = 8      // at a time; an event that a client asks to be sent does not wait for this
 	maxWaiting      = 16     // requests about one event while it is being sent
 	minRetry        = 250 * time.Millisecond
 	maxRetry        = 30 * time.Second
@@ -60,13 +60,13 @@ type delayed struct {
 	since     time.Time // when the delay began
 }
 
-// storage keeps scheduled events beyond the end of the program.
+// storage keeps scheduled events until the next run of the program.
 type storage interface {
 	insert(ctx context.Context, d *delayed) error
 	restart(ctx context.Context, id string, since time.Time) error
 	remove(ctx context.Context, id string) error
 	get(ctx context.Context, id string) (*delayed, error)
-	// all returns every event without token and content.
+	// all returns every event, without its token and content.
 	all(ctx context.Context) ([]*delayed, error)
 }
 
@@ -94,8 +94,8 @@ type waiter struct {
 	reply  chan<- error
 }
 
-// userEvents are the events that one user has scheduled. They stay in memory when there are none, because of the limit. There are no more
-// of them than the homeserver has users.
+// userEvents are the events that one user has scheduled. A record stays in memory when its user has no events, because of limit. There are no
+// more records than the homeserver has users.
 type userEvents struct {
 	entries map[string]*entry
 	limit   *rate.Limiter // of requests
@@ -307,7 +307,7 @@ func (s *scheduler) add(e *entry) {
 	heap.Push(&s.queue, e)
 }
 
-// erase removes an event from the storage. If that fails, the event is sent once more after our next start.
+// erase removes an event from the storage. If that fails after the event was sent, the event is sent once more after our next start.
 func (s *scheduler) erase(e *entry) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.sendCtx), storeLimit)
 	defer cancel()
@@ -328,7 +328,7 @@ func (s *scheduler) forget(e *entry) {
 	delete(s.users[e.user].entries, e.id)
 }
 
-// perform does what a request asks for, now or after the event that is being sent.
+// perform does what a request asks for. If the event is being sent, the request waits for the result.
 func (s *scheduler) perform(delayID string, w waiter, now time.Time) {
 	e := s.entries[delayID]
 	switch {

@@ -17,7 +17,7 @@ import (
 
 // CreateOptions describe a new network.
 type CreateOptions struct {
-	// Name is the Space's, for people. It is required.
+	// Name is the name of the Space that people see. It is required.
 	Name string
 	// Admins get the same power as the creator, and are invited.
 	Admins []id.UserID
@@ -105,7 +105,8 @@ func windowJoinRules(space id.RoomID) *event.JoinRulesEventContent {
 	}
 }
 
-// initialWindow says that the shutter is shut. What SetState said is sent right after the room was made.
+// initialWindow is the window event of a new room. The shutter in it is shut. The state that SetState has set is sent right after the room was
+// made.
 func (n *Network) initialWindow() *windowContent {
 	return &windowContent{Version: version, Kiosk: n.cfg.Bot.UserID(), Shutter: directory.Shut, City: clean(n.cfg.City, maxCity)}
 }

@@ -6,14 +6,14 @@
 //	Space ── m.space.child ──► window room of Dresden    …window: kiosk, shutter, since, facing, city
 //	      ── m.space.child ──► window room of Munich     joined by everybody in the Space (restricted join, MSC3083)
 //
-// A room counts as a window only if the sender of its …window event is the kiosk that the event names, that kiosk is in the Space, and it
-// (or an admin) listed the room. A user who is removed from the Space is removed from the own window room. What members write is limited in
-// length, and cleaned of control characters.
+// A room counts as a window only if the sender of its …window event is the kiosk that the event names. That kiosk must be in the Space, and
+// the kiosk or an admin must have listed the room. A user who is removed from the Space is also removed from our own window room. What
+// members write is limited in length, and cleaned of control characters.
 //
 // When the Space is upgraded, the bot joins the new one once it is invited there, and lists its own room again. The list and the members of
 // the old Space count until the new one says something else. If the bot's own account upgrades a window room, the new room replaces it.
 //
-// # The way of an invitation, from an admin to a tile
+// # How an admin's invitation becomes a tile
 //
 //  1. bot.Bot hands over the invitation's stripped state. [Network.collect] and [Network.commit] (reconcile.go) queue it for Run.
 //  2. applyInvite (invitations.go) notes who invites. inviteTasks accepts an admin's invitation: acceptTask joins the Space.

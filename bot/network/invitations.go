@@ -15,7 +15,7 @@ import (
 const (
 	// maxInvites is how many invitations are handled at a time. Further ones stay unanswered.
 	maxInvites = 256
-	// refuseAttempts is how often refusing one is tried.
+	// refuseAttempts is how often we try to refuse an invitation.
 	refuseAttempts = 6
 )
 
@@ -64,7 +64,7 @@ func (n *Network) applyInvite(e *event.Event) {
 // inviteTasks adds the tasks that answer invitations:
 //   - from a configured admin, while we are in no network: accepted, one at a time;
 //   - into the room that the network's Space was upgraded to: accepted;
-//   - from anybody else, who is not an admin, or to anything else: refused.
+//   - from anybody else, or into any other room: refused.
 func (n *Network) inviteTasks(tasks []task, joins []movement) []task {
 	accepting := n.model.space != ""
 	for _, room := range slices.Sorted(maps.Keys(n.invites)) {
@@ -76,9 +76,9 @@ func (n *Network) inviteTasks(tasks []task, joins []movement) []task {
 		case room == n.model.unjoinedSuccessor():
 			tasks = append(tasks, n.followTask(room, inv.inviter))
 		case n.model.space != "" && inv.predecessor == n.model.space && !inv.forged && n.model.admin(inv.inviter):
-			// The invitation came before the tombstone. Wait for that.
+			// The invitation came before the tombstone. Wait for the tombstone.
 		case fromAdmin && inv.space && n.model.space == "":
-			if !accepting { // further ones wait until it is known what this one leads to
+			if !accepting { // the other invitations wait until it is known what this one leads to
 				accepting = true
 				tasks = append(tasks, n.acceptTask(room, inv.inviter))
 			}
@@ -115,7 +115,7 @@ func (n *Network) followTask(room id.RoomID, inviter id.UserID) task {
 	}
 }
 
-// acceptTask joins a Space, and leaves it again when it is not a network's.
+// acceptTask joins a Space, and leaves it again if it is not the Space of a network.
 func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) task {
 	log := n.cfg.Log.With().Stringer("room_id", room).Stringer("sender", inviter).Logger()
 	return task{
@@ -149,7 +149,7 @@ func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) task {
 	}
 }
 
-// refuseTask refuses an invitation. After some failures it is forgotten.
+// refuseTask refuses an invitation. After some failures the invitation is forgotten.
 func (n *Network) refuseTask(room id.RoomID) task {
 	t := n.leaveTask(room)
 	t.key, t.what, t.known = "refuse "+string(room), "refuse an invitation", true

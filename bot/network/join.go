@@ -43,10 +43,10 @@ func (n *Network) join(ctx context.Context, room id.RoomID, via []string) (func(
 	return func() { n.model.addState(room, events) }, nil
 }
 
-// reintroduce sends our membership of the Space, and the event that lists our window there, once more. A homeserver that joined the Space
-// at the same moment as we did may never have received our membership. Dendrite then rejects all our events in the Space for good, and
-// refuses us the rooms of its windows. A new event of the same meaning brings it what it lacks. If this fails, it is tried at the next
-// refusal.
+// reintroduce sends our membership of the Space, and the event that lists our window there, once more. A homeserver that joined the Space at the
+// same moment as we did may never have received our membership. Dendrite then rejects all our events in the Space for good, and does not let us
+// join the rooms of that homeserver's windows. New events of the same meaning bring it what it lacks. If reintroduce fails, it is tried again at
+// the next refusal.
 func (n *Network) reintroduce(ctx context.Context, space, own id.RoomID) {
 	client := n.cfg.Bot.Client()
 	now := time.Now().UnixMilli()

@@ -137,7 +137,7 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
-// TestHostile changes one thing in such a network.
+// TestHostile changes one thing in the network of newTestModel.
 func TestHostile(t *testing.T) {
 	other := id.RoomID("!other:b")
 	for _, test := range []struct {

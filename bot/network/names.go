@@ -5,7 +5,7 @@ import "maunium.net/go/mautrix/event"
 // prefix of our own events. Every name with it is in this file.
 const prefix = "org.multifactorymodel.ewindow."
 
-// version of the events' contents. Later versions may only add members.
+// version of the events' contents. Later versions may only add members (JSON).
 const version = 1
 
 var (
@@ -15,6 +15,6 @@ var (
 	StateNetwork = event.Type{Type: prefix + "network", Class: event.StateEventType}
 )
 
-// again is a member of our m.room.member and m.space.child events. It only makes them differ from the ones before, since a homeserver makes
-// no new event of the same content.
+// again is a member of our m.room.member and m.space.child events. Its only purpose is that the content differs from the one before: a
+// homeserver makes no new event if the content is the same.
 const again = prefix + "again"

@@ -31,7 +31,7 @@ type Bot interface {
 type Config struct {
 	// Bot must not have been started yet.
 	Bot Bot
-	// Admins are the users whose invitation into a network is accepted. If there are none, no invitation is.
+	// Admins are the users whose invitation into a network is accepted. If there are none, no invitation is accepted.
 	Admins []id.UserID
 	// Name and City of this window are shown to people. Languages are those of its page. Timezone is an IANA name.
 	Name, City, Timezone string
@@ -143,7 +143,7 @@ func (n *Network) Name(user id.UserID) string {
 	return clean(user.Localpart(), maxName)
 }
 
-// SetState tells the network the state of this window. It returns at once. The last state counts. It is sent until the homeserver has
+// SetState tells the network the state of this window. It returns at once. Only the last state is sent, again and again until the homeserver has
 // accepted it. An unknown Shutter counts as shut.
 func (n *Network) SetState(s directory.State) {
 	n.queue.Put(func() { n.desired = sane(s) })
@@ -152,7 +152,7 @@ func (n *Network) SetState(s directory.State) {
 // Stats returns the counters.
 func (n *Network) Stats() Stats { return Stats{RefusedInvitations: n.refused.Load()} }
 
-// sane replaces what is not valid.
+// sane replaces the values of a state that are not valid.
 func sane(s directory.State) directory.State {
 	s.Shutter = directory.ParseShutter(string(s.Shutter))
 	if !validRoom(s.Facing) {

@@ -465,7 +465,7 @@ func TestCrashes(t *testing.T) {
 	dresden.SetState(directory.State{Shutter: directory.Open, Since: time.Now()})
 	hs.Restart(t)
 	watcher.sees(t, "Dresden=open")
-	// Nothing is changed that is as it should be.
+	// What is right already is not sent again.
 	if n := transport.count("/state/org.multifactorymodel.ewindow.window"); n > 40 {
 		t.Errorf("the shutter was sent %d times", n)
 	}
@@ -546,7 +546,7 @@ func TestStranger(t *testing.T) {
 	dresden.sees(t, "Munich=shut")
 	munich.sees(t, "Dresden=shut")
 
-	// A stranger replaces the m.space.child of Dresden's room, which makes it invalid. Dresden lists its room again.
+	// A stranger replaces the m.space.child of Dresden's room. The new event is invalid. Dresden lists its room again.
 	list(dresden.listed(t))
 	rig.Eventually(t, patience, func() error {
 		state, err := admin.State(t.Context(), space)

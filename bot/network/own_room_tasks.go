@@ -93,7 +93,7 @@ func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Tim
 	return tasks, wake
 }
 
-// windowTask adds the task of sending our window's state event, if that does not say yet what it should.
+// windowTask adds the task of sending our window's state event, if the present event does not have the right content.
 func (n *Network) windowTask(tasks []task, own id.RoomID, room *room) []task {
 	var current *windowContent
 	if room.window != nil {
@@ -151,7 +151,7 @@ func millis(t time.Time) int64 {
 	return 0
 }
 
-// makeOwn makes the window's room, for the first Space of chain. If a room was made before a crash, it finds that instead. known are
+// makeOwn makes the window's room, for the first Space of chain. If the room was made before a crash, makeOwn finds that room instead. known are
 // the rooms whose state is known already, so they need not be searched.
 func (n *Network) makeOwn(ctx context.Context, chain []id.RoomID, known []id.RoomID) (func(), error) {
 	client := n.cfg.Bot.Client()

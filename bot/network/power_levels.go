@@ -10,10 +10,10 @@ import (
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
-// windowPower are the power levels of a window's room. Everybody may be in its calls (MSC3401, MSC4075, MSC4310). Only admins who are in
-// the room get the power to invite guests. For a restricted join (MSC3083) Dendrite names any user with that power as the one who
-// authorises it, whether that user is in the room or not, and the join fails when not. The bot itself is listed only before room version
-// 12: since then creators have unlimited power and must not be listed.
+// windowPower are the power levels of a window's room. Everybody may be in its calls (MSC3401, MSC4075, MSC4310). Only admins who are in the
+// room get the power to invite guests. The reason is Dendrite: for a restricted join (MSC3083) it lets any user with that power authorise the
+// join. If that user is not in the room, the join fails. The bot itself is listed only before room version 12: since then creators have
+// unlimited power and must not be listed.
 func (n *Network) windowPower(listBot bool, admins []id.UserID) *event.PowerLevelsEventContent {
 	power := &event.PowerLevelsEventContent{
 		Users: make(map[id.UserID]int),

@@ -22,14 +22,14 @@ const (
 	// settle is how long sync may take to show the effect of a request that succeeded, before the request is made again.
 	settle = 30 * time.Second
 
-	// endGrace is how long requests may go on when Run ends. A client that hangs up in the middle of a request can leave Dendrite's SQLite
-	// inside a transaction, and every later one then fails.
+	// endGrace is how long requests may go on when Run ends. A client that hangs up in the middle of a request can leave Dendrite's SQLite inside a
+	// transaction. Every later transaction then fails.
 	endGrace = 3 * time.Second
 
 	// minBackoff and maxBackoff are the shortest and the longest wait after a failure.
 	minBackoff = 500 * time.Millisecond
 	maxBackoff = time.Minute
-	// maxJoinBackoff is the longest wait of joins. A server may have a lasting reason to refuse one.
+	// maxJoinBackoff is the longest wait between two attempts to join a room. A server may have a lasting reason to refuse.
 	maxJoinBackoff = 10 * time.Minute
 )
 
@@ -39,7 +39,7 @@ type task struct {
 	what string        // for the log, the same for all tasks of a kind
 	min  time.Duration // the shortest wait after a failure; 0: minBackoff
 	max  time.Duration // the longest wait after a failure; 0: maxBackoff
-	// known says that the owner knows of a success without sync, so there is no time to settle.
+	// known says that the owner learns of a success from the answer and not from sync. Then settle does not apply.
 	known bool
 	log   func(*zerolog.Event)
 	// do runs in a goroutine of its own. The owner calls the function that it returns, if any, after a success.
@@ -53,7 +53,7 @@ type attempt struct {
 	running   bool
 	pause     backoff.Backoff
 	next      time.Time
-	keepsWait bool // it is not tried at once when the homeserver answers again
+	keepsWait bool // retryNow does not shorten the wait
 }
 
 // runner runs tasks, each again and again until it is not asked for any more. It belongs to the goroutine of Network.Run; the requests run
@@ -149,7 +149,7 @@ func (r *runner) fail(t task, a *attempt, err error) {
 	}
 }
 
-// retryNow makes tasks be tried at once that failed because there was no connection. It is called when the homeserver answers again.
+// retryNow ends the wait of the tasks that failed because there was no connection. It is called when the homeserver answers again.
 func (r *runner) retryNow() {
 	for _, a := range r.attempts {
 		if a.pause.Failures() > 0 && !a.keepsWait {

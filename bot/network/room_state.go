@@ -7,8 +7,8 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// addState applies the state of a room that was just joined, as the homeserver returned it. What sync has shown already is newer and stays.
-// So it does not matter when sync shows the room's older state, and whether it is complete.
+// addState applies the state of a room that was just joined, as the homeserver returned it. What sync has shown already is newer and stays. So
+// it does not matter when sync shows the room's older state, or whether sync shows all of it.
 func (m *model) addState(room id.RoomID, events []*event.Event) {
 	for _, e := range events {
 		if e.StateKey == nil || m.rooms[room] != nil && m.rooms[room].seen[stateKey{e.Type.Type, *e.StateKey}] {

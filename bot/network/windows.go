@@ -16,7 +16,7 @@ type verdict int
 
 const (
 	accepted   verdict = iota // it is another window
-	incomplete                // it may become one: somebody else listed it, or its state has no content, which its kiosk may change at any moment
+	incomplete                // it may become one: another user listed it, or its window event can't be read; its kiosk may change both
 	noWindow
 	kioskMissing // its kiosk is not in the network
 )

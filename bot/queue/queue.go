@@ -1,9 +1,8 @@
 // Package queue hands values from any goroutine to the one goroutine that owns the state which they change.
 //
-// Putting never blocks and has no limit of its own, because those who put are callbacks of the sync loop, of the media and of
-// the page's server. They must not wait for the owner, who may be waiting for one of them. A channel cannot do that: it blocks
-// when it is full. The library that we use most, go.mau.fi/util/exsync, has an event and a ring buffer, which overwrites what
-// nobody has read yet, but no queue; neither has golang.org/x/sync.
+// Put never blocks and has no limit, because it is called by callbacks of the sync loop, of the media and of the page's server. They must not
+// wait for the owner, which may be waiting for one of them. A channel cannot do that: it blocks when it is full. go.mau.fi/util/exsync and
+// golang.org/x/sync have no queue. The ring buffer of exsync overwrites what nobody has read yet.
 //
 // The owner waits for [Queue.Ready] in its select and then takes everything at once:
 //
@@ -22,7 +21,7 @@ import "sync"
 
 // Queue is a queue without a limit. Put, PutMax and Take may be called from any goroutine; one goroutine waits for Ready.
 type Queue[T any] struct {
-	ready chan struct{} // holds one
+	ready chan struct{} // has room for one signal
 
 	mu     sync.Mutex // guards values
 	values []T
@@ -41,7 +40,7 @@ func (q *Queue[T]) Put(values ...T) {
 	q.wake()
 }
 
-// PutMax appends a value unless limit values or more are waiting, and says whether it did. It is for what strangers can cause.
+// PutMax appends a value unless limit values or more are waiting, and says whether it did. It is for work that strangers can cause.
 func (q *Queue[T]) PutMax(limit int, value T) bool {
 	q.mu.Lock()
 	fits := len(q.values) < limit
@@ -62,8 +61,8 @@ func (q *Queue[T]) wake() {
 	}
 }
 
-// Ready is received from when something was put since it was last received from. Take may return nothing all the same, when an
-// earlier Take has had it.
+// Ready returns a channel with room for one signal. Put and PutMax send the signal. Take may return nothing after a signal, because an earlier
+// Take may have taken the values already.
 func (q *Queue[T]) Ready() <-chan struct{} { return q.ready }
 
 // Take empties the queue and returns what was in it, the oldest first.

@@ -29,15 +29,15 @@ const (
 type Kind uint8
 
 const (
-	// Transport: Service is the livekit_service_url where to publish. It comes once, as soon as it is known.
+	// Transport: Service is the livekit_service_url where we publish. The event comes once, as soon as the URL is known.
 	Transport Kind = iota
-	// Key: Material is the key number Index of the participant Identity (device Device of User).
+	// Key: Material is key number Index of the participant Identity, which is User's device Device.
 	Key
-	// UseKey: from now on encrypt with Material, our own key number Index. The first comes at once.
+	// UseKey: from now on encrypt with Material, our own key number Index. The first such event comes at once.
 	UseKey
-	// KeySent: our own key number Index has reached further members. A key frame now saves them waiting.
+	// KeySent: our own key number Index was sent to further members. With a key frame now they need not wait for a picture.
 	KeySent
-	// Withheld: User's Device gets no keys, since its owner hasn't cross-signed it. It comes once a device.
+	// Withheld: User's Device gets no keys, since User has not cross-signed it. The event comes once for each device.
 	Withheld
 	// Failed: the call can't be entered or kept; Err says why. Nothing more happens until Leave.
 	Failed
@@ -56,7 +56,7 @@ type Event struct {
 	Err error
 }
 
-// JoinOptions is how a call is entered.
+// JoinOptions says how a call is entered.
 type JoinOptions struct {
 	// Intent is what others are told: "video", "audio" or nothing.
 	Intent string
@@ -87,8 +87,8 @@ type Call struct {
 	over       bool       // failed or leaving
 }
 
-// Leave leaves the call: the others see us go. It returns nil when that is done, an error when the membership could not be removed (then
-// it ends by itself, mostly after 18 s), and ctx's error when ctx ends first. It may be called again.
+// Leave leaves the call: the others see us go. It returns nil when that is done, and ctx's error when ctx ends first. Any other error means that
+// the membership could not be removed. Then the membership ends by itself, mostly after 18 s. Leave may be called again.
 func (c *Call) Leave(ctx context.Context) error {
 	c.begin()
 	select {
@@ -109,8 +109,8 @@ func (c *Call) begin() {
 	})
 }
 
-// SendKeyAgain sends the present own key to everybody in the call once more. A homeserver that crashes may have accepted a key and lost it,
-// and MatrixRTC has no way to say that a key is missing. So this should be called now and then by a window that others do not see.
+// SendKeyAgain sends our present key to everybody in the call once more. A homeserver that crashes may have accepted a key and lost it, and
+// MatrixRTC has no way to say that a key is missing. So a window that others do not see should call this now and then.
 func (c *Call) SendKeyAgain() {
 	c.m.queue.Put(func() {
 		if !c.over {
@@ -119,7 +119,7 @@ func (c *Call) SendKeyAgain() {
 	})
 }
 
-// Renew sends a new membership, if that was not done within the last half minute, so that everybody sends us their key once more.
+// Renew sends a new membership, so that everybody sends us their key once more. It does nothing if it did so within the last half minute.
 // Clients send their key again only when a membership has a new time. Renew is for a window that does not see others it should see.
 func (c *Call) Renew() {
 	c.m.queue.Put(func() {
@@ -129,8 +129,8 @@ func (c *Call) Renew() {
 	})
 }
 
-// Token fetches the address and a fresh token of the SFU behind a livekit_service_url. A service that knows only the newer
-// endpoint is asked there, unless it is our own: where we publish, the identity must fit our membership. Refusals are
+// Token fetches the address and a fresh token of the SFU behind a livekit_service_url. If a service knows only the newer endpoint, that is used.
+// Our own service is an exception: where we publish, the identity must be the one of our membership. Refusals are
 // [multifactorymodel.org/ewindow/bot/rtc/matrixerror.Error]s.
 func (c *Call) Token(ctx context.Context, service string) (url, jwt string, err error) {
 	self, own := c.m.hs.Self(), c.service.Load()
@@ -145,7 +145,8 @@ func (c *Call) use(key mediakeys.Key) {
 	c.opts.OnEvent(Event{Kind: UseKey, Index: key.Index, Material: slices.Clone(key.Material)})
 }
 
-// demandEncryption asks the bot whether the room is encrypted, as long as sync has not shown it.
+// demandEncryption asks the bot whether the room is encrypted, and lets the call fail if it is not. It is used when sync has not shown the
+// encryption.
 func (c *Call) demandEncryption(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, requestLimit)
 	defer cancel()
@@ -181,7 +182,7 @@ func (c *Call) discover() {
 		if c.leaving.Err() != nil {
 			return
 		}
-		c.log.Warn().Err(err).Msg("The own focus can't be found, trying again")
+		c.log.Warn().Err(err).Msg("Our own focus can't be found, trying again")
 		pause.Max = membership.RetryLimit(err)
 		select {
 		case <-time.After(pause.Next()):

@@ -18,7 +18,7 @@
 // [Manager.Ring] rings people once the call was entered. Their declines, other people's rings, and legacy calls, which are rejected, come
 // by Config.OnDecline, OnRing and OnLegacyCall. Only the members say whether somebody calls: a ring may be missing.
 //
-// What trying again cannot repair is reported once, as Failed. Everything else is tried for ever, with back-off.
+// An error that another try cannot repair is reported once, as Failed. Everything else is tried for ever, with back-off.
 //
 // # Who owns what
 //
@@ -29,7 +29,7 @@
 // requests run in goroutines that put their result there. Run waits for all of them. Each call has one goroutine more, which owns our
 // membership in it (membership.Publisher). All callbacks come from Run's goroutine, with no lock held, and must not block.
 //
-// # The way of a membership, from sync to an answered call
+// # How a membership in sync becomes an answered call
 //
 //  1. bot.Bot receives the sync response, decrypts what is encrypted, and calls [Manager.handleEvent] (sync.go), which queues it for Run.
 //  2. Run gives it to membership.Roster, which parses the dialect (state_event.go or sticky_event.go) and keeps it with its room.
@@ -40,14 +40,14 @@
 //
 // # Room state
 //
-// Who is joined to a room is kept three times: in the bot's store, in membership.Roster, and in package network. There is no shared feed of
-// typed facts, for these reasons. All three get the same events in the same order from one place, the bot's sync, but need them at
-// different times: the store before anything is decrypted, and on disk, in the tables that mautrix reads to encrypt; the roster mixed with
-// memberships and keys, event by event, since a key that arrives a moment later is installed by it; the network only when a whole sync
-// response was read, since it must not act on half of one. One shared copy would have to be locked by three goroutines, and a decision
-// could see it change half-way. Only m.room.member and m.room.create are read by more than one of them, and each takes another part: the
-// roster who is joined, the network also names, invitations and bans. Reading a fact costs less than ten lines. Every copy starts from the
-// full state that bot.Start dispatches, so they cannot drift apart for longer than one response.
+// Who is joined to a room is kept three times: in the bot's store, in membership.Roster, and in package network. All three get the same events
+// in the same order from the bot's sync, but they need them at different times. The store needs them before anything is decrypted, and on disk,
+// in the tables that mautrix reads to encrypt. The roster needs them event by event, in order with memberships and keys, since a key that
+// arrives a moment later is installed with their help. The network needs them when a whole sync response was read, since it must not act on half
+// of one. Three goroutines would have to lock one shared copy, and a decision could see the copy change half-way. Only m.room.member and
+// m.room.create are read by more than one of the three. Each takes another part of m.room.member: the roster who is joined, the network also
+// names, invitations and bans. Reading an event costs less than ten lines. Every copy starts from the full state that bot.Start dispatches, so
+// the copies cannot differ for longer than one response.
 //
 // # Libraries
 //

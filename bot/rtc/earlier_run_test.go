@@ -41,7 +41,7 @@ func TestDelayedLeaveOfAnEarlierRun(t *testing.T) {
 			t.Fatalf("%q are remembered", b.kept)
 		}
 	})
-	// It was sent meanwhile. The homeserver does not know it any more, and nothing is to be done.
+	// The delayed leave was sent meanwhile. The homeserver does not know it any more, and nothing has to be done.
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.leaveBehind()
@@ -127,7 +127,7 @@ func TestOrphanedDelayedLeave(t *testing.T) {
 		b.leaveNow(call)
 		b.expect("leaving", b.took(), "send, fired")
 	})
-	// It is sent in the next call of the same room.
+	// The homeserver sends it during the next call in the same room.
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, lose)
 		call := b.join()

@@ -12,7 +12,7 @@ var (
 	ErrUnencrypted = errors.New("the room isn't encrypted")
 	// ErrNoTransport: neither the homeserver nor the configuration names a focus. Set one up.
 	ErrNoTransport = transport.ErrNone
-	// ErrNotJoined: the bot isn't in the room, or no longer.
+	// ErrNotJoined: the bot is not in the room, or has left it.
 	ErrNotJoined = membership.ErrNotJoined
 	// ErrInCall: the room's call was entered already, or is still being left.
 	ErrInCall = errors.New("already in this call")

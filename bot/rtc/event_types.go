@@ -6,7 +6,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
-// The types of a call's events. Their class has to be given: event.NewEventType does not know it.
+// The types of a call's events. Each needs its class here, since event.NewEventType does not know it.
 var (
 	// typeMember is a membership that is a state event. It is also what we send.
 	typeMember = event.Type{Type: unstable.CallMember, Class: event.StateEventType}

@@ -51,16 +51,16 @@ type Config struct {
 	// OnMembers is called with all valid foreign members of a room's call, oldest first, each time they change. It is called from Run's
 	// goroutine and must not block.
 	OnMembers func(room id.RoomID, members []Member)
-	// OnRing, OnDecline and OnLegacyCall take rings for us, declines of [Manager.Ring], and legacy calls (m.call.invite), which were
-	// rejected. They are called as OnMembers is, and may be nil.
+	// OnRing is called with rings for us, OnDecline with declines of [Manager.Ring], and OnLegacyCall after a legacy call (m.call.invite) was
+	// rejected. They are called in the same way as OnMembers, and may be nil.
 	OnRing       func(Ring)
 	OnDecline    func(Decline)
 	OnLegacyCall func(room id.RoomID, sender id.UserID)
 	Log          zerolog.Logger
 }
 
-// Stats counts what was refused or left out since the start. Operators see by it whether somebody floods the window, or whether a client
-// sends what we cannot read.
+// Stats counts what was refused or left out since the start. It shows operators whether somebody floods the window, or whether a client sends
+// what we cannot read.
 type Stats struct {
 	InvalidMembers uint64 // memberships that could not be read
 	DroppedMembers uint64 // memberships and rooms over a limit
@@ -135,7 +135,7 @@ func NewManager(cfg Config) (*Manager, error) {
 
 func newManager(cfg Config, hs homeserver, leaves membership.LeaveStore, client *transport.Client) (*Manager, error) {
 	if cfg.OnMembers == nil {
-		return nil, errors.New("calls: there is no one to take the members")
+		return nil, errors.New("calls: OnMembers is missing")
 	}
 	if cfg.OnRing == nil {
 		cfg.OnRing = func(Ring) {}
@@ -159,11 +159,11 @@ func newManager(cfg Config, hs homeserver, leaves membership.LeaveStore, client 
 	return m, nil
 }
 
-// Join enters the call of a room. It returns at once; what follows is told to opts.OnEvent. An error means that the room's call was
-// entered before and not left yet ([ErrInCall]), or that the manager has ended ([ErrClosed]).
+// Join enters the call of a room. It returns at once. What happens next is told to opts.OnEvent. An error means that the room's call was entered
+// before and not left yet ([ErrInCall]), or that the manager has ended ([ErrClosed]).
 func (m *Manager) Join(room id.RoomID, opts JoinOptions) (*Call, error) {
 	if opts.OnEvent == nil {
-		return nil, errors.New("join call: there is no one to take its events")
+		return nil, errors.New("join call: OnEvent is missing")
 	}
 	if opts.Intent != "" && opts.Intent != "video" && opts.Intent != "audio" {
 		return nil, fmt.Errorf("join call: unknown intent %q", opts.Intent)
@@ -224,7 +224,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.ended = true
 	m.mu.Unlock()
 	for _, f := range m.queue.Take() {
-		f() // a call that was joined a moment ago has to be left in order
+		f() // a call that was joined a moment ago is started, so that it is left like the others
 	}
 	for _, call := range m.active {
 		call.begin()

@@ -119,7 +119,7 @@ func newKiosk(t *testing.T, hs *rig.Homeserver, name string) (k *kiosk, stop fun
 	return startKiosk(t, rig.NewBotAccount(t, hs, name), name)
 }
 
-// startKiosk is newKiosk for an account that may have had one before.
+// startKiosk is newKiosk for an account that may have run a kiosk before.
 func startKiosk(t *testing.T, account rig.BotAccount, name string) (k *kiosk, stop func()) {
 	t.Helper()
 	k = &kiosk{
@@ -303,7 +303,7 @@ func newService(t *testing.T, userinfo map[string]*rig.Homeserver) *httptest.Ser
 	return s
 }
 
-// membership is the content of a device's membership in the room's state, as somebody else's homeserver has it.
+// membership is the content of the membership of the kiosk of, as the homeserver of the kiosk asked has it in the room's state.
 func membership(t *testing.T, asked, of *kiosk, room id.RoomID) map[string]any {
 	t.Helper()
 	content := make(map[string]any)
@@ -367,7 +367,7 @@ func TestFederatedCall(t *testing.T) {
 		t.Errorf("the state still has %v", got)
 	}
 
-	// It comes again and is killed. The delayed leave removes it.
+	// Munich joins again and is killed. The delayed leave removes it.
 	munich.join(t, room)
 	dresden.sees(t, limit, room, munich)
 	dresden.hears(t, munich)
@@ -377,7 +377,7 @@ func TestFederatedCall(t *testing.T) {
 	dresden.sees(t, 25*time.Second, room)
 	t.Log("the killed one went after ", time.Since(begun))
 
-	// The connection is back. It finds out that it was removed, and comes again.
+	// Munich's connection is back. Munich finds out that it was removed, and joins again.
 	munich.wire.cut.Store(false)
 	begun = time.Now()
 	dresden.sees(t, limit, room, munich)
@@ -385,14 +385,14 @@ func TestFederatedCall(t *testing.T) {
 	dresden.hears(t, munich)
 	munich.hears(t, dresden)
 
-	// The other's homeserver is killed and started again. Nobody leaves the call because of that.
+	// Munich's homeserver is killed and started again. Nobody leaves the call because of that.
 	servers[1].Kill(t)
 	servers[1].Restart(t)
 	munich.sees(t, limit, room, dresden)
 	dresden.sees(t, limit, room, munich)
 
-	// The ACL bans Munich's homeserver from the room. Its user cannot leave the call any more, does not count, and gets no key. Then it is
-	// allowed again. (Both homeservers are called localhost, and the ACL is not applied to a bot's own homeserver, so only Dresden is
+	// The ACL bans Munich's homeserver from the room. Munich's user cannot leave the call any more, does not count, and gets no key. Then Munich's
+	// homeserver is allowed again. (Both homeservers are called localhost, and the ACL is not applied to a bot's own homeserver, so only Dresden is
 	// looked at.)
 	shutOut := func(deny ...string) {
 		t.Helper()

@@ -35,7 +35,8 @@ type ringReply struct {
 	err        error
 }
 
-// handleMessage handles an event of a room's timeline that may ring. It runs in the bot's goroutine and only copies what is needed.
+// handleMessage handles a timeline event that is a ring, a decline or a legacy call. It runs in the bot's goroutine and only copies what is
+// needed.
 func (m *Manager) handleMessage(e *event.Event, head membership.Header, content []byte) {
 	if head.Sender == m.hs.Self().User {
 		return
@@ -165,7 +166,7 @@ func (m *Manager) Ring(ctx context.Context, room id.RoomID, users []id.UserID) (
 	return sent, nil
 }
 
-// answerRingRequests tells the callers of Ring which membership their notification refers to, once it was sent.
+// answerRingRequests tells the callers of Ring which membership their notification refers to, once that membership was sent.
 func (m *Manager) answerRingRequests() {
 	m.waitingToRing = slices.DeleteFunc(m.waitingToRing, func(r *ringRequest) bool {
 		call := m.active[r.room]
@@ -198,7 +199,7 @@ type notice struct {
 	Body string `json:"body"`
 }
 
-// Notice says something to the people of a room. It blocks until the homeserver has accepted that. text has up to 4 KiB of UTF-8.
+// Notice sends a text to the people of a room. It blocks until the homeserver has accepted it. text is UTF-8 of at most 4 KiB.
 func (m *Manager) Notice(ctx context.Context, room id.RoomID, text string) error {
 	if text == "" || len(text) > maxNotice || !utf8.ValidString(text) {
 		return fmt.Errorf("send notice to %s: %w", room, errors.New("its text is empty, too long, or no UTF-8"))
@@ -209,7 +210,7 @@ func (m *Manager) Notice(ctx context.Context, room id.RoomID, text string) error
 	return nil
 }
 
-// sendEncrypted sends to a room, if that is encrypted.
+// sendEncrypted sends to a room. If the room is not encrypted, it returns ErrUnencrypted.
 func (m *Manager) sendEncrypted(ctx context.Context, room id.RoomID, kind event.Type, content any) (id.EventID, error) {
 	encrypted, err := m.hs.Encrypted(ctx, room)
 	switch {

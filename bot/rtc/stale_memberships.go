@@ -23,8 +23,8 @@ type stateKey struct {
 
 // removeStale removes memberships of devices that are not in a call. It returns when to look again. There are two kinds:
 //   - our own, in a room whose call we are not in, of an earlier run. Others would show us as present for hours.
-//   - those of users who have left a room of ours. They may no longer remove them themselves, and would be in the call at once when they
-//     come back to the room.
+//   - those of users who have left a room of ours. Such users can't remove their memberships any more, and would be in the call at once when
+//     they come back to the room.
 func (m *Manager) removeStale(now time.Time) time.Time {
 	var wake time.Time
 	still := make(map[stateKey]time.Time)
@@ -54,13 +54,13 @@ func (m *Manager) removeStale(now time.Time) time.Time {
 	return wake
 }
 
-// forgetStale is for a room whose call is entered: the stale membership there is the publisher's to remove.
+// forgetStale is for a room whose call is entered: there the publisher removes our stale membership.
 func (m *Manager) forgetStale(room id.RoomID) {
 	maps.DeleteFunc(m.staleRemovalAt, func(k stateKey, _ time.Time) bool { return k.room == room })
 }
 
-// Remove empties the membership of a device that is not there, in a room that our account created, so that nobody sees it any more. A
-// client that is there after all sees that, and joins again. Remove returns at once.
+// Remove empties the membership of a device that is no longer in the call, so that nobody sees it any more. It works only in a room that our
+// account created. A client that is in the call after all notices this, and joins again. Remove returns at once.
 func (m *Manager) Remove(room id.RoomID, member Member) {
 	m.queue.Put(func() {
 		if keys := m.roster.KeysOf(room, member.BotDevice()); len(keys) > 0 {

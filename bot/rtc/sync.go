@@ -92,7 +92,7 @@ func rawContent(e *event.Event) []byte {
 func (m *Manager) setUser(room id.RoomID, user id.UserID, to event.Membership, left bool) {
 	own := user == m.self.User
 	if own && !left && to != event.MembershipJoin {
-		return // sync shows our leaving among a joined room's events only when we have come back since
+		return // sync shows our own leave event in a joined room only when we have joined again since
 	}
 	if !own && left {
 		return

@@ -41,7 +41,7 @@ const (
 	RTCSlot = "org.matrix.msc4143.rtc.slot"
 	// RTCFoci is the member of .well-known/matrix/client that lists a homeserver's transports.
 	RTCFoci = "org.matrix.msc4143.rtc_foci"
-	// RTCTransports is the same member in the answer of the homeserver's own request for transports.
+	// RTCTransports is the same member in the homeserver's answer at TransportsPath.
 	RTCTransports = "rtc_transports"
 	// EncryptionKeys carries a media key to one device, Olm-encrypted.
 	EncryptionKeys = "io.element.call.encryption_keys"
@@ -72,10 +72,10 @@ const (
 	DelayedErrcode = "org.matrix.msc4140.errcode"
 	// DelayedMaxDelay is the member of a refusal that holds the longest delay that the server allows, in milliseconds.
 	DelayedMaxDelay = "org.matrix.msc4140.max_delay"
-	// CodeDelayTooLong and CodeTooManyDelayed are such reasons.
+	// CodeDelayTooLong and CodeTooManyDelayed are reasons in DelayedErrcode.
 	CodeDelayTooLong   = "M_MAX_DELAY_EXCEEDED"
 	CodeTooManyDelayed = "M_MAX_DELAYED_EVENTS_EXCEEDED"
-	// DelayRestart, DelaySend and DelayCancel are what can be done with a delayed event.
+	// DelayRestart, DelaySend and DelayCancel are the actions on a delayed event.
 	DelayRestart = "restart"
 	DelaySend    = "send"
 	DelayCancel  = "cancel"

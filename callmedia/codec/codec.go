@@ -30,8 +30,8 @@ type Parameters struct {
 	// Audio is true for sound, false for pictures.
 	Audio bool
 
-	// PayloadType is the RTP payload type in the SDP that we offer, and RTX that of its retransmissions (RFC 4588), zero for none. A codec
-	// without payload type is never offered. A peer connection that answers takes the offer's payload types.
+	// PayloadType is the RTP payload type in the SDP that we offer, and RTX that of its retransmissions (RFC 4588), zero for none. A codec without
+	// a payload type is never offered. A peer connection that answers uses the payload types of the offer.
 	PayloadType, RTX uint8
 	// ClockRate is the RTP clock rate in Hz.
 	ClockRate uint32

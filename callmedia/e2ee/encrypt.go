@@ -37,8 +37,8 @@ func NewEncryptor(c codec.Codec) (*Encryptor, error) {
 	return e, nil
 }
 
-// SetKey makes the following frames be encrypted with a key. material is the 16 (to 64) bytes that the other participants have as the sender's key
-// at index. A frame that another goroutine is encrypting may still use the key before.
+// SetKey sets the key for the frames that follow. material is the 16 (to 64) bytes that the other participants have as the sender's key at
+// index. A frame that another goroutine is encrypting may still use the previous key.
 func (e *Encryptor) SetKey(index uint8, material []byte) error {
 	if err := checkMaterial(material); err != nil {
 		return err

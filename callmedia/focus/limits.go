@@ -34,8 +34,8 @@ func newLimits() limits {
 	}
 }
 
-// allow counts a request of a source that names a homeserver, or refuses it. Listed homeservers are the network's own, and have no
-// rate limit: a stranger who names them must not lock their users out.
+// allow counts a request, or refuses it. source is who asks, server the homeserver that the request names. Listed homeservers are the network's
+// own, and have no rate limit: a stranger who names them must not lock their users out.
 func (l limits) allow(now time.Time, source, server string, listed bool) *apiError {
 	if !l.sources.Allow(now, source) {
 		return tooMany(l.sources.Wait(now, source))
@@ -46,7 +46,7 @@ func (l limits) allow(now time.Time, source, server string, listed bool) *apiErr
 	return nil
 }
 
-// lookups is what counts the look-ups that go on at a homeserver.
+// lookups returns the semaphore for look-ups at a homeserver.
 func (l limits) lookups(listed bool) *limit.Semaphore[string] {
 	if listed {
 		return l.listed

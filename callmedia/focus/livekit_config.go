@@ -33,8 +33,8 @@ func (l *LiveKit) settings() map[string]any {
 	if own := ownAddress(node); node.IsLoopback() {
 		rtc["interfaces"] = map[string]any{"includes": []string{"lo"}}
 	} else if own.IsValid() {
-		// LiveKit announces NodeIP once for each address of this machine that it uses. It may use the one that NodeIP leads to, and
-		// those of the other family.
+		// LiveKit announces NodeIP once for each address of this machine that it uses. So it uses only the address that NodeIP leads to, and the
+		// addresses of the other family.
 		taken := []string{netip.PrefixFrom(own, own.BitLen()).String(), "::/0"}
 		if node.Is6() {
 			taken[1] = "0.0.0.0/0"

@@ -49,8 +49,8 @@ type openIDLookup struct {
 // targetsKey is the key under which a request's context holds the addresses to connect to.
 type targetsKey struct{}
 
-// newOpenIDLookup makes one that connects to addresses that allowed allows. roots are the authorities that homeservers' certificates
-// are checked with; nil means the system's.
+// newOpenIDLookup makes an openIDLookup that connects only to addresses for which allowed returns true. roots are the authorities that
+// homeservers' certificates are checked with; nil means the system's.
 func newOpenIDLookup(allowed func(netip.Addr) bool, roots *x509.CertPool) *openIDLookup {
 	dialer := &net.Dialer{
 		Timeout: connectLimit, KeepAlive: -1,
@@ -123,7 +123,7 @@ func (d *openIDLookup) user(ctx context.Context, server, token string) (id.UserI
 	}
 	request, err := http.NewRequestWithContext(context.WithValue(ctx, targetsKey{}, at.IPPort), http.MethodGet, address.String(), nil)
 	if err != nil {
-		return "", errors.New("ask the homeserver: its address is not one")
+		return "", errors.New("ask the homeserver: its address is not valid")
 	}
 	request.Header.Set("Accept", acceptJSON)
 	answer, err := d.client.Do(request)
@@ -141,13 +141,13 @@ func (d *openIDLookup) user(ctx context.Context, server, token string) (id.UserI
 	return readUserInfo(text, server)
 }
 
-// readUserInfo reads the user in a homeserver's answer. It checks the server name: without that any server could name any user.
+// readUserInfo reads the user in a homeserver's answer. It checks the server name: otherwise any server could name any user.
 func readUserInfo(text []byte, server string) (id.UserID, error) {
 	var info struct {
 		Sub string `json:"sub"`
 	}
 	if err := json.Unmarshal(text, &info); err != nil {
-		return "", errors.New("ask the homeserver: its answer is not the JSON that is due")
+		return "", errors.New("ask the homeserver: its answer is not the expected JSON")
 	}
 	local, host, ok := strings.Cut(strings.TrimPrefix(info.Sub, "@"), ":")
 	if !ok || local == "" || info.Sub[0] != '@' || len(info.Sub) > maxMatrixID || checkName("sub", info.Sub) != nil {

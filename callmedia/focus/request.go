@@ -107,7 +107,7 @@ func decode(body io.Reader, into any) *apiError {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
-		return notJSON("The request is not the JSON object that is due here, or has unknown members.")
+		return notJSON("The request is not the expected JSON object, or has unknown members.")
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return notJSON("Something follows the request.")
@@ -177,8 +177,8 @@ func checkName(member, text string) *apiError {
 	return nil
 }
 
-// notInIDs says whether a character can't be part of an id. Go and JavaScript write the two separators differently in JSON, so that hashes of
-// them would differ.
+// notInIDs says whether a character can't be part of an id. The two separators are refused because Go and JavaScript write them differently in
+// JSON, so that the hashes would differ.
 func notInIDs(r rune) bool {
 	const lineSeparator, paragraphSeparator = 0x2028, 0x2029
 	return unicode.IsControl(r) || r == unicode.ReplacementChar || r == lineSeparator || r == paragraphSeparator

@@ -20,21 +20,21 @@ import (
 )
 
 const (
-	// tokenLifetime is how long a token lets somebody enter. Who has entered stays.
+	// tokenLifetime is how long a token lets somebody enter. Participants who have entered stay when it is over.
 	tokenLifetime = time.Hour
 	// bodyLimit is how long a client may take to send its request.
 	bodyLimit = 10 * time.Second
 )
 
-// ServiceConfig is what a Service is made of. LiveKitURL, PublicURL, Key and Secret are required.
+// ServiceConfig configures a Service. LiveKitURL, PublicURL, Key and Secret are required.
 type ServiceConfig struct {
 	// LiveKitURL is LiveKit's API for us (http or https). PublicURL is its signalling as clients reach it (wss; ws on one machine).
 	LiveKitURL, PublicURL string
 	// Key and Secret are LiveKit's, for tokens.
 	Key, Secret string
-	// APIClosed says that nobody but this service reaches LiveKit's API. The token of somebody who may create rooms then also creates
-	// its room again after a restart of LiveKit; Element Call goes on trying with the token that it has. If the API is open, such a
-	// token would let people end each other's rooms.
+	// APIClosed says that nobody but this service reaches LiveKit's API. Then the token of a user who may create rooms also creates its room again
+	// after a restart of LiveKit, because Element Call goes on trying with the same token. If the API were open, such a token would let users end
+	// each other's rooms.
 	APIClosed bool
 	// FullAccess lists the homeservers whose users may create rooms; "*" alone stands for all. Empty: nobody may.
 	FullAccess []string

@@ -246,7 +246,7 @@ func TestRealServers(t *testing.T) {
 		t.Fatalf("a restricted user enters a room that does not exist: %v", err)
 	}
 
-	// A user of the listed homeserver creates it.
+	// A user of the listed homeserver creates the room.
 	status, answer, _ := ask(t, own, "POST", "/sfu/get", anna.plain(t, room))
 	if status != http.StatusOK || answer["url"] != l.URL {
 		t.Fatalf("a user of the own homeserver is answered %d %v", status, answer)

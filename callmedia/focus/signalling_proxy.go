@@ -45,7 +45,7 @@ func NewProxy(liveKitURL string) (http.Handler, error) {
 			w.Header().Set("Allow", "GET, OPTIONS")
 			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		case r.ContentLength != 0:
-			http.Error(w, "a request without a body is due", http.StatusBadRequest)
+			http.Error(w, "the request must not have a body", http.StatusBadRequest)
 		default:
 			proxy.ServeHTTP(w, r)
 		}

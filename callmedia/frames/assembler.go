@@ -9,17 +9,18 @@ import (
 )
 
 const (
-	// videoWait is how long to wait for a missing packet of video: long enough to notice a gap, to send a NACK (after 30 ms in package sfu), and
-	// for two tries on a round trip of 200 ms. Where so much is lost that repairs are lost as well, a longer wait is better than a key frame: that
-	// is many packets and hardly ever comes whole. With 150 ms no picture moved at 5 % of loss and 160 ms there and back.
+	// videoWait is how long to wait for a missing packet of video. It is long enough to notice a gap, to send a NACK (after 30 ms in package
+	// sfu), and to try twice at a round trip of 200 ms. Where so much is lost that repairs are lost as well, a longer wait is better than a
+	// key frame. A key frame is many packets and hardly ever comes whole. With a wait of 150 ms no picture moved at 5 % of loss and a round
+	// trip of 160 ms.
 	videoWait = 500 * time.Millisecond
-	// audioWait is three Opus frames: enough for packets that overtook each other, and for one NACK with a delay of 30 ms each way. The listener
-	// has concealed by then what comes later, and each wait makes the listener's own jitter buffer longer.
+	// audioWait is three Opus frames: enough for packets that overtook each other, and for one NACK with a delay of 30 ms each way. A longer
+	// wait does not help: by then the listener's browser has concealed the gap. Each wait also makes the browser's jitter buffer longer.
 	audioWait = 60 * time.Millisecond
 
 	// packetRoom is the size of pooled packet buffers: what fits into an Ethernet frame.
 	packetRoom = 1500
-	// strayDistance is how far back a packet may be late. Beyond it the sender has perhaps begun to count anew.
+	// strayDistance is how far back a packet may be late. If it is further back, the sender may have begun to count anew.
 	strayDistance = 1024
 
 	// maxPayload is the longest payload taken. pion's receive buffer is shorter.

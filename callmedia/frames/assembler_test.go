@@ -24,7 +24,7 @@ type track struct {
 	number int
 }
 
-// newTrack has an assembler for the codec. That for video waits 150 ms.
+// newTrack makes a track for a codec. Its assembler waits 150 ms for video.
 func newTrack(t *testing.T, c codec.Codec) *track {
 	l := limitsOf(c)
 	if c == codec.VP8 {
@@ -37,7 +37,7 @@ func newLimitedTrack(t *testing.T, c codec.Codec, l limits) *track {
 	return &track{t: t, a: newAssembler(c, l), p: NewPacketizer(c, 500, 1, 96, Seed{Sequence: 65500})}
 }
 
-// frame makes the next frame, of so many packets, and returns it with its packets.
+// frame makes the next frame with the given number of packets, and returns the frame and its packets.
 func (k *track) frame(key bool, packets int) ([]byte, []*rtp.Packet) {
 	k.t.Helper()
 	k.number++
@@ -192,7 +192,7 @@ func TestGivenUp(t *testing.T) {
 	}
 }
 
-// TestWholeKeyFrameEndsWaiting: when a key frame is needed and has come, nothing before it is waited for.
+// TestWholeKeyFrameEndsWaiting: when a key frame is needed and has come, the assembler does not wait for anything before it.
 func TestWholeKeyFrameEndsWaiting(t *testing.T) {
 	k := newTrack(t, codec.VP8)
 	_, p1 := k.frame(false, 3)

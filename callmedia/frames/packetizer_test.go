@@ -44,7 +44,7 @@ func cut(t testing.TB, p *Packetizer, frame []byte, ts uint32) []*rtp.Packet {
 	return out
 }
 
-// TestPacketizeVP8 has pion's depacketizer read our packets.
+// TestPacketizeVP8 reads our packets with pion's depacketizer.
 func TestPacketizeVP8(t *testing.T) {
 	const mtu = 500
 	p := NewPacketizer(codec.VP8, mtu, 77, 96, Seed{Sequence: 65534, PictureID: 0x7ffe})

@@ -75,7 +75,7 @@ type connection struct {
 
 	mu    sync.Mutex // guards what follows
 	up    bool
-	ended bool // Disconnected was emitted, or nobody wants it any more
+	ended bool // Disconnected was emitted, or is not wanted any more
 	limit *time.Timer
 }
 
@@ -167,7 +167,7 @@ func (c *connection) changed(state webrtc.PeerConnectionState) {
 		c.mu.Unlock()
 		if first {
 			c.page.cfg.OnEvent(Event{Kind: Connected})
-			if limit := c.page.bitrate.Load(); limit != nil { // the encoder of a new page does not know it yet
+			if limit := c.page.bitrate.Load(); limit != nil { // a new page's encoders do not know the limit yet
 				c.page.cfg.OnEvent(*limit)
 			}
 		}
@@ -204,7 +204,7 @@ func (c *connection) close() {
 // would be a fault of the page: it is read and dropped.
 func (c *connection) receive(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 	section := slices.IndexFunc(c.pc.GetTransceivers(), func(t *webrtc.RTPTransceiver) bool { return t.Receiver() == r })
-	kind := track.Audio // how a track in any other section is read
+	kind := track.Audio // a track in any other section is read as sound
 	first := false
 	if section >= 0 && section < int(track.Kinds) {
 		kind = track.Kind(section)
@@ -277,8 +277,8 @@ func (c *connection) readFeedback(tile int, s *webrtc.RTPSender) {
 	}
 }
 
-// sendReports sends the page sender reports for what its tiles show. pion's own would tie RTP timestamps to the moment of sending. Picture
-// and sound wait here for different times, so lips would not match.
+// sendReports sends the page sender reports for what its tiles show. pion's own reports would tie RTP timestamps to the moment of sending.
+// Picture and sound wait here for different times, so they would not be played in step.
 func (c *connection) sendReports() {
 	tick := time.NewTicker(reportInterval)
 	defer tick.Stop()

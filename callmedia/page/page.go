@@ -1,12 +1,12 @@
-// Package page is the media end towards the kiosk's browser. A [Page] takes camera and microphone from there, and shows others in tiles. It
-// knows neither calls nor SFUs: what it takes goes to a [track.Uplink], and whole decrypted frames come back by [Page.WriteFrame].
+// Package page is the media end towards the kiosk's browser. A [Page] receives camera and microphone from the browser, and shows others there in
+// tiles. It knows neither calls nor SFUs: what it receives goes to a [track.Uplink], and whole decrypted frames come back by [Page.WriteFrame].
 //
 // The WebRTC peer connection stays on this machine: host candidates only, no STUN, no TURN. It comes and goes as the page is loaded, and
 // everything else of a Page stays.
 //
 // Goroutines: pion runs one for each callback. A connection runs one track.Reader for each track that the page sends, one reader of RTCP for
-// each of these and for each track that the page is shown, and one that sends sender reports. [Page.Connect], [Page.Disconnect] and
-// [Page.Close] wait for all of them. The page's own tracks have no lock; each of the tracks that it is shown has one.
+// each of these and for each track that the page is shown, and one that sends sender reports. [Page.Connect], [Page.Disconnect] and [Page.Close]
+// wait for all of them. The page's own tracks have no lock. Each track that is shown to the page has one.
 package page
 
 import (
@@ -37,8 +37,8 @@ type EventKind uint8
 const (
 	// Connected: the peer connection carries media.
 	Connected EventKind = iota
-	// Disconnected: it carries none any more, and a new one must be offered. It comes once for each connection that was up or failed to come
-	// up, unless Disconnect or Connect ended it.
+	// Disconnected: the peer connection carries no media any more, and a new one must be offered. The event comes once for each connection that was
+	// up or failed to come up, unless Disconnect or Connect ended it.
 	Disconnected
 	// Bitrate: the page's encoder should use BPS at most, and the encoder of the small picture Small. A picture whose limit is zero need not
 	// be encoded at all.
@@ -52,7 +52,7 @@ type Event struct {
 	BPS, Small int
 }
 
-// Config is what a Page is made of.
+// Config configures a Page.
 type Config struct {
 	// Tiles is how many remote participants can be shown at once, 16 at most; 0 means 4.
 	Tiles int
@@ -61,8 +61,8 @@ type Config struct {
 	OnEvent func(Event)
 }
 
-// Page is the end of the media towards the kiosk's browser. Make it with [New]. All methods may be called from any goroutine, but Connect,
-// Disconnect and Close not from OnEvent.
+// Page is the end of the media towards the kiosk's browser. Make it with [New]. All methods may be called from any goroutine. Connect,
+// Disconnect and Close must not be called from OnEvent.
 type Page struct {
 	cfg     Config
 	api     *webrtc.API
@@ -87,7 +87,7 @@ func New(cfg Config) (*Page, error) {
 	case cfg.Tiles < 0 || cfg.Tiles > maxTiles:
 		return nil, fmt.Errorf("page media: %d tiles, want 1 to %d", cfg.Tiles, maxTiles)
 	case cfg.OnEvent == nil:
-		return nil, errors.New("page media: nobody takes the events")
+		return nil, errors.New("page media: OnEvent is missing")
 	}
 	api, err := newAPI(cfg.Log)
 	if err != nil {
@@ -162,7 +162,7 @@ func (p *Page) Close() error {
 // Tiles is how many remote participants can be shown at once.
 func (p *Page) Tiles() int { return p.cfg.Tiles }
 
-// SetUplink says who gets the page's picture and sound, nil for nobody. When it returns, the uplink before is not called any more.
+// SetUplink sets who gets the page's picture and sound, nil for nobody. When it returns, the previous uplink is not called any more.
 func (p *Page) SetUplink(u track.Uplink) {
 	p.uplinkMu.Lock()
 	p.uplink = u
@@ -192,7 +192,7 @@ func (p *Page) askKeyFrame(kind track.Kind) {
 	}
 }
 
-// SetBitrate tells the page by an event what its encoders may use, in bit/s: for the picture, and for the small picture.
+// SetBitrate emits a Bitrate event: the most that the page's encoders may use for the picture and for the small picture, in bit/s.
 func (p *Page) SetBitrate(video, small int) {
 	e := Event{Kind: Bitrate, BPS: video, Small: small}
 	p.bitrate.Store(&e)
@@ -207,7 +207,7 @@ func (p *Page) WriteFrame(tile int, kind track.Kind, source track.Source, timest
 	}
 }
 
-// SetClock tells which moment of the sender's wall clock a source's RTP timestamp stands for, so that lips match.
+// SetClock says that a source's RTP clock was at timestamp when its wall clock was at ntp. The page plays sound and picture in step by it.
 func (p *Page) SetClock(tile int, kind track.Kind, source track.Source, ntp time.Time, timestamp uint32) {
 	if t := p.tileTrack(tile, kind); t != nil {
 		t.setClock(source, ntp, timestamp)

@@ -14,7 +14,7 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/track"
 )
 
-// maxClockAge is how old a sender's clock may be for a sender report: senders report every few seconds.
+// maxClockAge is how long after the last SetClock sender reports are still sent. Senders report their clock every few seconds.
 const maxClockAge = 30 * time.Second
 
 // tileTrack is a tile's sound or picture on its way to the page. Its source changes with the participant that the tile shows.
@@ -22,7 +22,7 @@ type tileTrack struct {
 	out  *webrtc.TrackLocalStaticRTP
 	ssrc uint32
 
-	writePacket func(*rtp.Packet) error // the method below, kept since each method value is an allocation
+	writePacket func(*rtp.Packet) error // the method packet, kept since each method value is an allocation
 
 	mu         sync.Mutex // guards what follows
 	packetizer *frames.Packetizer

@@ -86,7 +86,7 @@ func signalURL(base string) (*url.URL, error) {
 	q.Set("auto_subscribe", "1")
 	q.Set("protocol", fmt.Sprint(protocolVersion))
 	q.Set("sdk", strings.ToLower(livekit.ClientInfo_GO.String()))
-	q.Set("version", "2.9.0") // the Go SDK whose way of joining this is
+	q.Set("version", "2.9.0") // the version of LiveKit's Go SDK that joins in this way
 	u.RawQuery, u.Fragment = q.Encode(), ""
 	u.Path = strings.TrimSuffix(u.Path, "/") + "/rtc"
 	u.RawPath = ""

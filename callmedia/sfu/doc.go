@@ -8,7 +8,8 @@
 // # The signalling is our own
 //
 // The package speaks LiveKit's signalling protocol (version 17, two peer connections) itself, on pion and LiveKit's generated protobuf types.
-// LiveKit's Go client, server-sdk-go, can't do what a window needs. Of version 2.17.0, the newest that can be had with its checksum:
+// LiveKit's Go client, server-sdk-go, can't do what a window needs. The reasons, checked with version 2.17.0, the newest
+// one with a checksum:
 //   - Its PublishSimulcastTrack leaves the encryption out of the add-track request. The SFU then tells everybody that the track is not
 //     encrypted, and browsers play ciphertext.
 //   - It never sets disable_red in that request. The redundant blocks of RED (RFC 2198) can't be taken apart once they are encrypted.

@@ -49,7 +49,7 @@ type LocalTrack struct {
 	published  bool          // owned by the room's goroutine
 	answered   bool          // owned by the room's goroutine
 	bound      int           // layers that pion has bound to a sender; owned by the room's goroutine
-	negotiated uint32        // offer that contains the track; owned by the room's goroutine
+	negotiated uint32        // number of the first offer with the track, 0: none; owned by the room's goroutine
 }
 
 // LocalLayer is one RTP stream of a [LocalTrack]. Its methods may be called from several goroutines, also after the room has ended.
@@ -86,7 +86,7 @@ func newLocalTrack(room *Room, cid string, kind webrtc.RTPCodecType, c codec.Cod
 	return t
 }
 
-// SID is the SFU's id of the track.
+// SID is the SFU's id of the track, empty before the SFU has given one.
 func (t *LocalTrack) SID() string {
 	if s := t.sid.Load(); s != nil {
 		return *s
@@ -134,7 +134,8 @@ func (l *LocalLayer) WriteRTP(p *rtp.Packet) error {
 	return nil
 }
 
-// SetMuted tells the SFU, and through it the others, whether the track is muted. It stays published, and its packets are sent all the same.
+// SetMuted tells the SFU, and through it the others, whether the track is muted. The track stays published, and its packets are sent all the
+// same.
 func (t *LocalTrack) SetMuted(muted bool) {
 	sid := t.SID()
 	if sid == "" {
@@ -151,9 +152,9 @@ func (t *LocalTrack) OnKeyFrameRequest(f func(layer int)) {
 	t.keyFrame.Store(&f)
 }
 
-// SetClock says that the instant ntp, on a wall clock common to all layers of this room, is rtp on the layer's RTP clock. Sender reports (RFC
-// 3550, section 6.4.1), which let receivers play sound and picture in step, are made from it. Without a clock none are sent. The first call
-// sends one at once.
+// SetClock says that the layer's RTP clock was at rtp when the wall clock was at ntp. All layers of the room share that wall clock. Sender
+// reports (RFC 3550, section 6.4.1) are made from it, so that receivers can play sound and picture in step. Without a clock none are sent. The
+// first call sends one at once.
 func (l *LocalLayer) SetClock(ntp time.Time, rtp uint32) {
 	now := time.Now()
 	l.mu.Lock()

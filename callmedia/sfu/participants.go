@@ -49,7 +49,7 @@ func (p *participants) update(infos []*livekit.ParticipantInfo, emit func(Event)
 	}
 }
 
-// add adds a participant. It is nil when that is not acceptable.
+// add adds a participant. It returns nil when the participant is not acceptable.
 func (p *participants) add(info *livekit.ParticipantInfo, emit func(Event)) *participant {
 	m := &participant{sid: info.GetSid(), identity: info.GetIdentity(), joined: info.GetJoinedAtMs(),
 		tracks: make(map[string]*livekit.TrackInfo)}

@@ -12,8 +12,8 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
-// keyFrameInterval is the least time between two requests for a key frame of one track. It is for users that ask with each packet. One that asks
-// no more often than each 300 ms is never refused.
+// keyFrameInterval is the least time between two requests for a key frame of one track. It is for callers that ask with each packet. A caller
+// that asks every 300 ms or less often is never refused.
 const keyFrameInterval = 250 * time.Millisecond
 
 // maxRemote bounds the tracks that are received at the same time.
@@ -121,7 +121,7 @@ func (r *Room) announce() {
 	for _, t := range r.remotes {
 		m, info := r.others.find(t.participant, t.sid)
 		if info == nil {
-			// It was unpublished, or is not known yet. If it is published again, the event comes again.
+			// The track was unpublished, or is not known yet. If it is published again, the event comes again.
 			t.emitted = false
 			continue
 		}
@@ -140,8 +140,8 @@ func (r *Room) remote(trackSID string) *remoteTrack {
 	return r.remotes[trackSID]
 }
 
-// RequestKeyFrame asks the sender of a track for a key frame (PLI, RFC 4585). It returns false when it did not: the track is unknown, or was asked
-// less than a quarter of a second ago.
+// RequestKeyFrame asks the sender of a track for a key frame (PLI, RFC 4585). It returns false when it did not ask: the track is unknown, was
+// asked less than a quarter of a second ago, or the request could not be sent.
 func (r *Room) RequestKeyFrame(trackSID string) bool {
 	t := r.remote(trackSID)
 	if t == nil || !t.mayAsk(time.Since(r.started)) {

@@ -152,8 +152,8 @@ func (r *Room) useEstimator(e cc.BandwidthEstimator) {
 	e.OnTargetBitrateChange(func(bps int) { r.bitrate.Store(int64(bps)) })
 }
 
-// watch follows the candidates and the state of a peer connection. One that pion calls disconnected has been silent for iceLost: joining again
-// is quicker than waiting for it any longer.
+// watch follows the candidates and the state of a peer connection. In pion's state "disconnected" it has been silent for iceLost. Then joining
+// again is quicker than waiting longer.
 func (r *Room) watch(pc *webrtc.PeerConnection, target livekit.SignalTarget) {
 	pc.OnICECandidate(func(c *webrtc.ICECandidate) {
 		if c != nil {
@@ -167,7 +167,7 @@ func (r *Room) watch(pc *webrtc.PeerConnection, target livekit.SignalTarget) {
 		case webrtc.PeerConnectionStateDisconnected, webrtc.PeerConnectionStateFailed:
 			r.fail(ReasonMedia, fmt.Errorf("the %s connection is %s", target, state))
 		case webrtc.PeerConnectionStateClosed:
-			// The SFU closed it. It also says why, on the signalling connection, where that may come a moment later.
+			// The SFU closed the connection. It also says why on the signalling connection, perhaps a moment later.
 			r.post(func() { r.closedByRemote = true })
 		}
 	})

@@ -114,7 +114,8 @@ func (r *Room) spawn(f func()) {
 	}()
 }
 
-// post has the room's goroutine call f. It is false when the room has ended. That goroutine itself must not call post.
+// post hands f to the room's goroutine, which calls it. It returns false when the room has ended. The room's goroutine itself must not call
+// post.
 func (r *Room) post(f func()) bool {
 	select {
 	case r.calls <- f:
@@ -124,7 +125,7 @@ func (r *Room) post(f func()) bool {
 	}
 }
 
-// emit queues an event without ever blocking. Only the room's goroutine calls it.
+// emit queues an event without ever blocking. Only the room's goroutine calls it, and newRoom before that goroutine runs.
 func (r *Room) emit(e Event) {
 	if len(r.events) >= cap(r.events)-1 {
 		r.fail(ReasonBacklog, fmt.Errorf("%d events were not consumed", len(r.events)))
@@ -176,8 +177,8 @@ func (r *Room) readSignals() {
 	}
 }
 
-// endReading ends the room because nothing can be read any more. The room's goroutine does that, after the messages that came before: the last
-// one may say more about the end than the connection's error does.
+// endReading ends the room because nothing can be read any more. The room's goroutine does so after it has handled the messages that came
+// before. The last message may say more about the end than the connection's error.
 func (r *Room) endReading(reason string, err error) {
 	r.post(func() { r.fail(reason, fmt.Errorf("read from the SFU: %w", err)) })
 }

@@ -219,7 +219,7 @@ func checkJoin(j *livekit.JoinResponse) error {
 
 func checkSDP(s *livekit.SessionDescription, kind string) error {
 	if s.GetType() != kind {
-		return fmt.Errorf("SDP of the type %q where %s is due", peerconnection.Printable(s.GetType()), kind)
+		return fmt.Errorf("SDP of the type %q instead of %s", peerconnection.Printable(s.GetType()), kind)
 	}
 	if len(s.GetSdp()) > maxSDP || strings.Count(s.GetSdp(), "\nm=") > maxSections {
 		return errors.New("SDP is too long")

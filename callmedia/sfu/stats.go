@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// counters are what Stats tells besides the counters of the tracks.
+// counters are the counters in Stats that do not belong to a track.
 type counters struct {
 	keyFramesAsked atomic.Uint64
 	unknownSignals atomic.Uint64

@@ -26,8 +26,8 @@ type Remote interface {
 type Reader struct {
 	Track Remote
 	Kind  Kind
-	// Frame is called with each frame, whose data is valid until Frame returns. False means that the frame could not be used: the frames that refer
-	// to it are withheld until a key frame comes.
+	// Frame is called with each frame, whose data is valid until Frame returns. Frame returns false when the frame could not be used. Then the
+	// frames that refer to it are withheld until a key frame comes.
 	Frame func(frames.Frame) bool
 	// NeedKeyFrame is called when nothing can go on without a key frame, and again with each packet until one comes.
 	NeedKeyFrame func()

@@ -2,8 +2,8 @@ package track
 
 import "time"
 
-// Timeline turns the RTP timestamps of changing sources into one steady clock. Within a source they are shifted by a constant. A new source
-// goes on where that clock is by now. It belongs to one goroutine, or its user has a lock.
+// Timeline turns the RTP timestamps of changing sources into one steady clock. Within a source they are shifted by a constant. A new source goes
+// on where the steady clock is by now. A Timeline belongs to one goroutine, or its user has a lock.
 type Timeline struct {
 	rate   uint32 // Hz
 	source Source
@@ -25,7 +25,7 @@ func (l *Timeline) Source() Source { return l.source }
 // Last is what Shift returned last.
 func (l *Timeline) Last() uint32 { return l.last }
 
-// Shift returns the timestamp to send for one of source.
+// Shift returns the timestamp to send for a timestamp of source.
 func (l *Timeline) Shift(now time.Time, source Source, timestamp uint32) uint32 {
 	if !l.begun || source != l.source {
 		next := timestamp
@@ -40,7 +40,7 @@ func (l *Timeline) Shift(now time.Time, source Source, timestamp uint32) uint32 
 	return l.last
 }
 
-// Shifted returns what Shift would return, without taking it as a timestamp that is sent. It is false when source is not the present one.
+// Shifted returns what Shift would return, but does not record it as sent. It returns false when source is not the present source.
 func (l *Timeline) Shifted(source Source, timestamp uint32) (uint32, bool) {
 	return timestamp + l.offset, l.begun && source == l.source
 }

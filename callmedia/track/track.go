@@ -1,8 +1,8 @@
 // Package track has what both ends of a call do with one track of sound or picture: [Reader] turns a received track's packets into frames,
 // [Timeline] gives a sent track one steady RTP clock although its source changes, and [KeyFrameRequester] limits requests for key frames.
-// [Kind], [Source] and [Uplink] are the words in which the page and a call's session talk about frames.
+// [Kind], [Source] and [Uplink] are the types with which the page and a call's session exchange frames.
 //
-// Packages page and callmedia use it; it knows neither. A Reader is run by a goroutine of its user. A Timeline has no lock.
+// Packages page and callmedia use this package; it knows neither. A Reader is run by a goroutine of its user. A Timeline has no lock.
 package track
 
 import (
@@ -29,7 +29,7 @@ const (
 // String returns "audio", "video" or "small video".
 func (k Kind) String() string { return [...]string{"audio", "video", "small video"}[k] }
 
-// Codec is the one that a kind has in all of a call.
+// Codec is the codec of a kind. It is the same for a whole call.
 func (k Kind) Codec() codec.Codec {
 	if k == Audio {
 		return codec.Opus
@@ -48,7 +48,7 @@ type Source uint64
 type Uplink interface {
 	// HandleFrame handles a whole frame. The frame's data is valid until HandleFrame returns.
 	HandleFrame(kind Kind, source Source, frame frames.Frame)
-	// HandleClock says which moment ntp of the source's wall clock an RTP timestamp of it stands for.
+	// HandleClock says that the source's RTP clock was at timestamp when its wall clock was at ntp.
 	HandleClock(kind Kind, source Source, ntp time.Time, timestamp uint32)
 	// HandleKeyFrameRequest says that the picture in a tile needs a key frame.
 	HandleKeyFrameRequest(tile int)

@@ -5,12 +5,12 @@
 // is written from the IANA registries of special-purpose addresses (RFC 6890). [Public] is the policy without any setting. [Reachable]
 // asks an operator's policy. [Denied] is for programs that take a list of prefixes.
 //
-// Some IPv6 addresses contain an IPv4 address, and a gateway or the kernel may connect to that one instead. So an IPv4-mapped address
-// is judged as the IPv4 address in it. A NAT64, 6to4 or IPv4-compatible address must be allowed itself, and the IPv4 address in it must
-// be allowed, too. A Teredo address contains two addresses and a port that anybody can choose. Nobody uses Teredo any more, so such
-// addresses are always refused.
+// Some IPv6 addresses contain an IPv4 address, and a gateway or the kernel may connect to that one instead. So an IPv4-mapped address is judged
+// as the IPv4 address in it. A NAT64, 6to4 or IPv4-compatible address must be allowed itself, and the IPv4 address in it must be allowed, too.
+// In the NAT64 prefix for local use, 64:ff9b:1::/48, the place of the IPv4 address is not known, so only the whole address is judged. A Teredo
+// address contains two addresses and a port that anybody can choose. Nobody uses Teredo any more, so such addresses are always refused.
 //
-// The package has no state. All of it may be called from any goroutine, and none of it allocates memory.
+// The package has no state. All of it may be called from any goroutine. Only Denied allocates memory.
 package addrpolicy
 
 import (

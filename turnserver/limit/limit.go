@@ -4,9 +4,8 @@
 // at the same time. Their methods may be called from any goroutine, and neither starts one. The memory of a Rate is limited, however many
 // keys there are; that of a Semaphore grows with its limit.
 //
-// A Rate is a table of golang.org/x/time/rate limiters. Each has a lock of its own, so that a flood from many addresses does not wait for
-// one lock. The TURN relay does not use it for each packet of media, but an atomic number; the package comment of turnserver has the
-// figures.
+// A Rate is a table of golang.org/x/time/rate limiters. Each has a lock of its own, so that a flood from many addresses does not wait for one
+// lock. For media packets the TURN relay uses an atomic number instead of a Rate; the package comment of turnserver has the figures.
 package limit
 
 import (
@@ -57,11 +56,11 @@ func (r *Rate[K]) bucket(key K) *rate.Limiter {
 	return bucket.Load()
 }
 
-// Allow says whether an event of a key may happen at now, and counts it if it may.
+// Allow says whether an event of a key may happen at the time now, and counts it if so.
 func (r *Rate[K]) Allow(now time.Time, key K) bool { return r.bucket(key).AllowN(now, 1) }
 
-// Wait returns how long it takes until the next event of a key may happen, if no other one happens before; 0 if it may happen at now. It
-// counts nothing.
+// Wait returns how long it takes until the next event of a key may happen, if no other event of the key happens before. It returns 0 if the
+// event may happen at the time now. It counts nothing.
 func (r *Rate[K]) Wait(now time.Time, key K) time.Duration {
 	missing := 1 - r.bucket(key).TokensAt(now)
 	return time.Duration(math.Ceil(max(0, missing) / r.perSecond * float64(time.Second)))
@@ -76,7 +75,7 @@ type Semaphore[K comparable] struct {
 	byKey map[K]int  // never 0
 }
 
-// NewSemaphore allows all at the same time, and each of them for one key.
+// NewSemaphore makes a semaphore with two limits for what goes on at the same time: all for all keys together, each for one key.
 func NewSemaphore[K comparable](all, each int) *Semaphore[K] {
 	return &Semaphore[K]{all: all, each: each, byKey: make(map[K]int)}
 }

@@ -1,9 +1,9 @@
 // Package matrixerror is the error of a homeserver or a MatrixRTC authorisation service that refused a request, and what follows
 // from it: whether to try again, when, or whether the server does not know the request at all.
 //
-// mautrix has its own error for answers of homeservers, HTTPError. It is not used for calls because its text repeats what the
-// server said and its request's path, which holds a delay id: anybody who knows that id can remove us from a call (MSC4140). An
-// [Error] has neither. It also carries what MSC4140 adds to an answer.
+// mautrix has its own error for answers of homeservers, HTTPError. It is not used for calls because its text repeats what the server said and
+// its request's path, which holds a delay id: anybody who knows that id can remove us from a call (MSC4140). An [Error] has neither the text nor
+// the path. It also carries what MSC4140 adds to an answer.
 //
 // The package has no state. Its functions may be called from any goroutine.
 package matrixerror
@@ -93,7 +93,7 @@ func FromMautrix(err error) error {
 	}
 	switch {
 	case failed.Response != nil && (failed.Response.StatusCode < 200 || failed.Response.StatusCode > 299):
-		body, _ := json.Marshal(failed.RespError) // it was read from JSON; nil, for an answer that was none, becomes null
+		body, _ := json.Marshal(failed.RespError) // RespError was read from JSON; for an answer without JSON it is nil, which becomes null
 		return New(failed.Response, body)
 	case failed.WrappedError != nil:
 		return WithoutURL(failed.WrappedError)
@@ -123,7 +123,7 @@ func IsForbidden(err error) bool {
 	return e != nil && e.Status == http.StatusForbidden
 }
 
-// IsNotFound says that the server knows the request, and what it is about does not exist.
+// IsNotFound says that the server knows the request, but that the thing it names does not exist.
 func IsNotFound(err error) bool {
 	e := Of(err)
 	return e != nil && e.Code == "M_NOT_FOUND"

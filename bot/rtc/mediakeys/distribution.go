@@ -14,15 +14,15 @@ import (
 const (
 	// useKeyDelay is how long a new key waits between having been sent and being used.
 	useKeyDelay = time.Second
-	// useKeyLimit is how long it waits at most, however slowly it is sent.
+	// useKeyLimit is how long a new key waits at most, however slowly it is sent.
 	useKeyLimit = 5 * time.Second
-	// rotationGrace is the age up to which somebody who comes gets the present key instead of a new one.
+	// rotationGrace is up to which age the present key is given to a new member. An older key is replaced by a new one.
 	rotationGrace = 10 * time.Second
 	// minKeyRetry and maxKeyRetry are the shortest and the longest wait between two attempts for one device.
 	minKeyRetry = time.Second
 	maxKeyRetry = 30 * time.Second
-	// repeatKey is how long after a key was delivered it is sent once more. A homeserver may lose what it has accepted, and a guest
-	// that lacks a key has no way to say so.
+	// repeatKey is the time from the delivery of a key until it is sent once more. A homeserver may lose what it has accepted, and a guest that
+	// lacks a key has no way to say so.
 	repeatKey = 3 * time.Second
 )
 
@@ -111,14 +111,14 @@ func (d *Distribution) SetMembers(now time.Time, members []membership.Member) {
 	switch {
 	case !gone && !came:
 	case !d.useAt.IsZero():
-		// New members get the key that waits. Former members may have that key, so the next one has to be made once it is in use.
+		// New members get the key that waits for its use. Former members may have that key, so another key is made once this one is in use.
 		d.rotate = d.rotate || gone
 	case gone, came && now.Sub(d.current.created) >= rotationGrace:
 		d.renew(now)
 	}
 }
 
-// renew makes the next key. It is used after a delay, or at once when nobody decrypts us with an older one.
+// renew makes the next key. The key is used after a delay, or at once when nobody decrypts us with an older key.
 func (d *Distribution) renew(now time.Time) {
 	d.rotate = false
 	d.current = ownKey{Key: Key{d.current.Index + 1, d.newKey()}, serial: d.current.serial + 1, created: now}
@@ -141,7 +141,7 @@ func (d *Distribution) SendAgain() {
 	}
 }
 
-// next says when the present key has to be sent to a recipient. ok is false when it has the key, or the key is under way.
+// next says when the present key has to be sent to a recipient. ok is false when the recipient has the key, or the key is under way.
 func (d *Distribution) next(r *Recipient) (at time.Time, ok bool) {
 	switch {
 	case r.sending != 0:
@@ -211,7 +211,7 @@ func (d *Distribution) sending() bool {
 	return false
 }
 
-// Use returns the key that has to be used from now on. ok is false when that has not changed.
+// Use returns the key that has to be used from now on. ok is false when the key has not changed.
 func (d *Distribution) Use(now time.Time) (key Key, ok bool) {
 	if d.useAt.IsZero() || now.Before(d.useAt) {
 		return Key{}, false

@@ -4,7 +4,7 @@
 // [Distribution] decides when we make a new key, who gets it, and when we begin to use it:
 //
 //	somebody comes   they get the present key when it is younger than 10 s, else everybody gets a new one
-//	somebody leaves  everybody else gets a new key, so that who left cannot decrypt what follows
+//	somebody leaves  everybody else gets a new key, so that the former member cannot decrypt what follows
 //	a new key        is used 1 s after it was sent to everybody, and 5 s after it was made at the latest
 //	a delivered key  is sent once more after 3 s
 //	a failed one     is tried again, with a growing wait of up to 30 s

@@ -40,7 +40,7 @@ type storedKey struct {
 	installed string // the identity that it was last installed for
 }
 
-// Installed is a key of a member, for its name at the SFU.
+// Installed is a key of a member, with the member's identity at the SFU.
 type Installed struct {
 	From     bot.Device
 	Identity string
@@ -59,7 +59,7 @@ func (s *Received) Add(now time.Time, from bot.Device, content []byte, presence 
 	return nil
 }
 
-// add keeps a key. It replaces the one of the same device and index. When there are too many keys, those of strangers go first, then those
+// add keeps a key. It replaces the key of the same room, device and index. When there are too many keys, those of strangers go first, then those
 // of people in the room, and last those of members of the call.
 func (s *Received) add(now time.Time, from bot.Device, key foreignKey, presence Presence) {
 	s.keys = slices.DeleteFunc(s.keys, func(k storedKey) bool {

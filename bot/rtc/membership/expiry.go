@@ -20,8 +20,8 @@ const (
 	// refreshAfter is when our first membership is sent again, refreshEvery when the later ones are.
 	refreshAfter = time.Hour - 5*time.Second
 	refreshEvery = time.Hour
-	// noLeaveExpiry and noLeaveRefresh are for homeservers without delayed events. Only the expiry removes a kiosk there that has lost
-	// its connection, so it must be near.
+	// noLeaveExpiry and noLeaveRefresh are for homeservers without delayed events. On these, only the expiry removes a kiosk that has lost its
+	// connection, so the expiry must be near.
 	noLeaveExpiry  = 10 * time.Minute
 	noLeaveRefresh = 5 * time.Minute
 )
@@ -57,7 +57,7 @@ func StateKey(self bot.Device) string {
 	return "_" + self.User.String() + "_" + self.ID.String() + "_" + unstable.Application
 }
 
-// content is the membership as it has to be sent now.
+// content is the content of the membership that has to be sent now.
 func (m *manager) content(now time.Time) stateContent {
 	expires := defaultExpiry
 	update := m.created != 0
@@ -69,7 +69,7 @@ func (m *manager) content(now time.Time) stateContent {
 	case update:
 		expires = max(defaultExpiry*time.Duration(m.updates+2), now.Sub(m.firstSent)+defaultExpiry)
 	}
-	// A homeserver makes no new event of a content that is in the state already. A renewed membership has to differ.
+	// A homeserver makes no new event if the state has the same content already. So a renewed membership has to differ.
 	expires += time.Duration(m.renewals) * time.Second
 	return stateContent{
 		Application: unstable.Application, Scope: unstable.ScopeRoom, Device: m.self.ID, ID: transport.Identity(m.self.User, m.self.ID),

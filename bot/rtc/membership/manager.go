@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	leaveDelay     = 18 * time.Second // after the last restart of the delayed leave the homeserver removes us
+	leaveDelay     = 18 * time.Second // from the last restart of the delayed leave until the homeserver removes us
 	shortDelay     = 8 * time.Second  // for homeservers that allow less
 	leastDelay     = 4 * time.Second  // a shorter one could not be restarted in time
 	restartEvery   = 4 * time.Second
@@ -28,7 +28,7 @@ const (
 
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 30 * time.Second
-	// lostRetry is the longest wait for a server that cannot be reached. It is short because people wait for the server's return, too.
+	// lostRetry is the longest wait for a server that cannot be reached. It is short because people, too, wait until the server is back.
 	lostRetry = 5 * time.Second
 )
 
@@ -81,15 +81,15 @@ type manager struct {
 	stale     bool     // a membership of an earlier run is in the room
 	attempted bool     // a membership may have reached the homeserver
 	wanted    bool     // a membership has to be sent
-	check     bool     // it is uncertain whether ours is still there
-	rejoining bool     // ours was removed, and the next one brings us back
+	check     bool     // it is uncertain whether our membership is still there
+	rejoining bool     // the next membership makes us join again, after a removal or for a renewal
 
 	cleared   id.EventID // the event that emptied the stale membership
 	event     id.EventID // the last membership that was sent
 	confirmed bool       // sync has shown it
 	sentAt    time.Time
-	created   int64     // origin_server_ts of the first membership, ms; 0: unknown
-	firstSent time.Time // when that was sent
+	created   int64     // origin_server_ts of the first membership since we joined, ms; 0: unknown
+	firstSent time.Time // when that membership was sent
 	updates   int
 	refreshAt time.Time
 	renewAt   time.Time // before this time the membership is not renewed again
@@ -162,9 +162,9 @@ func (m *manager) next(now time.Time) (step, time.Time) {
 	return stepWait, wake
 }
 
-// mustWait says whether the membership may not be sent yet. The first one waits for the delayed leave. A later one waits until it is
-// certain that the homeserver has not removed us meanwhile: it has the old created_ts, so after a removal nobody would notice that we came
-// back, and nobody would send us keys.
+// mustWait says whether the membership may not be sent yet. The first one waits for the delayed leave. A later one has the old created_ts. After
+// a removal nobody would notice by it that we came back, and nobody would send us keys. So a later one waits until it is certain that the
+// homeserver has not removed us meanwhile.
 func (m *manager) mustWait(now time.Time) bool {
 	switch {
 	case !m.attempted:
@@ -189,7 +189,7 @@ func (m *manager) done(now time.Time, s step, o outcome) {
 	switch s {
 	case stepCancel:
 		if matrixerror.IsNotFound(o.err) || matrixerror.IsUnsupported(o.err) || matrixerror.IsPermanent(o.err) {
-			m.earlier = m.earlier[1:] // it was sent or cancelled already, or it cannot be cancelled
+			m.earlier = m.earlier[1:] // the leave was sent or cancelled already, or it cannot be cancelled
 			return
 		}
 	case stepVersions:
@@ -213,7 +213,7 @@ func (m *manager) done(now time.Time, s step, o outcome) {
 	case stepRestart:
 		switch {
 		case matrixerror.IsNotFound(o.err):
-			// It was sent, or something has cancelled it. If it was sent, sync will show that, but the homeserver knows it now.
+			// The delayed leave was sent or cancelled. If it was sent, sync will show that later, but the homeserver can say it now.
 			m.delayID = ""
 			m.check = m.event != ""
 			return
@@ -302,13 +302,13 @@ func (m *manager) withoutDelayedLeave() {
 	}
 }
 
-// rejoin begins anew, with a membership without created_ts. Everybody sees by it that we have come again, and sends us keys.
+// rejoin begins anew, with a membership without created_ts. It tells everybody that we have joined again, and they send us keys.
 func (m *manager) rejoin() {
 	m.wanted, m.rejoining, m.confirmed, m.created, m.updates, m.event = true, true, false, 0, 0, ""
 }
 
-// renew sends a new membership, unless that was done a short time ago. Clients that see it send us their key again. That is the only way to
-// get a key that was lost.
+// renew makes next send a new membership, unless that was done a short time ago. Clients that see it send us their key again. There is no other
+// way to get a key that was lost.
 func (m *manager) renew(now time.Time) {
 	if !m.confirmed || m.check || now.Before(m.renewAt) {
 		return
@@ -325,7 +325,7 @@ func (m *manager) backOff(now time.Time, s step, err error) {
 	if s == stepRestart {
 		wait = restartRetry
 		if r.Failures() > int(leaveDelay/restartRetry) {
-			wait = restartEvery // the homeserver has removed us by now; what matters is to see when it is back
+			wait = restartEvery // the homeserver has removed us by now; it is enough to see when it is back
 		}
 	}
 	if matrixerror.IsRateLimited(err) {

@@ -15,11 +15,11 @@ import (
 type Member struct {
 	User   id.UserID
 	Device id.DeviceID
-	// Identity is its name at the SFU: user:device, or a hash for sticky memberships (MSC4195).
+	// Identity is the device's name at the SFU: user:device, or a hash for sticky memberships (MSC4195).
 	Identity string
-	// Service is the livekit_service_url where it publishes, without a trailing slash. It is empty when it names none that we can use.
+	// Service is the livekit_service_url where the device publishes, without a trailing slash. It is empty when we can't use any.
 	Service string
-	// Created is when it came into the call. A device that leaves and comes again has another time.
+	// Created is when the device joined the call. A device that leaves and joins again has a new time.
 	Created time.Time
 	// Intent is "audio", "video" or, when it is unknown, "".
 	Intent string
@@ -55,7 +55,7 @@ func (m *membership) identity() string {
 	return transport.Identity(m.user, m.device)
 }
 
-// serviceOf is where m publishes. oldest is the member that has been in the call longest; it may be this device.
+// serviceOf is where m publishes. oldest is the membership of the device that has been in the call longest, which may be our own.
 func serviceOf(m, oldest *membership) string {
 	switch {
 	case m.sticky, m.selection == unstable.FocusMultiSFU:

@@ -19,9 +19,9 @@ import (
 const (
 	// requestLimit bounds one request to the homeserver.
 	requestLimit = 10 * time.Second
-	// leaveLimit bounds leaving, with the request that is under way when it begins.
+	// leaveLimit is how long leaving takes at most. It includes the wait for a request that is under way when leaving begins.
 	leaveLimit = 4500 * time.Millisecond
-	// leaveGrace is how long leaving waits for that request. We should know what it did to the room.
+	// leaveGrace is how long leaving waits for a request that is under way. We should know what the request did to the room.
 	leaveGrace = time.Second
 	// sendLeaveLimit bounds the request that sends the delayed leave, so that time is left to empty the membership instead.
 	sendLeaveLimit = 2 * time.Second
@@ -44,17 +44,20 @@ type Homeserver interface {
 	State(ctx context.Context, room id.RoomID, key string) (json.RawMessage, error)
 }
 
-// LeaveStore remembers delayed leaves until after the end of the program. [DelayedLeaves] implements it.
+// LeaveStore remembers delayed leaves for the next run of the program. [DelayedLeaves] implements it.
 type LeaveStore interface {
+	// Keep remembers a delayed leave of a room.
 	Keep(ctx context.Context, room id.RoomID, delayID string) error
+	// Drop forgets a delayed leave that was sent or cancelled.
 	Drop(ctx context.Context, delayID string) error
-	// Kept lists those of a room, the oldest first.
+	// Kept lists the delayed leaves of a room, the oldest first.
 	Kept(ctx context.Context, room id.RoomID) ([]string, error)
 }
 
 // Observer is told what happens to a membership. Its methods are called by Run's goroutine and must not block.
 type Observer interface {
-	// Sent: the homeserver has accepted a membership. rejoined says that the room had seen us leave before.
+	// Sent: the homeserver has accepted a membership. rejoined says that others see us join again: our membership had been removed, or
+	// was renewed.
 	Sent(event id.EventID, rejoined bool)
 	// Failed: the membership cannot be sent. Nothing more happens until the call is left.
 	Failed(err error)
@@ -100,13 +103,13 @@ func NewPublisher(cfg PublisherConfig) *Publisher {
 	return p
 }
 
-// SetService sets our own transport, the livekit_service_url. The membership is sent once it is known.
+// SetService sets our own transport, the livekit_service_url. The membership is not sent before that.
 func (p *Publisher) SetService(service string) {
 	p.inbox.Put(func() { p.manager.service = service })
 }
 
-// Fail ends the attempts to publish. The observer is told, and Run waits until it may leave. With [ErrNotJoined] leaving sends nothing to
-// the room.
+// Fail ends the attempts to publish. The observer is told, and Run waits until it is to leave. With [ErrNotJoined] leaving sends nothing to the
+// room.
 func (p *Publisher) Fail(err error) {
 	p.inbox.Put(func() { p.manager.err = err })
 }
@@ -121,9 +124,9 @@ func (p *Publisher) Seen(event id.EventID, ts int64, present bool) {
 	p.inbox.Put(func() { p.manager.seen(event, ts, present) })
 }
 
-// Run publishes the membership until leaving ends, and then removes it, which takes up to 4.5 seconds. ctx is for the requests and must
-// last longer. Run returns nil when the membership is gone, and an error when it could not be removed: it then ends by itself, mostly
-// after 18 seconds.
+// Run publishes the membership until the context leaving ends. Then it removes the membership, which takes up to 4.5 seconds. ctx is for the
+// requests and must last longer. Run returns nil when the membership is gone, and an error when it could not be removed. Then the membership
+// ends by itself, mostly after 18 seconds.
 func (p *Publisher) Run(ctx, leaving context.Context) error {
 	p.leaving = leaving
 	m := p.manager
@@ -236,7 +239,7 @@ func (p *Publisher) request(ctx context.Context, s step) (o outcome) {
 	return o
 }
 
-// limit bounds a request: by a time, and by a shorter one once leaving has begun.
+// limit bounds a request by d. Once leaving has begun, leaveGrace is left.
 func (p *Publisher) limit(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	stop := context.AfterFunc(p.leaving, func() { time.AfterFunc(leaveGrace, cancel) })
@@ -253,7 +256,7 @@ func (p *Publisher) drop(ctx context.Context, delayID string) {
 	}
 }
 
-// unpublish removes the membership: by sending the delayed leave, else by emptying it.
+// unpublish removes the membership: it sends the delayed leave, or else empties the membership.
 func (p *Publisher) unpublish(ctx context.Context) error {
 	m := p.manager
 	if m.delayID == "" && !m.attempted {
@@ -291,11 +294,11 @@ func (p *Publisher) unpublish(ctx context.Context) error {
 	}
 }
 
-// cancelLeave cancels the delayed leave when we are no longer in the room. We could not change anything there, and nobody counts us as a
-// member of the call. But the delayed leave must not be sent later, when we may have come again.
+// cancelLeave cancels the delayed leave when we are no longer in the room. We could not change anything there, and nobody counts us as a member
+// of the call. But the delayed leave must not be sent later, when we may have joined again.
 func (p *Publisher) cancelLeave(ctx context.Context) {
 	if p.manager.delayID != "" {
-		_ = p.updateLeave(ctx, unstable.DelayCancel) // one that fails is cancelled when the room's call is entered again
+		_ = p.updateLeave(ctx, unstable.DelayCancel) // if this fails, the leave is cancelled when the room's call is entered again
 	}
 }
 

@@ -55,7 +55,7 @@ type stickyKey struct {
 	key    string
 }
 
-// stickyEntry is the newest sticky event of its key. member is nil when it says that the device has left.
+// stickyEntry is the newest sticky event of its key. member is nil when the event says that the device has left.
 type stickyEntry struct {
 	event   id.EventID
 	ts      int64
@@ -70,7 +70,7 @@ type Header struct {
 	TS     int64 // origin_server_ts, ms
 }
 
-// NewRoster makes an empty roster for a device of ours. Only other devices are reported as members.
+// NewRoster makes an empty roster. self is our own device, which is never reported as a member.
 func NewRoster(self bot.Device) *Roster {
 	return &Roster{self: self, rooms: make(map[id.RoomID]*room)}
 }
@@ -89,7 +89,8 @@ func (r *Roster) room(name id.RoomID) *room {
 	return created
 }
 
-// SetUser sets a user's membership of a room (m.room.member). When we leave a room ourselves, everything about it is forgotten but the last report.
+// SetUser sets a user's membership of a room (m.room.member). When we leave a room ourselves, everything about the room is forgotten except
+// the members that were last reported.
 // An invitation of our own user is ignored: the first sync response of a room that we joined has the room's state first, and then a
 // timeline with our invitation and our join.
 func (r *Roster) SetUser(name id.RoomID, user id.UserID, to event.Membership) {
@@ -155,7 +156,7 @@ func (r *Roster) SetSlot(name id.RoomID, content []byte) {
 	}
 }
 
-// SetState sets a membership from a state event. own says that, by this event, our own device is in the call.
+// SetState sets a membership from a state event. own is true if the event says that our own device is in the call.
 func (r *Roster) SetState(now time.Time, name id.RoomID, key string, e Header, content []byte) (own bool) {
 	rm := r.room(name)
 	if rm == nil {
@@ -175,7 +176,7 @@ func (r *Roster) SetState(now time.Time, name id.RoomID, key string, e Header, c
 	}
 	m.event, m.key = e.Event, key
 	if limit := now.Add(maxClockAhead); m.created.After(limit) {
-		m.expires = limit.Add(m.expires.Sub(m.created)) // a clock that is far ahead keeps nobody in the call
+		m.expires = limit.Add(m.expires.Sub(m.created)) // a sender's clock that is far ahead keeps nobody in the call
 	}
 	if old == nil {
 		ofUser := 0
@@ -193,8 +194,8 @@ func (r *Roster) SetState(now time.Time, name id.RoomID, key string, e Header, c
 	return m.id() == r.self
 }
 
-// full says whether no further entry may be added to a room that has all entries of one dialect, ofUser of them by the same user. It counts
-// how often that was so.
+// full says whether a room has too many memberships of one dialect for another one: all in the room, or ofUser of the same user. If so, it
+// counts the new one as dropped.
 func (r *Roster) full(all, ofUser int) bool {
 	if all < maxEntries && ofUser < maxUserEntry {
 		return false
@@ -203,8 +204,8 @@ func (r *Roster) full(all, ofUser int) bool {
 	return true
 }
 
-// SetSticky sets a membership from a sticky event, which stays sticky for left. Of the events with the same key the newest counts, in
-// whatever order they arrive (MSC4354).
+// SetSticky sets a membership from a sticky event. The event stays sticky for the time left. Of the events with the same key the newest counts,
+// in whatever order they arrive (MSC4354).
 func (r *Roster) SetSticky(now time.Time, name id.RoomID, e Header, left time.Duration, content []byte) {
 	rm := r.room(name)
 	if rm == nil {
@@ -245,7 +246,7 @@ func (r *Roster) SetSticky(now time.Time, name id.RoomID, e Header, left time.Du
 	rm.dirty = true
 }
 
-// Change is a room whose foreign members are other ones than before.
+// Change is a room whose foreign members have changed.
 type Change struct {
 	Room    id.RoomID
 	Members []Member // oldest first
@@ -290,7 +291,7 @@ func (rm *room) list(now time.Time, self bot.Device) (members []Member, dropped 
 		if !rm.has(m.user) || !rm.inside || !m.expires.After(now) {
 			return
 		}
-		// Our own homeserver accepts our events and those of its other users, whatever the list says.
+		// Our own homeserver accepts our events and those of its other users, whatever the ACL says.
 		if server := m.user.Homeserver(); server != self.User.Homeserver() && !rm.acl.permits(server) {
 			return
 		}
@@ -327,7 +328,7 @@ func (rm *room) list(now time.Time, self bot.Device) (members []Member, dropped 
 	return members, dropped
 }
 
-// Rooms are the names of all rooms that something is known of.
+// Rooms returns the ids of all rooms in the roster.
 func (r *Roster) Rooms() iter.Seq[id.RoomID] { return maps.Keys(r.rooms) }
 
 // Members returns a room's foreign members as Changes reported them last. The caller must not change them.
@@ -349,7 +350,7 @@ func (r *Roster) Inside(name id.RoomID) bool {
 	return rm != nil && rm.inside
 }
 
-// HasJoined says whether a user is joined to a room. Whether we are is not looked at.
+// HasJoined says whether a user is joined to a room, even if we are not.
 func (r *Roster) HasJoined(name id.RoomID, user id.UserID) bool {
 	rm := r.rooms[name]
 	return rm != nil && rm.has(user)

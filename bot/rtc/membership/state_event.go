@@ -122,7 +122,7 @@ func firstTransport(o strictjson.Object, key string) (service string, ok bool) {
 	return service, true
 }
 
-// left says whether a content means that the device has left: it is empty, but for the names of slot and sticky event.
+// left says whether a content means that the device has left. Such a content is empty, except that it may have slot_id and a sticky key.
 func left(o strictjson.Object) bool {
 	for key := range o {
 		if key != "slot_id" && key != unstable.StickyKey && key != unstable.StickyKeyStable {

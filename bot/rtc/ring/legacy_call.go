@@ -24,8 +24,8 @@ type Invite struct {
 	lifetime time.Duration
 }
 
-// ParseInvite reads an m.call.invite. Its offer is ignored, and so is its version: Element's clients accept a reject of version 1 for a
-// call of any version (and, see matrix-js-sdk #2393, not the hangup that version 0 has instead).
+// ParseInvite reads an m.call.invite. Its offer is ignored, and so is its version. Element's clients accept an m.call.reject of version 1 for a
+// call of any version. They do not accept the m.call.hangup that version 0 has instead (matrix-js-sdk #2393).
 func ParseInvite(content []byte) (i Invite, err error) {
 	o, ok := strictjson.Parse(content)
 	if !ok {

@@ -24,7 +24,7 @@ const (
 	ringLife = time.Minute
 	// maxRingLife is the longest lifetime that others can set. Element's clients have the same limit.
 	maxRingLife = 2 * time.Minute
-	// ringSkew is how far a sender's clock may differ from its homeserver's before it is ignored.
+	// ringSkew is how far sender_ts may differ from origin_server_ts. If it differs more, sender_ts is ignored.
 	ringSkew = 15 * time.Second
 	// maxMentions limits the users that a notification mentions.
 	maxMentions = 1000
@@ -119,8 +119,8 @@ func (n Notification) begin(origin int64) int64 {
 	return origin
 }
 
-// expires is when something ends that was sent at begin (ms) and lasts for lifetime, by our clock. With age, a clock of ours that is behind
-// does not make an old call new.
+// expires is when something ends, by our clock. It was sent at begin (ms) and lasts for lifetime. age is how old our homeserver says it is: with
+// it, an old call does not look new when our clock is behind.
 func expires(now time.Time, begin int64, age, lifetime time.Duration) time.Time {
 	at := time.UnixMilli(max(0, min(begin, strictjson.MaxInteger)))
 	if latest := now.Add(-max(age, 0)); at.After(latest) {
@@ -129,7 +129,7 @@ func expires(now time.Time, begin int64, age, lifetime time.Duration) time.Time 
 	return at.Add(lifetime)
 }
 
-// lifetime reads how long something rings. It is otherwise when the content does not say.
+// lifetime reads how long something rings. It returns otherwise when the content does not say.
 func lifetime(o strictjson.Object, otherwise time.Duration) (time.Duration, bool) {
 	if !o.Has("lifetime") {
 		return otherwise, true
@@ -162,7 +162,7 @@ type contentMentions struct {
 	Room  bool        `json:"room"`
 }
 
-// NewContent rings users, for a minute. membership is our own in the call, which the ring refers to.
+// NewContent rings users for a minute. The ring refers to membership, the event of our own membership in the call.
 func NewContent(now time.Time, users []id.UserID, membership id.EventID, intent string) Content {
 	return Content{
 		Kind: typeRing, Mentions: contentMentions{Users: users}, Relates: relation{relReference, membership},

@@ -38,7 +38,7 @@ type ownRing struct {
 	declined map[id.UserID]struct{}
 }
 
-// receivedList is a limited list of what others sent and what counts for some time.
+// receivedList is a limited list of rings or legacy calls that others sent. Each stays in it for some time.
 type receivedList struct {
 	maxSender, maxRoom, maxAll int
 
@@ -62,7 +62,7 @@ func NewTracker() *Tracker {
 	}
 }
 
-// AddRing notes a ring that counts until then. It says whether the ring is new and under all limits.
+// AddRing notes a ring that counts until the time until, but for a minute at least. It says whether the ring is new and under all limits.
 func (t *Tracker) AddRing(now time.Time, room id.RoomID, sender id.UserID, event id.EventID, until time.Time) bool {
 	return t.rings.add(now, room, sender, event.String(), until)
 }
@@ -107,7 +107,7 @@ func (l *receivedList) add(now time.Time, room id.RoomID, sender id.UserID, name
 // Sending notes that a ring of ours is under way. Somebody may decline it before our homeserver has told us its event id.
 func (t *Tracker) Sending(room id.RoomID) { t.sent[room]++ }
 
-// Sent notes the event id of a ring that was under way. It is empty when the ring was not sent. Sent returns the declines that came before.
+// Sent notes the event id of a ring that was under way. The id is empty when the ring was not sent. Sent returns the declines that came before.
 func (t *Tracker) Sent(now time.Time, room id.RoomID, event id.EventID) (declines []Decline) {
 	if t.sent[room]--; t.sent[room] <= 0 {
 		delete(t.sent, room)

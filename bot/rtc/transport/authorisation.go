@@ -69,8 +69,8 @@ type TokenRequest struct {
 	Room    id.RoomID
 	User    id.UserID
 	Device  id.DeviceID
-	// OnlyPlainIdentity: do not fall back to the endpoint that gives a hashed identity. At our own service the identity has to be
-	// the one that our membership stands for.
+	// OnlyPlainIdentity: do not fall back to the endpoint that gives a hashed identity. At our own service the identity has to be the one of our
+	// membership.
 	OnlyPlainIdentity bool
 	// OpenID fetches a fresh OpenID token of the homeserver, as JSON. Each request to the service needs one of its own.
 	OpenID func(ctx context.Context) (json.RawMessage, error)
@@ -159,7 +159,7 @@ func parseToken(data []byte) (sfu, jwt string, err error) {
 	if strings.Count(jwt, ".") != 2 || strings.ContainsFunc(jwt, func(r rune) bool {
 		return r != '.' && r != '-' && r != '_' && r != '=' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 	}) {
-		return "", "", errors.New("the answer's jwt is none")
+		return "", "", errors.New("the answer's jwt is not a JWT")
 	}
 	return u.String(), jwt, nil
 }

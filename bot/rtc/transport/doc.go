@@ -1,5 +1,5 @@
-// Package transport finds out where the media of a MatrixRTC call go, and gets the access to it: the transports of MSC4143, the LiveKit
-// transport of MSC4195, and the client of the MatrixRTC authorisation service, which turns an OpenID token into a token for the SFU.
+// Package transport finds out where the media of a MatrixRTC call go, and gets access there: the transports of MSC4143, the LiveKit transport of
+// MSC4195, and the client of the MatrixRTC authorisation service, which turns an OpenID token into a token for the SFU.
 //
 // [Find] looks for our own transport: first the homeserver's answer, then its .well-known file, then the configuration. [Client] fetches
 // that file and asks authorisation services. [ServiceURL] is the one check that every livekit_service_url passes, ours and other people's,
