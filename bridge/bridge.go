@@ -27,10 +27,10 @@ type Directory interface {
 	SetState(directory.State)
 }
 
-// Calls is the Matrix side of calls. [rtc.Manager] does most of it; the program's wiring adds the bot's part. Join and Remove
-// return at once. Decline, Notice, People and Ring block until their request has ended, and are called beside Run.
+// Calls is the Matrix side of calls. [rtc.Manager] implements most of it, and command ewindow adds the bot's part. Join and Remove return at
+// once. Decline, Notice, People and Ring block until their request has ended, so the bridge calls them in goroutines of their own.
 type Calls interface {
-	// UserID is the bot's, "" before it is known. The screen shows it until the bot has been invited into a network.
+	// UserID is the bot's user ID, "" before it is known. The screen shows it until the bot has been invited into a network.
 	UserID() id.UserID
 	// Join enters the MatrixRTC call of a room.
 	Join(room id.RoomID, opts rtc.JoinOptions) (Call, error)
@@ -87,8 +87,8 @@ type TokenFunc = func(ctx context.Context, service string) (url, jwt string, err
 
 // Config is what a Bridge is made of. Every field is required unless it is said to be optional.
 type Config struct {
-	// The screen shows Name, City and the time in Timezone (IANA name). Languages are the page's, the
-	// most important one first. The notices in the window's room are in that one. All but Name are optional.
+	// The screen shows Name and the time in Timezone (IANA name). City is not used. Languages are the page's languages, the most important
+	// one first. The notices in the window's room are in the first one. All but Name are optional.
 	Name, City, Timezone string
 	Languages            []string
 	// Countdown is how long "3, 2, 1" lasts; the connection is made meanwhile.
@@ -100,7 +100,8 @@ type Config struct {
 	Screen    Screen
 	Page      Page
 	Calls     Calls
-	// NewSession makes the media side of a call. Own tracks go to service; token fetches a fresh token for any service.
+	// NewSession makes the media session of a call. Our own tracks are published to service. token fetches a fresh access token for any
+	// service.
 	NewSession func(service string, token TokenFunc, onEvent func(callmedia.SessionEvent)) (Session, error)
 
 	Log zerolog.Logger
@@ -117,7 +118,7 @@ type Bridge struct {
 	ctx       context.Context
 	tasks     sync.WaitGroup
 	conn      *connection
-	leaving   map[id.RoomID]chan struct{} // calls that are being left; each is closed when that is done
+	leaving   map[id.RoomID]chan struct{} // calls that are being left; each channel is closed when its call has been left
 	lastMedia chan struct{}               // closed when the last session is closed
 	announced directory.State
 	rung      uint64 // the ring that was sent last

@@ -30,10 +30,10 @@ func TestVisit(t *testing.T) {
 		}
 		session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: kioskIn(munich).Identity, Tile: 2})
 		w.expect("sending true")
-		// A guest, who may want our picture in small, comes and goes.
+		// A guest comes. The media session is told that this is a guest, who may want our small picture.
 		w.bridge.HandleMembers(munich, []rtc.Member{memberOf(guest), kioskIn(munich)})
 		w.expect("remotes @kiosk-munich:b:D " + memberOf(guest).Identity + " (guest)")
-		// A shared screen is the big picture. It does not count as being seen: without the other window's picture ours stops.
+		// A shared screen is the big picture. It does not count as being seen: without the other window's picture, ours stops.
 		session.onEvent(callmedia.SessionEvent{Kind: callmedia.ScreenOn, Identity: memberOf(guest).Identity, Tile: 3})
 		if s := w.screen(); s.Shared == nil || *s.Shared != (kiosk.Person{Name: "Name of " + string(guest), Tile: 3}) || !s.Seen {
 			t.Fatalf("screen %+v", s)

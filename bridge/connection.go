@@ -22,8 +22,8 @@ const (
 	maxEarly = 256
 )
 
-// connection is a visit's MatrixRTC call and media session, and what both were last told.
-// It is owned by Run's goroutine, except for close, which runs beside it.
+// connection is a visit's MatrixRTC call and media session, and what both were last told. It belongs to Run's goroutine. Only close runs in
+// another one.
 type connection struct {
 	visit   uint64 // its number
 	room    id.RoomID
@@ -76,10 +76,10 @@ func (c *connection) follow(p window.Plan) {
 	}
 	if p.Unseen != c.unseen {
 		c.unseen = p.Unseen
-		// They stop sending when they do not see us, as we do. Perhaps we do not see them because they lack our key.
+		// Others stop sending when they do not see us. Perhaps they lack our media key.
 		c.call.SendKeyAgain()
 		if p.Kiosk == "" {
-			c.call.Renew() // windows send their keys again by themselves, guests don't
+			c.call.Renew() // Element sends its key again only to a new membership; windows do it by themselves
 		}
 	}
 }
@@ -114,7 +114,7 @@ func (b *Bridge) call(p window.Plan) {
 		b.queue.Put(func() { b.handleCall(c.visit, e) })
 	}})
 	if err != nil {
-		c.log.Error().Err(err).Msg("The call could not be entered, it is left alone for a while")
+		c.log.Error().Err(err).Msg("The call could not be entered, it will be tried again")
 		b.rules.CallFailed(b.now(), p.Room)
 		b.lookAgain()
 		return
@@ -184,10 +184,10 @@ func (b *Bridge) handleCall(visit uint64, e rtc.Event) {
 	case rtc.KeySent:
 		c.tell(Session.RequestKeyFrame)
 	case rtc.Withheld:
-		c.log.Warn().Stringer("user_id", e.User).Msg("A guest's device is not confirmed by its owner, so it can neither see nor hear us")
+		c.log.Warn().Stringer("user_id", e.User).Msg("A guest's device is not verified by its owner, so it can neither see nor hear us")
 		b.rules.Withheld(b.now(), visit, e.User)
 	case rtc.Failed:
-		c.log.Error().Err(e.Err).Msg("The call can't be used, it is left alone for a while")
+		c.log.Error().Err(e.Err).Msg("The call can't be used, it will be tried again")
 		if errors.Is(e.Err, rtc.ErrNoTransport) {
 			b.rules.FocusMissing(b.now())
 		}
@@ -195,7 +195,7 @@ func (b *Bridge) handleCall(visit uint64, e rtc.Event) {
 	}
 }
 
-// connect makes and starts the media session. It is called as soon as it is known where to publish, and does not wait for our membership.
+// connect makes and starts the media session. It is called as soon as the transport is known, and does not wait for our membership.
 func (b *Bridge) connect(c *connection, service string) {
 	if c.session != nil {
 		return

@@ -1,4 +1,4 @@
-// Package bridge is the window itself: it joins the bot's calls, their media and the page that people see.
+// Package bridge is the window itself: it connects the bot's calls, their media and the page that people see.
 //
 // Who owns what:
 //

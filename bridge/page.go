@@ -10,7 +10,7 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/page"
 )
 
-// These bound the wait before another offer, when offers do not lead to a media connection. The wait grows from minOfferWait to maxOfferWait.
+// If offers do not lead to a media connection, the wait before the next offer grows from minOfferWait to maxOfferWait.
 const (
 	minOfferWait = time.Second
 	maxOfferWait = 10 * time.Second

@@ -42,8 +42,8 @@ func (b *Bridge) send(room id.RoomID, m window.Message) {
 	})
 }
 
-// ringPeople rings everybody in the window's room who is no kiosk. It does so in another goroutine, because sending waits until our
-// membership is in the room.
+// ringPeople rings everybody in the window's room except kiosks. It does so in another goroutine, because sending waits until our membership
+// is in the room.
 func (b *Bridge) ringPeople(p window.Plan) {
 	if p.Ring == nil || p.Ring.Number == b.rung {
 		return

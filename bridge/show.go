@@ -47,7 +47,7 @@ type namer struct {
 	windows []directory.Window
 }
 
-// name is a window's own name, or a guest's display name. A window that has left the network has none.
+// name is a window's own name, or a guest's display name. It is empty for a window that has left the network.
 func (n namer) name(p window.Person) string {
 	if p.Window == "" {
 		return n.users.Name(p.User)

@@ -1,5 +1,5 @@
-// Package child runs other programs as parts of ours: it finds or builds them, starts them, and starts them again when they end. They die
-// with us, also when we are killed.
+// Package child runs other programs as parts of ours: it finds or builds them, starts them, and starts them again when they end. They end
+// when our program ends, also when it is killed.
 //
 // [Find] gets a program's path, [New] and [Child.Start] run one, [Child.Close] ends it. A running Child has one goroutine, which owns
 // the process and which Close waits for. The package works on Linux only: PR_SET_PDEATHSIG lets the kernel kill a program
@@ -29,14 +29,14 @@ const (
 
 // Config is what a Child is made of. Name and Command are required.
 type Config struct {
-	// Name is how the log calls it.
+	// Name is the program's name in the log.
 	Name string
 	// Command makes a new command that is not started. It is called for each start. The Child sets the command's SysProcAttr.
 	Command func() (*exec.Cmd, error)
-	// Ready returns nil once the program does its work; it is asked again and again after each start. nil: ready at once.
+	// Ready returns nil once the program does its work. After each start it is called again and again until it does. nil: ready at once.
 	Ready func(ctx context.Context) error
-	// Output is a file for what the program prints. When it has grown to 8 MiB it is renamed to end in ".old", and a new one is
-	// begun. "" leaves the command's own Stdout and Stderr.
+	// Output is the path of a file for what the program prints. At 8 MiB the file is renamed, so that its name ends in ".old", and a new
+	// file is begun. "" leaves the command's own Stdout and Stderr.
 	Output string
 	Log    zerolog.Logger
 }
@@ -109,8 +109,8 @@ func (c *Child) Pid() int {
 	return c.process.Process.Pid
 }
 
-// keep runs the program again and again. It keeps its thread, because PR_SET_PDEATHSIG is about the thread that started the process: when
-// Go ended that thread, the kernel would kill the program.
+// keep runs the program again and again. It locks its thread, because PR_SET_PDEATHSIG watches the thread that started the process: if Go
+// ended that thread, the kernel would kill the program.
 func (c *Child) keep(ctx context.Context, first chan<- error) {
 	defer close(c.done)
 	runtime.LockOSThread()
@@ -140,14 +140,14 @@ func (c *Child) keep(ctx context.Context, first chan<- error) {
 	}
 }
 
-// newBackoff decides how long to wait before a program that has ended is started again. One that was ready for ten seconds before it
-// ended begins with the shortest pause: it was killed now and then, and does not fail because of its configuration.
+// newBackoff decides how long to wait before a program that has ended is started again. If the program was ready for ten seconds, the wait is
+// the shortest one: then it was probably killed, and does not fail because of its configuration.
 func newBackoff() backoff.Backoff {
 	return backoff.Backoff{Min: 250 * time.Millisecond, Max: 10 * time.Second, Steady: 10 * time.Second}
 }
 
-// run runs the program once. It sends nil to first when the program is ready. It returns whether the program ever was, for how long, and
-// why it ended.
+// run runs the program once. It sends nil to first when the program is ready. It returns whether the program was ever ready, for how long,
+// and why it ended.
 func (c *Child) run(ctx context.Context, output *logFile, first chan<- error) (ready bool, worked time.Duration, err error) {
 	cmd, err := c.cfg.Command()
 	if err != nil {

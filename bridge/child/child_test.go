@@ -19,7 +19,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// TestMain is the parent that TestParentKilled kills, when the environment says so.
+// TestMain is also the program of the parent process that TestParentKilled kills.
 func TestMain(m *testing.M) {
 	if os.Getenv("EWINDOW_TEST_PARENT") != "" {
 		c, err := child.New(child.Config{Name: "sleeper", Command: sleeper, Log: zerolog.Nop()})
@@ -100,7 +100,7 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// TestParentKilled kills a parent with SIGKILL, and demands that its child dies.
+// TestParentKilled kills a parent with SIGKILL, and checks that its child dies.
 func TestParentKilled(t *testing.T) {
 	own, err := os.Executable()
 	if err != nil {

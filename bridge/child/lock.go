@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Lock waits for an exclusive lock on a file, which it makes if it is missing, or for the end of ctx. The lock is one between processes
-// (flock). unlock gives it to the next process.
+// Lock waits for an exclusive lock between processes (flock) on the file at path. It makes the file if it is missing. It returns ctx's error
+// when ctx ends. unlock releases the lock.
 func Lock(ctx context.Context, path string) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {

@@ -5,8 +5,8 @@ import "os"
 // maxLog is the size at which a new log file is begun, in bytes.
 const maxLog = 8 << 20
 
-// logFile is a file for what a program prints. The part before it is kept beside it, in a file whose name ends in ".old". Write never fails,
-// since a full disk must not stop the program. It is used by one goroutine at a time.
+// logFile is a file for what a program prints. The file before it is kept, under a name that ends in ".old". Write never fails, because a full
+// disk must not stop the program. One goroutine at a time uses a logFile.
 type logFile struct {
 	path string
 	file *os.File

@@ -10,8 +10,8 @@ import (
 // FreePort takes ports below the range that Linux uses for outgoing connections (32768 to 60999).
 const firstPort, lastPort = 20000, 29999
 
-// FreePort returns a port of 127.0.0.1 that is free for TCP and UDP at this moment. It is for programs that can't choose a port by
-// themselves, and for addresses that must stay the same. Two calls may return the same port.
+// FreePort returns a port of 127.0.0.1 that is free for TCP and UDP at this moment. Use it for programs that can't choose a port themselves,
+// and for addresses that must stay the same. Two calls may return the same port.
 func FreePort() (int, error) {
 	for range 1000 {
 		address := fmt.Sprintf("127.0.0.1:%d", firstPort+rand.N(lastPort-firstPort+1))

@@ -17,7 +17,7 @@ import (
 type Program struct {
 	// Name is the name of its file.
 	Name string
-	// Package is the Go package that it is built from. The nested module cmd/ewindow/servers lists it as a tool.
+	// Package is the path of its Go package. The nested module cmd/ewindow/servers lists this package as a tool.
 	Package string
 }
 
@@ -30,9 +30,9 @@ var (
 // progressEvery is how often a build reports that it goes on.
 const progressEvery = 15 * time.Second
 
-// Find returns the path of a program: the configured path, else a file beside our own binary, in PATH, or in the user's cache folder. If
-// there is none, it builds the program into the cache, which needs the source and a Go toolchain and takes a minute or two. progress, which
-// may be nil, gets a sentence now and then.
+// Find returns the path of a program: the configured path, else a file beside our own binary or in PATH. If there is none and our source is on
+// this machine, it uses the user's cache folder, and builds the program there the first time. Building needs a Go toolchain, and takes a minute
+// or two. progress, which may be nil, gets a sentence now and then.
 func Find(ctx context.Context, p Program, configured string, progress func(string)) (string, error) {
 	if configured != "" {
 		path, err := exec.LookPath(configured)
@@ -112,8 +112,8 @@ func build(ctx context.Context, p Program, progress func(string)) (string, error
 	return path, nil
 }
 
-// serversModule finds the folder of the nested module, beside the source that this file was compiled from, or in the checkout that the working
-// folder lies in.
+// serversModule finds the folder of the nested module: in the source that this program was compiled from, or in the checkout that contains the
+// working folder.
 func serversModule() (string, bool) {
 	if _, file, _, ok := runtime.Caller(0); ok && filepath.IsAbs(file) {
 		if folder := filepath.Join(filepath.Dir(file), "..", "..", "cmd", "ewindow", "servers"); isModule(folder) {
@@ -139,7 +139,7 @@ func isModule(folder string) bool {
 	return err == nil
 }
 
-// cacheFolder makes a folder whose name depends on the nested module, so that other versions of the programs go elsewhere.
+// cacheFolder makes a folder whose name depends on the nested module, so that each version of the programs has its own folder.
 func cacheFolder(source string) (string, error) {
 	hash := sha256.New()
 	for _, name := range []string{"go.mod", "go.sum"} {

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// fullAccess lists the homeservers whose users may begin calls. Users of others may only join a call that exists.
+// fullAccess lists the homeservers whose users may begin calls. Users of other homeservers may only join a call that exists.
 func fullAccess(cfg *Config) []string {
 	switch {
 	case len(cfg.Focus.FullAccessHomeservers) > 0:
@@ -16,7 +16,7 @@ func fullAccess(cfg *Config) []string {
 	return nil
 }
 
-// mayConnect says whether the hub may connect to an address on behalf of others: it is allowed and not denied.
+// mayConnect says whether the hub may connect to an address on behalf of others: the address is allowed and not denied.
 func mayConnect(cfg *Config, a netip.Addr) bool {
 	a = a.Unmap()
 	within := func(p netip.Prefix) bool { return p.Contains(a) }

@@ -17,8 +17,8 @@ const (
 	sfuPath     = "/livekit/sfu" // LiveKit's signalling
 )
 
-// ServiceURL is the livekit_service_url (MSC4195) that goes with a hub: the address of its authorisation service. It is empty when the hub
-// has no public URL.
+// ServiceURL is the livekit_service_url (MSC4195) that a hub announces: the configured one, else the address of its own authorisation service.
+// It is empty when neither a service URL nor a public URL is configured.
 func ServiceURL(cfg *Config) string {
 	switch {
 	case cfg.ServiceURL != "":
@@ -73,8 +73,8 @@ func addressText(a netip.Addr) string {
 	return a.String()
 }
 
-// relayTLSHost is the host that clients are told for TURN over TLS, so that the certificate fits: the relay's own name, else the host of
-// Config.PublicURL, else the relay's address.
+// relayTLSHost is the host that clients are told for TURN over TLS: the relay's own name, else the host of Config.PublicURL, else the relay's
+// address. It is a name if possible, because clients compare it with the certificate.
 func relayTLSHost(cfg *Config) string {
 	if cfg.Relay.TLSHost != "" {
 		return cfg.Relay.TLSHost
@@ -85,7 +85,7 @@ func relayTLSHost(cfg *Config) string {
 	return addressText(cfg.Relay.PublicIP)
 }
 
-// sharedPort is the port that clients are told for TURN on the HTTPS port, 0 when it is not shared. It is the port of Config.PublicURL,
+// sharedPort is the port that clients are told for TURN on the HTTPS port, 0 when that port is not shared. It is the port of Config.PublicURL,
 // which leads to Config.Listen.
 func sharedPort(cfg *Config) int {
 	if cfg.Relay == nil || !cfg.Relay.ShareHTTPSPort || cfg.Listen == "" {
@@ -98,7 +98,7 @@ func sharedPort(cfg *Config) int {
 	return 443
 }
 
-// certificateNames are the names that an authority is asked to certify. The last one is the relay's.
+// certificateNames are the names for which an authority is asked for certificates. The last one is the relay's.
 func certificateNames(cfg *Config) (names []string) {
 	host := publicHost(cfg)
 	if host != "" {
@@ -117,7 +117,7 @@ type turnServer struct {
 	port      int
 }
 
-// turnServers lists how clients reach the relay. LiveKit and the homeserver are told the same.
+// turnServers lists the ways to reach the relay. LiveKit and the homeserver announce the same list to their clients.
 func turnServers(cfg *Config) (list []turnServer) {
 	if cfg.Relay == nil {
 		return nil

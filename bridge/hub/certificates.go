@@ -13,8 +13,8 @@ import (
 	"multifactorymodel.org/ewindow/bridge/lifecycle"
 )
 
-// certificates gives the TLS listeners of a hub their certificates. Each source is opened when the first listener asks for it, and is
-// the same for all, so that HTTPS and relay never have different versions of one file.
+// certificates gives the TLS listeners of a hub their certificates. Each source is opened when the first listener asks for it. All listeners
+// share it, so that HTTPS and relay never have different versions of one file.
 type certificates struct {
 	cfg *Config
 	log zerolog.Logger
@@ -41,8 +41,8 @@ func (c *certificates) https() (certificate.Source, error) {
 	return source, nil
 }
 
-// relay returns the function that the relay's TLS listeners get their certificate from: the relay's own files, else what Config.Listen
-// uses.
+// relay returns the function that gives the relay's TLS listeners their certificate. It comes from the relay's own files, else from the source
+// that Config.Listen uses.
 func (c *certificates) relay() (func() (*tls.Certificate, error), error) {
 	var (
 		source certificate.Source

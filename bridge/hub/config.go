@@ -16,19 +16,19 @@ type Config struct {
 	// Listen is the address of the HTTPS port, LocalListen that of plain HTTP; "" is off. They are opened only when there is a focus or
 	// a homeserver.
 	Listen, LocalListen string
-	// Proxies are load balancers before Listen. They say by the PROXY protocol who the client is.
+	// Proxies are load balancers before Listen, which pass on the client's address by the PROXY protocol.
 	Proxies []netip.Prefix
 	// PublicURL is where clients reach the hub, such as https://hub.example.org.
 	PublicURL string
-	// ServiceURL is the address of the authorisation service that clients are told. "" is the hub's own, below PublicURL.
+	// ServiceURL is the address of the authorisation service that clients are told. "" means the hub's own service, below PublicURL.
 	ServiceURL string
 	// Certificate is the certificate of Listen, if it is in files.
 	Certificate CertificateFiles
-	// ACME is where certificates come from instead; nil is off.
+	// ACME is the authority that certificates come from instead of files; nil is off.
 	ACME *ACMEConfig
 
-	// AllowNetworks and DenyNetworks are the addresses that the hub connects to on behalf of others, as it federates and asks
-	// homeservers who a user is; deny wins.
+	// AllowNetworks and DenyNetworks are the addresses that the hub may connect to on behalf of others: for federation, and when the
+	// authorisation service asks a homeserver who a user is. DenyNetworks wins.
 	AllowNetworks, DenyNetworks []netip.Prefix
 
 	// The parts; nil is off.
@@ -46,11 +46,11 @@ type CertificateFiles struct{ Chain, Key string }
 
 // ACMEConfig is an authority that certifies the hub's names (RFC 8555).
 type ACMEConfig struct {
-	// Email is given to the authority for its notices; "" gives none.
+	// Email is the address for the authority's notices; "" for none.
 	Email string
-	// DirectoryURL is the authority's.
+	// DirectoryURL is the address of the authority's ACME directory.
 	DirectoryURL string
-	// HTTPListen is where HTTP-01 checks are answered; "" leaves TLS-ALPN-01 on Config.Listen.
+	// HTTPListen is the address that answers HTTP-01 checks. With "" there are only TLS-ALPN-01 checks, on Config.Listen.
 	HTTPListen string
 }
 
@@ -60,19 +60,19 @@ type RelayConfig struct {
 	Listen []turnserver.Listen
 	// Proxies are load balancers before the TCP and TLS ports of Listen.
 	Proxies []netip.Prefix
-	// PublicIP is the address that clients reach the relay at. The zero value is the machine's own, which must be public.
+	// PublicIP is the address at which clients reach the relay. The zero value means the machine's own address, which must be public.
 	PublicIP netip.Addr
-	// MoreRelays are addresses to relay by besides PublicIP.
+	// MoreRelays are more addresses for relayed media, besides PublicIP.
 	MoreRelays []turnserver.Relay
 	// MinPort and MaxPort are the relay ports; 0 and 0 let the system choose.
 	MinPort, MaxPort uint16
-	// AllowedPeers is what may be relayed to, besides the LiveKit that the hub runs.
+	// AllowedPeers are the peers that the relay may send to, besides the LiveKit that the hub runs.
 	AllowedPeers []turnserver.Peer
-	// TLSHost is the name that clients are told for TURN over TLS. "" is the host of Config.PublicURL, else PublicIP.
+	// TLSHost is the name that clients are told for TURN over TLS. "" means the host of Config.PublicURL, else PublicIP.
 	TLSHost string
 	// ShareHTTPSPort serves TURN over TLS on Config.Listen, too.
 	ShareHTTPSPort bool
-	// Certificate is that of TLS; none takes what Config.Listen uses.
+	// Certificate is the certificate of the relay's TLS ports. The zero value means the certificate of Config.Listen.
 	Certificate CertificateFiles
 	// Drain is how long the relay still serves its clients after it is told to end.
 	Drain time.Duration
@@ -85,34 +85,36 @@ type RelayConfig struct {
 
 // FocusConfig is the SFU with its authorisation service.
 type FocusConfig struct {
-	// LiveKitURL is a LiveKit that runs elsewhere; "" runs one as a child, and the fields down to AllowLoopback are its.
+	// LiveKitURL is the address of a LiveKit that runs elsewhere. With "" the hub runs one as a child, and the fields from Program to
+	// AllowLoopback are the child's settings.
 	LiveKitURL string
 	// Program is the path of livekit-server; "" looks for it.
 	Program string
 	// Port (HTTP, on loopback), UDPPort and TCPPort (media); 0 takes a free one.
 	Port, UDPPort, TCPPort int
-	// NodeIP is the address that clients reach LiveKit at; "" is RelayConfig.PublicIP.
+	// NodeIP is the address at which clients reach LiveKit; "" means RelayConfig.PublicIP.
 	NodeIP        string
 	AllowLoopback bool
-	// Key and Secret are LiveKit's API key. For a child both may be empty: then they are made anew at each start.
+	// Key and Secret are LiveKit's API key. For a child both may be empty: then the hub makes new ones at each start.
 	Key, Secret string
 	// FullAccessHomeservers are the server names whose users may begin calls; empty: HomeserverConfig.ServerName alone.
 	FullAccessHomeservers []string
-	// PublicURL is where clients reach LiveKit; "" is below Config.PublicURL.
+	// PublicURL is where clients reach LiveKit; "" means a path below Config.PublicURL.
 	PublicURL string
 }
 
-// HomeserverConfig is the homeserver behind the hub's front.
+// HomeserverConfig is the homeserver behind the hub's reverse proxy.
 type HomeserverConfig struct {
 	// ServerName is the part of user IDs after the colon.
 	ServerName string
-	// URL is a homeserver that runs elsewhere; "" runs Dendrite as a child, and the remaining fields are its.
+	// URL is the address of a homeserver that already runs. With "" the hub runs Dendrite as a child, and the remaining fields are the
+	// child's settings.
 	URL string
 	// Program is the path of dendrite; "" looks for it.
 	Program string
-	// Port is Dendrite's own, on loopback; 0 takes a free one.
+	// Port is Dendrite's own port, on loopback; 0 takes a free one.
 	Port int
-	// RegistrationSecret lets accounts be made.
+	// RegistrationSecret is the shared secret with which accounts are made.
 	RegistrationSecret string
 	// BcryptCost is the work factor of password hashes.
 	BcryptCost int

@@ -1,13 +1,13 @@
 // Package hub is the network's small server: a TURN relay, a MatrixRTC focus (LiveKit with its authorisation service) and a homeserver
-// (Dendrite behind a front). Each part can be left out; each can also run elsewhere.
+// (Dendrite behind a reverse proxy, the type Front of package bot/homeserver). Each part can be left out, or can run elsewhere.
 //
 // [Run] starts what a [Config] asks for, waits until its context ends or a part fails, and ends the parts in reverse order. A part that
 // others need is started before them:
 //
 //	focus        LiveKit as a child, the authorisation service
 //	relay        it relays to LiveKit, among others
-//	homeserver   Dendrite as a child, the front; both tell clients of focus and relay
-//	ports        HTTPS (which the relay may share) and plain HTTP, for the authorisation service, LiveKit's signalling and the front
+//	homeserver   Dendrite as a child, the reverse proxy; they announce focus and relay to clients
+//	ports        HTTPS (which the relay may share) and plain HTTP, for the authorisation service, LiveKit's signalling and the homeserver
 //	certificates an ACME authority checks the open ports
 //	metrics
 //

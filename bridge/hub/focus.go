@@ -31,7 +31,7 @@ func (h *hub) startFocus(ctx context.Context) error {
 	service, err := focus.NewService(focus.ServiceConfig{
 		LiveKitURL: api, PublicURL: sfuURL(&h.cfg), Key: key, Secret: secret, FullAccess: fullAccess(&h.cfg),
 		Allowed:   func(a netip.Addr) bool { return mayConnect(&h.cfg, a) },
-		APIClosed: f.LiveKitURL == "", // our own listens on this machine only, and the proxy passes on signalling and nothing else
+		APIClosed: f.LiveKitURL == "", // our own LiveKit listens on this machine only, and the proxy passes on only signalling
 		Log:       h.cfg.Log.With().Str("part", "focus").Logger(),
 	})
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"multifactorymodel.org/ewindow/migrations"
 )
 
-// startHomeserver starts Dendrite, unless a homeserver runs elsewhere, and makes the front.
+// startHomeserver starts Dendrite, unless a homeserver already runs, and makes the reverse proxy before it.
 func (h *hub) startHomeserver(ctx context.Context) error {
 	s := h.cfg.Homeserver
 	upstream := s.URL
@@ -73,7 +73,7 @@ func (h *hub) startDendrite(ctx context.Context) (address string, err error) {
 	return server.URL(), h.startChild(ctx, child.Dendrite, program, "dendrite.log", server)
 }
 
-// prefixTexts returns prefixes in CIDR notation. The result is never nil, which Dendrite's configuration takes for its default.
+// prefixTexts returns prefixes in CIDR notation. The result is never nil, because nil would mean the default of DendriteConfig.
 func prefixTexts(list []netip.Prefix) []string {
 	texts := make([]string, len(list))
 	for i, p := range list {

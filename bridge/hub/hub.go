@@ -12,7 +12,7 @@ import (
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
-// hub is a hub that starts or runs. Its fields are written by start and the functions that start calls, and only read afterwards.
+// hub is a hub that is starting or running. Only start, and the functions that it calls, write its fields. Afterwards they are only read.
 type hub struct {
 	cfg          Config
 	parts        *lifecycle.Group
@@ -31,7 +31,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := h.start(ctx); err != nil {
 		return err
 	}
-	if cfg.Focus == nil && cfg.Homeserver == nil { // the relay has said that it listens
+	if cfg.Focus == nil && cfg.Homeserver == nil { // only the relay, which has logged that it listens
 		return h.parts.Wait(ctx)
 	}
 	cfg.Log.Info().Str("public_url", cfg.PublicURL).Bool("turnserver", cfg.Relay != nil).Bool("focus", cfg.Focus != nil).
@@ -39,8 +39,8 @@ func Run(ctx context.Context, cfg Config) error {
 	return h.parts.Wait(ctx)
 }
 
-// start starts the parts that are configured, each when those that it needs are ready. After an error the ones that run are still to be
-// closed.
+// start starts the parts that are configured, each after the parts that it needs are ready. After an error, the caller must close the parts that
+// run.
 func (h *hub) start(ctx context.Context) error {
 	if r := h.cfg.Relay; r != nil && !r.PublicIP.IsValid() {
 		own, err := ownPublicIP()

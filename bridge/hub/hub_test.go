@@ -51,7 +51,7 @@ func prefixes(texts ...string) (list []netip.Prefix) {
 	return list
 }
 
-// TestTURNServers demands that LiveKit is told the same as the homeserver.
+// TestTURNServers checks that LiveKit and the homeserver announce the same TURN servers.
 func TestTURNServers(t *testing.T) {
 	c := wholeHub()
 	relay := c.Relay
@@ -75,7 +75,7 @@ func TestTURNServers(t *testing.T) {
 	}
 }
 
-// TestPublicAddresses holds what clients are told of the relay over TLS, and which names need a certificate.
+// TestPublicAddresses checks what clients are told about TURN over TLS, and which names need a certificate.
 func TestPublicAddresses(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*Config)
@@ -102,7 +102,7 @@ func TestPublicAddresses(t *testing.T) {
 	}
 }
 
-// TestFocusAddresses holds where clients are told to find the authorisation service and LiveKit.
+// TestFocusAddresses checks the addresses of the authorisation service and of LiveKit that clients are told.
 func TestFocusAddresses(t *testing.T) {
 	for name, test := range map[string]struct {
 		change     func(*Config)
@@ -153,7 +153,7 @@ func TestFullAccess(t *testing.T) {
 	}
 }
 
-// TestMayConnect demands that deny wins, and that an IPv4 address is the same in its IPv6 form.
+// TestMayConnect checks that deny wins, and that an IPv4 address is the same in its IPv6 form.
 func TestMayConnect(t *testing.T) {
 	c := &Config{AllowNetworks: prefixes("10.0.0.0/8", "2001:db8::/32"), DenyNetworks: prefixes("10.1.0.0/16", "2001:db8:1::/48")}
 	for address, want := range map[string]bool{
@@ -177,7 +177,7 @@ func TestSplitListen(t *testing.T) {
 	}
 }
 
-// TestSameFiles demands that HTTPS and relay, where both use the same files, have the same certificate at each moment.
+// TestSameFiles checks that HTTPS and relay always have the same certificate if both use the same files.
 func TestSameFiles(t *testing.T) {
 	server := httptest.NewTLSServer(nil)
 	server.Close()

@@ -66,8 +66,8 @@ func (h *hub) openHTTPS() error {
 	return nil
 }
 
-// sharedTLS returns the TLS of an HTTPS port that the relay shares, and the server name whose clients are all the relay's, "" if there is
-// none. A relay with a certificate of its own shows it to clients that ask for that name.
+// sharedTLS returns the TLS configuration of an HTTPS port that the relay shares. It also returns the server name whose clients all want the
+// relay, "" if there is none. If the relay has a certificate of its own, clients that ask for this name get it.
 func (h *hub) sharedTLS(https *tls.Config) (cfg *tls.Config, name string, err error) {
 	if name = relayTLSHost(&h.cfg); strings.EqualFold(name, publicHost(&h.cfg)) {
 		return https, "", nil

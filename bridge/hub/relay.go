@@ -29,7 +29,7 @@ func ownPublicIP() (netip.Addr, error) {
 	return own, nil
 }
 
-// startRelay starts the TURN relay. It opens its own ports; those behind a proxy are opened here.
+// startRelay starts the TURN relay. The relay opens its own ports. startRelay opens the ports that are behind a proxy.
 func (h *hub) startRelay(ctx context.Context) error {
 	cfg, err := h.relayConfig()
 	if err != nil {
@@ -66,8 +66,8 @@ func (h *hub) startRelay(ctx context.Context) error {
 	return nil
 }
 
-// splitListen splits the relay's listeners into those that the relay opens itself, and TCP and TLS ones behind a proxy, whose connections
-// begin with a header of the PROXY protocol.
+// splitListen splits the relay's listeners. own are those that the relay opens itself. proxied are TCP and TLS listeners behind a proxy, whose
+// connections begin with a header of the PROXY protocol.
 func splitListen(r *RelayConfig) (own, proxied []turnserver.Listen) {
 	for _, l := range r.Listen {
 		if len(r.Proxies) > 0 && l.Transport != turnserver.UDP {
@@ -79,7 +79,7 @@ func splitListen(r *RelayConfig) (own, proxied []turnserver.Listen) {
 	return own, proxied
 }
 
-// closeRelay ends the relay, after those who use it when a time to drain is configured.
+// closeRelay closes the relay. If hub.turnserver.drain is set, the relay first serves its present clients, for that time at most.
 func (h *hub) closeRelay() error {
 	if limit := h.cfg.Relay.Drain; limit > 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)

@@ -18,11 +18,11 @@ const (
 )
 
 const (
-	helloTime  = 5 * time.Second  // for a client's first message
-	writeTime  = 5 * time.Second  // for a client to take a message
-	closeTime  = time.Second      // for a client to close the connection
-	pingPeriod = 20 * time.Second // between pings, which find clients that are gone
-	outLength  = 256              // messages that may wait for a client; the bytes of a state are shared by all clients
+	helloTime  = 5 * time.Second  // limit for a client's first message
+	writeTime  = 5 * time.Second  // limit for a client to take a message
+	closeTime  = time.Second      // limit for a client to close the connection
+	pingPeriod = 20 * time.Second // time between pings, which find clients that are gone
+	outLength  = 256              // messages that may wait for a client; all clients share the bytes of a state
 	// A client may send maxMessages at once, and then as many in each second. A page in full use sends about ten a second.
 	maxMessages = 200
 )
@@ -155,7 +155,7 @@ var (
 	errObserver = errors.New("read page: an observer may press the button only")
 )
 
-// next waits for a message. It returns errEnded however the connection ended.
+// next waits for a message. It returns errEnded when the connection has ended, for whatever reason.
 func (c *client) next(ctx context.Context) ([]byte, error) {
 	kind, data, err := c.conn.Read(ctx)
 	switch {
@@ -196,7 +196,7 @@ func (s *Server) tell(ctx context.Context, e event) bool {
 	}
 }
 
-// write sends what is queued until the connection ends, or until it shall end.
+// write sends what is queued, until the connection ends, the server ends or close is called.
 func (c *client) write(ctx context.Context) {
 	ping := time.NewTicker(pingPeriod)
 	defer ping.Stop()

@@ -39,7 +39,7 @@ type hello struct {
 	shutter  directory.Shutter
 }
 
-// errVersion is for a page that was loaded from another version of the program.
+// errVersion says that a page was loaded from another version of the program.
 var errVersion = errors.New("the page speaks another version of the protocol")
 
 func decodeHello(data []byte) (hello, error) {

@@ -36,7 +36,7 @@ func TestHeld(t *testing.T) {
 	const unconfirmed = "Ben sieht und hört uns nicht: Das Gerät ist nicht bestätigt. In Element: Einstellungen → Sitzungen."
 	page.text(status, "Verbunden mit Rosenwerk. Ende-zu-Ende verschlüsselt. "+unconfirmed)
 
-	// A guest who gets no key sends none, so that a guest who is alone is never seen. People read the reason.
+	// A guest who gets no media key sends none, either. So a guest with such a device is never seen, and people read the reason.
 	only := aloneState()
 	only.Peer, only.Withheld = &kiosk.Person{Name: "Ben", Tile: -1}, []string{"Ben"}
 	for screen, says := range map[window.Screen]string{

@@ -132,7 +132,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzState reads arbitrary messages as an observer does: the state that it reads is the same after it was sent again.
+// FuzzState reads arbitrary messages as an observer does. It checks that a state does not change when it is sent and read again.
 func FuzzState(f *testing.F) {
 	now := time.UnixMilli(1_700_000_000_000)
 	f.Add(encode(fullState(now).message(now)))
@@ -193,7 +193,7 @@ func TestStateWhole(t *testing.T) {
 	}
 }
 
-// TestVersion finds the page's files with another version than the program: such a page would load itself again for ever.
+// TestVersion checks that the page has the same protocol version as the program. Otherwise the page would reload for ever.
 func TestVersion(t *testing.T) {
 	script, err := os.ReadFile("web/connection.js")
 	if err != nil {
@@ -225,7 +225,7 @@ func TestListen(t *testing.T) {
 	}
 }
 
-// TestGuard tests the two decisions by themselves.
+// TestGuard tests the two checks of guard: Host and Origin.
 func TestGuard(t *testing.T) {
 	for host, want := range map[string]bool{
 		"127.0.0.1:8470": true, "localhost:8470": true, "LOCALHOST": true, "[::1]:9": true, "127.9.9.9": true,

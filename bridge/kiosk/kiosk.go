@@ -7,7 +7,7 @@
 //
 //	page → server  hello{version, role, shutter}  first message; role "page" or "observer"
 //	               answer{id, sdp}                to the offer with the same id
-//	               shutter{to, room}              open, ajar or shut: a press on the button, or a window chosen
+//	               shutter{to, room}              open, ajar or shut: a press on the button; room: the other window to call first
 //	               knock{id, let_in}              the answer to the knock with this id
 //	               ring{to}                       start or cancel ringing the window's people in Element
 //	               camera{state, code}            on, off, or fault with its reason
@@ -24,8 +24,8 @@
 // rules are in package bridge/window. Everybody who can reach the page can open the window, so the server binds loopback addresses
 // only, and refuses requests that a foreign web site could cause (Host and Origin, RFC 6454).
 //
-// Files: kiosk.go has the messages, decode.go reads those of the page, state.go is the state that the page shows; server.go owns the clients,
-// client.go is one WebSocket, observer.go is a client in Go, site.go serves the files in web.
+// Files: kiosk.go has the messages, decode.go reads the page's messages, state.go is the state that the page shows. server.go owns the clients,
+// client.go is one WebSocket, observer.go is a client in Go. site.go serves the files in the folder web.
 package kiosk
 
 import "multifactorymodel.org/ewindow/bot/directory"
@@ -50,16 +50,16 @@ type PageDown struct{ ID uint64 }
 
 // Answer is the page's SDP answer (RFC 3264) to the last offer.
 type Answer struct {
-	// ID is the page's.
+	// ID is the page's ID, see [PageUp].
 	ID  uint64
 	SDP string
 }
 
-// Shutter says that somebody pressed the button, or chose the window of Room.
+// Shutter says that somebody pressed the button, or chose another window.
 type Shutter struct {
 	// To is the new position of the shutter.
 	To directory.Shutter
-	// Room is the room of the chosen window as State.Windows has it, empty for none.
+	// Room is the room of the chosen window, as in State.Windows; empty for none. Our page never sends it.
 	Room string
 }
 
@@ -71,14 +71,14 @@ type KnockAnswer struct {
 	LetIn bool
 }
 
-// RingPeople says that somebody wants to ring the window's people in Element, or to stop that.
+// RingPeople says that somebody starts or cancels ringing the window's people in Element.
 type RingPeople struct{ Start bool }
 
-// Camera says what became of the page's camera and microphone.
+// Camera reports the state of the page's camera and microphone.
 type Camera struct {
 	// State is "on", "off" or "fault".
 	State string
-	// Code says why it is a fault: "none" (no camera), "busy", "denied", "no_microphone" or "other". Else it is empty.
+	// Code is the reason of a fault: "none" (no camera), "busy", "denied", "no_microphone" or "other". Without a fault it is empty.
 	Code string
 }
 

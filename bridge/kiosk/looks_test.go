@@ -51,7 +51,7 @@ const tooBig = `(() => {
 		const size = parseFloat(getComputedStyle(e).fontSize);
 		if (size < 0.026 * Math.min(innerWidth, innerHeight)) out.push("too small: " + e.textContent + " " + size);
 	}
-	// Contrast (WCAG 2, 1.4.3), on the panel that the text lies on, before the brightest and the darkest picture.
+	// Contrast (WCAG 2, 1.4.3): the text on its panel, with the brightest and the darkest picture behind it.
 	const parse = (c) => (c.match(/[\d.]+/g) ?? []).map(Number);
 	const grounds = { lost: [147, 169, 188], sill: [122, 77, 45], fault: [28, 34, 42] };
 	const light = (c) => c.slice(0, 3).map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)

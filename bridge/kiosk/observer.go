@@ -104,8 +104,8 @@ func (o *Observer) receive(ctx context.Context) {
 	}
 }
 
-// Next returns the next state. When more than 64 wait, the oldest are dropped. It returns ctx's error when ctx ends, after which it
-// may be called again, or another error when the connection has ended.
+// Next returns the next state. When more than 64 states wait, the oldest are dropped. Next returns ctx's error when ctx ends; it may then be
+// called again. It returns another error when the connection has ended.
 func (o *Observer) Next(ctx context.Context) (State, error) {
 	select {
 	case s := <-o.states:
@@ -127,7 +127,7 @@ func (o *Observer) Next(ctx context.Context) (State, error) {
 	}
 }
 
-// Press opens or shuts the window. It returns when the message is written. The next states show what came of it.
+// Press opens or shuts the window. It returns when the message is written. The next states show the result.
 func (o *Observer) Press(open bool) error {
 	to := directory.Shut
 	if open {

@@ -285,8 +285,8 @@ func (s *screen) click() {
 	}
 }
 
-// TestConnectsAgain makes the connection to the page again and again, each time while the limits of the encoders are being changed. A change for
-// the connection before that never ends must not hold up the next one.
+// TestConnectsAgain makes the connection to the page again and again, each time while the limits of the encoders are being changed. If a change
+// on the old connection never ends, it must not block changes on the new connection.
 func TestConnectsAgain(t *testing.T) {
 	browser.Need(t)
 	r := newPageRig(t)
@@ -453,7 +453,7 @@ func TestShutAlone(t *testing.T) {
 	}
 }
 
-// TestEarlyPress presses before a new page has had the program's first message: the press counts when that comes.
+// TestEarlyPress presses before a new page has received the program's first message. The press has its effect when that message comes.
 func TestEarlyPress(t *testing.T) {
 	browser.Need(t)
 	r := newPageRig(t)
@@ -593,7 +593,7 @@ exec %q "$@"
 		return rig.Check(v > 30 && a > 50, "the test card's frames", []uint64{v, a})
 	})
 	shoot(t, page, "test-card")
-	// The colour is that of the window's name; the black panel in the middle darkens it. It moves from one moment to the next.
+	// The test card moves: two pictures of it differ.
 	var first, second string
 	grab := `(() => { const c = document.createElement("canvas"); c.width = 320; c.height = 180;
 		c.getContext("2d").drawImage(document.querySelector("#own video"), 0, 0, 320, 180); return c.toDataURL(); })()`

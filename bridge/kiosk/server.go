@@ -42,7 +42,7 @@ type Counters struct {
 	Pages, Observers uint64
 	// Refused counts requests with a foreign Host or Origin, and sockets above the limit.
 	Refused uint64
-	// Malformed counts messages that were not understood; each one ended its connection. Slow counts clients that were cut off since they
+	// Malformed counts messages that were not understood; each one ended its connection. Slow counts clients that were cut off because they
 	// did not read.
 	Malformed, Slow uint64
 }
@@ -199,7 +199,7 @@ func (s *Server) Counters() Counters {
 	return Counters{c.pages.Load(), c.observers.Load(), c.refused.Load(), c.malformed.Load(), c.slow.Load()}
 }
 
-// SetState says what is shown from now on. A state that looks like the last one is not sent. The caller must not change its lists
+// SetState says what is shown from now on. A state that looks like the last one is not sent. The caller must not change the state's lists
 // afterwards.
 func (s *Server) SetState(state State) {
 	s.command(func() {
@@ -226,8 +226,8 @@ func (s *Server) SendOffer(id uint64, sdp string) {
 	})
 }
 
-// SendBitrate limits the page's two encoders, of the camera's picture and of the same picture in small, in bit/s. 0 means that the picture is
-// not wanted. A page that comes later gets the limits as well.
+// SendBitrate limits the page's two encoders, in bit/s: bps is for the camera's picture, small is for its small copy (the low simulcast layer).
+// 0 means that the picture is not wanted. A page that comes later gets the limits as well.
 func (s *Server) SendBitrate(bps, small int) {
 	s.command(func() {
 		s.bitrate = &bitrateMessage{"bitrate", bps, small}
@@ -291,7 +291,7 @@ func (s *Server) handle(e event) {
 		}
 	case c == s.page || c.observer:
 		if a, ok := e.message.(Answer); ok && a.ID != c.id {
-			return // the answer is to the offer for an earlier page
+			return // the answer belongs to an offer for an earlier page
 		}
 		s.cfg.HandleMessage(e.message)
 	}
@@ -323,12 +323,12 @@ func (s *Server) admit(c *client, h hello) {
 	s.cfg.HandleMessage(PageUp{ID: c.id, Shutter: h.shutter})
 }
 
-// send queues a message. A client that does not read is cut off, since what it shows would be old.
+// send queues a message. A client that does not read is cut off, because it would show an old state.
 func (s *Server) send(c *client, data []byte) {
 	select {
 	case c.out <- data:
 	default:
-		delete(s.clients, c) // so it is counted once; its reader reports when it is gone
+		delete(s.clients, c) // so that it is counted once; its reader reports when it is gone
 		s.counters.slow.Add(1)
 		c.kill()
 	}

@@ -226,7 +226,7 @@ func TestReplaced(t *testing.T) {
 // TestObserver reads the state and presses the button with our own client.
 func TestObserver(t *testing.T) {
 	w := newServed(t, func(w *served, m kiosk.Message) {
-		if m, ok := m.(kiosk.Shutter); ok { // as the bridge may, from inside the handler
+		if m, ok := m.(kiosk.Shutter); ok { // SetState may be called from inside the handler
 			s := kiosk.State{Screen: "shut", Shutter: "shut", Name: "Werk"}
 			if m.To == "open" {
 				s.Screen, s.Shutter = "alone", "open"

@@ -95,8 +95,8 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// guard sets the headers of every answer. It refuses requests that a foreign web site could cause in a browser on this machine: those
-// to a name that the site lets point here (DNS rebinding), and those that come from its pages.
+// guard sets the headers of every answer. It refuses requests that a foreign web site could cause in a browser on this machine: requests to
+// the site's own host name when that name points to this machine (DNS rebinding), and requests from the site's pages.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -119,7 +119,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// localHost says whether a Host header names this machine. Any port will do, since a tunnel may end at another one.
+// localHost says whether a Host header names this machine. Any port is right, because a tunnel may use another one.
 func localHost(hostport string) bool {
 	u, err := url.Parse("http://" + hostport)
 	if err != nil || u.Host != hostport || hostport == "" {

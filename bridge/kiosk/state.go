@@ -16,13 +16,13 @@ import (
 // milliseconds since 1970, 0 for none.
 type State struct {
 	Screen window.Screen `json:"screen"`
-	// Name is this window's.
+	// Name is this window's name.
 	Name string `json:"name"`
 	// Shutter is the position of the shutter.
 	Shutter directory.Shutter `json:"shutter"`
-	// Since is when the screen's situation began, zero for unknown.
+	// Since is when the state that the screen shows began, zero for unknown.
 	Since jsontime.UnixMilli `json:"since"`
-	// CountUntil is when the countdown ends, "3, 2, 1" or that of a knock or of ringing; zero when there is none.
+	// CountUntil is when the countdown on the screen ends: "3, 2, 1", a knock's or that of ringing. Zero means that there is none.
 	CountUntil time.Time `json:"-"`
 	// CountMS is what is left of the countdown, in milliseconds. It is set in messages only: the page has a clock of its own.
 	CountMS int64 `json:"count_ms"`
@@ -31,22 +31,22 @@ type State struct {
 	Send   bool `json:"send"`
 	// Seen says that the others get our picture now.
 	Seen bool `json:"seen"`
-	// Held says that nothing is sent because nobody else's camera is on, though they may be well connected. Withheld are the names
-	// of those who neither see nor hear us, since their owner has not confirmed their device.
+	// Held says that nothing is sent because nobody else's camera is on. Withheld are the names of the people who neither see nor hear us,
+	// because they have not verified their device.
 	Held     bool         `json:"held"`
 	Withheld List[string] `json:"withheld"`
 	// Peer is the other window, or the guest, in the big picture; nil for none.
 	Peer *Person `json:"peer"`
-	// Guests are the people who came from Element.
+	// Guests are the others in the call: people with Element, and third windows, whose pictures are not shown.
 	Guests List[Person] `json:"guests"`
-	// Shared is who shares a screen, with the screen's tile, nil for nobody. It is the big picture as long as it lasts.
+	// Shared is who shares a screen, with the screen's tile; nil for nobody. The shared screen is the big picture.
 	Shared *Person `json:"shared"`
 	// Knock is who wants in, nil for nobody.
 	Knock *Knock `json:"knock"`
-	// CanRing says that the window's people can be rung now, Ring what becomes of it; nil for nothing.
+	// CanRing says that the window's people can be rung now. Ring is the state or the result of ringing, nil for none.
 	CanRing bool  `json:"can_ring"`
 	Ring    *Ring `json:"ring"`
-	// Missed are those who knocked at the shut window, the newest first.
+	// Missed are the people whose knocks nobody answered, the newest first.
 	Missed List[Missed] `json:"missed"`
 	// Windows are the network's other windows.
 	Windows List[directory.Window] `json:"windows"`
@@ -54,7 +54,7 @@ type State struct {
 	Fault *Fault `json:"fault"`
 	// TestPattern replaces camera and microphone by a test card and a tone.
 	TestPattern bool `json:"test_pattern"`
-	// Languages are those of the page, the first one leads. Timezone is an IANA name for the clock.
+	// Languages are the page's languages, the most important one first. Timezone is the IANA name for the clock.
 	Languages List[string] `json:"languages"`
 	Timezone  string       `json:"timezone"`
 }
@@ -70,7 +70,7 @@ func (l List[T]) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]T(l))
 }
 
-// Person is somebody who is seen.
+// Person is a window or a guest in the call, as the page names them.
 type Person struct {
 	Name string `json:"name"`
 	// Tile numbers the picture among the streams of the peer connection, -1 while there is none.
@@ -79,23 +79,23 @@ type Person struct {
 
 // Knock is somebody who wants in.
 type Knock struct {
-	// ID numbers the knocks: the same person who comes again has another one.
+	// ID numbers the knocks: when the same person comes again, it is another knock.
 	ID   uint64 `json:"id"`
 	Name string `json:"name"`
 	// Guest says that it is somebody in Element, not a window.
 	Guest bool `json:"guest"`
-	// Others are the names of the others in the same call, who would see us as well.
+	// Others are the names of the others in the same call. They would see us as well.
 	Others List[string] `json:"others"`
 }
 
-// Ring is what becomes of ringing the window's people in Element.
+// Ring is the state or the result of ringing the window's people in Element.
 type Ring struct {
 	Status window.RingStatus `json:"status"`
-	// Declined are the names of those who do not come.
+	// Declined are the names of the people who do not come.
 	Declined List[string] `json:"declined"`
 }
 
-// Missed is somebody who knocked at the shut window at a time.
+// Missed is a person or a window whose knock nobody answered.
 type Missed struct {
 	Name string `json:"name"`
 	// Guest says that it is somebody in Element, not a window.
@@ -144,8 +144,8 @@ func (s State) Equal(o State) bool {
 	return sameLook(reflect.ValueOf(s), reflect.ValueOf(o))
 }
 
-// sameLook compares what is sent of two values of one type: times to the millisecond, no difference between an empty list and none, and
-// without the fields that are not sent. It is a lot faster than comparing messages, since most states are sent to nobody.
+// sameLook compares two values of one type as a message would show them: times count to the millisecond, an empty list is the same as no
+// list, and fields that are not sent do not count. It is a lot faster than encoding both values.
 func sameLook(a, b reflect.Value) bool {
 	switch a.Kind() {
 	case reflect.Pointer:

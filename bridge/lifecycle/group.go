@@ -2,10 +2,10 @@
 //
 // [NewGroup] makes a [Group]. [Group.Go] runs a part in a goroutine, [Group.ServeHTTP] runs an HTTP server, and [Group.OnClose] adds
 // something that only needs to be closed. [Group.Wait] blocks until its context ends or a part fails. [Group.Close] ends the
-// parts, the youngest first, and waits for each one before it ends the next: a part may use the older ones until its own end.
+// parts, the last one added first, and waits for each one before it ends the next: a part may use the parts before it until its own end.
 //
-// errgroup and run.Group end all parts at the same moment. A kiosk must leave its call before the bot that says so ends, and the
-// database must be closed last.
+// errgroup and run.Group end all parts at the same moment. But a kiosk must leave its call before its bot ends, because the bot sends the
+// leave, and the database must be closed last.
 //
 // The methods may be called from any goroutine. Each goroutine that a Group starts has ended when Close returns.
 package lifecycle
@@ -48,7 +48,7 @@ func (g *Group) OnClose(name string, end func() error) {
 	g.parts = append(g.parts, part{name, end})
 }
 
-// Go runs f in a goroutine. Its context ends when it is this part's turn to end. An error that f returns before that fails the group.
+// Go runs f in a goroutine. f's context ends when it is this part's turn to end. An error that f returns before that fails the group.
 func (g *Group) Go(name string, f func(ctx context.Context) error) {
 	g.OnClose(name, g.run(f))
 }

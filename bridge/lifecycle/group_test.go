@@ -16,7 +16,7 @@ import (
 	"multifactorymodel.org/ewindow/bridge/lifecycle"
 )
 
-// TestCloseOrder ends parts that were added with each of the methods: the youngest first, but for the one that ends before all others.
+// TestCloseOrder ends parts that were added with each of the methods. The part of GoEndingFirst ends first, then the others in reverse order.
 func TestCloseOrder(t *testing.T) {
 	var (
 		mu    sync.Mutex
@@ -53,7 +53,7 @@ func TestCloseOrder(t *testing.T) {
 	}
 }
 
-// TestWait demands the first error of many, and that the parts whose errors nobody takes end all the same.
+// TestWait checks that Wait returns the first of many errors, and that the parts with the other errors end, too.
 func TestWait(t *testing.T) {
 	g := lifecycle.NewGroup(zerolog.Nop())
 	ctx, cancel := context.WithCancel(t.Context())
@@ -72,7 +72,7 @@ func TestWait(t *testing.T) {
 	g.Close()
 }
 
-// TestServeHTTP demands that Close lets a request end that is being answered.
+// TestServeHTTP checks that Close waits for a request that is being answered.
 func TestServeHTTP(t *testing.T) {
 	listener, err := lifecycle.Listen("listen", "127.0.0.1:0")
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// StopLimit is how long requests may take that are being answered when a server ends.
+// StopLimit is how long a server that ends may still take for the requests that it is answering.
 const StopLimit = 3 * time.Second
 
 // Listen opens a TCP listener. The errors name key, the configuration's name for the address, and say what to do.
@@ -29,11 +29,11 @@ func Listen(key, address string) (net.Listener, error) {
 	return listener, nil
 }
 
-// ServeHTTP runs an HTTP server on a listener as a part of the group. When its turn to end comes it takes no more requests. Those that
-// are being answered may go on while older parts end, since a long-polling request such as Matrix's /sync ends only with the
-// homeserver behind it; after [StopLimit] they are cut off. Close waits for them at its end.
+// ServeHTTP runs an HTTP server on a listener as a part of the group. When its turn to end comes, the server takes no more requests. Requests
+// that it is answering may go on for [StopLimit] while older parts end, because a long-polling request such as Matrix's /sync ends only when
+// the homeserver behind the server ends. Close waits for these requests at its end.
 //
-// The server's own log is thrown away, since it only tells what clients do wrong.
+// The server's own log is thrown away, because it only tells what clients do wrong.
 func (g *Group) ServeHTTP(server *http.Server, listener net.Listener) {
 	server.ErrorLog = log.New(io.Discard, "", 0)
 	g.Go("HTTP server", func(ctx context.Context) error {

@@ -6,8 +6,8 @@ import (
 	"multifactorymodel.org/ewindow/callmedia"
 )
 
-// Media shows what the sessions of a window's calls count. The numbers that begin with sfu_ are about the connection to the window's own
-// SFU: they begin anew with each connection, and are zero while there is none.
+// Media shows what the sessions of a window's calls count. The metrics whose names begin with sfu_ are about the connection to the window's
+// own SFU. They begin at zero with each connection, and are zero while there is none.
 func Media(read func() callmedia.Stats) prometheus.Collector {
 	type S = callmedia.Stats
 	const (

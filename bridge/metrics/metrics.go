@@ -19,7 +19,8 @@ import (
 	"multifactorymodel.org/ewindow/bridge/lifecycle"
 )
 
-// Serve serves the numbers of the process and of its parts at /metrics, as one more part of the group. An empty address is off.
+// Serve serves the numbers of the process and of its parts at /metrics, as one more part of the group. If address is empty, it does nothing.
+// An error says that the address can't be opened.
 func Serve(group *lifecycle.Group, address string, log zerolog.Logger, parts ...prometheus.Collector) error {
 	if address == "" {
 		return nil
@@ -44,14 +45,14 @@ func handler(parts ...prometheus.Collector) http.Handler {
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 }
 
-// metric is one row of a part's table: a number of its counters S, with a name. Rows of one name differ in their label's value.
+// metric is one row of a part's table: one number of the part's counters S, with a name. Rows with the same name have different label values.
 type metric[S any] struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
 	value func(S) float64
 }
 
-// number is what parts count in.
+// number is a type of the numbers that parts count.
 type number interface{ int | uint64 | float64 }
 
 // gauge is a row for a number that goes up and down. name is without "ewindow_".

@@ -27,7 +27,7 @@ func scrape(parts ...prometheus.Collector) string {
 	return w.Body.String()
 }
 
-// setNumbers gives each number in v another value, from 700001 on, and returns the fields' names by their values. Moments stay zero.
+// setNumbers gives each number in v another value, from 700001 on, and returns the fields' names by their values. Times stay zero.
 func setNumbers(v reflect.Value, name string, names map[int]string) {
 	next := 700_001 + len(names)
 	switch {
@@ -51,7 +51,7 @@ func setNumbers(v reflect.Value, name string, names map[int]string) {
 	}
 }
 
-// complete demands that a collector shows each number of a part's counters once, also those that are added later.
+// complete checks that a collector shows each number of a part's counters once, also those that are added later.
 func complete[S any](t *testing.T, counters S, collector func(func() S) prometheus.Collector) string {
 	t.Helper()
 	names := make(map[int]string)
@@ -90,7 +90,7 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// TestNames demands that all parts together have names that Prometheus accepts, a help text each, and no name twice.
+// TestNames checks the metrics of all parts together: Prometheus accepts their names, each has a help text, and no name exists twice.
 func TestNames(t *testing.T) {
 	zero := scrape(
 		Relay(func() (c turnserver.Counters) { return c }), Focus(func() (s focus.Stats) { return s }), Bot(func() (s bot.Stats) { return s }),

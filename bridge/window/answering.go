@@ -59,8 +59,8 @@ func (r *Rules) advanceCall(now time.Time) {
 	}
 }
 
-// welcomePeer makes a window that has come into our own call the visit's other window, unless that one is there already. It returns
-// true if it did so.
+// welcomePeer looks for a window in our own call while the visit's other window is not in it. If there is one, it becomes the visit's
+// other window, and welcomePeer returns true.
 func (r *Rules) welcomePeer(v *visit) (welcomed bool) {
 	if v.room != r.own {
 		return false
@@ -70,7 +70,7 @@ func (r *Rules) welcomePeer(v *visit) (welcomed bool) {
 	if present || peer == "" {
 		return false
 	}
-	v.forgetRemotes(before) // the new one was not shown, so nothing is known about its picture
+	v.forgetRemotes(before) // the new window was not shown, so nothing is known about its picture
 	v.peer = peer
 	return true
 }
@@ -84,7 +84,7 @@ func (r *Rules) stays(now time.Time, v *visit) bool {
 	if !ok || !r.free(w) {
 		return false
 	}
-	// Both have called each other: the one that has been open longer goes back to its own call, and the other one stays.
+	// Both windows have called each other. The window that has been open longer goes back to its own call. The other one stays.
 	for _, member := range r.members.in(r.own) {
 		if member.User == w.Kiosk && r.earlier(w) {
 			return false
@@ -93,7 +93,7 @@ func (r *Rules) stays(now time.Time, v *visit) bool {
 	if !v.alone {
 		return true
 	}
-	// A window that has come to us is certainly there. The one that we wait for may not be.
+	// A window that has come into our call is running. The window that we wait for may be down.
 	if peer, _ := r.caller(); peer != "" && peer != w.Room {
 		return false
 	}
@@ -113,7 +113,7 @@ func (r *Rules) staysHost(now time.Time, v *visit) bool {
 		return true
 	}
 	if w, ok := r.windows.in(v.peer); v.peer != "" && (!ok || w.Shutter == directory.Shut || !v.metOnce && !r.free(w)) {
-		return false // it has shut, or it was expected and has gone elsewhere
+		return false // the other window has shut, or it was expected here and is in another visit
 	}
 	return now.Sub(v.emptyAt) < emptyGrace
 }
@@ -151,12 +151,13 @@ func (r *Rules) target(now time.Time) (room, peer id.RoomID) {
 	return best.Room, best.Room
 }
 
-// expected is our own call, and a window that has just opened and will come into it. Our window has been open longest of all, so the other
-// one is entering our call now. We enter it before we see its membership, which takes a while through two homeservers.
+// expected is our own call, and a window that has just opened and will come into it. It returns nothing if another free window has been
+// open longer than ours, because the new window may call that one. We enter our call before we see the new window's membership, which takes
+// a while through two homeservers.
 func (r *Rules) expected(now time.Time) (room, peer id.RoomID) {
 	for _, w := range r.windows.list {
 		if r.free(w) && !r.earlier(w) {
-			return "", "" // it may go there
+			return "", "" // the new window may call this one
 		}
 		if at := r.windows.openings[w.Room].at; r.free(w) && !at.IsZero() && now.Sub(at) < expectTime {
 			peer = w.Room

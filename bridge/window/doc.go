@@ -1,10 +1,10 @@
 // Package window is the rules of one window: facts in, a plan out. It decides which call the window is in, whom it shows, whether the
 // camera's picture may be sent, what people see on the screen, and what the network and the room are told.
 //
-// It is pure: no input or output, no goroutine, no clock of its own, and the same facts give the same plan. It imports the standard
+// The package is pure: no input or output, no goroutine, no clock of its own, and the same facts give the same plan. It imports the standard
 // library, identifier types and package directory. A [Rules] belongs to one goroutine, that of [multifactorymodel.org/ewindow/bridge.Bridge.Run].
-// It reports each fact by a method. It then calls [Rules.Advance] with the present time, does what [Rules.Plan] says, and sends what
-// [Rules.TakeMessages] returns, once. Reading the plan changes nothing.
+// That goroutine reports each fact by a method. It then calls [Rules.Advance] with the present time, does what [Rules.Plan] says, and sends
+// what [Rules.TakeMessages] returns, once. Reading the plan changes nothing.
 //
 // # Who calls whom
 //
@@ -13,8 +13,8 @@
 // before guests. Both windows may call at once when each has an old state of the other. Then the window that has been open longer leaves
 // the other's call and answers in its own room.
 //
-// A window announces that it faces another one only when that one is in the call. It gives up a window that does not come within a few
-// seconds: a kiosk that lost its power stays open in the directory until it is back.
+// A window announces that it faces another window only when both are in the call. It gives up a called window that does not come within
+// twelve seconds: a kiosk that lost its power stays open in the directory until it is back.
 //
 // A call at an ajar window is a knock: the window joins the call only when somebody at it has let the caller in. A call at a shut window
 // is declined.

@@ -13,8 +13,8 @@ const maxPictures = 4
 // maxNamed is how many people are named in one list on the screen.
 const maxNamed = 16
 
-// heldBack says whether our picture is held back because only guests are there and their cameras are off. It is false when another
-// window is there, or when somebody's picture is announced and does not come: then the connection is at fault.
+// heldBack says whether our picture is held back because only guests are there and their cameras are off. It is false while another window
+// is there. It is also false while somebody's picture is announced and does not come, because that is a fault of the connection.
 func (r *Rules) heldBack(now time.Time, v *visit) bool {
 	return !v.alone && !v.peerPresent && !r.ringing.on() && v.focusReached && v.focusLostAt.IsZero() && !v.picture() && !v.waiting() &&
 		!v.countdown.running(now) && !v.reciprocity.trying(now)
@@ -37,7 +37,7 @@ func (r *Rules) advanceGuests(now time.Time) {
 	r.outbox.tell(now, NoticeCamera, v.members[0].User)
 }
 
-// Withheld reports that a member's device gets no keys, because its owner has not confirmed it.
+// Withheld reports that a member's device gets no media keys, because its owner has not verified it.
 func (r *Rules) Withheld(now time.Time, visit uint64, user id.UserID) {
 	v := r.visitNumber(visit)
 	if v == nil || slices.Contains(v.withheld, user) || len(v.withheld) >= maxNamed {

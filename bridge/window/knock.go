@@ -56,7 +56,7 @@ type knocks struct {
 	missed  []Missed          // the newest first
 }
 
-// forget drops all knocks and what was missed. People have come to the window, so nobody needs to read what was missed.
+// forget drops all knocks, missed ones too. People have come to the window and have seen who knocked.
 func (k *knocks) forget() { k.list, k.missed = nil, nil }
 
 func (k *knocks) of(user id.UserID) *knock {
@@ -112,8 +112,8 @@ func (k *knocks) miss(now time.Time, who Person) {
 	k.missed = k.missed[:min(len(k.missed), maxMissed)]
 }
 
-// notified adds a call notification (MSC4075) to its sender's knock. The membership makes the call; the notification can be declined.
-// Mostly both come, in either order. notified returns a notification that is to be declined at once, "" for none.
+// notified adds a call notification (MSC4075) to its sender's knock. A caller usually sends a membership and a notification, and either may
+// come first. Only the notification can be declined. notified returns the notification to be declined at once, "" for none.
 func (k *knocks) notified(now time.Time, sender id.UserID, event id.EventID, expires time.Time) (decline id.EventID) {
 	o := k.of(sender)
 	switch {
@@ -141,7 +141,7 @@ func (r *Rules) CallNotification(now time.Time, room id.RoomID, sender id.UserID
 	}
 }
 
-// AnswerKnock says what somebody at the window chose for the knock with this id: to let in everybody who waits, or "not now".
+// AnswerKnock reports what somebody at the window chose for the knock with this id. letIn lets in everybody who waits; false is "not now".
 func (r *Rules) AnswerKnock(now time.Time, knock uint64, letIn bool) {
 	o := r.knocks.waiting()
 	if o == nil || o.id != knock || o.shown.IsZero() || now.Sub(o.shown) < knockGuard || r.effective(now) != directory.Ajar {
@@ -237,7 +237,7 @@ func (r *Rules) addKnocks(now time.Time, callers []caller) {
 			case !c.created.IsZero() && now.Sub(c.created) > recentCall:
 				o.state = knockOver // a membership that was left behind, or somebody who waits in an empty call
 			case window && now.Sub(k.since) < expectTime:
-				o.state = knockOver // it was on its way to an open window
+				o.state = knockOver // this window began its call while ours was open
 			}
 		}
 		o.inside, o.created = true, later(o.created, c.created)

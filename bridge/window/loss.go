@@ -8,8 +8,8 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// loss says which window was seen and is not seen any more. It outlives the visit: people then read "connection lost" and not that
-// nobody is there. It ends when the other window shuts or is seen again, or after [lostLimit].
+// loss says which window was seen and is not seen any more. It outlives the visit, so that people then read "connection lost" and not that
+// nobody is there. A loss ends when the other window shuts or is seen again, or after [lostLimit].
 type loss struct {
 	peer id.RoomID // empty for no loss
 	at   time.Time
@@ -18,7 +18,7 @@ type loss struct {
 // of says whether this window is the one that was lost.
 func (l *loss) of(peer id.RoomID) bool { return l.peer != "" && l.peer == peer }
 
-// advanceLoss notes when the other window is lost, and forgets it when that is over.
+// advanceLoss notes when the other window is lost, and when the loss ends.
 func (r *Rules) advanceLoss(now time.Time) {
 	v, l := r.visit, &r.loss
 	switch {

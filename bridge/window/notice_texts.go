@@ -16,7 +16,7 @@ const (
 	NoticeNobody
 	// NoticeCamera says that a person sees nothing because their camera is off.
 	NoticeCamera
-	// NoticeDevice says that a person's device gets no keys because its owner has not confirmed it.
+	// NoticeDevice says that a person's device gets no media keys, because its owner has not verified it.
 	NoticeDevice
 	// NoticeLegacy says that a person called in a way that does not work.
 	NoticeLegacy

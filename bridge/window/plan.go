@@ -10,14 +10,15 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// Plan is how the world should look. It is a copy: changing it changes nothing in the rules.
+// Plan is what the program should do now: call, media, screen and announcement. It is a copy: changing it changes nothing in the rules.
 type Plan struct {
 	// Visit is the number of the visit, 0 for none. Room is the room whose call to be in. Peer is the other window's room, empty when there
 	// are only guests, and Kiosk is the other window's user.
 	Visit      uint64
 	Room, Peer id.RoomID
 	Kiosk      id.UserID
-	// Members are the participants to be received, the other window first. Stale members are at the end, to see whether they come back.
+	// Members are the participants to be received, the other window first. Stale members are at the end, so that the media session reports
+	// when they come back.
 	Members []Member
 	// Send says that frames may be sent. Camera says that the page's camera is on and not held back; if not, the SFU is told "muted".
 	Send, Camera bool
@@ -33,7 +34,7 @@ type Plan struct {
 	Announce directory.State
 	Settled  bool
 
-	// Wake is when the plan changes without a new fact. Advance is to be called then. Zero means never.
+	// Wake is when the plan changes without a new fact. Call Advance then. Zero means never.
 	Wake time.Time
 }
 
@@ -49,7 +50,7 @@ type Ring struct {
 // step relies on those before it:
 //
 //  1. windows: which ones have just opened;
-//  2. ringing: somebody came, or it ends. It comes before the knocks, because a knock during a call is let in at once;
+//  2. ringing: somebody came, or ringing ends. This step comes before the knocks, because a knock during a call is let in at once;
 //  3. knocks: who wants in, who gave up, who is let in;
 //  4. stale members of the present call, who count as gone in the next steps;
 //  5. the call: stay, leave, or enter another one, with the visit's members and the five-second rule;
@@ -65,12 +66,12 @@ func (r *Rules) Advance(now time.Time) {
 	r.advanceLoss(now)
 }
 
-// Plan says how the world should look at the moment of the last Advance. It changes nothing.
+// Plan returns the plan. now is the time of the last Advance. Plan changes nothing.
 func (r *Rules) Plan(now time.Time) Plan {
 	p := Plan{Own: r.own, View: r.view(now), Announce: r.announcement(now), Settled: r.joined && !r.settling(now), Wake: r.wake(now)}
 	p.Send = p.View.Seen
 	// While the picture is held back from guests, the camera counts as muted, too. Otherwise Element would show our last picture for
-	// ever. The picture is never held back from windows: two windows would wait for each other.
+	// ever. The picture is never held back from windows, because two windows would then wait for each other.
 	p.Camera = r.shutter != directory.Shut && r.pageUp && r.cameraFault == "" && !p.View.Held
 	v := r.visit
 	if v == nil {
@@ -87,8 +88,8 @@ func (r *Rules) Plan(now time.Time) Plan {
 	return p
 }
 
-// announcement is our state for the network. Facing is set only when the other window is in the call. While we wait for it, third
-// windows may still call us.
+// announcement is our state for the network. Facing is set only when the other window is in the call: while our window waits, third windows
+// may still call it.
 func (r *Rules) announcement(now time.Time) directory.State {
 	s := directory.State{Shutter: r.effective(now), Since: r.openedAt}
 	if v := r.visit; v != nil && s.Shutter != directory.Shut && v.peerPresent {

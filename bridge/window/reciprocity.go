@@ -2,35 +2,35 @@ package window
 
 import "time"
 
-// PictureGrace is the five seconds of the five-second rule: the window sends nothing unless somebody else is seen. PictureGrace is how
-// long it may send while the others are not seen yet. It is also how long their picture may stand still before it counts as gone and
-// ours stops. The program passes it to the media session for that.
+// PictureGrace is the time of the five-second rule. The rule is: the window sends nothing unless somebody else is seen. PictureGrace is how
+// long the window may send at the beginning, while the others are not seen yet. It is also how long their picture may stand still before it
+// counts as gone and ours stops; for that, the program passes PictureGrace to the media session.
 const PictureGrace = 5 * time.Second
 
 const (
 	// Two sides that both stopped sending because they did not see each other would wait for ever. So each side makes trials: it
-	// sends for trialLength every trialEvery while the other one announces an unmuted camera. The side that sees the other one
-	// begins to send. Others cannot make trials more frequent.
+	// sends for trialLength every trialEvery while the other side announces an unmuted camera. A side that sees the other one sends all
+	// the time. Nothing that others do makes trials more frequent.
 	trialLength = 2 * time.Second
 	trialEvery  = 10 * time.Second
-	// A window that sees nothing of another one in fewTrials trials leaves the call and enters it again: no person may be there
-	// who could switch it off and on. Each time it makes twice as many trials first, until they take five minutes.
+	// A window that sees nothing of another window in fewTrials trials leaves the call and enters it again, because there may be nobody
+	// at the window who could restart it. Each time it first makes twice as many trials, up to maxTrials, which take five minutes.
 	fewTrials = 2
 	maxTrials = 32
 )
 
-// reciprocity decides, for one visit, when the window may send though nobody is seen.
+// reciprocity decides, for one visit, when the window may send although nobody is seen.
 type reciprocity struct {
-	until    time.Time // until when the window may send though nobody is seen
+	until    time.Time // until when the window may send although nobody is seen
 	next     time.Time // the next trial
 	seeing   bool      // somebody was seen the last time
 	seenOnce bool
 	trials   int // since somebody was seen, or the visit began
-	// unseen counts how often nobody was seen for a while. The others may lack our key, so it is sent again each time.
+	// unseen counts how often nobody was seen for a while. The others may lack our media key, so the key is sent again each time.
 	unseen int
 }
 
-// begin allows sending for [PictureGrace], from the end of the countdown or, if that is over, from now.
+// begin allows sending for [PictureGrace], from the end of the countdown or, if the countdown has ended, from now.
 func (r *reciprocity) begin(now time.Time, c countdown) {
 	r.until = later(now, c.ends).Add(PictureGrace)
 	r.next = r.until.Add(trialEvery - trialLength)
@@ -62,11 +62,11 @@ func (r *reciprocity) try(now time.Time) {
 	r.next = now.Add(trialEvery)
 }
 
-// trying says whether the window may send though nobody is seen.
+// trying says whether the window may send although nobody is seen.
 func (r *reciprocity) trying(now time.Time) bool { return now.Before(r.until) }
 
-// advanceReciprocity decides what may be sent in the visit now. welcomed says that the other window has just come: the trials before that
-// say nothing about it.
+// advanceReciprocity decides what may be sent in the visit now. welcomed says that the other window has just come, so earlier trials do not
+// count against it.
 func (r *Rules) advanceReciprocity(now time.Time, v *visit, welcomed bool) {
 	switch {
 	case v.picture():

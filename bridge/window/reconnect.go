@@ -18,7 +18,7 @@ const (
 	// its state changes, because then it is running again, or when somebody presses the button.
 	firstBackoff = 15 * time.Second
 	maxBackoff   = 15 * time.Minute
-	// failureBackoff is how long a call that could not be entered is left alone.
+	// failureBackoff is how long the window waits before it enters a call again that could not be entered or kept.
 	failureBackoff = 20 * time.Second
 	// emptyGrace is how long an answered call is kept after its last member has left.
 	emptyGrace = 10 * time.Second
@@ -30,8 +30,8 @@ const (
 	connectLimit = 15 * time.Second
 )
 
-// backoffs are the rooms that are not called for a while. Unlike those of package backoff they have no jitter: only one window calls here,
-// and the rules must give the same plan for the same facts.
+// backoffs are the rooms that are not called for a while. Unlike the waits of package backoff, these have no jitter: only one window calls
+// here, and the rules must give the same plan for the same facts.
 type backoffs map[id.RoomID]*backoff
 
 type backoff struct {

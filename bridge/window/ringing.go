@@ -66,8 +66,8 @@ func (g *ringing) forget() { g.now, g.note = nil, "" }
 // allDeclined says whether everybody who was rung has declined.
 func (g *ring) allDeclined() bool { return g.asked > 0 && len(g.declined) >= g.asked }
 
-// canRing says whether ringing may begin. It may not begin while somebody is in our room's call: nobody has let them in, and they would
-// see the person who rings.
+// canRing says whether ringing may begin. It may not begin while somebody is in our room's call: nobody at the window has let them in, and
+// they would see the person who rings.
 func (r *Rules) canRing(now time.Time) bool {
 	if len(r.callers()) > 0 {
 		return false

@@ -132,7 +132,7 @@ func TestRingUnanswered(t *testing.T) {
 		b.m.StartRinging(b.now)
 		b.step(0)
 		b.want("", "", "shut")
-		// Somebody who was not let in does not get in that way.
+		// While somebody is in the call who was not let in, ringing does not begin.
 		b = newAjar(t)
 		b.calls(guest)
 		b.step(knockTime)

@@ -8,8 +8,8 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// pageGrace is how long a window whose page has gone (a reload, a crashed browser) stays open for the network. It is also how
-// long a program that was just started waits for its page to say whether the window is open.
+// pageGrace is how long a window whose page has gone (a reload, a crashed browser) stays open for the network. After the program's start,
+// it is also how long the program waits for the page to say whether the window is open.
 const pageGrace = 30 * time.Second
 
 // Member is one device in the MatrixRTC call of a room: one membership event (MSC4143).
@@ -68,11 +68,12 @@ func New(countdown time.Duration, tiles int) *Rules {
 	}
 }
 
-// Start says when the program was started. The page may remember that the window was open, so the rules wait for it for a while.
-// Meanwhile nobody is declined and the network is told nothing: a restart must not shut a window for a moment.
+// Start says when the program was started. The page may remember that the window was open, so the rules wait for the page for a while.
+// Meanwhile nobody is declined and the network is told nothing, because a restart must not shut a window for a moment.
 func (r *Rules) Start(now time.Time) { r.openedAt = now }
 
-// SetShutter sets the shutter, as a person does at the button. A change ends the visit, and all back-offs: a person does not want to wait.
+// SetShutter sets the shutter, as a person does at the button. A change ends the visit. It also ends all back-offs, because a person does not
+// want to wait.
 func (r *Rules) SetShutter(now time.Time, to directory.Shutter) {
 	r.decided = true
 	if to == r.shutter || !to.Valid() {
@@ -98,8 +99,8 @@ func (r *Rules) SetPage(now time.Time, up bool) {
 	r.pageUp = up
 }
 
-// PageRemembers says which position of the shutter the page remembers from before its reload or the program's restart. It counts only
-// as long as nobody has set the shutter since the program was started.
+// PageRemembers reports which position of the shutter the page remembers from before its reload or the program's restart. The report has
+// no effect if somebody has set the shutter since the program was started.
 func (r *Rules) PageRemembers(now time.Time, shutter directory.Shutter) {
 	if !r.decided {
 		r.SetShutter(now, shutter)
@@ -161,7 +162,7 @@ func (r *Rules) FocusMissing(now time.Time) {
 	}
 }
 
-// CallFailed reports that the call in a room could not be entered or kept. The room is left alone for a while.
+// CallFailed reports that the call in a room could not be entered or kept. The window does not enter it again for a while.
 func (r *Rules) CallFailed(now time.Time, room id.RoomID) {
 	r.backoffs.failed(now, room)
 	if r.visit != nil && r.visit.room == room {

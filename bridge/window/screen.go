@@ -51,7 +51,7 @@ const (
 // View is what people at the window see.
 type View struct {
 	Screen Screen
-	// Shutter is the position that people have set. Since is when what the screen shows began.
+	// Shutter is the position that people have set. Since is when the state that the screen shows began.
 	Shutter directory.Shutter
 	Since   time.Time
 	// CountUntil is when a countdown on the screen ends: that of a visit, of a knock or of ringing. Zero for none.
@@ -76,7 +76,8 @@ type View struct {
 	Missed []Missed
 	// Windows are the other windows of the network.
 	Windows []directory.Window
-	// Fault is what keeps the window from working, empty for nothing. Of several faults, it is the one nearest to the people.
+	// Fault is what keeps the window from working, empty for nothing. Of several faults, it is the one nearest to the people at the window:
+	// camera and page come before the homeserver, the network and the hub.
 	Fault      Fault
 	FaultSince time.Time
 }
@@ -105,7 +106,7 @@ type Missed struct {
 	At  time.Time
 }
 
-// view decides what people see, and so whether anything may be sent.
+// view decides what people see. This also decides whether anything may be sent.
 func (r *Rules) view(now time.Time) View {
 	s := View{Screen: ScreenAlone, Shutter: r.shutter, Since: r.openedAt, Windows: slices.Clone(r.windows.list)}
 	s.Fault, s.FaultSince = r.fault(now)
@@ -235,7 +236,7 @@ func (r *Rules) withheld(v *visit) (out []Person) {
 	return out
 }
 
-// fault is what keeps the window from working. Of several faults, it is the one nearest to the people.
+// fault is what keeps the window from working, see [View.Fault].
 func (r *Rules) fault(now time.Time) (code Fault, since time.Time) {
 	open := r.shutter != directory.Shut
 	switch {

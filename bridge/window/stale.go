@@ -9,7 +9,7 @@ import (
 )
 
 // StaleAfter is how long a participant may be missing at the SFU while their membership says that they are in the call. After that they
-// count as gone. To join takes a while, and so does coming back from an outage.
+// count as gone. Joining takes a while, and so does coming back after an outage.
 const StaleAfter = 20 * time.Second
 
 // memberships are the members of the rooms' calls. A member is stale when the membership still says that the device is in the call, but
@@ -102,7 +102,8 @@ type absences map[string]absence
 type absence struct{ since, created time.Time }
 
 // expire returns the members who were absent for too long, and forgets their absences. It also forgets the absence of somebody who has no
-// membership any more: a device that leaves the call leaves the SFU, too, often before that. With a new membership, an absence begins anew.
+// membership any more: a device that leaves a call often leaves the SFU before its membership ends. With a new membership, an absence begins
+// anew.
 func (a absences) expire(now time.Time, room id.RoomID, members *memberships) (gone []Member) {
 	for _, identity := range slices.Sorted(maps.Keys(a)) {
 		member, ok := members.find(room, identity)
@@ -131,7 +132,7 @@ func (r *Rules) advanceStale(now time.Time) {
 		}
 		r.members.setStale(v.room, member)
 		if v.room == r.own {
-			r.outbox.remove(member) // then others do not see the member, either
+			r.outbox.remove(member) // so that others do not see the member, either
 		}
 	}
 }

@@ -150,7 +150,7 @@ var outcomes = map[string]func(o outcome) bool{
 	"visit, guest": func(o outcome) bool {
 		return o.after.Visit == o.before.Visit && o.after.Send && len(o.after.Members) == 2 && len(o.after.View.Guests) == 1
 	},
-	"visit, third": func(o outcome) bool { // its people are named, since they may hear us, but not shown
+	"visit, third": func(o outcome) bool { // the third window is named, because it may hear us, but not shown
 		return o.after.Visit == o.before.Visit && o.after.Send && len(o.after.Members) == 1 && len(o.after.View.Guests) == 1
 	},
 	"visit, hub": func(o outcome) bool { return o.after.Visit == o.before.Visit && o.after.View.Fault == FaultHub },

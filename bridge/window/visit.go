@@ -72,7 +72,7 @@ func (v *visit) forgetRemotes(but []Member) {
 	}
 }
 
-// picture says whether anyone in the visit is seen now. A shared screen does not count: it does not show the person.
+// picture says whether anyone in the visit is seen now. A shared screen does not count, because it does not show the person.
 func (v *visit) picture() bool {
 	for _, o := range v.remotes {
 		if o.picture {
@@ -125,12 +125,13 @@ func (r *Rules) FocusConnected(now time.Time, visit uint64) {
 
 func (v *visit) focusConnected(now time.Time) {
 	if !v.focusLostAt.IsZero() && v.reciprocity.seenOnce {
-		v.reciprocity.begin(now, v.countdown) // the others did not see us, either: without this, both sides would wait for a trial
+		// The others did not see us, either. Without this, both sides would wait for a trial.
+		v.reciprocity.begin(now, v.countdown)
 	}
 	v.focusLostAt, v.focusReached = time.Time{}, true
 }
 
-// FocusLost reports that the connection to our focus was lost. It returns false if that was known.
+// FocusLost reports that the connection to our focus was lost. It returns false if the loss was reported before.
 func (r *Rules) FocusLost(now time.Time, visit uint64) (news bool) {
 	v := r.visitNumber(visit)
 	return v != nil && v.focusLost(now)
@@ -153,7 +154,7 @@ func (r *Rules) RemoteCamera(now time.Time, visit uint64, identity string, tile 
 func (v *visit) remoteCamera(now time.Time, identity string, tile int, up, muted bool) {
 	o := v.remote(identity)
 	if up && !muted && !v.announced {
-		v.announced = true // connecting may have taken all of PictureGrace, so it begins again
+		v.announced = true // connecting may have used up PictureGrace, so this time begins again
 		v.reciprocity.begin(now, v.countdown)
 	}
 	o.up, o.muted, o.tile = up, muted, tile

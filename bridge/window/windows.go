@@ -73,7 +73,7 @@ type caller struct {
 	created time.Time // of the newest of the user's memberships
 }
 
-// callers are the users who are in a call and may call, in the order in which they came. A user with several devices is there once.
+// callers are the users who are in a call and may call, in the order in which they came. A user with several devices is listed once.
 func (w *windows) callers(members []Member) (list []caller) {
 	at := make(map[id.UserID]int)
 	for _, member := range members {

@@ -37,7 +37,7 @@ func demoCommand() *cli.Command {
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return &usageError{fmt.Sprintf("%q is not expected here: \"ewindow help demo\" shows what is", c.Args().First())}
+				return &usageError{fmt.Sprintf("%q is not expected here: \"ewindow help demo\" shows the arguments", c.Args().First())}
 			}
 			folder, kept := c.String("data"), true
 			if folder == "" {
@@ -61,7 +61,7 @@ type demoOptions struct {
 	out                          io.Writer
 }
 
-// demo is a running demonstration. It starts this program again, as hubs and kiosks.
+// demo is a running demonstration. Its hubs and kiosks are other processes of this program.
 type demo struct {
 	demoOptions
 	state *demoState
@@ -88,7 +88,7 @@ func runDemo(ctx context.Context, o demoOptions) error {
 	d := &demo{demoOptions: o, state: state, log: newLog(config.LoggingConfig{Level: "info"}, logFile)}
 	d.parts = lifecycle.NewGroup(d.log)
 	defer d.parts.Close()
-	// The hubs need these programs. They are found or built here first, so that people see the progress of a build of minutes.
+	// The hubs need these programs. They are found or built here first, so that people see the progress of a build, which takes minutes.
 	for _, p := range []child.Program{child.Dendrite, child.LiveKit} {
 		if _, err := child.Find(ctx, p, "", d.say); err != nil {
 			return err
@@ -138,7 +138,7 @@ func (d *demo) each(f func(*demoWindow) error) error {
 	return errors.Join(errs...)
 }
 
-// start runs this program again, as a hub or a kiosk.
+// start starts another process of this program, as a hub or a kiosk.
 func (d *demo) start(ctx context.Context, p *demoWindow, command string, ready func(context.Context) error) error {
 	own, err := os.Executable()
 	if err != nil {
@@ -228,8 +228,8 @@ const (
 	admitPoll  = 50 * time.Millisecond
 )
 
-// invite invites the windows into the network, which is all that an admin has to do. It invites one after the other, as a person does. When a
-// server joins a room while another event is sent there, Dendrite can stay without the room's state for good.
+// invite invites the windows into the network, which is all that an admin has to do. It invites one window after the other, as a person does: if
+// a server joins a room while another event is sent there, Dendrite may never get the room's state.
 func (d *demo) invite(ctx context.Context, admin *mautrix.Client) error {
 	space := id.RoomID(d.state.Space)
 	for _, p := range d.state.Windows {

@@ -19,14 +19,14 @@ import (
 	"multifactorymodel.org/ewindow/bridge/child"
 )
 
-// demoState is the file demo.json in the data folder. With it a second start uses the same addresses and accounts.
+// demoState is the content of the file demo.json in the data folder. The file lets a second start use the same addresses and accounts.
 type demoState struct {
-	// Admin is the person who made the network, on Munich's homeserver; Password is theirs.
+	// Admin is the account that made the network, on Munich's homeserver. Password is its password.
 	Admin    string `json:"admin"`
 	Password string `json:"password"`
 	// Space is the network's room, empty before it is made.
 	Space string `json:"space"`
-	// TwoFoci gives each hub a focus. Otherwise both use the one of Munich's hub.
+	// TwoFoci gives each hub a focus. Otherwise both hubs use the focus of Munich's hub.
 	TwoFoci bool         `json:"two_foci"`
 	Windows []demoWindow `json:"windows"`
 
@@ -60,8 +60,8 @@ func (p *demoWindow) page() string       { return fmt.Sprintf("http://127.0.0.1:
 func (p *demoWindow) userID() string     { return "@" + p.Username + ":" + p.serverName() }
 func (p *demoWindow) configFile() string { return filepath.Join(p.folder, "config.yaml") }
 
-// openDemo reads the demonstration in a data folder, or makes a new one there. It writes all files that the programs need. twoFoci
-// counts only for a new one.
+// openDemo reads the demonstration in a data folder, or makes a new one there. It writes all files that the programs need. twoFoci has an
+// effect only on a new demonstration.
 func openDemo(folder string, twoFoci bool) (*demoState, error) {
 	folder, err := filepath.Abs(folder)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 // reconnectPause is how long an observer waits before it connects to a window again.
 const reconnectPause = 200 * time.Millisecond
 
-// watch observes both windows over the connection that their pages use, and prints what matters.
+// watch observes both windows as their pages do, and prints what has changed.
 func (d *demo) watch(ctx context.Context) error {
 	w := &watcher{say: d.say, names: make([]string, len(d.state.Windows)), windows: make([]watched, len(d.state.Windows))}
 	var all sync.WaitGroup
@@ -73,11 +73,11 @@ type watcher struct {
 // watched is the last known state of one window.
 type watched struct {
 	up      bool
-	gone    bool // it was up before
+	gone    bool // its program was up, and does not answer any more
 	joined  bool
 	shutter directory.Shutter
 	screen  window.Screen
-	knows   bool // it lists the other window, and is in its room
+	knows   bool // it lists the other window, and has joined the other window's room
 	fault   window.Fault
 }
 

@@ -9,8 +9,8 @@ import (
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
-// hubConfig makes the hub's settings from the configuration file. Texts become addresses and prefixes here. Parts that are switched off are
-// not looked at. An error names the key.
+// hubConfig makes the hub's settings from the configuration file. It parses addresses and prefixes. It ignores parts that are switched off. An
+// error names the key.
 func hubConfig(cfg *config.Config) (hub.Config, error) {
 	f, r := &cfg.Hub, reader{}
 	c := hub.Config{

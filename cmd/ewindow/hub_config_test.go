@@ -51,7 +51,7 @@ hub:
     registration_secret: secret
 `
 
-// TestHubConfigComplete demands that each setting of the hub comes from the file, also those that are added later.
+// TestHubConfigComplete checks that each setting of the hub comes from the file, also those that are added later.
 func TestHubConfigComplete(t *testing.T) {
 	cfg, err := config.Parse([]byte(everyHubSetting))
 	if err != nil {
@@ -84,7 +84,7 @@ func eachZero(v reflect.Value, path string, f func(path string)) {
 	}
 }
 
-// TestHubConfigErrors demands that a value which can't be read is named by its key, and that parts that are switched off are not read.
+// TestHubConfigErrors checks that an error names the key whose value can't be read, and that parts that are switched off are not read.
 func TestHubConfigErrors(t *testing.T) {
 	for key, change := range map[string]func(*config.HubConfig){
 		"hub.proxy_protocol_from":            func(h *config.HubConfig) { h.ProxyProtocolFrom = []string{"x"} },

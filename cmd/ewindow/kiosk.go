@@ -48,7 +48,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	}
 	parts.OnClose("database", db.Close)
 
-	// Every part reports to the bridge. It needs all parts, so it is made last.
+	// Every part reports to the bridge. The bridge needs all parts, so it is made last.
 	var window *bridge.Bridge
 	matrix, err := bot.New(bot.Config{
 		HomeserverURL: cfg.Homeserver.URL, Username: cfg.Homeserver.Username, Password: cfg.Homeserver.Password,
@@ -94,7 +94,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	if err != nil {
 		return err
 	}
-	var mediaCounters callmedia.Counters // all sessions, one after another, add to them
+	var mediaCounters callmedia.Counters // shared by all sessions, of which one runs at a time
 	window, err = bridge.New(bridge.Config{
 		Name: cfg.Window.Name, City: cfg.Window.City, Timezone: cfg.Window.Timezone, Languages: cfg.Window.Languages,
 		Countdown: cfg.Kiosk.Countdown, TestPattern: cfg.Kiosk.TestPattern,
@@ -123,8 +123,8 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		metrics.Media(mediaCounters.Stats), metrics.Page(screen.Counters)); err != nil {
 		return err
 	}
-	// The bridge runs before the bot, to show that the homeserver does not answer yet. It ends before the bot, which must still send that the
-	// window leaves its call.
+	// The bridge starts before the bot, so that the screen can say that the homeserver does not answer. It ends before the bot, because the bot
+	// must still send that the window leaves its call.
 	parts.GoEndingFirst("bridge", window.Run)
 	if err := matrix.Start(ctx); err != nil {
 		if ctx.Err() != nil {

@@ -1,7 +1,7 @@
 // Command ewindow is the electronic window: the kiosk's daemon, the network's hub, and a demonstration of both on one machine.
 //
-// Each command has a file of its own. A command reads its flags and the configuration, connects packages with one another, runs them, and
-// decides the exit code; it holds no policy. Start reading at kiosk.go.
+// Each command has a file of its own. A command reads its flags and the configuration, connects packages with one another, and runs them. All
+// decisions are in those packages. Start reading at kiosk.go.
 package main
 
 import (
@@ -77,7 +77,7 @@ func explainUsage(commands []*cli.Command) {
 }
 
 func onUsageError(c *cli.Context, err error, _ bool) error {
-	return &usageError{fmt.Sprintf("%v: \"ewindow help\" shows what can be said", err)}
+	return &usageError{fmt.Sprintf("%v: \"ewindow help\" shows the commands and flags", err)}
 }
 
 // configFlag names the configuration file.
@@ -88,7 +88,7 @@ func configFlag() cli.Flag {
 // load reads and checks the configuration for one role. It makes the data folder and the log.
 func load(c *cli.Context, role config.Role) (*config.Config, zerolog.Logger, error) {
 	if c.NArg() > 0 {
-		return nil, zerolog.Nop(), &usageError{fmt.Sprintf("%q is not expected here: \"ewindow help %s\" shows what is", c.Args().First(), c.Command.Name)}
+		return nil, zerolog.Nop(), &usageError{fmt.Sprintf("%q is not expected here: \"ewindow help %s\" shows the arguments", c.Args().First(), c.Command.Name)}
 	}
 	cfg, err := config.Load(c.String("config"))
 	if err != nil {

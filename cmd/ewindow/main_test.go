@@ -15,7 +15,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// TestMain runs the program itself when the environment says so: a test starts it as a process of its own.
+// TestMain runs ewindow itself if the environment variable is set. So a test can start ewindow as a process of its own.
 func TestMain(m *testing.M) {
 	if os.Getenv("EWINDOW_TEST_MAIN") != "" {
 		main()
@@ -41,7 +41,7 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// command runs a command line and returns its exit code and what it printed. One that does not end is an error.
+// command runs a command line and returns its exit code and what it printed. A command that does not end is an error.
 func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -22,7 +22,7 @@ func networkCommand() *cli.Command {
 			Name:  "create",
 			Usage: "make the network's Matrix Space with an admin's account",
 			Description: "The account that makes the Space is the network's admin: it then invites the windows' accounts into the Space, from Element\n" +
-				"or any other Matrix client. The password is asked from standard input when no file is given.",
+				"or any other Matrix client. Without --password-file, the command asks for the password.",
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "homeserver", Usage: "`URL` of the admin's homeserver, such as https://matrix.example.org", Required: true},
 				&cli.StringFlag{Name: "username", Usage: "the admin's account `NAME`", Required: true},
@@ -52,7 +52,7 @@ func networkCommand() *cli.Command {
 	}
 }
 
-// readPassword reads the password from the file of --password-file, else a line of standard input.
+// readPassword reads the password from the file of --password-file, else from a line of standard input.
 func readPassword(c *cli.Context) (string, error) {
 	var password string
 	if file := c.String("password-file"); file != "" {

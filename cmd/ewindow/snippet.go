@@ -19,7 +19,8 @@ import (
 var snippets = map[string]string{
 	"synapse": `# For Synapse's homeserver.yaml. Restart Synapse afterwards.
 
-# Clients find the focus by one of these two; Element wants both for now.
+# Clients find the focus by matrix_rtc or by the .well-known file; Element needs both for now. With msc4222_enabled, clients follow the
+# members of a call reliably.
 experimental_features:
   msc4143_enabled: true
   msc4222_enabled: true

@@ -12,7 +12,7 @@ import (
 func turnCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "turn",
-		Usage:       "run the TURN relay alone, or look whether one works",
+		Usage:       "run the TURN relay alone, or check a TURN server",
 		Flags:       []cli.Flag{configFlag()},
 		Subcommands: []*cli.Command{turnCheckCommand()},
 		Action: func(c *cli.Context) error {

@@ -25,18 +25,19 @@ const progressEvery = 2 * time.Second
 func turnCheckCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "check",
-		Usage:     "find out whether a TURN server works, of whatever make",
+		Usage:     "check whether a TURN server works: ours, coturn or another",
 		ArgsUsage: "[URL…]",
 		Description: "URL is turn:HOST:3478?transport=udp, turn:HOST:3478?transport=tcp or turns:HOST:443. A bare HOST is tried over UDP, TCP and TLS, on the\n" +
-			"usual ports. Without a URL it is the configuration's own relay. For each it is said whether it works: packets go from one\n" +
-			"allocation to another and back, or why not and what to do. The exit code is 1 when anything fails.\n" +
-			"The login is made with a secret (coturn's use-auth-secret) or a name and password; else with the secret of the configuration.",
+			"usual ports. Without a URL the command checks the relay of the configuration. Flags come before the URL. For each URL the command makes\n" +
+			"two allocations, sends packets from one to the other and back, and prints the result. If something does not work, it prints why and\n" +
+			"what to do, and the exit code is 1. The command logs in with a secret (coturn's use-auth-secret) or with a name and a password.\n" +
+			"Without these it uses the secret of the configuration.",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.StringFlag{Name: "secret", Usage: "the server's `SECRET`; others on this machine can see it, a file they can't"},
+			&cli.StringFlag{Name: "secret", Usage: "the server's `SECRET`; other users of this machine can see it, so --secret-file is better"},
 			&cli.StringFlag{Name: "secret-file", Usage: "read the server's secret from `FILE`"},
 			&cli.StringFlag{Name: "username", Usage: "log in as `NAME`, with a password in place of the secret"},
-			&cli.StringFlag{Name: "password", Usage: "the name's `PASSWORD`; others on this machine can see it, a file they can't"},
+			&cli.StringFlag{Name: "password", Usage: "the name's `PASSWORD`; other users of this machine can see it, so --password-file is better"},
 			&cli.StringFlag{Name: "password-file", Usage: "read the name's password from `FILE`"},
 			&cli.StringFlag{Name: "ca", Usage: "trust the certificate authorities in `FILE` (PEM) and no others"},
 		},
@@ -54,7 +55,7 @@ func turnCheckCommand() *cli.Command {
 func checkArguments(c *cli.Context) (targets []turncheck.Target, o turncheck.Options, err error) {
 	for _, text := range c.Args().Slice() {
 		if strings.HasPrefix(text, "-") {
-			return nil, o, &usageError{fmt.Sprintf("%s comes too late: say it before the address", text)}
+			return nil, o, &usageError{fmt.Sprintf("%s comes too late: put it before the address", text)}
 		}
 		list, err := turncheck.Parse(text)
 		if err != nil {
@@ -79,7 +80,7 @@ func checkArguments(c *cli.Context) (targets []turncheck.Target, o turncheck.Opt
 	if len(targets) == 0 || o.Username == "" && secret == "" {
 		cfg, err := config.Load(c.String("config"))
 		if err != nil {
-			return nil, o, fmt.Errorf("without an address and a secret the configuration is asked for them: %w", err)
+			return nil, o, fmt.Errorf("the command line has no address or no secret, so the configuration is needed: %w", err)
 		}
 		if len(targets) == 0 {
 			settings, err := hubConfig(cfg)
@@ -94,7 +95,7 @@ func checkArguments(c *cli.Context) (targets []turncheck.Target, o turncheck.Opt
 				targets = append(targets, list...)
 			}
 			if len(targets) == 0 {
-				return nil, o, &usageError{fmt.Sprintf("%s has no relay switched on (hub.turnserver): say which to look at, such as ewindow turn check turn:turn.example.org", c.String("config"))}
+				return nil, o, &usageError{fmt.Sprintf("%s has no relay switched on (hub.turnserver): give the address to check, such as ewindow turn check turn:turn.example.org", c.String("config"))}
 			}
 		}
 		if o.Username == "" && secret == "" {
@@ -103,7 +104,7 @@ func checkArguments(c *cli.Context) (targets []turncheck.Target, o turncheck.Opt
 	}
 	if o.Username == "" {
 		if secret == "" {
-			return nil, o, &usageError{fmt.Sprintf("there is nothing to log in with: set hub.turnserver.secret in %s, or say --secret-file, or --username and --password-file", c.String("config"))}
+			return nil, o, &usageError{fmt.Sprintf("there is nothing to log in with: set hub.turnserver.secret in %s, or give --secret-file, or --username and --password-file", c.String("config"))}
 		}
 		o.Username, o.Password = turnserver.Credentials(secret, "ewindow-check", 10*time.Minute)
 	}
@@ -139,7 +140,7 @@ func secretFlag(c *cli.Context, name string) (string, error) {
 	return value, nil
 }
 
-// checkTURN checks one target after the other. It writes the results to w, and to progress what it is doing when a check takes long.
+// checkTURN checks one target after the other. It writes the results to w. When a check takes long, it writes the present step to progress.
 func checkTURN(ctx context.Context, targets []turncheck.Target, o turncheck.Options, w, progress io.Writer) error {
 	failed := 0
 	for _, target := range targets {

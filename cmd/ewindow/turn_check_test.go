@@ -45,7 +45,7 @@ func TestTurnCheck(t *testing.T) {
 		!strings.Contains(out, "is closed in the TLS handshake") || !strings.Contains(errs, "2 of 3 ways to the relay fail") {
 		t.Errorf("a bare address: exit code %d:\n%s%s", code, out, errs)
 	}
-	if progress += errs; !strings.Contains(progress, "?transport=tcp: sending packets, ") { // a check takes little more than the two seconds
+	if progress += errs; !strings.Contains(progress, "?transport=tcp: sending packets, ") { // a check takes a little more than progressEvery
 		t.Errorf("no progress of a check that takes more than two seconds:\n%s", progress)
 	}
 	code, out, errs = command(t, "turn", "check", "--username", "anna", "--password", "very secret", "turn:"+address+"?transport=tcp")

@@ -1,2 +1,2 @@
-// Package layout holds no code: its test keeps the rules of the repository's structure, which are written down there.
+// Package layout has only a test. It checks the rules for the repository's structure, for example which folder may import which.
 package layout

@@ -48,15 +48,15 @@ const (
 	maxPackageLines = 3000 // of a package, without its tests
 )
 
-// needPrograms are the packages that bring programs which a machine with nothing but Go lacks. Tests that import them belong to the full suite.
+// needPrograms are packages that need other programs besides Go, or root. Tests that import them belong to the full suite.
 var needPrograms = []string{"cmd/e2e/acmetest", "cmd/e2e/browser", "cmd/e2e/element", "cmd/e2e/paths", "cmd/e2e/turn"}
 
-// rules is the package of the window's rules, mayImportRules what it may import besides the standard library.
+// rules is the package of the window's rules. mayImportRules is what it may import besides the standard library.
 const rules = "bridge/window"
 
 var mayImportRules = []string{"maunium.net/go/mautrix/id", module + "bot/directory"}
 
-// The directory's types know one more package: the page and Matrix have moments in milliseconds.
+// Package directory may import one more package, because the page and Matrix use times in milliseconds.
 const typesOfRules, mayImportTypes = "bot/directory", "go.mau.fi/util/jsontime"
 
 // source is one Go file.
@@ -159,7 +159,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestLeaves finds a leaf that was renamed or removed: nobody would check its imports then.
+// TestLeaves checks that each leaf exists. Otherwise nobody would check the imports of a leaf that was renamed.
 func TestLeaves(t *testing.T) {
 	all := sources(t)
 	for _, leaf := range leaves {
@@ -169,7 +169,7 @@ func TestLeaves(t *testing.T) {
 	}
 }
 
-// TestComments demands a package comment for every package and a doc comment for everything exported.
+// TestComments checks that every package has a package comment, and everything exported a doc comment.
 func TestComments(t *testing.T) {
 	documented := make(map[string]bool)
 	for _, s := range sources(t) {
@@ -287,7 +287,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// TestPageFiles holds the page's own files to the same length.
+// TestPageFiles limits the length of the page's own files, too.
 func TestPageFiles(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("..", "..", "bridge", "kiosk", "web", "*"))
 	if err != nil || len(files) < 5 {
@@ -304,7 +304,7 @@ func TestPageFiles(t *testing.T) {
 	}
 }
 
-// TestLogs demands constant messages, with what varies in fields, so that logs can be searched.
+// TestLogs checks that log messages are constant, so that logs can be searched. What varies belongs into fields.
 func TestLogs(t *testing.T) {
 	for _, s := range sources(t) {
 		if s.isTest() || within(s.path, testsOnly) {

@@ -31,7 +31,7 @@ const (
 	lastRetry  = time.Hour
 	// checkEvery is how often Run checks whether a certificate was renewed in time.
 	checkEvery = 12 * time.Hour
-	// stopLimit is how long Run waits at its end for a try, after its requests were cancelled.
+	// stopLimit is how long Run waits at its end for a try that is under way, after the try's requests were cancelled.
 	stopLimit = 5 * time.Second
 	// requestLimit is how long the authority may take for one answer.
 	requestLimit = time.Minute
@@ -39,8 +39,8 @@ const (
 
 // ACMEConfig is what an ACME is made of.
 type ACMEConfig struct {
-	// Names are the DNS names to get certificates for, one certificate each. There is at least one, and each has a dot. A client that
-	// asks for no name, or for an address, gets the certificate of the first.
+	// Names are the DNS names to get certificates for, one certificate each. There is at least one name, and each has a dot. A client that
+	// asks for no name, or for an address, gets the certificate of the first name.
 	Names []string
 	// Email is where the authority sends notices; it may be empty.
 	Email string
@@ -91,7 +91,7 @@ func NewACME(cfg ACMEConfig) (*ACME, error) {
 	return a, nil
 }
 
-// bound cancels requests when over ends. autocert gives requests contexts of its own.
+// bound cancels requests when over ends. It is needed because autocert uses contexts of its own for its requests.
 type bound struct {
 	over context.Context
 	http.RoundTripper
@@ -126,7 +126,7 @@ func (b *body) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// CheckName returns an error for a name that no authority can give a certificate for: it must be a DNS name with a dot, in its ASCII form.
+// CheckName returns an error if no authority can give a certificate for a name. The name must be a DNS name with a dot, in its ASCII form.
 func CheckName(name string) error {
 	labels := strings.Split(name, ".")
 	ok := len(labels) >= 2 && len(name) <= 253
@@ -145,7 +145,7 @@ func CheckName(name string) error {
 }
 
 // Handler returns a handler that answers an authority's HTTP-01 checks (RFC 8555, section 8.3), and redirects everybody else to public, the
-// HTTPS address. It must be reachable on port 80. After Handler was called, HTTP-01 is tried if TLS-ALPN-01 fails.
+// HTTPS address. The handler must be reachable on port 80. After Handler was called, HTTP-01 is tried if TLS-ALPN-01 fails.
 func (a *ACME) Handler(public string) http.Handler {
 	checks := a.manager.HTTPHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if public == "" || r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -182,8 +182,8 @@ func (a *ACME) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
 	return a.manager.GetCertificate(&asked)
 }
 
-// Run obtains the certificates, and tries again until it has them. Then it warns if one is not renewed in time. It returns nil after ctx
-// has ended, up to five seconds later if a try is under way. After that nothing is renewed any more. It can be called once.
+// Run obtains the certificates, and tries again until it has them. Then it warns if one is not renewed in time. It returns nil when ctx has
+// ended, up to five seconds later if a try is under way. After that nothing is renewed any more. Run can be called once.
 func (a *ACME) Run(ctx context.Context) error {
 	defer a.end()
 	defer context.AfterFunc(ctx, a.end)()

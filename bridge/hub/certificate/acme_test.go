@@ -26,7 +26,7 @@ import (
 
 const (
 	host    = "hub.example.org"
-	patient = 30 * time.Second // a limit for an authority on a busy machine
+	patient = 30 * time.Second // the limit for an authority's answer, on a busy machine
 )
 
 // tlsServer answers TLS handshakes with a source's certificates until the test ends, and returns its address.
@@ -239,8 +239,8 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// TestNoAuthority has an authority that can't be reached, and then one that never answers. It demands a warning, an error for clients at
-// once, and that Run cancels its request when it ends.
+// TestNoAuthority has an authority that can't be reached, and then one that never answers. It checks that there is a warning, that clients get
+// an error at once, and that Run cancels its request when it ends.
 func TestNoAuthority(t *testing.T) {
 	a, log := newACME(t, "http://127.0.0.1:1/dir", nil, t.TempDir())
 	stop := start(t, a)

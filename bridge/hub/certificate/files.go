@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// rereadEvery is how often the files are read. They are small, so they are read whole. A modification time would not show every
-	// change: links keep it, and two changes may share one tick of the file system's clock.
+	// rereadEvery is how often the files are read. They are small, so they are read whole. The modification time does not show every change:
+	// a link's target may have the same time, and two changes may happen in one tick of the file system's clock.
 	rereadEvery = 15 * time.Second
 	maxFile     = 1 << 20 // bytes; far above any chain
 )
@@ -26,7 +26,7 @@ type Files struct {
 	log              zerolog.Logger
 	current          atomic.Pointer[tls.Certificate]
 
-	mu       sync.Mutex // guards what follows; who holds it reads the files
+	mu       sync.Mutex // guards what follows; held while the files are read
 	lastRead time.Time
 	seen     [sha256.Size]byte // hash of what was read last, whether or not it could be used
 	broken   bool              // a warning was logged, and must not be repeated

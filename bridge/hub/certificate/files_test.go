@@ -201,7 +201,7 @@ func TestOpenFilesRefused(t *testing.T) {
 	}
 }
 
-// TestRunOut demands that the log says so if a certificate has expired.
+// TestRunOut checks that the log has a warning if the certificate has expired.
 func TestRunOut(t *testing.T) {
 	var log bytes.Buffer
 	dir := newFolder(t)

@@ -14,15 +14,15 @@ var stunProtocols = []string{"stun.turn", "stun.nat-discovery"}
 // sharedTLS makes a TLS configuration that also accepts the protocols of TURN clients. name is the relay's.
 func sharedTLS(cfg *tls.Config, name string) *tls.Config {
 	shared, relay := cfg.Clone(), cfg.Clone()
-	// The server's order counts. TURN comes first, since coturn's client offers http/1.1, too.
+	// The server's order decides. TURN comes first, because coturn's client offers http/1.1, too.
 	shared.NextProtos, relay.NextProtos = slices.Concat(stunProtocols, cfg.NextProtos), slices.Clone(stunProtocols)
 	for _, p := range cfg.NextProtos {
 		if p != "h2" && p != "http/1.1" {
 			relay.NextProtos = append(relay.NextProtos, p)
 		}
 	}
-	// There is no web page at the relay's name. A browser that asks for it fails in the handshake, and does not reach a server that
-	// can't understand it.
+	// There is no web page at the relay's name. A browser that asks for this name fails in the handshake, so that it does not reach the
+	// TURN server, which can't understand HTTP.
 	shared.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if name != "" && strings.EqualFold(hello.ServerName, name) {
 			return relay, nil
@@ -32,8 +32,8 @@ func sharedTLS(cfg *tls.Config, name string) *tls.Config {
 	return shared
 }
 
-// classify finds the server that a connection is for, and returns the connection as that server reads it. It returns nil if the
-// connection is for neither.
+// classify finds the server that a connection is for, and returns the connection in the form that this server reads. It returns nil if the
+// connection is for neither server.
 func (p *Port) classify(ctx context.Context, client net.Conn) (*handover, net.Conn) {
 	if p.cfg.TLS == nil {
 		return p.turn, client
@@ -90,8 +90,8 @@ type turnConn struct {
 // Read implements net.Conn.
 func (c *turnConn) Read(b []byte) (int, error) { return readFirst(c.Conn, &c.first, b) }
 
-// Close closes the TCP connection without TLS's close_notify. Sending that would wait for a client that does not read, and the relay
-// closes connections while other clients wait.
+// Close closes the TCP connection without TLS's close_notify. Sending close_notify could block on a client that does not read, and the relay
+// must not block while it closes a connection.
 func (c *turnConn) Close() error { return c.NetConn().Close() }
 
 func readFirst(conn *tls.Conn, first *[]byte, b []byte) (int, error) {

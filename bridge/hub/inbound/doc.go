@@ -8,14 +8,14 @@
 //  2. decrypts TLS,
 //  3. finds out which server the client wants, and hands the connection over.
 //
-// A client wants TURN if it offers stun.turn by ALPN (RFC 7443) or asks for the relay's name by SNI, and HTTP if it offers h2 or
-// http/1.1. A client without ALPN, as browsers' TURN clients are, is known by its first byte: a STUN request begins with 0x00 or 0x01
-// (RFC 8489, section 5), an HTTP/1.1 request with a letter.
+// A client wants TURN if it offers stun.turn by ALPN (RFC 7443) or asks for the relay's name by SNI. It wants HTTP if it offers h2 or http/1.1.
+// If it sends no ALPN, as browsers' TURN clients do, its first byte tells: a STUN request begins with 0x00 or 0x01 (RFC 8489, section 5), an
+// HTTP/1.1 request with a letter.
 //
 // Until a connection is handed over, a goroutine of the Port owns it, for ten seconds at most. There are at most 1,024 such
 // connections, 64 of them from one IPv4 address or IPv6 /64; further ones are closed at once. Run waits for all of these goroutines.
 // A connection that was handed over belongs to its server.
 //
-// The PROXY header is read with github.com/pires/go-proxyproto. Its Conn and Listener are not used: they read the header at the first
-// Read, when the Port must already count the client, and they take version 1, too.
+// The PROXY header is read with github.com/pires/go-proxyproto. The library's Conn and Listener are not used. They read the header only at the
+// first Read, but the Port must count the client before that. They also accept version 1.
 package inbound

@@ -25,8 +25,8 @@ const (
 // Purpose says which servers a Port has.
 type Purpose int
 
-// The purposes of a Port. A Port with one server hands connections over before their TLS handshake, so that the server's own limits hold
-// for it.
+// The purposes of a Port. A Port with one server hands connections over before their TLS handshake, so that the server's own limits apply to
+// the handshake.
 const (
 	Shared Purpose = iota
 	HTTPOnly
@@ -39,11 +39,11 @@ type Config struct {
 	Listener net.Listener
 	// Purpose says which servers there are.
 	Purpose Purpose
-	// TLS decrypts; nil is for a TURNOnly port without encryption. Its NextProtos are the protocols of HTTP, and protocols that need no
-	// server, such as the one of ACME's TLS-ALPN-01 check.
+	// TLS is the TLS configuration; nil is for a TURNOnly port without encryption. Its NextProtos are the protocols of HTTP, and protocols that
+	// need no server, such as that of ACME's TLS-ALPN-01 check.
 	TLS *tls.Config
-	// Proxies are the addresses whose connections must begin with a header of the PROXY protocol, version 2, which says who the client
-	// is. Connections of theirs without such a header are closed. Nobody else's header is read, so nobody else can claim to be another client.
+	// Proxies are the addresses of load balancers. Their connections must begin with a header of the PROXY protocol, version 2, which says who
+	// the client is; otherwise they are closed. No header is read from other addresses, so that nobody else can claim to be another client.
 	Proxies []netip.Prefix
 	// TURNName is a server name whose clients always want TURN; "" is none. It must not be a name of the HTTPS server.
 	TURNName string
@@ -61,7 +61,7 @@ type Port struct {
 
 	mu       sync.Mutex              // guards what follows
 	pending  map[net.Conn]netip.Addr // connections that are not handed over, with the source that they count for
-	bySource map[netip.Addr]int      // how many of pending
+	bySource map[netip.Addr]int      // how many of pending each source has
 }
 
 // New makes a Port. It starts nothing.
@@ -76,15 +76,15 @@ func New(cfg Config) *Port {
 	}
 }
 
-// HTTP is the listener of the HTTPS server: HTTP/1.1 and HTTP/2, decrypted. Its connections are *tls.Conn, since net/http needs that for
-// HTTP/2. Only those of clients without ALPN are not, and their requests have no Request.TLS. Closing it leaves the port open, and
-// refuses HTTP.
+// HTTP is the listener of the HTTPS server: HTTP/1.1 and HTTP/2, decrypted. Its connections are *tls.Conn, because net/http needs that for
+// HTTP/2. Connections of clients without ALPN have another type, and their requests have no Request.TLS. Closing the listener leaves the port
+// open, and refuses HTTP.
 func (p *Port) HTTP() net.Listener { return p.http }
 
-// TURN is the listener of the TURN server, decrypted. Closing it leaves the port open, and refuses TURN.
+// TURN is the listener of the TURN server, decrypted. Closing the listener leaves the port open, and refuses TURN.
 func (p *Port) TURN() net.Listener { return p.turn }
 
-// Run accepts connections until ctx ends, and then returns nil. If accepting ends before, it returns the error. It can be called once.
+// Run accepts connections until ctx ends, and then returns nil. If the listener is closed before, it returns the error. Run can be called once.
 func (p *Port) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = p.cfg.Listener.Close() })
 	err := p.accept(ctx)
@@ -114,7 +114,7 @@ func (p *Port) accept(ctx context.Context) error {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil:
-			// Most likely there are no more file descriptors. Connections go on, and there is room for new ones when some have ended.
+			// Most likely there are no more file descriptors. Open connections go on. New ones can be accepted when some have ended.
 			p.cfg.Log.Warn().Err(err).Stringer("address", p.cfg.Listener.Addr()).Msg("Failed to accept a connection")
 			select {
 			case <-ctx.Done():
@@ -133,7 +133,7 @@ func (p *Port) accept(ctx context.Context) error {
 	}
 }
 
-// sourceOf is what a connection is counted by.
+// sourceOf is the source that a connection counts for, an IPv4 address or IPv6 /64.
 func sourceOf(conn net.Conn) netip.Addr {
 	a, ok := conn.RemoteAddr().(*net.TCPAddr)
 	if !ok {

@@ -36,7 +36,7 @@ const (
 	webName  = "hub.example.org"
 	turnName = "turn.example.org"
 	check    = "acme-tls/1"
-	patient  = 10 * time.Second // a limit for what comes at once, on a busy machine too
+	patient  = 10 * time.Second // the limit for what must come at once, on a busy machine, too
 )
 
 // identity returns a self-signed certificate for both names, and a pool that trusts it.
@@ -68,7 +68,7 @@ func serverTLS() *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1", check}}
 }
 
-// clientTLS returns that of a client that asks for name and offers protocols.
+// clientTLS returns the TLS configuration of a client that asks for name and offers protocols.
 func clientTLS(name string, protocols ...string) *tls.Config {
 	_, pool := identity()
 	return &tls.Config{RootCAs: pool, ServerName: name, NextProtos: protocols}
@@ -79,7 +79,7 @@ type hub struct {
 	*inbound.Port
 	relay *turnserver.Server
 	addr  *net.TCPAddr
-	end   func() // ends the port, and demands that it waits for all of its goroutines
+	end   func() // ends the port, and checks that it waits for all of its goroutines
 }
 
 func startHub(t *testing.T, change ...func(*inbound.Config)) *hub {
@@ -111,7 +111,7 @@ func startHub(t *testing.T, change ...func(*inbound.Config)) *hub {
 	}
 	var servers sync.WaitGroup
 	servers.Go(func() {
-		if err := h.relay.Serve(h.TURN(), turnserver.TLS); err != nil && !errors.Is(err, net.ErrClosed) { // a short test may close it before it has begun
+		if err := h.relay.Serve(h.TURN(), turnserver.TLS); err != nil && !errors.Is(err, net.ErrClosed) { // a short test may close the listener before Serve has begun
 			t.Error(err)
 		}
 	})
@@ -253,7 +253,7 @@ func echo(t *testing.T) net.Addr {
 	return peer.LocalAddr()
 }
 
-// relayed sends packets through the relay on a connection, and demands that all of them come back.
+// relayed sends packets through the relay on a connection, and checks that all of them come back.
 func relayed(t *testing.T, conn net.Conn, peer net.Addr) {
 	t.Helper()
 	username, password := turnserver.Credentials(secret, "anna", time.Hour)
@@ -310,7 +310,7 @@ func TestTURN(t *testing.T) {
 	}
 }
 
-// TestRefused demands that connections for neither server are closed at once, and that the port goes on.
+// TestRefused checks that connections for neither server are closed at once, and that the port goes on.
 func TestRefused(t *testing.T) {
 	h := startHub(t)
 	for name, say := range map[string]func(net.Conn) error{
@@ -358,7 +358,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestOneSide closes one server's listener, and demands that the other server goes on.
+// TestOneSide closes one server's listener, and checks that the other server goes on.
 func TestOneSide(t *testing.T) {
 	h := startHub(t)
 	if err := h.TURN().Close(); err != nil {
@@ -380,7 +380,7 @@ func TestOneSide(t *testing.T) {
 	_ = answer.Body.Close()
 }
 
-// TestEnd demands that Run ends although clients are silent at each step, and although no server accepts.
+// TestEnd checks that Run ends even if clients are silent at each step, and even if no server accepts.
 func TestEnd(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -432,7 +432,7 @@ func (p *pipes) dial() net.Conn {
 	return ours
 }
 
-// TestSilent demands that a silent connection is closed after ten seconds, and that one address has at most 64 of them.
+// TestSilent checks that a silent connection is closed after ten seconds, and that one address has at most 64 of them.
 func TestSilent(t *testing.T) {
 	identity() // making its keys must not happen inside the bubble
 	synctest.Test(t, func(t *testing.T) {
@@ -476,7 +476,7 @@ func TestSilent(t *testing.T) {
 	})
 }
 
-// TestRelayClose demands that the relay can close the connection of a client that does not read, without waiting for it.
+// TestRelayClose checks that the relay can close the connection of a client that does not read, without waiting for it.
 func TestRelayClose(t *testing.T) {
 	identity() // making its keys must not happen inside the bubble
 	synctest.Test(t, func(t *testing.T) {
@@ -501,7 +501,7 @@ func TestRelayClose(t *testing.T) {
 	})
 }
 
-// TestHandedOver demands that a connection has no deadline any more when it is handed over, and that none of its bytes are lost.
+// TestHandedOver checks that a connection has no deadline any more when it is handed over, and that none of its bytes are lost.
 func TestHandedOver(t *testing.T) {
 	identity() // making its keys must not happen inside the bubble
 	synctest.Test(t, func(t *testing.T) {

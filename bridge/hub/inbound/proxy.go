@@ -10,16 +10,16 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// proxyBuffer is the size of the buffer that a header is read with, in bytes. That is far more than a header with an IPv6 address and the
-// usual extensions has; longer ones are read in parts.
+// proxyBuffer is the size of the buffer for a header, in bytes. It is far more than a header with an IPv6 address and the usual extensions
+// needs. Longer headers are read in parts.
 const proxyBuffer = 256
 
 var errNoProxyHeader = errors.New("the connection does not begin with a header of the PROXY protocol, version 2")
 
-// readProxyHeader reads a header of the PROXY protocol, version 2 (haproxy.org/download/3.0/doc/proxy-protocol.txt, section 2.2). The
-// library limits it to 4,096 bytes. source is invalid if the header names no TCP client; then the proxy's own address counts. An error
-// other than errNoProxyHeader says that nothing came, as when a load balancer checks whether the port is open, or that the rest did not
-// come in time. Version 1 is refused, since every proxy that speaks it speaks version 2.
+// readProxyHeader reads a header of the PROXY protocol, version 2 (haproxy.org/download/3.0/doc/proxy-protocol.txt, section 2.2). The library
+// limits the header to 4,096 bytes. source is invalid if the header names no TCP client; then the proxy's own address counts. An error other
+// than errNoProxyHeader says that nothing came or that the header did not come in time. Nothing comes, for example, when a load balancer only
+// checks whether the port is open. Version 1 is refused, because every proxy that speaks version 1 also speaks version 2.
 func readProxyHeader(r *bufio.Reader) (source netip.AddrPort, err error) {
 	if _, err := r.Peek(1); err != nil {
 		return source, err
@@ -47,8 +47,8 @@ func readProxyHeader(r *bufio.Reader) (source netip.AddrPort, err error) {
 	return source, nil
 }
 
-// unspecified says whether a header comes whose address family is unspecified, and how long it is. The specification has it accepted as the
-// proxy's own. The library refuses it.
+// unspecified says whether the header has an unspecified address family, and how long it is. The library refuses such a header. The
+// specification says that the proxy's own address counts then.
 func unspecified(r *bufio.Reader) (size int, ok bool) {
 	const fixed, signature, maxRest = 16, "\r\n\r\n\x00\r\nQUIT\n\x21\x00", 4096
 	head, err := r.Peek(fixed)

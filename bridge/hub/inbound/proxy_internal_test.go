@@ -89,7 +89,7 @@ func TestProxyHeader(t *testing.T) {
 	}
 }
 
-// FuzzProxyHeader demands that an address that was read can be written and read again, and that no address comes with an error.
+// FuzzProxyHeader checks that an address that was read can be written and read again, and that an error comes without an address.
 func FuzzProxyHeader(f *testing.F) {
 	f.Add(tcp(netip.MustParseAddrPort("203.0.113.7:40000")))
 	f.Add(tcp(netip.MustParseAddrPort("[2001:db8::7]:40001"), 1, 2, 3))

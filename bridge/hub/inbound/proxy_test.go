@@ -56,7 +56,7 @@ func mapped(t *testing.T, conn net.Conn) string {
 	return addr.String()
 }
 
-// TestProxy reaches both servers through a proxy, and demands that they see the client.
+// TestProxy reaches both servers through a proxy, and checks that they see the client.
 func TestProxy(t *testing.T) {
 	h := startHub(t, proxies)
 	for _, protocols := range [][]string{{"h2"}, {"http/1.1"}, nil} {
@@ -109,7 +109,7 @@ func TestProxyOfRelay(t *testing.T) {
 	}
 }
 
-// TestProxyRefused demands that only a proxy's header is believed, that a proxy must send one, and that one warning is logged if it does
+// TestProxyRefused checks that only a proxy's header is believed, that a proxy must send one, and that one warning is logged if it does
 // not.
 func TestProxyRefused(t *testing.T) {
 	refused := func(name string, addr net.Addr, header string) {
@@ -141,7 +141,7 @@ func TestProxyRefused(t *testing.T) {
 	}
 }
 
-// TestProxyCount demands that the clients of a proxy are counted apart from each other, and that one of them has no more connections than
+// TestProxyCount checks that the clients of a proxy are counted apart from each other, and that one of them has no more connections than
 // without a proxy.
 func TestProxyCount(t *testing.T) {
 	h := startHub(t, proxies)

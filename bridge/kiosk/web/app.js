@@ -8,11 +8,11 @@ import { View } from "./view.js";
 import * as words from "./words.js";
 
 const gone = 1500; // ms without the program before the screen says so
-const bounce = 250; // ms after a press during which the contacts of a button may bounce
-const granted = 4000; // ms that the program has to open the window after a press, and that a new page waits for its first word
+const bounce = 250; // ms after a press in which another press is taken for a bouncing contact
+const granted = 4000; // ms in which the program must open the window after a press, or send a new page its first message
 const reloadPause = 30_000; // ms between two reloads because of another version
-const knockGuard = 600; // ms after a knock has appeared during which a press was meant for something else
-const knockAgain = 20_000; // ms between two sounds for somebody who still waits
+const knockGuard = 600; // ms after a knock has appeared in which a press was meant for something else
+const knockAgain = 20_000; // ms between two sounds for somebody who still knocks
 const ringEvery = 4000; // ms
 const guard = "ewindow.reloaded";
 const memory = "ewindow.shutter";
@@ -87,7 +87,7 @@ function remember(shutter) {
 
 function reload() {
   const last = Number(sessionStorage.getItem(guard));
-  if (Date.now() - last < reloadPause) return; // else it might reload for ever
+  if (Date.now() - last < reloadPause) return; // otherwise the page might reload for ever
   sessionStorage.setItem(guard, String(Date.now()));
   location.reload();
 }
@@ -142,7 +142,7 @@ function newKnock() {
   local.knockTimer = setInterval(heard, knockAgain);
 }
 
-// newRinging starts the sound of ringing others, or stops it.
+// newRinging starts or stops the sound of ringing.
 function newRinging() {
   clearInterval(local.ringTimer);
   if (state.screen !== "ringing") return;
@@ -151,7 +151,7 @@ function newRinging() {
   local.ringTimer = setInterval(heard, ringEvery);
 }
 
-// call rings the window's people, or stops it.
+// call starts or stops ringing the window's people.
 function call() {
   if (screen() === "ringing") program.send({ type: "ring", to: "cancel" });
   else if (view.calls(screen(), state)) program.send({ type: "ring", to: "start" });
@@ -176,7 +176,7 @@ async function answer(m) {
   if (sdp) program.send({ type: "answer", id: m.id, sdp });
 }
 
-// shutter is the position that people see: their last press counts at once, before the program agrees.
+// shutter is the position that people see. Their last press has an effect at once, before the program agrees.
 function shutter() {
   return local.wanted ?? state?.shutter ?? "shut";
 }
@@ -233,7 +233,7 @@ function setAjar(to = shutter() === "ajar" ? "open" : "ajar") {
 
 // open moves the shutter up, to "open" or "ajar".
 function open(to) {
-  if (!program.up || !state) { // only people who are present open the window, not a press from minutes ago
+  if (!program.up || !state) { // a press now must not open the window minutes later, when perhaps nobody is there
     if (!state) local.early = { to, at: performance.now() };
     local.down = true;
     update();
@@ -263,7 +263,7 @@ function shut() {
   remember("shut");
   program.send({ type: "shutter", to: "shut" });
   sound.closed(hour());
-  local.language = null; // the next people may speak another one
+  local.language = null; // the next people may speak another language
   update();
 }
 
@@ -294,7 +294,7 @@ function update() {
 
 const empty = { name: "", guests: [], windows: [], missed: [], knock: null, ring: null, can_ring: false, held: false, withheld: [], peer: null, shared: null, languages: [], timezone: "", since: 0, seen: false };
 
-// count shows the countdown and makes its sound. It runs on the page's clock, since states come only when something changes.
+// count shows the countdown and makes its sound. It uses the page's clock, because states come only when something changes.
 function count() {
   view.left(Math.max(Math.ceil((local.countUntil - performance.now()) / 1000), 0));
   const left = screen() === "opening" && local.countUntil ? local.countUntil - performance.now() : 0;

@@ -57,7 +57,7 @@ export class Connection {
     };
   }
 
-  // send drops the message while there is no connection: after the next hello the page reports everything again.
+  // send drops the message while there is no connection. After the next hello the page reports everything again.
   send(m) {
     if (this.up) this.#socket.send(JSON.stringify(m));
   }

@@ -1,9 +1,9 @@
-// The peer connection to the program. It sends our own tracks and receives those of the others, each in a tile.
+// The peer connection to the program. It sends our own tracks and receives the others' tracks, for one tile each.
 
 const still = 2000; // ms without a new frame after which a picture counts as still
 const gatherLimit = 2000;
 const smallWidth = 320; // pixels
-const limitPatience = 2000; // ms: an encoder that has no pictures may accept a limit only with the next picture
+const limitPatience = 2000; // ms; an encoder that gets no pictures may accept a limit only with the next picture
 const firstBitrate = 1_700_000;
 
 export class Media {
@@ -51,7 +51,7 @@ export class Media {
       await this.#attach();
       await pc.setLocalDescription(await pc.createAnswer());
       await gathered(pc);
-      this.#limiting = Promise.resolve(); // the last change for the connection before may never end
+      this.#limiting = Promise.resolve(); // the last change on the connection before may never end
       this.#limit();
     } catch (err) {
       if (pc === this.#pc) this.#on.failed(err);
@@ -60,7 +60,7 @@ export class Media {
     return pc === this.#pc ? pc.localDescription.sdp : null;
   }
 
-  // send attaches the tracks, or takes them away with null. They are away before the browser's event loop goes on.
+  // send attaches the tracks, or removes them with null. They are removed before the browser's event loop goes on.
   send(audio, video) {
     if (this.#tracks[0] === audio && this.#tracks[1] === video) return;
     this.#tracks = [audio, video, video];
@@ -98,13 +98,13 @@ export class Media {
     }
   }
 
-  // #attach calls replaceTrack even if the track is already there: an earlier call may still be under way and take it off. The browser
+  // #attach calls replaceTrack even if the track is already there, because an earlier call that removes it may still be under way. The browser
   // carries out these calls in order.
   #attach() {
     return Promise.all(this.#senders.map((s, i) => s.replaceTrack(this.#tracks[i])));
   }
 
-  // #limit tells the encoders their limits. A sender takes one change at a time, so a later one waits for the one before.
+  // #limit tells the encoders their limits. A sender takes one change at a time, so each change waits for the one before.
   #limit() {
     const patience = () => new Promise((done) => setTimeout(done, limitPatience));
     this.#limiting = this.#limiting.then(() => Promise.race([this.#setLimit(), patience()])).catch(() => {});
@@ -160,7 +160,7 @@ export class Media {
   }
 }
 
-// gathered waits until all our candidates are known, since they are not trickled (RFC 8838).
+// gathered waits until all our candidates are known, because they are not trickled (RFC 8838).
 function gathered(pc) {
   return new Promise((done) => {
     if (pc.iceGatheringState === "complete") return done();

@@ -1,4 +1,4 @@
-// The page's sounds. They are computed, no louder than people who talk, and softer at night.
+// The page's sounds. They are computed. They are no louder than people who talk, and softer at night.
 
 let context;
 

@@ -1,5 +1,4 @@
-// A test card and a soft tone, for where there is no camera or no microphone. Both depend on the window's name, so that two windows
-// differ.
+// A test card and a soft tone, for a page without a camera or a microphone. Both depend on the window's name, so that two windows differ.
 import { audio } from "./sound.js";
 
 const width = 1280;

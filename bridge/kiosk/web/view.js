@@ -1,4 +1,4 @@
-// What people see. This file only draws: render and count bring everything that it needs.
+// What people see. This file only draws: the arguments of render and count have everything that it needs.
 import { clock, say } from "./words.js";
 
 const previewTime = 10_000; // ms for which our own picture is shown at the beginning of a visit
@@ -83,7 +83,7 @@ export class View {
     if (this.#m?.screen === "knocked") $(first ? "#letin" : "#notnow").focus({ preventScroll: true });
   }
 
-  // left shows the seconds that are left to answer a knock, or of ringing.
+  // left shows how many seconds are left to answer a knock, or until ringing ends.
   left(seconds) {
     const screen = this.#m?.screen;
     if (screen === "knocked" || screen === "ringing") put($(`#${screen} .left`), say(this.#m.language, "knock_left", { n: seconds }));
@@ -252,7 +252,7 @@ export class View {
     put($("#held .why"), t("held_why", { name }));
   }
 
-  // #cards shows the guests without a picture, in the strip after those with one. first is the first free position.
+  // #cards shows the guests without a picture. In the strip they come after the guests with a picture. first is the first free position.
   #cards(m, first) {
     const main = this.#main(m);
     const hidden = m.state.guests.filter((g) => g.tile < 0 || (g.tile !== main && !this.#tiles.has(g.tile)));

@@ -3,7 +3,7 @@
 const known = ["de", "en", "it"];
 const all = {};
 
-// load fetches all languages: all are shown while the window is shut.
+// load fetches all languages, because the shut screen shows all of them.
 export async function load() {
   await Promise.all(known.map(async (code) => {
     const answer = await fetch(`/lang/${code}.json`);
@@ -12,7 +12,7 @@ export async function load() {
   }));
 }
 
-// usable are those of the window's languages that exist here, or all of them if there are none.
+// usable are those of the window's languages that the page has. If it has none of them, all of the page's languages are usable.
 export function usable(codes) {
   const list = (codes ?? []).filter((c) => known.includes(c));
   return list.length ? list : known;

@@ -3,8 +3,8 @@
 //	ca := acmetest.Start(t, acmetest.Options{TLSPort: port})
 //	... ca.URL is the directory, ca.Roots holds the authority's root
 //
-// It sends its challenges (HTTP-01, TLS-ALPN-01) to ports of 127.0.0.1, for every name. It stops when the test ends. Go's build cache keeps the
-// program.
+// The authority sends its challenges (HTTP-01, TLS-ALPN-01) to ports of 127.0.0.1, for every name. It stops when the test ends. Go's build cache
+// keeps the program.
 package acmetest
 
 import (

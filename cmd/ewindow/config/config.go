@@ -8,7 +8,7 @@
 //
 //   - a field with a yaml tag here, and its value in [Default]
 //   - a check in validate.go, if some values are wrong
-//   - the key at its default, with an explanation, in example-config.yaml at the top of the repository; a test compares the two
+//   - the key at its default, with an explanation, in example-config.yaml at the top of the repository; a test compares file and [Default]
 //   - a path, or a secret with a ..._file key, also goes into the lists in load.go
 //   - the command passes the value to the package that uses it: kiosk.go, or hub_config.go for the hub
 //
@@ -44,12 +44,12 @@ type HomeserverConfig struct {
 	URL string `yaml:"url"`
 	// Username is the local part of a user ID, or all of it.
 	Username string `yaml:"username"`
-	// Password is the account's. Load reads it from PasswordFile when that is set.
+	// Password is the account's password. Load reads it from PasswordFile if that is set.
 	Password     string `yaml:"password"`
 	PasswordFile string `yaml:"password_file"`
 	// DeviceName is what other people see in the bot's list of sessions.
 	DeviceName string `yaml:"device_name"`
-	// AcceptUnsignedDevices sends keys to and takes keys from devices that their owner has not cross-signed.
+	// AcceptUnsignedDevices exchanges media keys also with devices that their owner has not cross-signed.
 	AcceptUnsignedDevices bool `yaml:"accept_unsigned_devices"`
 }
 
@@ -63,7 +63,7 @@ type NetworkConfig struct {
 type WindowConfig struct {
 	Name string `yaml:"name"`
 	City string `yaml:"city"`
-	// Languages are those of the page: de, en, it. The first one is the main one.
+	// Languages are the page's languages (de, en, it), the most important one first.
 	Languages []string `yaml:"languages"`
 	// Timezone is an IANA name.
 	Timezone string `yaml:"timezone"`
@@ -74,13 +74,13 @@ type KioskConfig struct {
 	// Listen is a loopback address and port; port 0 takes a free one.
 	Listen    string        `yaml:"listen"`
 	Countdown time.Duration `yaml:"countdown"`
-	// TestPattern sends a test card and a tone where there is no camera or microphone.
+	// TestPattern sends a test card and a tone if there is no camera or no microphone.
 	TestPattern bool `yaml:"test_pattern"`
 }
 
 // MediaConfig is how the kiosk's media travels.
 type MediaConfig struct {
-	// LiveKitServiceURL is the authorisation service used when the homeserver names none (MSC4143, MSC4195).
+	// LiveKitServiceURL is the authorisation service that is used when the homeserver announces none (MSC4143, MSC4195).
 	LiveKitServiceURL string `yaml:"livekit_service_url"`
 	// MaxVideoBitrateKbit limits the picture that we send, in kbit/s (1000 bit/s).
 	MaxVideoBitrateKbit int `yaml:"max_video_bitrate_kbit"`
@@ -92,11 +92,11 @@ type MediaConfig struct {
 
 // HubConfig is the network's small server. Each part can be switched off.
 type HubConfig struct {
-	// Listen is the public HTTPS address of the front; "" is off.
+	// Listen is the public HTTPS address of the hub; "" is off.
 	Listen string `yaml:"listen"`
 	// LocalListen is a plain HTTP address for a reverse proxy and tools; "" is off.
 	LocalListen string `yaml:"local_listen"`
-	// PublicURL is the front's address as others reach it.
+	// PublicURL is the hub's address as others reach it.
 	PublicURL      string `yaml:"public_url"`
 	TLSCertificate string `yaml:"tls_certificate"`
 	TLSKey         string `yaml:"tls_key"`
@@ -113,11 +113,11 @@ type HubConfig struct {
 // ACMEConfig is where the hub gets its certificates from (RFC 8555). They are kept in the folder acme of the data folder.
 type ACMEConfig struct {
 	Enabled bool `yaml:"enabled"`
-	// Email is given to the authority for its notices; "" gives none.
+	// Email is the address for the authority's notices; "" for none.
 	Email string `yaml:"email"`
-	// DirectoryURL is the authority's.
+	// DirectoryURL is the address of the authority's ACME directory.
 	DirectoryURL string `yaml:"directory_url"`
-	// HTTPListen is where HTTP-01 checks are answered; "" leaves TLS-ALPN-01 on Listen.
+	// HTTPListen is the address that answers HTTP-01 checks. With "" there are only TLS-ALPN-01 checks, on hub.listen.
 	HTTPListen string `yaml:"http_listen"`
 }
 
@@ -126,27 +126,27 @@ type TurnServerConfig struct {
 	Enabled bool `yaml:"enabled"`
 	// Listen holds addresses such as udp://0.0.0.0:3478, tcp://… and tls://….
 	Listen []string `yaml:"listen"`
-	// PublicIP is the IPv4 address told to clients as the relay's; "" takes the machine's own, if that is public.
+	// PublicIP is the relay's IPv4 address as clients are told; "" takes the machine's own address, which must be public.
 	PublicIP string `yaml:"public_ip"`
-	// MorePublicIPs are further addresses to relay by, in the form that turnserver.ParseRelay reads.
+	// MorePublicIPs are more addresses for relayed media, in the form that turnserver.ParseRelay reads.
 	MorePublicIPs []string `yaml:"more_public_ips"`
 	Realm         string   `yaml:"realm"`
 	// Secret is shared with the programs that make TURN credentials. Load reads it from SecretFile when that is set.
 	Secret     string `yaml:"secret"`
 	SecretFile string `yaml:"secret_file"`
-	// OldSecret is accepted as well. Load reads it from OldSecretFile when that is set.
+	// OldSecret is the previous secret, which is accepted as well. Load reads it from OldSecretFile if that is set.
 	OldSecret     string `yaml:"old_secret"`
 	OldSecretFile string `yaml:"old_secret_file"`
 	// RelayPorts is "first-last", or "0" for any free port.
 	RelayPorts string `yaml:"relay_ports"`
-	// AllowedPeers are the addresses that may be relayed to, in the form that turnserver.ParsePeer reads.
+	// AllowedPeers are the peers that the relay may send to, in the form that turnserver.ParsePeer reads.
 	AllowedPeers          []string `yaml:"allowed_peers"`
 	MaxAllocations        int      `yaml:"max_allocations"`
 	MaxAllocationsPerUser int      `yaml:"max_allocations_per_user"`
 	// MaxBitrate and MaxBitratePerUser are in bit/s; 0 for no limit.
 	MaxBitrate        int `yaml:"max_bitrate"`
 	MaxBitratePerUser int `yaml:"max_bitrate_per_user"`
-	// Drain is how long the relay still serves its clients after it is told to end.
+	// Drain is how long the relay still serves its clients after it was told to end.
 	Drain time.Duration `yaml:"drain"`
 	// TLSCertificate and TLSKey serve tls:// listeners; both empty: the hub's own are used.
 	TLSCertificate string `yaml:"tls_certificate"`
@@ -164,13 +164,13 @@ type FocusConfig struct {
 	Enabled bool `yaml:"enabled"`
 	// LiveKitProgram is the path of livekit-server; "" looks for it.
 	LiveKitProgram string `yaml:"livekit_program"`
-	// LiveKitURL is a LiveKit server that runs elsewhere; "" runs one as a child.
+	// LiveKitURL is the address of a LiveKit server that runs elsewhere; "" runs one as a child.
 	LiveKitURL string `yaml:"livekit_url"`
-	// Key and Secret are LiveKit's API key; for a child both may be empty: then they are made anew at each start.
+	// Key and Secret are LiveKit's API key. For a child both may be empty: then the hub makes new ones at each start.
 	Key        string `yaml:"key"`
 	Secret     string `yaml:"secret"`
 	SecretFile string `yaml:"secret_file"`
-	// Port (HTTP, on loopback), UDPPort and TCPPort (media) are the child's; 0 takes free ones.
+	// Port (HTTP, on loopback), UDPPort and TCPPort (media) are the child's ports; 0 takes a free one.
 	Port    int `yaml:"port"`
 	UDPPort int `yaml:"udp_port"`
 	TCPPort int `yaml:"tcp_port"`
@@ -186,20 +186,21 @@ type FocusConfig struct {
 	LiveKitServiceURL string `yaml:"livekit_service_url"`
 }
 
-// HubHomeserverConfig is the Matrix homeserver behind the hub's front.
+// HubHomeserverConfig is the Matrix homeserver behind the hub's reverse proxy.
 type HubHomeserverConfig struct {
 	Enabled bool `yaml:"enabled"`
 	// ServerName is the part of user IDs after the colon. It can never be changed.
 	ServerName string `yaml:"server_name"`
 	// DendriteProgram is the path of dendrite; "" looks for it.
 	DendriteProgram string `yaml:"dendrite_program"`
-	// Port is Dendrite's own, on loopback; 0 takes a free one.
+	// Port is Dendrite's own port, on loopback; 0 takes a free one.
 	Port int `yaml:"port"`
-	// URL is a homeserver that runs elsewhere; "" runs Dendrite as a child.
+	// URL is the address of a homeserver that already runs; "" runs Dendrite as a child.
 	URL                    string `yaml:"url"`
 	RegistrationSecret     string `yaml:"registration_secret"`
 	RegistrationSecretFile string `yaml:"registration_secret_file"`
-	// AllowNetworks and DenyNetworks are the addresses that Dendrite may federate with, as prefixes; deny wins.
+	// AllowNetworks and DenyNetworks are the addresses, as prefixes, that Dendrite may federate with and that the authorisation service may
+	// ask who a user is. DenyNetworks wins.
 	AllowNetworks []string `yaml:"allow_networks"`
 	DenyNetworks  []string `yaml:"deny_networks"`
 	// BcryptCost is the work factor of password hashes.
@@ -262,7 +263,7 @@ func Default() *Config {
 	}
 }
 
-// Prefixes reads a list of addresses and prefixes, such as 192.0.2.7 and 10.0.0.0/8. An error names the text that is neither.
+// Prefixes reads a list of addresses and prefixes, such as 192.0.2.7 and 10.0.0.0/8. An error names the text that is neither of them.
 func Prefixes(list []string) (prefixes []netip.Prefix, err error) {
 	for _, text := range list {
 		p, err := netip.ParsePrefix(text)

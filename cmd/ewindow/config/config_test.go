@@ -15,7 +15,7 @@ import (
 
 const example = "../../../example-config.yaml"
 
-// TestExampleEqualsDefault demands that example-config.yaml holds every key, each at its default.
+// TestExampleEqualsDefault checks that example-config.yaml holds every key, each at its default.
 func TestExampleEqualsDefault(t *testing.T) {
 	data, err := os.ReadFile(example)
 	if err != nil {
@@ -63,7 +63,7 @@ func fields(t reflect.Type, path string) (list []string) {
 	return list
 }
 
-// TestDefaultFresh demands that two calls of Default share no memory.
+// TestDefaultFresh checks that two calls of Default share no memory.
 func TestDefaultFresh(t *testing.T) {
 	a := config.Default()
 	a.Window.Languages[0] = "xx"

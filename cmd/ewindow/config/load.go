@@ -15,8 +15,8 @@ const (
 	maxSecret = 4 << 10
 )
 
-// Load reads the file at path over the defaults, reads secrets from their files, and makes paths absolute: relative ones begin in the folder
-// of the file. It refuses unknown keys and wrong types. Validate checks the values.
+// Load reads the file at path over the defaults, and reads secrets from their files. It makes paths absolute; relative paths start at the
+// folder of the file. It refuses unknown keys and wrong types. [Config.Validate] checks the values.
 func Load(path string) (*Config, error) {
 	data, err := readLimited(path, maxFile)
 	if errors.Is(err, os.ErrNotExist) {

@@ -16,8 +16,8 @@ import (
 // Parse reads YAML over the defaults. It opens no other file: it does not read secrets from files, and leaves paths as they are. The error
 // has one line for each problem, with the line in the file and the key.
 //
-// The YAML library could fill the struct by itself. Its errors, however, name Go types instead of keys, and it takes an empty value for
-// one that is not set.
+// The YAML library could fill the struct by itself. But its errors name Go types instead of keys, and it treats an empty value like a missing
+// key.
 func Parse(data []byte) (*Config, error) {
 	c := Default()
 	decoder := yaml.NewDecoder(bytes.NewReader(data))

@@ -32,7 +32,7 @@ const (
 // Limits of values: bit/s of the relay, and lengths of secrets in bytes.
 const (
 	minTurnBitrate   = 100_000
-	minTurnSecret    = 16 // 128 bit, since everybody who has credentials can guess the secret offline
+	minTurnSecret    = 16 // 128 bits, because everybody who has credentials can try to guess the secret offline
 	minLiveKitSecret = 32 // what livekit-server asks for
 )
 
@@ -173,7 +173,7 @@ func (v *checker) acme(h *HubConfig, used bool) {
 	v.require(host != "" || h.TurnServer.TLSHost != "", "hub.acme needs the name that the certificate is for: set hub.public_url or hub.turnserver.tls_host")
 	if host != "" {
 		err := certificate.CheckName(host)
-		v.require(err == nil, "hub.acme: %v, and an authority certifies no other: correct hub.public_url", err)
+		v.require(err == nil, "hub.acme: %v, and authorities give certificates for such names only: correct hub.public_url", err)
 	}
 	if a.Email != "" {
 		address, err := mail.ParseAddress(a.Email)
@@ -229,7 +229,7 @@ func (v *checker) turnserver(h *HubConfig) {
 	_, err := Prefixes(t.ProxyProtocolFrom)
 	v.require(err == nil, "hub.turnserver.proxy_protocol_from: %v", err)
 	v.require(len(t.ProxyProtocolFrom) == 0 || slices.ContainsFunc(t.Listen, func(text string) bool { return strings.HasPrefix(text, "udp://") }),
-		"hub.turnserver.proxy_protocol_from: list an udp:// address in hub.turnserver.listen besides, which the proxy is not before")
+		"hub.turnserver.proxy_protocol_from: hub.turnserver.listen also needs a udp:// address, because the proxy passes on TCP only")
 	if t.TLSHost != "" {
 		err := certificate.CheckName(t.TLSHost)
 		v.require(err == nil, "hub.turnserver.tls_host: %v", err)
@@ -298,8 +298,8 @@ func (v *checker) homeserver(s *HubHomeserverConfig) {
 	v.between("hub.homeserver.bcrypt_cost", s.BcryptCost, 4, 15)
 }
 
-// url checks an absolute URL. It must be https, since passwords and tokens are sent there; plain http is allowed when the host is this
-// machine. If the example begins with wss, so may the URL, and ws is allowed on this machine.
+// url checks an absolute URL. The scheme must be https, because passwords and tokens are sent there. Plain http is allowed if the host is this
+// machine. If the example begins with wss, wss is allowed, too, and so is ws on this machine.
 func (v *checker) url(key, text, example string) {
 	u, err := url.Parse(text)
 	if err == nil && u.User != nil {

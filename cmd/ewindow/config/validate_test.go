@@ -152,7 +152,7 @@ func TestValidateErrors(t *testing.T) {
 		{config.Hub, acme(func(c *config.Config) { c.Hub.Listen = "" }),
 			`hub.acme.enabled is true, but nothing needs a certificate: set hub.listen or a tls:// address in hub.turnserver.listen, or set it to false`},
 		{config.Hub, acme(func(c *config.Config) { c.Hub.PublicURL = "https://192.0.2.7:8448" }),
-			`hub.acme: "192.0.2.7" is not a name of the DNS such as hub.example.org, and an authority certifies no other: correct hub.public_url`},
+			`hub.acme: "192.0.2.7" is not a name of the DNS such as hub.example.org, and authorities give certificates for such names only: correct hub.public_url`},
 		{config.Hub, acme(func(c *config.Config) { c.Hub.ACME.Email = "Anna" }), `hub.acme.email: "Anna" is not an address such as anna@example.org`},
 		{config.Hub, acme(func(c *config.Config) { c.Hub.ACME.DirectoryURL = "http://acme.example.org" }),
 			`hub.acme.directory_url: "http://acme.example.org" is not encrypted: use https:// (plain http:// is for this machine only)`},
@@ -170,7 +170,7 @@ func TestValidateErrors(t *testing.T) {
 			`hub.turnserver.proxy_protocol_from: "10.0.0.0/33" is neither an address such as 192.0.2.7 nor a prefix such as 10.0.0.0/8`},
 		{config.Turn, func(c *config.Config) {
 			c.Hub.TurnServer.ProxyProtocolFrom, c.Hub.TurnServer.Listen = []string{"10.0.0.0/8"}, []string{"tcp://0.0.0.0:3478"}
-		}, `hub.turnserver.proxy_protocol_from: list an udp:// address in hub.turnserver.listen besides, which the proxy is not before`},
+		}, `hub.turnserver.proxy_protocol_from: hub.turnserver.listen also needs a udp:// address, because the proxy passes on TCP only`},
 		{config.Hub, func(c *config.Config) { c.Hub.TurnServer.TLSHost = "192.0.2.7" },
 			`hub.turnserver.tls_host: "192.0.2.7" is not a name of the DNS such as hub.example.org`},
 
@@ -270,7 +270,7 @@ func TestPrefixes(t *testing.T) {
 	}
 }
 
-// TestValidateNoSecret demands that no message shows a secret, even a wrong one.
+// TestValidateNoSecret checks that no message shows a secret, even a wrong one.
 func TestValidateNoSecret(t *testing.T) {
 	c := good()
 	secrets := []string{"pw-Aq1", "turn-Aq1", "lk-Aq1", "reg-Aq1"}

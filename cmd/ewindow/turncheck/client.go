@@ -51,12 +51,12 @@ func login(ctx context.Context, t Target, o Options) (*client, error) {
 			if err != nil {
 				return
 			}
-			_, _ = c.turn.HandleInbound(buffer[:n], from) // its error says that the packet is none of TURN
+			_, _ = c.turn.HandleInbound(buffer[:n], from) // an error says that the packet is not TURN
 		}
 	})
 	o.Progress("logging in")
 	if c.relay, err = c.turn.Allocate(); err != nil {
-		heard := conn.fault() // before close sets it
+		heard := conn.fault() // now, because close causes an error, too
 		c.close()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -105,7 +105,7 @@ func connect(ctx context.Context, t Target, o Options) (*faultConn, error) {
 	return &faultConn{PacketConn: turn.NewSTUNConn(conn)}, nil
 }
 
-// connected is a connected UDP socket. Unlike an unconnected one it gets an error when nobody listens on the other side.
+// connected is a connected UDP socket. Unlike an unconnected socket, it gets an error when nobody listens on the other side.
 type connected struct{ net.Conn }
 
 // ReadFrom implements net.PacketConn.
@@ -117,8 +117,7 @@ func (c connected) ReadFrom(p []byte) (int, net.Addr, error) {
 // WriteTo implements net.PacketConn.
 func (c connected) WriteTo(p []byte, _ net.Addr) (int, error) { return c.Write(p) }
 
-// faultConn remembers the error of the last read, and returns it for every write. Without that, pion would send its requests again until it
-// gives up.
+// faultConn remembers the error of the last read, and returns it for every write. Otherwise pion would repeat its requests until it gives up.
 type faultConn struct {
 	net.PacketConn
 	mu  sync.Mutex // guards err

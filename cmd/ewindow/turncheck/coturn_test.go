@@ -97,7 +97,7 @@ func TestCoturn(t *testing.T) {
 	}
 }
 
-// TestCoturnRefuses has coturn's own policy: no peers on loopback.
+// TestCoturnRefuses keeps coturn's default, which refuses peers on loopback.
 func TestCoturnRefuses(t *testing.T) {
 	targets, pool := coturn(t)
 	for _, target := range targets[:2] {

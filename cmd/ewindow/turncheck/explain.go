@@ -59,7 +59,7 @@ func explainTLS(err error, t Target) error {
 			invalid.Cert.NotBefore.Format(time.DateOnly), invalid.Cert.NotAfter.Format(time.DateOnly))
 	case errors.As(err, &noTLS):
 		return fmt.Errorf("what answers on port %d does not speak TLS: for TURN without it give turn:%s:%d?transport=tcp", t.Port, t.Host, t.Port)
-	case errors.As(err, &op) && op.Op == "remote error": // crypto/tls calls an alert so
+	case errors.As(err, &op) && op.Op == "remote error": // an alert, in crypto/tls
 		return fmt.Errorf("the server refuses the TLS handshake (%w): look whether it has a certificate for %s", op.Err, t.Host)
 	case isTimeout(err):
 		return fmt.Errorf("the connection stands, but nobody answers in TLS on port %d: is this the right port?", t.Port)
@@ -81,7 +81,7 @@ func explainAllocate(err error, t Target, heard error) error {
 	code, reason := codeOf(err)
 	switch code {
 	case 0:
-	case stun.CodeUnauthorized, stun.CodeWrongCredentials, stun.CodeBadRequest: // servers that use pion answer with a bad request
+	case stun.CodeUnauthorized, stun.CodeWrongCredentials, stun.CodeBadRequest: // servers that use pion answer with Bad Request
 		return errors.New("the server refuses the credentials: look whether the secret or password is the server's, and whether both machines' clocks are right")
 	case stun.CodeAllocQuotaReached:
 		return errors.New("the server lets this user make no more allocations: raise hub.turnserver.max_allocations or max_allocations_per_user (coturn: user-quota, total-quota), or wait until others end")
@@ -116,7 +116,7 @@ func explainPermission(err error, peer net.Addr, c *client) error {
 	case code == stun.CodeForbidden || nameless:
 		ip := addrOf(peer)
 		return fmt.Errorf("the login works, but the server refuses to relay to its own relay address %s, so that nothing more can be measured: "+
-			"to allow it, add %s with the relay ports to hub.turnserver.allowed_peers, such as %s:49160-49200 (coturn: allowed-peer-ip=%s)", ip, ip, ip, ip)
+			"to allow it, add %s with the relay ports to hub.turnserver.allowed_peers, such as %s:49160-49459 (coturn: allowed-peer-ip=%s)", ip, ip, ip, ip)
 	case code != 0:
 		return fmt.Errorf("the login works, but the server refuses a permission: %d %s", code, reason)
 	}
@@ -134,7 +134,7 @@ func explainSend(ctx context.Context, err error, c *client) error {
 	return fmt.Errorf("the login works, but then the server answers no more: %w", err)
 }
 
-// explainSilence says why no packets may come although the server has allowed them.
+// explainSilence says why perhaps no packets come although the server has allowed them.
 func explainSilence(a, b *client) error {
 	relay := addrOf(b.relay.LocalAddr())
 	if relay.IsPrivate() || relay.IsLoopback() || relay.IsLinkLocalUnicast() {

@@ -13,15 +13,15 @@ const (
 	packets    = 200
 	packetSize = 200 // bytes, like a packet of sound
 	interval   = 10 * time.Millisecond
-	firstTime  = 3 * time.Second // for the first packet to come back
-	lastTime   = time.Second     // for the last packets
+	firstTime  = 3 * time.Second // limit for the first packet to come back
+	lastTime   = time.Second     // limit for the last packets
 )
 
 // arrivals are the round trips of the packets that came back.
 type arrivals struct {
 	mu    sync.Mutex // guards what follows
 	trips map[uint32]time.Duration
-	come  chan struct{} // has a buffer of one: something has come
+	come  chan struct{} // with a buffer of one: says that a packet has come
 }
 
 func newArrivals() *arrivals {
@@ -62,8 +62,8 @@ func (a *arrivals) sorted() (trips []time.Duration) {
 type probe struct {
 	a, b  *client
 	begin time.Time
-	// first are the packets that find out when the permissions work in both directions, numbered from packets on. counted are the
-	// others.
+	// first are the packets that are sent until the permissions work in both directions. Their numbers begin at packets. counted are the
+	// other packets.
 	first, counted *arrivals
 }
 

@@ -105,7 +105,7 @@ func options(pool *x509.CertPool) turncheck.Options {
 	return o
 }
 
-// works demands a plausible result: nearly all packets, a round trip above zero, and no loss in a stream.
+// works checks that the result is plausible: nearly all packets come back, the round trip is above zero, and a stream loses nothing.
 func works(t *testing.T, target turncheck.Target, o turncheck.Options) {
 	t.Helper()
 	r, err := turncheck.Check(t.Context(), target, o)
@@ -140,7 +140,7 @@ func TestOurs(t *testing.T) {
 	})
 }
 
-// fails demands that the error contains each of the texts, and no secret.
+// fails checks that the error contains each of the texts, and no secret.
 func fails(t *testing.T, target turncheck.Target, o turncheck.Options, want ...string) {
 	t.Helper()
 	r, err := turncheck.Check(t.Context(), target, o)
@@ -251,8 +251,8 @@ func TestCertificates(t *testing.T) {
 	fails(t, none.targets["tls"], options(none.pool), "refuses the TLS handshake")
 }
 
-// TestCancel cancels a check that waits for an answer. It demands that the check ends then, and not when pion gives up after it has sent
-// its request nine times.
+// TestCancel cancels a check that waits for an answer. It checks that the check ends at once, and not only when pion gives up after nine
+// requests.
 func TestCancel(t *testing.T) {
 	deaf, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -321,7 +321,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// FuzzParse demands that a target that was read can be written and read again.
+// FuzzParse checks that a target that was read can be written and read again.
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{"turn:a:1?transport=tcp", "turns:[::1]", "a.example.org", "::1", "turn:a?transport=udp", "[::1]:3"} {
 		f.Add(text)
