@@ -11,6 +11,8 @@ import (
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/privatefile"
 )
 
 // recoveryFile is the file in the data folder that holds the recovery key, which restores the account's cross-signing identity.
@@ -72,7 +74,7 @@ func (b *Bot) makeIdentity(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("make the recovery key: %w", err)
 	}
-	if err := writePrivate(path, key.RecoveryKey()+"\n"); err != nil {
+	if err := privatefile.Write(path, []byte(key.RecoveryKey()+"\n")); err != nil {
 		return fmt.Errorf("write the recovery key: %w", err)
 	}
 	keys, err := b.mach.GenerateCrossSigningKeys()
@@ -131,26 +133,4 @@ func readRecoveryKey(path string) (string, error) {
 		return "", fmt.Errorf("protect the recovery key: %w", err)
 	}
 	return strings.TrimSpace(string(text)), nil
-}
-
-// writePrivate writes a file that only its owner can read. After a power cut either all of it is there, or nothing.
-func writePrivate(path, text string) error {
-	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // has mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = temporary.WriteString(text)
-	err = errors.Join(err, temporary.Sync(), temporary.Close())
-	if err == nil {
-		err = os.Rename(temporary.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(temporary.Name())
-		return err
-	}
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }

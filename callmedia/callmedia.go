@@ -35,9 +35,6 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/track"
 )
 
-// maxTiles bounds [Local.Tiles].
-const maxTiles = 16
-
 // Local is the near end of a call. It delivers what is sent, and shows what is received. page.Page implements it. All methods may be called from
 // any goroutine and never block for long.
 type Local interface {

@@ -6,8 +6,9 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 )
 
-// maxParticipants limits the participants whom keys are kept for.
-const maxParticipants = 64
+// maxParticipants limits the participants whose keys are kept. It is more than a call has members, because a key that is dropped here does not
+// come again.
+const maxParticipants = 128
 
 // participant is what is known of one other participant. It belongs to the goroutine of Session.run.
 type participant struct {

@@ -92,14 +92,15 @@ func (s *Session) reportMissing(now time.Time, p *participant) {
 		p.missing = now
 	case !p.reported && now.Sub(p.missing) >= s.cfg.PictureLimit:
 		p.reported = true
-		c := s.counters
+		c, start := s.counters.Stats(), s.start
 		e := s.cfg.Log.Info().Str("identity", p.identity).Bool("track", p.video != nil)
 		if p.video != nil {
 			e.Str("track_id", p.video.trackSID).Uint64("packets", p.video.packets.Load())
 		}
-		e.Uint64("no_key", c.noKey.Load()).Uint64("undecryptable", c.undecryptable.Load()).Uint64("key_frames_asked", c.keyFramesAsked.Load()).
-			Uint64("sent", c.framesSent.Load()).Uint64("gated", c.gated.Load()).Uint64("unpublished", c.unpublished.Load()).
-			Uint64("without_key_frame", c.withoutKeyFrame.Load()).Uint64("no_own_key", c.noOwnKey.Load()).
+		e.Uint64("no_key", c.NoKey-start.NoKey).Uint64("undecryptable", c.Undecryptable-start.Undecryptable).
+			Uint64("key_frames_asked", c.KeyFramesAsked-start.KeyFramesAsked).Uint64("sent", c.FramesSent-start.FramesSent).
+			Uint64("gated", c.Gated-start.Gated).Uint64("unpublished", c.Unpublished-start.Unpublished).
+			Uint64("without_key_frame", c.WithoutKeyFrame-start.WithoutKeyFrame).Uint64("no_own_key", c.NoOwnKey-start.NoOwnKey).
 			Msg("A picture that was announced does not come")
 	}
 }

@@ -117,6 +117,10 @@ func (r *receiver) count(now frames.Counters) {
 	c := r.session.counters
 	r.packets.Store(now.Packets)
 	c.packetsLost.Add(now.Lost - r.last.Lost)
+	c.packetsLate.Add(now.Late - r.last.Late)
+	c.packetsDuplicate.Add(now.Duplicates - r.last.Duplicates)
+	c.packetsOrphaned.Add(now.Orphans - r.last.Orphans)
+	c.withheld.Add(now.Withheld - r.last.Withheld)
 	c.malformed.Add(now.Malformed - r.last.Malformed)
 	r.last = now
 }

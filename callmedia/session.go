@@ -49,6 +49,7 @@ type SessionConfig struct {
 type Session struct {
 	cfg      SessionConfig
 	counters *Counters
+	start    Stats // what counters had when the session was made
 	tasks    sync.WaitGroup
 	ctx      context.Context // the session's life
 	stop     context.CancelFunc
@@ -61,7 +62,7 @@ type Session struct {
 
 	sending       atomic.Bool
 	senders       [track.Kinds]*sender
-	pictureWanted [maxTiles]atomic.Pointer[receiver] // by tile: whom to ask for a key frame
+	pictureWanted [track.MaxTiles]atomic.Pointer[receiver] // by tile: whom to ask for a key frame
 
 	// What follows belongs to the goroutine of run.
 	remotes      []Remote
@@ -88,14 +89,14 @@ func NewSession(cfg SessionConfig) (*Session, error) {
 		return nil, errors.New("call media: no limit for a picture that stands still")
 	case cfg.MaxBitrate < 0:
 		return nil, errors.New("call media: the limit of the bitrate is negative")
-	case cfg.Local.Tiles() > maxTiles:
-		return nil, fmt.Errorf("call media: more than %d tiles", maxTiles)
+	case cfg.Local.Tiles() > track.MaxTiles:
+		return nil, fmt.Errorf("call media: more than %d tiles", track.MaxTiles)
 	}
 	if cfg.MaxBitrate == 0 {
 		cfg.MaxBitrate = defaultBitrate
 	}
 	s := &Session{
-		cfg: cfg, counters: cfg.Counters, estimate: -1, queue: make(chan func(), 64), done: make(chan struct{}),
+		cfg: cfg, counters: cfg.Counters, start: cfg.Counters.Stats(), estimate: -1, queue: make(chan func(), 64), done: make(chan struct{}),
 		participants: make(map[string]*participant), connections: make(map[string]*sfuConnection),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())

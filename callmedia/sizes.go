@@ -19,6 +19,10 @@ type size = sfu.Size
 // idleLimit is how long the SFU goes on sending a track that is not shown. A new participant publishes before we know who it is.
 const idleLimit = 5 * time.Second
 
+// maxIdleRequests is how many tracks the SFU is asked at once to send no longer. A crowd's tracks become idle at the same moment, and each one
+// takes a message of its own. More messages than the connection takes at once would end it.
+const maxIdleRequests = 16
+
 // requestSizes tells the SFUs how large each track is shown. They send the simulcast layer that fits, and nothing of a track that is not
 // shown.
 func (s *Session) requestSizes(now time.Time) {
@@ -47,10 +51,17 @@ func (s *Session) requestSizes(now time.Time) {
 		}
 	}
 	for _, c := range s.connections {
+		idle := 0
 		for _, r := range c.receivers {
 			want := sizes[r]
-			if want == r.size || want == (size{}) && now.Sub(r.idleSince) < idleLimit {
+			if want == r.size {
 				continue
+			}
+			if want == (size{}) {
+				if now.Sub(r.idleSince) < idleLimit || idle == maxIdleRequests {
+					continue
+				}
+				idle++
 			}
 			r.size = want
 			r.setSize(want)

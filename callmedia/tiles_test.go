@@ -172,6 +172,35 @@ func TestSizes(t *testing.T) {
 	})
 }
 
+// TestCrowd lets the tracks of a hundred people who are not shown become idle at once. The SFU is asked for a few at a time, and shown pictures
+// do not wait.
+func TestCrowd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStage(t)
+		asked := 0
+		for i := range 100 {
+			st.publish(fmt.Sprintf("stranger %d", i), livekit.TrackSource_CAMERA).setSize = func(size) { asked++ }
+		}
+		<-time.After(idleLimit)
+		st.requestSizes(time.Now())
+		if asked != maxIdleRequests {
+			t.Errorf("the SFU was asked for %d tracks at once", asked)
+		}
+		a := st.publish("a", livekit.TrackSource_CAMERA)
+		a.size = sizeSmall
+		st.remotes("a")
+		if a.size != sizeLarge {
+			t.Errorf("the shown picture is asked for with %v", a.size)
+		}
+		for range 100 / maxIdleRequests {
+			st.requestSizes(time.Now())
+		}
+		if asked != 100 {
+			t.Errorf("the SFU was asked for %d tracks", asked)
+		}
+	})
+}
+
 // TestShownAgain removes a participant from the page and shows it again while one of its frames is on its way to the page. That happens when a
 // membership ends and begins anew. Its picture is emitted as gone and, with the next frame, as back.
 func TestShownAgain(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.yaml.in/yaml/v3"
 
+	"multifactorymodel.org/ewindow/bot/privatefile"
 	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
@@ -125,7 +126,7 @@ func (d *Dendrite) Command(program string) (*exec.Cmd, error) {
 		return nil, fmt.Errorf("write Dendrite's configuration: %w", err)
 	}
 	path := d.path("dendrite.yaml")
-	if err := writeFile(path, text); err != nil {
+	if err := privatefile.Write(path, text); err != nil {
 		return nil, fmt.Errorf("write Dendrite's configuration: %w", err)
 	}
 	cmd := exec.Command(program, "-config", path, "-http-bind-address", d.address())
@@ -224,7 +225,7 @@ func (d *Dendrite) ensureKey() error {
 	}
 	seed := make([]byte, 32)
 	_, _ = rand.Read(seed) // never fails
-	return writeFile(path, pem.EncodeToMemory(&pem.Block{
+	return privatefile.Write(path, pem.EncodeToMemory(&pem.Block{
 		Type: "MATRIX PRIVATE KEY", Headers: map[string]string{"Key-ID": "ed25519:" + rand.Text()[:6]}, Bytes: seed,
 	}))
 }
@@ -247,25 +248,5 @@ func (d *Dendrite) writeRoots() (string, error) {
 		}
 	}
 	path := d.path("roots.pem")
-	return path, writeFile(path, bundle)
-}
-
-// writeFile replaces a file in one step, so that it survives a power cut. Only our user can read it.
-func writeFile(path string, text []byte) error {
-	half, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(half.Name())
-	_, err = half.Write(text)
-	if err == nil {
-		err = half.Sync()
-	}
-	if err2 := half.Close(); err == nil {
-		err = err2
-	}
-	if err == nil {
-		err = os.Rename(half.Name(), path)
-	}
-	return err
+	return path, privatefile.Write(path, bundle)
 }

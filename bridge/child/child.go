@@ -22,9 +22,10 @@ import (
 )
 
 const (
-	stopGrace  = 10 * time.Second
-	readyLimit = 60 * time.Second
-	readyPoll  = 20 * time.Millisecond
+	stopGrace   = 10 * time.Second
+	outputGrace = time.Second // for output that comes after the program's end, from programs that it has started
+	readyLimit  = 60 * time.Second
+	readyPoll   = 20 * time.Millisecond
 )
 
 // Config is what a Child is made of. Name and Command are required.
@@ -69,6 +70,11 @@ func (c *Child) Start(ctx context.Context) error {
 	if c.cancel != nil {
 		return fmt.Errorf("start %s: started twice", c.cfg.Name)
 	}
+	select {
+	case <-c.done:
+		return fmt.Errorf("start %s: closed before", c.cfg.Name)
+	default:
+	}
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c.cancel = cancel
 	first := make(chan error, 1)
@@ -86,7 +92,7 @@ func (c *Child) Start(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the program with SIGTERM, and after ten seconds with SIGKILL. It waits for the end, and may be called twice.
+// Close ends the program, and what it has started, with SIGTERM, and after ten seconds with SIGKILL. It waits for the end, and may be called twice.
 func (c *Child) Close() error {
 	c.once.Do(func() {
 		if c.cancel == nil {
@@ -158,9 +164,12 @@ func (c *Child) run(ctx context.Context, output *logFile, first chan<- error) (r
 	}
 	// The program gets a process group of its own. Ctrl-C in a terminal then reaches only us, and we end the program in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	// A program that the program has started, and that outlives it, would hold the output's pipe for ever.
+	cmd.WaitDelay = outputGrace
 	if err := cmd.Start(); err != nil {
 		return false, 0, err
 	}
+	group := -cmd.Process.Pid
 	c.setProcess(cmd)
 	defer c.setProcess(nil)
 	c.cfg.Log.Info().Str("program", c.cfg.Name).Int("pid", cmd.Process.Pid).Msg("Program started")
@@ -179,23 +188,24 @@ func (c *Child) run(ctx context.Context, output *logFile, first chan<- error) (r
 			case <-ended:
 			default: // it runs but does not work
 				c.cfg.Log.Error().Err(err).Str("program", c.cfg.Name).Msg("The program does not get ready")
-				_ = cmd.Process.Kill()
+				_ = syscall.Kill(group, syscall.SIGKILL)
 			}
 		}
 		select {
 		case <-ended:
 		case <-ctx.Done():
-			_ = cmd.Process.Signal(syscall.SIGTERM)
+			_ = syscall.Kill(group, syscall.SIGTERM)
 			select {
 			case <-ended:
 			case <-time.After(stopGrace):
-				_ = cmd.Process.Kill()
+				_ = syscall.Kill(group, syscall.SIGKILL)
 			}
 		}
 	}()
 	err = cmd.Wait()
 	close(ended)
 	<-watched
+	_ = syscall.Kill(group, syscall.SIGKILL) // what the program has started and left behind
 	if err == nil {
 		err = errors.New("it ended by itself")
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,6 +80,62 @@ func TestRestart(t *testing.T) {
 	_ = c.Close()
 	if alive(second) {
 		t.Error("the program runs after Close")
+	}
+}
+
+// TestLeftBehind kills a program that has started another one. The other one has the same output. It ends, too, and the program is started again.
+func TestLeftBehind(t *testing.T) {
+	output := filepath.Join(t.TempDir(), "log")
+	c, err := child.New(child.Config{
+		Name: "parent", Output: output, Log: zerolog.Nop(),
+		Command: func() (*exec.Cmd, error) {
+			return exec.Command("sh", "-c", "sleep 1000 & echo $!; exec sleep 1000"), nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	started := func(n int) (pids []int) {
+		t.Helper()
+		rig.Eventually(t, 20*time.Second, func() error {
+			text, err := os.ReadFile(output)
+			pids = nil
+			for _, line := range strings.Fields(string(text)) {
+				pid, _ := strconv.Atoi(line)
+				pids = append(pids, pid)
+			}
+			return rig.Check(len(pids) == n, fmt.Sprint(n, " starts"), fmt.Sprintf("%q %v", text, err))
+		})
+		return pids
+	}
+	first := started(1)[0]
+	if err := syscall.Kill(c.Pid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	second := started(2)[1]
+	if alive(first) {
+		t.Error("what a killed program had started runs on")
+	}
+	_ = c.Close()
+	if alive(second) {
+		t.Error("what the program has started runs after Close")
+	}
+	if err := c.Start(t.Context()); err == nil {
+		t.Error("started after Close")
+	}
+}
+
+func TestClosedFirst(t *testing.T) {
+	c, err := child.New(child.Config{Name: "sleeper", Command: sleeper, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	if err := c.Start(t.Context()); err == nil {
+		t.Error("started after Close")
 	}
 }
 

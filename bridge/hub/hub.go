@@ -105,12 +105,21 @@ func (h *hub) find(ctx context.Context, program child.Program, configured string
 	return child.Find(ctx, program, configured, func(line string) { h.cfg.Log.Info().Str("step", line).Msg("Preparing a program") })
 }
 
-// choosePorts replaces zeros by free ports.
-func choosePorts(ports ...*int) (err error) {
+// choosePorts replaces zeros by free ports, each by another one.
+func choosePorts(ports ...*int) error {
+	taken := make(map[int]bool)
 	for _, port := range ports {
-		if *port == 0 {
-			if *port, err = child.FreePort(); err != nil {
+		taken[*port] = true
+	}
+	for _, port := range ports {
+		for *port == 0 {
+			free, err := child.FreePort()
+			if err != nil {
 				return err
+			}
+			if !taken[free] {
+				taken[free] = true
+				*port = free
 			}
 		}
 	}

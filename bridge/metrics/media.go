@@ -15,6 +15,7 @@ func Media(read func() callmedia.Stats) prometheus.Collector {
 		bytes   = "Bytes of encrypted frames, without RTP."
 		unsent  = "Frames of ours that were not sent, by reason."
 		unshown = "Frames of others that were not shown, by reason."
+		dropped = "RTP packets of others that came and were of no use, by reason."
 		pli     = "Requests for key frames (PLI, FIR), by who asked."
 		signals = "Messages of LiveKit's signalling that were ignored, by reason."
 	)
@@ -33,7 +34,11 @@ func Media(read func() callmedia.Stats) prometheus.Collector {
 		counter("media_frames_unshown", unshown, func(s S) uint64 { return s.Injected }, "reason", "made_by_sfu"),
 		counter("media_frames_unshown", unshown, func(s S) uint64 { return s.NoKey }, "reason", "no_media_key"),
 		counter("media_frames_unshown", unshown, func(s S) uint64 { return s.Undecryptable }, "reason", "undecryptable"),
-		counter("media_packets_lost", "RTP packets of others that came too late or never.", func(s S) uint64 { return s.PacketsLost }),
+		counter("media_frames_unshown", unshown, func(s S) uint64 { return s.Withheld }, "reason", "reference_missing"),
+		counter("media_packets_lost", "RTP packets of others that did not come in time.", func(s S) uint64 { return s.PacketsLost }),
+		counter("media_packets_dropped", dropped, func(s S) uint64 { return s.PacketsLate }, "reason", "late"),
+		counter("media_packets_dropped", dropped, func(s S) uint64 { return s.PacketsDuplicate }, "reason", "duplicate"),
+		counter("media_packets_dropped", dropped, func(s S) uint64 { return s.PacketsOrphaned }, "reason", "frame_incomplete"),
 		counter("media_packets_malformed", "Packets of others that were no RTP, or not of their codec.", func(s S) uint64 { return s.Malformed }),
 		counter("media_tracks_unencrypted", "Tracks that were refused because they were not announced as encrypted.", func(s S) uint64 { return s.Unencrypted }),
 		counter("media_keys_refused", "Media keys that could not be used.", func(s S) uint64 { return s.KeysRefused }),

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/bot/privatefile"
 )
 
 const (
@@ -152,20 +154,5 @@ func (l *LiveKit) write() (path string, err error) {
 		return "", err
 	}
 	path = filepath.Join(dir, configName)
-	file, err := os.CreateTemp(dir, configName+".*") // mode 0600
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(file.Name())
-		}
-	}()
-	if _, err = file.Write(append(text, '\n')); err != nil {
-		return "", errors.Join(err, file.Close())
-	}
-	if err = file.Close(); err != nil {
-		return "", err
-	}
-	return path, os.Rename(file.Name(), path)
+	return path, privatefile.Write(path, append(text, '\n'))
 }

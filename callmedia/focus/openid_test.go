@@ -57,8 +57,8 @@ func TestLookup(t *testing.T) {
 		"another port's user": {answer(`{"sub":"@anna:127.0.0.1"}`), "user of another one"},
 		"longer name":         {answer(`{"sub":"@anna:HERE.evil"}`), "user of another one"},
 		"no user":             {answer(`{"sub":"@:HERE"}`), "names no user"},
-		"no JSON":             {answer(`<html>`), "not the JSON"},
-		"empty":               {answer(``), "not the JSON"},
+		"no JSON":             {answer(`<html>`), "not the expected JSON"},
+		"empty":               {answer(``), "not the expected JSON"},
 		"huge": {func(w http.ResponseWriter, r *http.Request) {
 			chunk := []byte(strings.Repeat(" ", 1<<10))
 			for r.Context().Err() == nil {

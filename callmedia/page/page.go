@@ -24,12 +24,8 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/track"
 )
 
-const (
-	// defaultTiles is how many remote participants the page shows at once if the configuration does not say.
-	defaultTiles = 4
-	// maxTiles bounds the configuration.
-	maxTiles = 16
-)
+// defaultTiles is how many remote participants the page shows at once if the configuration does not say.
+const defaultTiles = 4
 
 // EventKind says what happened to the page's media.
 type EventKind uint8
@@ -84,8 +80,8 @@ func New(cfg Config) (*Page, error) {
 		cfg.Tiles = defaultTiles
 	}
 	switch {
-	case cfg.Tiles < 0 || cfg.Tiles > maxTiles:
-		return nil, fmt.Errorf("page media: %d tiles, want 1 to %d", cfg.Tiles, maxTiles)
+	case cfg.Tiles < 0 || cfg.Tiles > track.MaxTiles:
+		return nil, fmt.Errorf("page media: %d tiles, want 1 to %d", cfg.Tiles, track.MaxTiles)
 	case cfg.OnEvent == nil:
 		return nil, errors.New("page media: OnEvent is missing")
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 
@@ -22,8 +21,6 @@ type Options struct {
 	Token string
 	// Publish says that PublishAudio or PublishVideo will be used.
 	Publish bool
-	// HTTPClient makes the WebSocket connection; nil is http.DefaultClient. It must have no time-out of its own.
-	HTTPClient *http.Client
 	// Log gets constant messages with identities and track ids as fields. It never gets the token, SDP or media.
 	Log zerolog.Logger
 	// ForceRelay sends all media through the TURN servers that the SFU announces.
@@ -48,7 +45,7 @@ func Connect(ctx context.Context, opts Options) (*Room, error) {
 	if opts.Token == "" {
 		return nil, errors.New("connect to the SFU: there is no token")
 	}
-	conn, err := dialSignal(ctx, opts.HTTPClient, address, opts.Token)
+	conn, err := dialSignal(ctx, address, opts.Token)
 	if err != nil {
 		return nil, err
 	}

@@ -26,8 +26,13 @@ func newParticipants(own, identity string, refused *atomic.Uint64) *participants
 	return &participants{own: own, identity: identity, bySID: make(map[string]*participant), refused: refused}
 }
 
-// update applies the participants of a message and emits what has changed.
+// update applies the participants of a message and emits what has changed. What is above the bounds is left out and counted. It does not end the
+// room: any participant can publish many tracks, and all others would then lose the SFU.
 func (p *participants) update(infos []*livekit.ParticipantInfo, emit func(Event)) {
+	if more := len(infos) - (maxParticipants + 1); more > 0 {
+		p.refused.Add(uint64(more))
+		infos = infos[:maxParticipants+1]
+	}
 	for _, info := range infos {
 		sid, identity := info.GetSid(), info.GetIdentity()
 		if sid == p.own || identity == p.identity {
@@ -56,7 +61,7 @@ func (p *participants) add(info *livekit.ParticipantInfo, emit func(Event)) *par
 	if m.joined == 0 {
 		m.joined = info.GetJoinedAt() * 1000
 	}
-	if m.sid == "" || m.identity == "" {
+	if m.sid == "" || m.identity == "" || len(m.sid) > maxName || len(m.identity) > maxName {
 		p.refused.Add(1)
 		return nil
 	}
@@ -103,7 +108,7 @@ func (p *participants) setTracks(m *participant, infos []*livekit.TrackInfo, emi
 	}
 	for _, t := range infos {
 		before, known := m.tracks[t.GetSid()]
-		if !known && (t.GetSid() == "" || len(m.tracks) >= maxTracks) {
+		if !known && (t.GetSid() == "" || len(t.GetSid()) > maxName || len(m.tracks) >= maxTracks) {
 			p.refused.Add(1)
 			continue
 		}

@@ -119,13 +119,9 @@ func (r *Room) removeRemote(t *remoteTrack) {
 // announce emits TrackSubscribed for each track whose media and whose announcement have both come. Either can be first.
 func (r *Room) announce() {
 	for _, t := range r.remotes {
+		// The event comes once for each track. An SFU that takes a track off its list and puts it back must not start a second reader.
 		m, info := r.others.find(t.participant, t.sid)
-		if info == nil {
-			// The track was unpublished, or is not known yet. If it is published again, the event comes again.
-			t.emitted = false
-			continue
-		}
-		if t.emitted {
+		if info == nil || t.emitted {
 			continue
 		}
 		t.emitted = true

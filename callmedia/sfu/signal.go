@@ -47,9 +47,9 @@ var errUnknownSignal = errors.New("signalling message of an unknown kind")
 // signalConn is the WebSocket with one protobuf message in each binary message.
 type signalConn struct{ ws *websocket.Conn }
 
-func dialSignal(ctx context.Context, client *http.Client, address *url.URL, token string) (*signalConn, error) {
+func dialSignal(ctx context.Context, address *url.URL, token string) (*signalConn, error) {
 	header := http.Header{"Authorization": {"Bearer " + token}}
-	ws, answer, err := websocket.Dial(ctx, address.String(), &websocket.DialOptions{HTTPClient: client, HTTPHeader: header})
+	ws, answer, err := websocket.Dial(ctx, address.String(), &websocket.DialOptions{HTTPHeader: header})
 	if err == nil {
 		ws.SetReadLimit(maxMessage)
 		return &signalConn{ws: ws}, nil
@@ -66,17 +66,14 @@ func dialSignal(ctx context.Context, client *http.Client, address *url.URL, toke
 		refused.Reason = quoted(text, token)
 	}
 	// A proxy may have replaced the SFU's answer to the WebSocket request by its own. A plain HTTP request gets through.
-	if told := validate(ctx, client, *address, token); told != nil {
+	if told := validate(ctx, *address, token); told != nil {
 		refused = told
 	}
 	return nil, refused
 }
 
 // validate asks the SFU by a plain HTTP request why it refuses us. It is nil when that can't be found out.
-func validate(ctx context.Context, client *http.Client, address url.URL, token string) *RefusedError {
-	if client == nil {
-		client = http.DefaultClient
-	}
+func validate(ctx context.Context, address url.URL, token string) *RefusedError {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	address.Scheme = map[string]string{"ws": "http", "wss": "https"}[address.Scheme]
@@ -86,7 +83,7 @@ func validate(ctx context.Context, client *http.Client, address url.URL, token s
 		return nil
 	}
 	request.Header.Set("Authorization", "Bearer "+token)
-	answer, err := client.Do(request)
+	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return nil
 	}
@@ -182,10 +179,6 @@ func decodeSignal(data []byte) (*livekit.SignalResponse, error) {
 		if len(m.Trickle.GetCandidateInit()) > maxCandidate {
 			return nil, errors.New("candidate is too long")
 		}
-	case *livekit.SignalResponse_Update:
-		if err := checkParticipants(m.Update.GetParticipants()); err != nil {
-			return nil, err
-		}
 	case *livekit.SignalResponse_TrackPublished:
 		if err := checkTrack(m.TrackPublished.GetTrack()); err != nil {
 			return nil, err
@@ -197,6 +190,9 @@ func decodeSignal(data []byte) (*livekit.SignalResponse, error) {
 func checkJoin(j *livekit.JoinResponse) error {
 	if j.GetParticipant().GetSid() == "" || j.GetParticipant().GetIdentity() == "" {
 		return errors.New("join message without participant")
+	}
+	if len(j.GetParticipant().GetSid()) > maxName || len(j.GetParticipant().GetIdentity()) > maxName {
+		return errors.New("our own name in the join message is too long")
 	}
 	if len(j.GetSifTrailer()) > maxTrailer {
 		return errors.New("frame trailer is too long")
@@ -214,7 +210,7 @@ func checkJoin(j *livekit.JoinResponse) error {
 			}
 		}
 	}
-	return checkParticipants(append([]*livekit.ParticipantInfo{j.GetParticipant()}, j.GetOtherParticipants()...))
+	return nil
 }
 
 func checkSDP(s *livekit.SessionDescription, kind string) error {
@@ -223,26 +219,6 @@ func checkSDP(s *livekit.SessionDescription, kind string) error {
 	}
 	if len(s.GetSdp()) > maxSDP || strings.Count(s.GetSdp(), "\nm=") > maxSections {
 		return errors.New("SDP is too long")
-	}
-	return nil
-}
-
-func checkParticipants(infos []*livekit.ParticipantInfo) error {
-	if len(infos) > maxParticipants+1 {
-		return errors.New("too many participants")
-	}
-	for _, p := range infos {
-		if len(p.GetSid()) > maxName || len(p.GetIdentity()) > maxName {
-			return errors.New("participant's name is too long")
-		}
-		if len(p.GetTracks()) > maxTracks {
-			return errors.New("participant has too many tracks")
-		}
-		for _, t := range p.GetTracks() {
-			if err := checkTrack(t); err != nil {
-				return err
-			}
-		}
 	}
 	return nil
 }

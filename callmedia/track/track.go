@@ -12,6 +12,9 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/frames"
 )
 
+// MaxTiles is how many tiles for others' pictures a page has at most.
+const MaxTiles = 16
+
 // Kind tells sound from picture.
 type Kind uint8
 

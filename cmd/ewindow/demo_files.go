@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"multifactorymodel.org/ewindow/bot/privatefile"
 	"multifactorymodel.org/ewindow/bridge/child"
 )
 
@@ -144,10 +145,7 @@ func (s *demoState) invent() error {
 func (s *demoState) save() error {
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err == nil {
-		err = os.WriteFile(s.path+".new", data, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(s.path+".new", s.path)
+		err = privatefile.Write(s.path, data)
 	}
 	if err != nil {
 		return fmt.Errorf("write the demonstration's data: %w", err)

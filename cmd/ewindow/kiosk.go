@@ -121,7 +121,8 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	log.Info().Str("page", "http://"+screen.Addr().String()).Msg("The window's page is served")
 	if err := metrics.Serve(parts, cfg.Metrics.Listen, log, metrics.Bot(matrix.Stats), metrics.Calls(calls.Stats), metrics.Network(directory.Stats),
 		metrics.Media(mediaCounters.Stats), metrics.Page(screen.Counters)); err != nil {
-		return err
+		// A window must not stay dark because of its figures. The hub on the same machine may use the same file, and so the same address.
+		log.Warn().Err(err).Msg("The window runs without metrics: give metrics.listen another address")
 	}
 	// The bridge starts before the bot, so that the screen can say that the homeserver does not answer. It ends before the bot, because the bot
 	// must still send that the window leaves its call.

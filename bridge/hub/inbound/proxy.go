@@ -14,14 +14,17 @@ import (
 // needs. Longer headers are read in parts.
 const proxyBuffer = 256
 
+// fixedSize is the size of the header's fixed part in bytes: the signature, the command, the address family and the length.
+const fixedSize = 16
+
 var errNoProxyHeader = errors.New("the connection does not begin with a header of the PROXY protocol, version 2")
 
 // readProxyHeader reads a header of the PROXY protocol, version 2 (haproxy.org/download/3.0/doc/proxy-protocol.txt, section 2.2). The library
 // limits the header to 4,096 bytes. source is invalid if the header names no TCP client; then the proxy's own address counts. An error other
-// than errNoProxyHeader says that nothing came or that the header did not come in time. Nothing comes, for example, when a load balancer only
-// checks whether the port is open. Version 1 is refused, because every proxy that speaks version 1 also speaks version 2.
+// than errNoProxyHeader says that the connection ended before the header's fixed part, or that the header did not come in time. That happens, for
+// example, when a load balancer only checks whether the port is open. Version 1 is refused, because every proxy that speaks version 1 also speaks version 2.
 func readProxyHeader(r *bufio.Reader) (source netip.AddrPort, err error) {
-	if _, err := r.Peek(1); err != nil {
+	if _, err := r.Peek(fixedSize); err != nil {
 		return source, err
 	}
 	if size, ok := unspecified(r); ok {
@@ -50,13 +53,13 @@ func readProxyHeader(r *bufio.Reader) (source netip.AddrPort, err error) {
 // unspecified says whether the header has an unspecified address family, and how long it is. The library refuses such a header. The
 // specification says that the proxy's own address counts then.
 func unspecified(r *bufio.Reader) (size int, ok bool) {
-	const fixed, signature, maxRest = 16, "\r\n\r\n\x00\r\nQUIT\n\x21\x00", 4096
-	head, err := r.Peek(fixed)
+	const signature, maxRest = "\r\n\r\n\x00\r\nQUIT\n\x21\x00", 4096
+	head, err := r.Peek(fixedSize)
 	if err != nil || string(head[:len(signature)]) != signature {
 		return 0, false
 	}
 	rest := int(binary.BigEndian.Uint16(head[len(signature):]))
-	return fixed + rest, rest <= maxRest
+	return fixedSize + rest, rest <= maxRest
 }
 
 // proxied is a connection that a proxy has passed on. Like any connection, it is read by one goroutine at a time.
