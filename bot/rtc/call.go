@@ -60,7 +60,8 @@ type Event struct {
 type JoinOptions struct {
 	// Intent is what others are told: "video", "audio" or nothing.
 	Intent string
-	// OnEvent is called for each event, in order and from one goroutine. It must not block. It is not called any more once Leave has begun.
+	// OnEvent is called for each event, in order and from one goroutine. It must not block. An event that was on its way when
+	// Leave began may still come.
 	OnEvent func(Event)
 }
 
