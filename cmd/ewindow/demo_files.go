@@ -156,7 +156,7 @@ func (s *demoState) save() error {
 // checkPorts returns an error that names a port of the demonstration that another program uses.
 func (s *demoState) checkPorts() error {
 	for _, p := range s.Windows {
-		for _, port := range []int{p.Public, p.Local, p.Matrix, p.Turn, p.Page, p.SFU} {
+		for _, port := range []int{p.Public, p.Local, p.Matrix, p.Turn, p.Page, p.SFU, p.SFUStream} {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			if err != nil {
 				return fmt.Errorf("port %d is used by another program: end that one (another demo with the same data?), or remove %s to begin anew",

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 	"maunium.net/go/mautrix"
 
 	"multifactorymodel.org/ewindow/bot/network"
@@ -63,14 +66,30 @@ func readPassword(c *cli.Context) (string, error) {
 		password = strings.TrimSpace(string(data))
 	} else {
 		fmt.Fprintf(c.App.ErrWriter, "Password of %s: ", c.String("username"))
-		if _, err := fmt.Fscanln(c.App.Reader, &password); err != nil {
+		line, err := readLine(c.App.Reader)
+		if err != nil {
 			return "", fmt.Errorf("the password can't be read: %w", err)
 		}
+		fmt.Fprintln(c.App.ErrWriter)
+		password = line
 	}
 	if password == "" {
 		return "", errors.New("the password is empty")
 	}
 	return password, nil
+}
+
+// readLine reads a line without its end. A terminal does not show what is typed.
+func readLine(r io.Reader) (string, error) {
+	if file, ok := r.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		line, err := term.ReadPassword(int(file.Fd()))
+		return string(line), err
+	}
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if errors.Is(err, io.EOF) && line != "" {
+		err = nil
+	}
+	return strings.TrimRight(line, "\r\n"), err
 }
 
 // login logs in by password. Each login makes a new device.

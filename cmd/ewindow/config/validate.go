@@ -121,6 +121,9 @@ func (v *checker) hub(h *HubConfig) {
 		"hub: every part is off: set enabled to true in hub.turnserver, hub.focus or hub.homeserver")
 	if h.Focus.Enabled || h.Homeserver.Enabled {
 		v.front(h)
+		v.prefixes("hub.homeserver.allow_networks", h.Homeserver.AllowNetworks)
+		v.prefixes("hub.homeserver.deny_networks", h.Homeserver.DenyNetworks)
+		v.require(len(h.Homeserver.AllowNetworks) > 0, "hub.homeserver.allow_networks is empty, so the hub could ask no homeserver: list 0.0.0.0/0 for all")
 	}
 	if h.TurnServer.Enabled {
 		v.turnserver(h)
@@ -292,9 +295,6 @@ func (v *checker) homeserver(s *HubHomeserverConfig) {
 	v.port("hub.homeserver.port", s.Port)
 	v.require(s.RegistrationSecret != "",
 		"hub.homeserver.registration_secret is empty, so no account could be made: make one with openssl rand -hex 32")
-	v.prefixes("hub.homeserver.allow_networks", s.AllowNetworks)
-	v.prefixes("hub.homeserver.deny_networks", s.DenyNetworks)
-	v.require(len(s.AllowNetworks) > 0, "hub.homeserver.allow_networks is empty: list 0.0.0.0/0 to federate with all")
 	v.between("hub.homeserver.bcrypt_cost", s.BcryptCost, 4, 15)
 }
 

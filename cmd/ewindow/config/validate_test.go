@@ -204,7 +204,11 @@ func TestValidateErrors(t *testing.T) {
 		{config.Hub, func(c *config.Config) { c.Hub.Homeserver.RegistrationSecret = "" },
 			`hub.homeserver.registration_secret is empty, so no account could be made: make one with openssl rand -hex 32`},
 		{config.Hub, func(c *config.Config) { c.Hub.Homeserver.AllowNetworks = nil },
-			`hub.homeserver.allow_networks is empty: list 0.0.0.0/0 to federate with all`},
+			`hub.homeserver.allow_networks is empty, so the hub could ask no homeserver: list 0.0.0.0/0 for all`},
+		{config.Hub, func(c *config.Config) {
+			c.Hub.Homeserver.URL, c.Hub.Homeserver.AllowNetworks = "http://127.0.0.1:8108", nil
+		},
+			`hub.homeserver.allow_networks is empty, so the hub could ask no homeserver: list 0.0.0.0/0 for all`},
 		{config.Hub, func(c *config.Config) { c.Hub.Homeserver.AllowNetworks = []string{"all"} },
 			`hub.homeserver.allow_networks: "all" is not a prefix such as 10.0.0.0/8`},
 		{config.Hub, func(c *config.Config) { c.Hub.Homeserver.DenyNetworks = []string{"10.0.0.1"} },
