@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"multifactorymodel.org/ewindow/cmd/e2e/browser"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 //go:embed probe.js
@@ -163,20 +164,15 @@ func (g *Guest) ask(into any, format string, args ...any) error {
 
 func (g *Guest) await(what string, limit time.Duration, ok func() (bool, error)) {
 	g.t.Helper()
-	deadline := time.After(limit)
-	tick := time.NewTicker(25 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	defer func() {
+		if g.t.Failed() {
+			g.t.Log(g.Trace())
+		}
+	}()
+	rig.Eventually(g.t, limit, func() error {
 		done, err := ok()
-		if done {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			g.t.Fatalf("Element: %s did not happen within %v: %v\n%s", what, limit, err, g.Trace())
-		}
-	}
+		return rig.Check(done, "Element: "+what, err)
+	})
 }
 
 // Trace returns the last lines of the page's console, without debug messages, and the text that Element Call shows. It is for failure messages.
