@@ -102,32 +102,91 @@ func parseChild(data []byte) []string {
 	return via
 }
 
-// clean makes a line that can be shown to people: no control or direction characters, single spaces, at most limit characters.
+// cleanName is what clean makes of a name, or "" if that has no letter and no digit. A person whose name is nothing but marks or symbols could
+// be overlooked.
+func cleanName(s string) string {
+	name := clean(s, maxName)
+	if !strings.ContainsFunc(name, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsNumber(r) }) {
+		return ""
+	}
+	return name
+}
+
+const (
+	joiner          = '\u200d' // connects the parts of an emoji
+	emojiStyle      = '\ufe0f' // shows the symbol before it as an emoji
+	brailleBlank    = '\u2800'
+	maxMarksALetter = 2 // as many as Vietnamese and Thai need
+)
+
+// clean makes a line that can be shown to people: no control or direction characters, nothing invisible, few marks on each letter, single spaces,
+// at most limit characters.
 func clean(s string, limit int) string {
 	var b strings.Builder
-	space, n := false, 0
+	n := 0 // characters that b has
+	space, joined := false, false
+	marks := maxMarksALetter // that the last letter has; none may come before the first letter
+	symbol, styled := false, false
 	for _, r := range s {
+		mark := false
 		switch {
 		case unicode.IsSpace(r):
-			space = n > 0
+			space, joined, symbol, marks = n > 0, false, false, maxMarksALetter
 			continue
-		// The joiner (U+200D) connects the parts of an emoji.
-		case r != '\u200d' && !unicode.IsPrint(r), r == unicode.ReplacementChar:
+		case r == joiner:
+			joined = symbol
 			continue
-		}
-		if space {
-			if n++; n >= limit {
-				break
+		case r == emojiStyle:
+			if !symbol || styled {
+				continue
 			}
-			b.WriteByte(' ')
-			space = false
+			mark = true
+		case hidden(r):
+			continue
+		case unicode.IsMark(r):
+			if marks >= maxMarksALetter {
+				continue
+			}
+			mark = true
+			symbol = false
+			marks++
+		default:
+			joined = joined && unicode.IsSymbol(r)
+			symbol, marks = unicode.IsSymbol(r), 0
 		}
-		if n++; n > limit {
+		styled = r == emojiStyle
+		before := rune(0)
+		switch {
+		case mark:
+			joined = false
+		case space:
+			before = ' '
+		case joined:
+			before = joiner
+		}
+		size := 1
+		if before != 0 {
+			size = 2
+		}
+		if n+size > limit {
 			break
 		}
+		if before != 0 {
+			b.WriteRune(before)
+		}
 		b.WriteRune(r)
+		n += size
+		if !mark {
+			space, joined = false, false
+		}
 	}
 	return b.String()
+}
+
+// hidden says whether a character shows nothing, or something else than itself. Some fillers count as letters in Unicode.
+func hidden(r rune) bool {
+	return !unicode.IsPrint(r) || r == unicode.ReplacementChar || r == brailleBlank ||
+		unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 // tag returns s if it looks like a language (BCP 47) or a time zone (IANA), else "".

@@ -79,22 +79,74 @@ func TestParseChild(t *testing.T) {
 
 func TestClean(t *testing.T) {
 	for in, want := range map[string]string{
-		"Rosen ä":                  "Rosen ä",
-		"  a \t\n b  ":             "a b",
-		"\u202eevil\u2066":         "evil",
-		"\x1b[31mred":              "[31mred",
-		"\u200b\u2060":             "",
-		"abcdefghij":               "abcdefgh",
-		"abcdefg hij":              "abcdefg",
-		"👩\u200d🔧 Lab":             "👩\u200d🔧 Lab",
-		"\xff\xfea":                "a",
-		"Ma\u0308rz":               "Ma\u0308rz",
-		"\u2028line\u2029separate": "line sep",
+		"Rosen ä":                   "Rosen ä",
+		"  a \t\n b  ":              "a b",
+		"\u202eevil\u2066":          "evil",
+		"\x1b[31mred":               "[31mred",
+		"\u200b\u2060":              "",
+		"abcdefghij":                "abcdefgh",
+		"abcdefg hij":               "abcdefg",
+		"👩\u200d🔧 Lab":              "👩\u200d🔧 Lab",
+		"\xff\xfea":                 "a",
+		"Ma\u0308rz":                "Ma\u0308rz",
+		"\u2028line\u2029separate":  "line sep",
+		"❤\ufe0f\u200d🔥 x":          "❤\ufe0f\u200d🔥 x",
+		"a\ufe0fb\u200dc\u034fd":    "abcd",
+		"🔧\u200d":                   "🔧",
+		"🔧\u200d a":                 "🔧 a",
+		"❤\ufe0f\ufe0f\ufe0f":       "❤\ufe0f",
+		"1234567👩\u200d🔧":           "1234567👩",
+		"123456👩\u200d🔧":            "123456👩",
+		"a\u0301\u0302\u0303\u0304": "a\u0301\u0302",
+		"\u0301a":                   "a",
+		"a \u0301b":                 "a b",
+		"Nguyễn":                    "Nguyễn",
+		"ที่นี่":                    "ที่นี่",
 	} {
-		if got := clean(in, 8); got != want {
+		got := clean(in, 8)
+		if got != want {
 			t.Errorf("clean(%q) = %q, want %q", in, got, want)
 		}
+		if again := clean(got, 8); again != got {
+			t.Errorf("clean(%q) = %q", got, again)
+		}
 	}
+}
+
+// TestInvisibleNames takes names that show nothing, some of which Unicode counts as letters. Who has one is called by the user id.
+func TestInvisibleNames(t *testing.T) {
+	for _, name := range []string{
+		"\u3164", "\u2800", "\u115f", "\u1160", "\uffa0", "\u200d", "\ufe0f", "\u034f", "\u3164\u2800 \u115f", "\u0301\u0302", "...", "🪟", "\u00ad",
+		"\u17b4", "\U000e0041", "\u180e", "",
+	} {
+		if got := cleanName(name); got != "" {
+			t.Errorf("the name %q is shown as %q", name, got)
+		}
+	}
+	m := newModel("@munich:m", nil)
+	r := m.room("!space:m")
+	for _, name := range []string{"\u3164", "\u2800"} {
+		m.applyMember(r, "!space:m", "@eve:m", "@eve:m", []byte(`{"membership":"join","displayname":"`+name+`"}`))
+	}
+	if name, ok := m.newNames["@eve:m"]; ok {
+		t.Errorf("an invisible guest is called %q", name)
+	}
+	if got := cleanName("Z" + strings.Repeat("\u0335", 64)); got != "Z\u0335\u0335" {
+		t.Errorf("64 marks give %q", got)
+	}
+}
+
+func FuzzClean(f *testing.F) {
+	f.Add("👩\u200d🔧 Lab", 8)
+	f.Add("a\u0301\u0302\u0303", 2)
+	f.Add("❤\ufe0f\u200d🔥 \u200d", 3)
+	f.Fuzz(func(t *testing.T, s string, limit int) {
+		limit = min(max(limit, 0), 100)
+		once := clean(s, limit)
+		if again := clean(once, limit); again != once || utf8.RuneCountInString(once) > limit || strings.TrimSpace(once) != once {
+			t.Errorf("clean(%q, %d) = %q, then %q", s, limit, once, again)
+		}
+	})
 }
 
 func TestIdentifiers(t *testing.T) {

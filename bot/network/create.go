@@ -28,9 +28,9 @@ type CreateOptions struct {
 // Create makes the Space of a new network, with the account that the client is logged in with. That account becomes its admin. Create
 // returns the Space's room id.
 func Create(ctx context.Context, client *mautrix.Client, opts CreateOptions) (id.RoomID, error) {
-	name := clean(opts.Name, maxName)
+	name := cleanName(opts.Name)
 	if name == "" {
-		return "", errors.New("create network: it has no name")
+		return "", errors.New("create network: its name needs a letter or a digit")
 	}
 	for _, user := range slices.Concat(opts.Admins, opts.Windows) {
 		if !validUser(user) {
@@ -82,7 +82,7 @@ func (n *Network) windowRequest(space id.RoomID) *mautrix.ReqCreateRoom {
 	return &mautrix.ReqCreateRoom{
 		Visibility: "private",
 		Preset:     "private_chat",
-		Name:       clean(n.cfg.Name, maxName),
+		Name:       cleanName(n.cfg.Name),
 		InitialState: []*event.Event{
 			state(event.StateJoinRules, "", windowJoinRules(space)),
 			state(event.StateHistoryVisibility, "", &event.HistoryVisibilityEventContent{HistoryVisibility: event.HistoryVisibilityJoined}),

@@ -90,8 +90,8 @@ func New(cfg Config) (*Network, error) {
 	switch {
 	case cfg.Bot == nil:
 		return nil, errors.New("network: the bot is missing")
-	case clean(cfg.Name, maxName) == "":
-		return nil, errors.New("network: the window has no name")
+	case cleanName(cfg.Name) == "":
+		return nil, errors.New("network: the window's name needs a letter or a digit")
 	case len(cfg.Languages) > maxLanguages:
 		return nil, fmt.Errorf("network: more than %d languages", maxLanguages)
 	}

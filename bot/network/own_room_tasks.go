@@ -69,7 +69,7 @@ func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Tim
 		state("name the network in the window's room", own, event.StateSpaceParent, string(space),
 			&event.SpaceParentEventContent{Via: n.spaceServers(space), Canonical: true})
 	}
-	if name := clean(n.cfg.Name, maxName); room.name != name {
+	if name := cleanName(n.cfg.Name); room.name != name {
 		state("name the window", own, event.StateRoomName, "", &event.RoomNameEventContent{Name: name})
 	}
 	var present []id.UserID

@@ -60,7 +60,7 @@ func (m *model) apply(e *event.Event) {
 	case event.StateRoomName.Type:
 		var c event.RoomNameEventContent
 		_ = json.Unmarshal(data, &c) // a name that cannot be read counts as none
-		r.name = clean(c.Name, maxName)
+		r.name = cleanName(c.Name)
 	case event.StatePowerLevels.Type:
 		p := powerLevels{raw: data}
 		_ = json.Unmarshal(data, &p) // power levels that cannot be read give nobody power
@@ -93,7 +93,7 @@ func (m *model) applyMember(r *room, where id.RoomID, sender, user id.UserID, da
 		return
 	}
 	r.members[user] = c.Membership
-	if name := clean(c.Name, maxName); sender == user && c.Membership == event.MembershipJoin && name != "" {
+	if name := cleanName(c.Name); sender == user && c.Membership == event.MembershipJoin && name != "" {
 		m.newNames[user] = name
 	}
 	if where == m.space {

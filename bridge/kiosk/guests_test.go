@@ -47,4 +47,10 @@ func TestHeld(t *testing.T) {
 		page.text(status, says+unconfirmed)
 		page.text(fmt.Sprintf(`document.querySelector("#%s .withheld").innerText`, screen), unconfirmed)
 	}
+
+	// A name that is written from right to left keeps its direction to itself.
+	only.Screen, only.Peer.Name, only.Withheld = "lost", "אבג", []string{"אבג", "Ben"}
+	r.SetState(only)
+	page.text(`document.querySelector("#lost h2").textContent`, "Verbindung mit \u2068אבג\u2069 verloren")
+	page.text(`document.querySelector("#lost .withheld").innerText.slice(0, 10)`, "\u2068אבג\u2069, Ben")
 }

@@ -123,7 +123,7 @@ export class View {
     this.#signs(m, t);
     for (const p of document.querySelectorAll(".withheld")) {
       p.hidden = !m.state.withheld.length;
-      put(p, p.hidden ? "" : t("withheld", { names: m.state.withheld.join(", ") }));
+      put(p, p.hidden ? "" : t("withheld", { names: m.state.withheld }));
     }
     this[`_${m.screen}`]?.(m, t);
     this.#arrange(m);
@@ -286,12 +286,12 @@ export class View {
   _ringing(m, t) {
     put($("#ringing h2"), t("ringing"));
     put($("#ringing .do"), t("ringing_do"));
-    put($("#ringing .others"), m.state.ring?.declined.length ? t("ring_declined_by", { names: m.state.ring.declined.join(", ") }) : "");
+    put($("#ringing .others"), m.state.ring?.declined.length ? t("ring_declined_by", { names: m.state.ring.declined }) : "");
   }
 
   _knocked(m, t) {
     put($("#knocked h2"), this.#knock(m, t));
-    put($("#knocked .others"), m.state.knock?.others.length ? t("knock_others", { names: m.state.knock.others.join(", ") }) : "");
+    put($("#knocked .others"), m.state.knock?.others.length ? t("knock_others", { names: m.state.knock.others }) : "");
     put($("#letin span"), t("let_in"));
     put($("#notnow span"), t("not_now"));
   }

@@ -18,12 +18,20 @@ export function usable(codes) {
   return list.length ? list : known;
 }
 
-// say returns the text of a key ("a.b" for a nested key), with its {names} filled in.
+// The letters of scripts that are written from right to left. Such a name would turn round the order of the words beside it.
+const rightToLeft = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+
+// isolate puts such a name between the characters that keep its direction to itself (FSI and PDI, as <bdi> does).
+function isolate(name) {
+  return rightToLeft.test(name) ? `\u2068${name}\u2069` : name;
+}
+
+// say returns the text of a key ("a.b" for a nested key), with its {names} filled in. A list becomes its parts with commas between them.
 export function say(language, key, values = {}) {
   let text = all[language];
   for (const part of key.split(".")) text = text?.[part];
   if (typeof text !== "string") return "";
-  return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
+  return text.replace(/\{(\w+)\}/g, (_, name) => [values[name] ?? ""].flat().map((value) => isolate(String(value))).join(", "));
 }
 
 // clock formats a moment (Unix milliseconds) as hours and minutes in a time zone.
