@@ -59,14 +59,15 @@ type FrontConfig struct {
 //
 // A delayed event is lost if its access token becomes invalid before it is due, because the client logs out or the token expires.
 type Front struct {
-	upstream  *url.URL
-	wellKnown map[string]any // the answer of each path below /.well-known/matrix/
-	transport []transport
-	proxy     *httputil.ReverseProxy
-	client    *http.Client // to the homeserver
-	schedule  *scheduler
-	stored    store
-	log       zerolog.Logger
+	upstream   *url.URL
+	serverName string
+	wellKnown  map[string]any // the answer of each path below /.well-known/matrix/
+	transport  []transport
+	proxy      *httputil.ReverseProxy
+	client     *http.Client // to the homeserver
+	schedule   *scheduler
+	stored     store
+	log        zerolog.Logger
 }
 
 // transport is one RTC transport in our answers (MSC4143, MSC4195).
@@ -91,9 +92,10 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 		return nil, errors.New("homeserver front: the database is missing")
 	}
 	f := &Front{
-		upstream:  &url.URL{Scheme: cfg.Upstream.Scheme, Host: cfg.Upstream.Host},
-		transport: []transport{},
-		log:       cfg.Log,
+		upstream:   &url.URL{Scheme: cfg.Upstream.Scheme, Host: cfg.Upstream.Host},
+		serverName: cfg.ServerName,
+		transport:  []transport{},
+		log:        cfg.Log,
 	}
 	for _, service := range cfg.Transports {
 		if u, err := url.Parse(service); err != nil || u.Host == "" {
@@ -173,6 +175,14 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.pass(w, r, maxRequest)
 	case targetUpload:
 		f.pass(w, r, maxMedia)
+	case targetPublicMedia:
+		// Without this rule strangers could let the homeserver fetch any file of any server, and keep it.
+		if target.server != f.serverName {
+			f.answer(w, mautrix.MNotFound.WithMessage("Files of other homeservers need a token: ask /_matrix/client/v1/media (MSC3916)").
+				WithStatus(http.StatusNotFound))
+			return
+		}
+		f.pass(w, r, maxRequest)
 	default:
 		f.pass(w, r, maxRequest)
 	}

@@ -529,6 +529,15 @@ func TestFrontServes(t *testing.T) {
 		{"OPTIONS", "/_matrix/client/v3/sync", "", 200, ""},
 		{"GET", "/_matrix/client/v3/account/whoami", token, 200, w.client.UserID.String()},
 		{"GET", "/_matrix/client/v3/account/whoami", "", 401, `"M_MISSING_TOKEN"`},
+		// Anybody may ask for the homeserver's own files, and for no others.
+		{"GET", "/_matrix/media/v3/download/" + w.ServerName + "/nothing", "", 404, "File not found"},
+		{"GET", "/_matrix/media/v3/download/example.org/file", "", 404, "need a token"},
+		{"GET", "/_matrix/media/v3/download/example.org/file/name.png", token, 404, "need a token"},
+		{"GET", "/_matrix/media/v1/download/example%2Eorg/file", "", 404, "need a token"},
+		{"GET", "/_matrix/media/r0/%74humbnail/example.org/file?width=32&height=32", "", 404, "need a token"},
+		{"GET", "/_matrix/media/v3//download/example.org/file", "", 404, `"M_UNRECOGNIZED"`},
+		{"GET", "/_matrix/media/v3/config", "", 401, `"M_MISSING_TOKEN"`},
+		{"GET", "/_matrix/client/v1/media/download/" + w.ServerName + "/nothing", token, 404, "File not found"},
 		// Everything else is refused, however it is written.
 		{"GET", "/_synapse/admin/v1/register", "", 404, `"M_UNRECOGNIZED"`},
 		{"GET", "/_matrix/../_synapse/admin/v1/register", "", 404, `"M_UNRECOGNIZED"`},

@@ -23,7 +23,8 @@ func FuzzPath(f *testing.F) {
 		"/_matrix/client/r0/rooms/!a/state/m.room.topic/", "/_matrix/client/r0/rooms/!a/state/m.room.topic", "/_matrix/client/v3/rooms/!a/send/m/1",
 		"/_matrix/client/unstable/org.matrix.msc4140/delayed_events/ew_X/restart", "/_matrix/client/unstable/org.matrix.msc4140/delayed_events/ew_X",
 		"/_matrix/../_synapse/admin", "/_matrix/%2e%2e/_synapse", "/_matrix/..%2f_dendrite", "/_matrix/a%5c..%5cb", "/_matrix/%", "/_matrix/%zz", "/_matrix/%ff/a",
-		"/_matrix/media/v3/upload", "/_matrix/federation/v1/send/1",
+		"/_matrix/media/v3/upload", "/_matrix/media/v3/download/a:8448/b/c", "/_matrix/media/r0/thumbnail/a/b", "/_matrix/media/v3//download/a/b",
+		"/_matrix/federation/v1/send/1",
 	} {
 		f.Add(seed)
 	}

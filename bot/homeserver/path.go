@@ -16,6 +16,7 @@ const (
 	targetUnknown     targetKind = iota // refused
 	targetPass                          // passed to the homeserver
 	targetUpload                        // passed to the homeserver, and large
+	targetPublicMedia                   // a file that anybody may ask for, without a token
 	targetVersions                      // GET /versions
 	targetTransports                    // GET …/rtc/transports (MSC4143)
 	targetSend                          // PUT /rooms/{room}/send or state, delayed if the query says so (MSC4140)
@@ -34,6 +35,7 @@ type target struct {
 	room, eventType string
 	stateKey        *string // nil: not a state event
 	txn             string
+	server          string // that has the file
 	delayID         string
 	action          string // "" : it is in the body
 }
@@ -72,6 +74,9 @@ func (p path) target() target {
 	if (p[1] == "media" && len(p) >= 4 && p[3] == "upload") || (p[1] == "client" && len(p) >= 5 && p[3] == "media" && p[4] == "upload") {
 		return target{kind: targetUpload}
 	}
+	if p[1] == "media" {
+		return mediaTarget(p[2:])
+	}
 	if p[1] != "client" {
 		return target{kind: targetPass}
 	}
@@ -100,6 +105,18 @@ func (p path) is(parts ...string) bool {
 		}
 	}
 	return true
+}
+
+// mediaTarget reads what follows /_matrix/media/: {version}/download/{server}/{id}[/{name}], {version}/thumbnail/{server}/{id}, or something else
+// that needs a token.
+func mediaTarget(rest path) target {
+	switch {
+	case len(rest) == 2 && (rest[1] == "config" || rest[1] == "preview_url" || rest[1] == "create"):
+		return target{kind: targetPass}
+	case len(rest) >= 4 && (rest[1] == "download" || rest[1] == "thumbnail"):
+		return target{kind: targetPublicMedia, server: rest[2]}
+	}
+	return target{}
 }
 
 // delayedTarget reads what follows …/delayed_events.
