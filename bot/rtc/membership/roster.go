@@ -21,6 +21,7 @@ const (
 	maxJoined     = 20_000 // joined users of one room
 	maxEntries    = 512    // memberships of one dialect in one room
 	maxUserEntry  = 32     // memberships of one dialect, of one user in one room
+	maxDevices    = 3      // of one user in a call
 	maxClockAhead = time.Hour
 )
 
@@ -312,11 +313,19 @@ func (rm *room) list(now time.Time, self bot.Device) (members []Member, dropped 
 		}
 	}
 	sorted := slices.SortedFunc(maps.Values(newest), compareMemberships)
+	devices := make(map[id.UserID]int)
+	for _, m := range sorted {
+		if m.id() != self {
+			devices[m.user]++
+		}
+	}
 	for _, m := range sorted {
 		if m.id() == self {
 			continue
 		}
-		if len(members) == MaxMembers {
+		// Of a user's devices the newest count, because older ones may be left over from crashes. Devices can be invented: without this limit four
+		// users could take all places.
+		if devices[m.user]--; devices[m.user] >= maxDevices || len(members) == MaxMembers {
 			dropped++
 			continue
 		}

@@ -230,8 +230,11 @@ func TestRosterCaps(t *testing.T) {
 		device := fmt.Sprintf("D%03d", i)
 		r.SetState(now, hall, device, Header{"$x", bob, now.UnixMilli()}, state(device, unstable.FocusMultiSFU, "https://b.example"))
 	}
-	if got := membersOf(t, r, now); len(got) != maxUserEntry || r.dropped != 100-maxUserEntry {
-		t.Fatalf("%d members, %d dropped", len(got), r.dropped)
+	if r.dropped != 100-maxUserEntry {
+		t.Fatalf("%d dropped", r.dropped)
+	}
+	if got := membersOf(t, r, now); len(got) != maxDevices {
+		t.Fatalf("%d members", len(got))
 	}
 	for i := range 200 {
 		user := id.UserID(fmt.Sprintf("@u%03d:two.example", i))
@@ -248,6 +251,32 @@ func TestRosterCaps(t *testing.T) {
 			if m.expires.After(now.Add(6 * time.Hour)) {
 				t.Fatalf("lives until %v", m.expires)
 			}
+		}
+	}
+}
+
+// TestInventedDevices lets users invent devices that have been in the call for ever. They do not take the places of others, and a user's newest
+// devices count.
+func TestInventedDevices(t *testing.T) {
+	now := time.UnixMilli(1_793_000_000_000)
+	r := world()
+	for i := range 10 {
+		user := id.UserID(fmt.Sprintf("@u%03d:two.example", i))
+		r.SetUser(hall, user, event.MembershipJoin)
+		for n := range maxUserEntry {
+			device := fmt.Sprintf("D%03d", n)
+			r.SetState(now, hall, user.String()+device, Header{"$x", user, now.UnixMilli() - 3_600_000 + int64(n)}, state(device, unstable.FocusMultiSFU, "https://b.example"))
+		}
+	}
+	r.SetUser(hall, carol, event.MembershipJoin)
+	r.SetState(now, hall, "c", Header{"$x", carol, now.UnixMilli()}, state("C", unstable.FocusMultiSFU, "https://c.example"))
+	got := membersOf(t, r, now)
+	if len(got) != 10*maxDevices+1 || got[len(got)-1].User != carol {
+		t.Fatalf("%d members: %s", len(got), names(got))
+	}
+	for _, m := range got[:len(got)-1] {
+		if m.Device < id.DeviceID(fmt.Sprintf("D%03d", maxUserEntry-maxDevices)) {
+			t.Errorf("the old device %s is in the call", m.Device)
 		}
 	}
 }
