@@ -31,6 +31,9 @@ const (
 	turnLifetime = 4 * 60 * 60
 	// maxIdentity has room for every Matrix user id (255 bytes) with a device id.
 	maxIdentity = 512
+	// maxMetadata is the size, in bytes, of the metadata that a participant may set, and of its attributes. MatrixRTC's clients set none. Each
+	// participant is told about the metadata of all others in one message.
+	maxMetadata = 4 << 10
 
 	// discard is a port that nothing is ever sent to.
 	discard = 9

@@ -65,7 +65,9 @@ func (l *LiveKit) settings() map[string]any {
 		"room": map[string]any{
 			"auto_create": false, "enabled_codecs": codecs, "empty_timeout": emptyTimeout, "departure_timeout": departureTimeout,
 		},
-		"limit": map[string]any{"max_participant_identity_length": maxIdentity},
+		"limit": map[string]any{
+			"max_participant_identity_length": maxIdentity, "max_metadata_size": maxMetadata, "max_attributes_size": maxMetadata,
+		},
 		// Its warnings contain every token that it refuses.
 		"logging": map[string]any{"level": "error", "pion_level": "error", "json": true},
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/livekit/protocol/auth"
 	"github.com/livekit/protocol/livekit"
 	"github.com/pion/rtp"
 	"github.com/rs/zerolog"
@@ -112,6 +113,33 @@ func playing(t testing.TB, audio, video *sfu.LocalTrack) (asked *atomic.Int64) {
 	go func() { defer close(stopped); play(audio, video, &key, stop) }()
 	t.Cleanup(func() { close(stop); <-stopped })
 	return asked
+}
+
+// TestMetadata lets three participants set as much metadata as LiveKit takes by default. Everybody is told about all of it in one message. That
+// must not keep a window out.
+func TestMetadata(t *testing.T) {
+	s := rig.StartLiveKit(t)
+	munich := join(t, s, "@munich:b:DEV", nil)
+	can := true
+	for i := range 3 {
+		identity := fmt.Sprintf("@eve:a:DEV%d", i)
+		eve := join(t, s, identity, func(o *sfu.Options) {
+			o.Token = s.TokenWith(t, identity, &auth.VideoGrant{RoomJoin: true, Room: "glass", CanUpdateOwnMetadata: &can})
+		})
+		eve.SetMetadata(strings.Repeat("x", 500<<10))
+	}
+	for i := range 3 {
+		await(t, munich, func(e sfu.ParticipantJoined) bool { return e.Identity == fmt.Sprintf("@eve:a:DEV%d", i) })
+	}
+	for _, identity := range []string{"@dresden:a:DEV", "@rome:c:DEV"} {
+		join(t, s, identity, nil)
+		await(t, munich, func(e sfu.ParticipantJoined) bool { return e.Identity == identity })
+	}
+	for _, p := range s.Participants(t, "glass") {
+		if n := len(p.GetMetadata()); n > 8<<10 {
+			t.Errorf("%s has %d bytes of metadata", p.GetIdentity(), n)
+		}
+	}
 }
 
 // TestPublishAndSubscribe publishes sound and picture of one participant to another, and checks all that the other is told about them.

@@ -120,13 +120,13 @@ func enableAutoCreate(path string) error {
 // Token returns an access token with which identity can join a room, publish and subscribe for an hour.
 func (l *LiveKit) Token(t testing.TB, identity, room string) string {
 	t.Helper()
-	return l.token(t, identity, &auth.VideoGrant{RoomJoin: true, Room: room})
+	return l.TokenWith(t, identity, &auth.VideoGrant{RoomJoin: true, Room: room})
 }
 
 // Participants asks the server for the participants of a room and their tracks.
 func (l *LiveKit) Participants(t testing.TB, room string) []*livekit.ParticipantInfo {
 	t.Helper()
-	token := l.token(t, "", &auth.VideoGrant{RoomAdmin: true, Room: room})
+	token := l.TokenWith(t, "", &auth.VideoGrant{RoomAdmin: true, Room: room})
 	client := livekit.NewRoomServiceProtobufClient(l.HTTPURL, &http.Client{Timeout: 10 * time.Second, Transport: bearer(token)})
 	answer, err := client.ListParticipants(t.Context(), &livekit.ListParticipantsRequest{Room: room})
 	if err != nil {
@@ -135,7 +135,8 @@ func (l *LiveKit) Participants(t testing.TB, room string) []*livekit.Participant
 	return answer.GetParticipants()
 }
 
-func (l *LiveKit) token(t testing.TB, identity string, grant *auth.VideoGrant) string {
+// TokenWith returns a token with a grant.
+func (l *LiveKit) TokenWith(t testing.TB, identity string, grant *auth.VideoGrant) string {
 	t.Helper()
 	jwt, err := auth.NewAccessToken(l.Key, l.Secret).SetIdentity(identity).SetValidFor(time.Hour).SetVideoGrant(grant).ToJWT()
 	if err != nil {
