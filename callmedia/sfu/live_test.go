@@ -121,16 +121,20 @@ func TestMetadata(t *testing.T) {
 	s := rig.StartLiveKit(t)
 	munich := join(t, s, "@munich:b:DEV", nil)
 	can := true
+	awaited := make(map[string]bool)
 	for i := range 3 {
 		identity := fmt.Sprintf("@eve:a:DEV%d", i)
+		awaited[identity] = true
 		eve := join(t, s, identity, func(o *sfu.Options) {
 			o.Token = s.TokenWith(t, identity, &auth.VideoGrant{RoomJoin: true, Room: "glass", CanUpdateOwnMetadata: &can})
 		})
 		eve.SetMetadata(strings.Repeat("x", 500<<10))
 	}
-	for i := range 3 {
-		await(t, munich, func(e sfu.ParticipantJoined) bool { return e.Identity == fmt.Sprintf("@eve:a:DEV%d", i) })
-	}
+	// The SFU announces a participant whose media connection is up, so they come in any order.
+	await(t, munich, func(e sfu.ParticipantJoined) bool {
+		delete(awaited, e.Identity)
+		return len(awaited) == 0
+	})
 	for _, identity := range []string{"@dresden:a:DEV", "@rome:c:DEV"} {
 		join(t, s, identity, nil)
 		await(t, munich, func(e sfu.ParticipantJoined) bool { return e.Identity == identity })
