@@ -71,17 +71,14 @@ func (p path) target() target {
 	if len(p) < 3 || p[0] != "_matrix" {
 		return target{}
 	}
-	if (p[1] == "media" && len(p) >= 4 && p[3] == "upload") || (p[1] == "client" && len(p) >= 5 && p[3] == "media" && p[4] == "upload") {
-		return target{kind: targetUpload}
-	}
-	if p[1] == "media" {
-		return mediaTarget(p[2:])
-	}
-	if p[1] != "client" {
-		return target{kind: targetPass}
-	}
 	rest := p[2:]
 	switch {
+	case p[1] == "media":
+		return mediaTarget(rest)
+	case p[1] != "client":
+		return target{kind: targetPass}
+	case len(rest) >= 3 && rest[1] == "media" && rest[2] == "upload":
+		return target{kind: targetUpload}
 	case len(rest) == 1 && rest[0] == "versions":
 		return target{kind: targetVersions}
 	case rest.is(unstable.TransportsPath()...), rest.is("v1", "rtc", "transports"):
@@ -111,6 +108,8 @@ func (p path) is(parts ...string) bool {
 // that needs a token.
 func mediaTarget(rest path) target {
 	switch {
+	case len(rest) >= 2 && rest[1] == "upload":
+		return target{kind: targetUpload}
 	case len(rest) == 2 && (rest[1] == "config" || rest[1] == "preview_url" || rest[1] == "create"):
 		return target{kind: targetPass}
 	case len(rest) >= 4 && (rest[1] == "download" || rest[1] == "thumbnail"):

@@ -122,65 +122,54 @@ const (
 // clean makes a line that can be shown to people: no control or direction characters, nothing invisible, few marks on each letter, single spaces,
 // at most limit characters.
 func clean(s string, limit int) string {
-	var b strings.Builder
-	n := 0 // characters that b has
-	space, joined := false, false
-	marks := maxMarksALetter // that the last letter has; none may come before the first letter
-	symbol, styled := false, false
+	var line []rune
+	between := rune(0) // what stands before the next character: a space, a joiner or nothing
+	marks := 0         // that the last letter has
 	for _, r := range s {
-		mark := false
+		last := rune(0) // the character that a mark or a joiner would belong to
+		if len(line) > 0 && between != ' ' {
+			last = line[len(line)-1]
+		}
 		switch {
 		case unicode.IsSpace(r):
-			space, joined, symbol, marks = n > 0, false, false, maxMarksALetter
+			if len(line) > 0 {
+				between = ' '
+			}
 			continue
 		case r == joiner:
-			joined = symbol
+			if unicode.IsSymbol(last) || last == emojiStyle {
+				between = joiner
+			}
 			continue
 		case r == emojiStyle:
-			if !symbol || styled {
+			if !unicode.IsSymbol(last) {
 				continue
 			}
-			mark = true
+			between = 0
 		case hidden(r):
 			continue
 		case unicode.IsMark(r):
-			if marks >= maxMarksALetter {
+			if last == 0 || marks == maxMarksALetter {
 				continue
 			}
-			mark = true
-			symbol = false
+			between = 0
 			marks++
 		default:
-			joined = joined && unicode.IsSymbol(r)
-			symbol, marks = unicode.IsSymbol(r), 0
+			if between == joiner && !unicode.IsSymbol(r) {
+				between = 0
+			}
+			marks = 0
 		}
-		styled = r == emojiStyle
-		before := rune(0)
-		switch {
-		case mark:
-			joined = false
-		case space:
-			before = ' '
-		case joined:
-			before = joiner
+		next := []rune{between, r}
+		if between == 0 {
+			next = next[1:]
 		}
-		size := 1
-		if before != 0 {
-			size = 2
-		}
-		if n+size > limit {
+		if len(line)+len(next) > limit {
 			break
 		}
-		if before != 0 {
-			b.WriteRune(before)
-		}
-		b.WriteRune(r)
-		n += size
-		if !mark {
-			space, joined = false, false
-		}
+		line, between = append(line, next...), 0
 	}
-	return b.String()
+	return string(line)
 }
 
 // hidden says whether a character shows nothing, or something else than itself. Some fillers count as letters in Unicode.

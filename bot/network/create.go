@@ -82,7 +82,7 @@ func (n *Network) windowRequest(space id.RoomID) *mautrix.ReqCreateRoom {
 	return &mautrix.ReqCreateRoom{
 		Visibility: "private",
 		Preset:     "private_chat",
-		Name:       cleanName(n.cfg.Name),
+		Name:       n.cfg.Name,
 		InitialState: []*event.Event{
 			state(event.StateJoinRules, "", windowJoinRules(space)),
 			state(event.StateHistoryVisibility, "", &event.HistoryVisibilityEventContent{HistoryVisibility: event.HistoryVisibilityJoined}),
@@ -108,7 +108,7 @@ func windowJoinRules(space id.RoomID) *event.JoinRulesEventContent {
 // initialWindow is the window event of a new room. The shutter in it is shut. The state that SetState has set is sent right after the room was
 // made.
 func (n *Network) initialWindow() *windowContent {
-	return &windowContent{Version: version, Kiosk: n.cfg.Bot.UserID(), Shutter: directory.Shut, City: clean(n.cfg.City, maxCity)}
+	return &windowContent{Version: version, Kiosk: n.cfg.Bot.UserID(), Shutter: directory.Shut, City: n.cfg.City}
 }
 
 // createRoom makes a room of the best version that the homeserver offers. It makes the request once: repeating it after a lost answer would

@@ -87,10 +87,11 @@ type sentWindow struct {
 
 // New checks the configuration and registers the handlers on the bot. It starts nothing.
 func New(cfg Config) (*Network, error) {
+	cfg.Name, cfg.City = cleanName(cfg.Name), clean(cfg.City, maxCity)
 	switch {
 	case cfg.Bot == nil:
 		return nil, errors.New("network: the bot is missing")
-	case cleanName(cfg.Name) == "":
+	case cfg.Name == "":
 		return nil, errors.New("network: the window's name needs a letter or a digit")
 	case len(cfg.Languages) > maxLanguages:
 		return nil, fmt.Errorf("network: more than %d languages", maxLanguages)

@@ -69,8 +69,8 @@ func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Tim
 		state("name the network in the window's room", own, event.StateSpaceParent, string(space),
 			&event.SpaceParentEventContent{Via: n.spaceServers(space), Canonical: true})
 	}
-	if name := cleanName(n.cfg.Name); room.name != name {
-		state("name the window", own, event.StateRoomName, "", &event.RoomNameEventContent{Name: name})
+	if room.name != n.cfg.Name {
+		state("name the window", own, event.StateRoomName, "", &event.RoomNameEventContent{Name: n.cfg.Name})
 	}
 	var present []id.UserID
 	for _, admin := range n.cfg.Admins {
@@ -127,7 +127,7 @@ func (n *Network) windowTask(tasks []task, own id.RoomID, room *room) []task {
 func (n *Network) windowContent(old *windowContent) *windowContent {
 	c := &windowContent{
 		Version: version, Kiosk: n.model.self, Shutter: directory.Shut, Since: time.Now().UnixMilli(),
-		City: clean(n.cfg.City, maxCity), Timezone: tag(n.cfg.Timezone),
+		City: n.cfg.City, Timezone: tag(n.cfg.Timezone),
 	}
 	for _, l := range n.cfg.Languages {
 		if l = tag(l); l != "" {

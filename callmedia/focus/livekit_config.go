@@ -56,10 +56,11 @@ func (l *LiveKit) settings() map[string]any {
 		rtc["turn_servers"] = list
 	}
 	// There is no RED, since nobody can split its blocks once they are encrypted, and no AV1, since it can't be encrypted frame by frame.
-	codecs := []map[string]string{{"mime": "video/rtx"}} // RFC 4588
+	var codecs []map[string]string
 	for _, c := range []codec.Codec{codec.Opus, codec.VP8, codec.H264, codec.VP9} {
 		codecs = append(codecs, map[string]string{"mime": c.Parameters().MIMEType})
 	}
+	codecs = append(codecs, map[string]string{"mime": "video/rtx"}) // RFC 4588
 	return map[string]any{
 		"port": c.Port, "bind_addresses": []string{"127.0.0.1"}, "keys": map[string]string{c.Key: c.Secret}, "rtc": rtc,
 		"room": map[string]any{

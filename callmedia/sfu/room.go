@@ -36,7 +36,6 @@ type Room struct {
 	conn    *signalConn
 	started time.Time
 
-	identity     string
 	trailer      []byte
 	pingInterval time.Duration
 	pingTimeout  time.Duration
@@ -80,7 +79,6 @@ type Room struct {
 func newRoom(opts Options, conn *signalConn, join *livekit.JoinResponse) (*Room, error) {
 	r := &Room{
 		opts: opts, conn: conn, started: time.Now(),
-		identity:     join.GetParticipant().GetIdentity(),
 		trailer:      slices.Clone(join.GetSifTrailer()),
 		pingInterval: seconds(join.GetPingInterval(), 5, 1, 30),
 		pingTimeout:  seconds(join.GetPingTimeout(), 15, 3, 60),
@@ -93,7 +91,7 @@ func newRoom(opts Options, conn *signalConn, join *livekit.JoinResponse) (*Room,
 		remotes:      make(map[string]*remoteTrack),
 		pending:      make(map[livekit.SignalTarget][]webrtc.ICECandidateInit),
 	}
-	r.others = newParticipants(join.GetParticipant().GetSid(), r.identity, &r.counters.refused)
+	r.others = newParticipants(join.GetParticipant().GetSid(), join.GetParticipant().GetIdentity(), &r.counters.refused)
 	r.log = opts.Log.With().Str("participant_id", peerconnection.Printable(join.GetParticipant().GetSid())).Logger()
 	servers, bad := iceServers(join.GetIceServers())
 	if bad > 0 {

@@ -66,12 +66,11 @@ func readPassword(c *cli.Context) (string, error) {
 		password = strings.TrimSpace(string(data))
 	} else {
 		fmt.Fprintf(c.App.ErrWriter, "Password of %s: ", c.String("username"))
-		line, err := readLine(c.App.Reader)
-		if err != nil {
+		var err error
+		if password, err = readLine(c.App.Reader); err != nil {
 			return "", fmt.Errorf("the password can't be read: %w", err)
 		}
 		fmt.Fprintln(c.App.ErrWriter)
-		password = line
 	}
 	if password == "" {
 		return "", errors.New("the password is empty")

@@ -22,12 +22,14 @@ var errNoProxyHeader = errors.New("the connection does not begin with a header o
 // readProxyHeader reads a header of the PROXY protocol, version 2 (haproxy.org/download/3.0/doc/proxy-protocol.txt, section 2.2). The library
 // limits the header to 4,096 bytes. source is invalid if the header names no TCP client; then the proxy's own address counts. An error other
 // than errNoProxyHeader says that the connection ended before the header's fixed part, or that the header did not come in time. That happens, for
-// example, when a load balancer only checks whether the port is open. Version 1 is refused, because every proxy that speaks version 1 also speaks version 2.
+// example, when a load balancer only checks whether the port is open. Version 1 is refused, because every proxy that speaks version 1 also
+// speaks version 2.
 func readProxyHeader(r *bufio.Reader) (source netip.AddrPort, err error) {
-	if _, err := r.Peek(fixedSize); err != nil {
+	fixed, err := r.Peek(fixedSize)
+	if err != nil {
 		return source, err
 	}
-	if size, ok := unspecified(r); ok {
+	if size, ok := unspecified(fixed); ok {
 		if _, err := r.Discard(size); err != nil {
 			return source, errNoProxyHeader
 		}
@@ -50,15 +52,14 @@ func readProxyHeader(r *bufio.Reader) (source netip.AddrPort, err error) {
 	return source, nil
 }
 
-// unspecified says whether the header has an unspecified address family, and how long it is. The library refuses such a header. The
-// specification says that the proxy's own address counts then.
-func unspecified(r *bufio.Reader) (size int, ok bool) {
+// unspecified says whether a header with this fixed part has an unspecified address family, and how long it is. The library refuses such a header.
+// The specification says that the proxy's own address counts then.
+func unspecified(fixed []byte) (size int, ok bool) {
 	const signature, maxRest = "\r\n\r\n\x00\r\nQUIT\n\x21\x00", 4096
-	head, err := r.Peek(fixedSize)
-	if err != nil || string(head[:len(signature)]) != signature {
+	if string(fixed[:len(signature)]) != signature {
 		return 0, false
 	}
-	rest := int(binary.BigEndian.Uint16(head[len(signature):]))
+	rest := int(binary.BigEndian.Uint16(fixed[len(signature):]))
 	return fixedSize + rest, rest <= maxRest
 }
 

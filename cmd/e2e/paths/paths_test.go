@@ -19,6 +19,7 @@ const (
 	openLimit  = 45 * time.Second // from opening to both pictures, on a machine that is busy with other tests
 	backLimit  = 60 * time.Second // from a change of address to both pictures
 	stay       = 4 * time.Second  // how long both must show moving pictures
+	maxUnseen  = 60               // pictures that the other sends, of 30 in a second, while none comes; then the page counts the picture as frozen
 	gap        = time.Second      // between two pictures: a longer gap shows the effect of a changed address
 	settleTime = 5 * time.Second  // without such a gap: then the effect is over
 )
@@ -176,8 +177,8 @@ func (v *visit) shut(t *testing.T) {
 	}
 }
 
-// staysConnected checks that both windows stay in the visit for a while, and that each receives at least two of three pictures that the other sends.
-// It logs the routes of media. At the first kiosk the route must be one of allowed; nil allows all.
+// staysConnected checks that both windows stay in the visit for a while, and that each receives at least two of three pictures that the other sends,
+// without a gap of maxUnseen. It logs the routes of media. At the first kiosk the route must be one of allowed; nil allows all.
 func (v *visit) staysConnected(t *testing.T, limit time.Duration, allowed []paths.Route) {
 	t.Helper()
 	var before [2]paths.Traffic
@@ -191,14 +192,22 @@ func (v *visit) staysConnected(t *testing.T, limit time.Duration, allowed []path
 	defer end.Stop()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	var latest [2]struct{ received, sent uint64 } // how many pictures a page had received, and the other had sent, when the latest one came
+	for i := range latest {
+		latest[i].received, latest[i].sent = begun[i].Pictures, begun[1-i].Sent
+	}
 	for over := false; !over; {
 		select {
 		case <-end.C:
 			over = true
 		case <-tick.C:
 		}
-		for _, p := range v.pages {
-			if r := p.Report(); r.Screen != "visit" {
+		for i, p := range v.pages {
+			r, sent := p.Report(), v.pages[1-i].Report().Sent
+			if r.Pictures > latest[i].received {
+				latest[i].received, latest[i].sent = r.Pictures, sent
+			}
+			if r.Screen != "visit" || sent > latest[i].sent+maxUnseen {
 				t.Fatalf("%s does not see the other any more, %.1f s after it did: %+v", p.Name, time.Since(at).Seconds(), r)
 			}
 		}
