@@ -212,6 +212,13 @@ func TestElementCallsElement(t *testing.T) {
 	admin := n.admin()
 	anna, ben := n.person(0, "anna", munichSource, 640, 360), n.person(0, "ben", dresdenSource, 640, 360)
 	room := n.callRoom(admin, anna, ben)
+	defer func() {
+		if t.Failed() {
+			for _, p := range []*person{anna, ben} {
+				t.Logf("%s's console:\n%s", p.name, strings.Join(p.Console(), "\n"))
+			}
+		}
+	}()
 	anna.Call(room, element.Start)
 	ben.Call(room, element.Join)
 	click, err := ben.Times()

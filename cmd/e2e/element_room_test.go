@@ -41,11 +41,10 @@ func (n *demoNetwork) owner(i int) *mautrix.Client {
 	return client
 }
 
-// kicked removes the guest from the room during the call. The window then no longer shows the guest and sends the guest no key. Invited again,
+// kicked removes the guest, who is visiting, from the room. The window then no longer shows the guest and sends the guest no key. Invited again,
 // the guest calls as before.
 func (v visitor) kicked(owner *mautrix.Client) {
 	ctx, room, user := v.t.Context(), id.RoomID(v.w.room), id.UserID(v.User)
-	v.visit()
 	if _, err := owner.KickUser(ctx, room, &mautrix.ReqKickUser{UserID: user}); err != nil {
 		v.t.Fatal(err)
 	}
@@ -75,7 +74,7 @@ func (v visitor) kicked(owner *mautrix.Client) {
 }
 
 // roomUpgraded upgrades the window's room during the call. The call in the old room ends in order, and the guest calls the window in its new
-// room.
+// room. It returns during that visit.
 func (v visitor) roomUpgraded(owner *mautrix.Client) {
 	ctx, old := v.t.Context(), id.RoomID(v.w.room)
 	v.visit()
@@ -102,12 +101,11 @@ func (v visitor) roomUpgraded(owner *mautrix.Client) {
 	v.w.room = answer.Room.String()
 	v.JoinRoom(v.w.room)
 	v.visit()
-	v.HangUp()
-	v.awaitAlone(20 * time.Second)
 }
 
 // callsForbidden raises the power level that a membership event needs, as a moderator can do in Element's room settings. So guests may no longer
-// join calls in the room. The window resets the power level by itself. The visit goes on, and the next guest can join as before.
+// join calls in the room. The window resets the power level by itself. The visit goes on, and the guest can join anew as before. It returns
+// during that visit.
 func (v visitor) callsForbidden(owner *mautrix.Client) {
 	ctx, room := v.t.Context(), id.RoomID(v.w.room)
 	callMember := event.Type{Type: unstable.CallMember, Class: event.StateEventType}
@@ -129,6 +127,4 @@ func (v visitor) callsForbidden(owner *mautrix.Client) {
 	v.HangUp()
 	v.awaitAlone(20 * time.Second)
 	v.visit()
-	v.HangUp()
-	v.awaitAlone(20 * time.Second)
 }

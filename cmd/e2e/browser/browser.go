@@ -24,7 +24,7 @@ import (
 )
 
 // maxConsole is how many of the newest messages of a page's console a Page keeps.
-const maxConsole = 200
+const maxConsole = 2000
 
 // Options configure a browser. All fields are optional.
 type Options struct {

@@ -55,7 +55,6 @@ type visit struct {
 // startVisit starts all programs and makes the network's Space and accounts.
 func startVisit(t *testing.T) *visit {
 	t.Helper()
-	rig.Exclusive(t)
 	v := &visit{Network: paths.NewNetwork(t), folder: t.TempDir(), authority: rig.CAFile(t)}
 	rig.Program(t, child.Dendrite)
 	rig.Program(t, child.LiveKit)
