@@ -27,8 +27,8 @@ type Directory interface {
 	SetState(directory.State)
 }
 
-// Calls is the Matrix side of calls. [rtc.Manager] implements most of it, and command ewindow adds the bot's part. Join and Remove return at
-// once. Decline, Notice, People and Ring block until their request has ended, so the bridge calls them in goroutines of their own.
+// Calls is the Matrix side of calls. [rtc.Manager] implements most of it, and command ewindow adds the bot's part. Join, Remove and SetWindows
+// return at once. Decline, Notice, People and Ring block until their request has ended, so the bridge calls them in goroutines of their own.
 type Calls interface {
 	// UserID is the bot's user ID, "" before it is known. The screen shows it until the bot has been invited into a network.
 	UserID() id.UserID
@@ -44,6 +44,8 @@ type Calls interface {
 	Ring(ctx context.Context, room id.RoomID, users []id.UserID) (id.EventID, error)
 	// Remove removes a stale member from the call of a room of our own.
 	Remove(room id.RoomID, member rtc.Member)
+	// SetWindows says which users are the network's windows.
+	SetWindows(users []id.UserID)
 }
 
 // Call is one call this window is in: [rtc.Call] implements it.
@@ -227,7 +229,13 @@ func (b *Bridge) Run(ctx context.Context) error {
 
 func (b *Bridge) readDirectory() {
 	own, joined := b.cfg.Directory.Own()
-	b.rules.SetDirectory(own, joined, b.cfg.Directory.Windows())
+	windows := b.cfg.Directory.Windows()
+	b.rules.SetDirectory(own, joined, windows)
+	kiosks := make([]id.UserID, 0, len(windows))
+	for _, w := range windows {
+		kiosks = append(kiosks, w.Kiosk)
+	}
+	b.cfg.Calls.SetWindows(kiosks)
 }
 
 // reconcile does what the plan says, and returns when it is to be called again.

@@ -42,6 +42,7 @@ type world struct {
 	offers   int
 	told     []directory.State
 	people   []id.UserID // in the window's room
+	kiosks   []id.UserID // the network's windows, as the calls know them
 	rings    chan error  // the result of each ring
 }
 
@@ -179,6 +180,12 @@ func (m matrix) Ring(ctx context.Context, room id.RoomID, users []id.UserID) (id
 
 func (m matrix) Remove(room id.RoomID, member rtc.Member) {
 	m.note("remove %s from %s", member.User, room)
+}
+
+func (m matrix) SetWindows(users []id.UserID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kiosks = users
 }
 
 func (m matrix) Join(room id.RoomID, opts rtc.JoinOptions) (Call, error) {

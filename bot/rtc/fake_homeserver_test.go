@@ -21,6 +21,7 @@ import (
 	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
 	"multifactorymodel.org/ewindow/bot/rtc/mediakeys"
+	"multifactorymodel.org/ewindow/bot/rtc/membership"
 	"multifactorymodel.org/ewindow/bot/rtc/transport"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
@@ -42,6 +43,8 @@ const (
 var (
 	self      = bot.Device{User: alice, ID: "OWN"}
 	bobDevice = bot.Device{User: bob, ID: "BOBDEV"}
+	bobKey    = membership.StateKey(bobDevice)
+	carolKey  = membership.StateKey(bot.Device{User: carol, ID: "C"})
 )
 
 // leaveDelay is how long the homeserver waits for us before it sends the delayed leave.
@@ -490,11 +493,11 @@ func (b *bench) join() *Call {
 
 // bobComes and bobGoes are bob's device joining and leaving the call.
 func (b *bench) bobComes() {
-	b.m.handleEvent(stateEvent(hall, "$b", typeMember, bob, "_bob", validState))
+	b.m.handleEvent(stateEvent(hall, "$b", typeMember, bob, bobKey, validState))
 }
 
 func (b *bench) bobGoes() {
-	b.m.handleEvent(stateEvent(hall, "$b", typeMember, bob, "_bob", `{}`))
+	b.m.handleEvent(stateEvent(hall, "$b", typeMember, bob, bobKey, `{}`))
 }
 
 // inCall are the foreign members of the hall's call, as last reported.

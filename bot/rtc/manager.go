@@ -48,8 +48,8 @@ type Config struct {
 	DB *dbutil.Database
 	// FallbackService is the livekit_service_url for a homeserver that names none. It may be empty.
 	FallbackService string
-	// OnMembers is called with all valid foreign members of a room's call, oldest first, each time they change. It is called from Run's
-	// goroutine and must not block.
+	// OnMembers is called with all valid foreign members of a room's call, windows first and then the oldest first, each time they change. It
+	// is called from Run's goroutine and must not block.
 	OnMembers func(room id.RoomID, members []Member)
 	// OnRing is called with rings for us, OnDecline with declines of [Manager.Ring], and OnLegacyCall after a legacy call (m.call.invite) was
 	// rejected. They are called in the same way as OnMembers, and may be nil.
@@ -183,6 +183,12 @@ func (m *Manager) Join(room id.RoomID, opts JoinOptions) (*Call, error) {
 	m.calls[room] = call
 	m.queue.Put(func() { m.startCall(call) })
 	return call, nil
+}
+
+// SetWindows says which users are the network's windows. They come first in every call, and nothing that others write takes their places.
+func (m *Manager) SetWindows(users []id.UserID) {
+	users = slices.Clone(users)
+	m.queue.Put(func() { m.roster.SetWindows(users) })
 }
 
 // Stats returns the counters as they were a moment ago.

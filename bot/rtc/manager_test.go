@@ -263,6 +263,29 @@ func TestMembershipRemoved(t *testing.T) {
 	})
 }
 
+// TestMembershipReplaced: somebody writes under our state key again and again. That does not end our membership: we write it again, with the
+// time at which we came, and not more often than every five seconds.
+func TestMembershipReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.join()
+		b.wait(10 * time.Second)
+		b.took()
+		for i := range 20 {
+			content := []string{"{}", state("OWN", "https://evil.example")}[i%2]
+			b.m.handleEvent(stateEvent(hall, "$evil", typeMember, bob, membership.StateKey(self), content))
+			b.wait(time.Second)
+		}
+		if got := b.took(); strings.Count(got, "since 30ms") != strings.Count(got, "member") || strings.Count(got, "member") < 3 || strings.Count(got, "member") > 5 {
+			t.Fatal(got)
+		}
+		b.wait(time.Minute)
+		if got := b.took(); strings.Contains(got, "member 8h0m0s since 30ms, member") || strings.Count(got, "member") > 1 {
+			t.Fatal("written again without need: " + got)
+		}
+	})
+}
+
 // TestMembershipRenewed: Renew sends a new membership, so that everybody sends their key again, but at most once in half a minute.
 func TestMembershipRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -468,7 +491,7 @@ func TestSources(t *testing.T) {
 		invited := stateEvent("!new:evil.example", "$i", event.StateMember, alice, alice.String(), `{"membership":"join"}`)
 		invited.Mautrix.EventSource = event.SourceInvite | event.SourceState
 		b.m.handleEvent(invited)
-		ignored := stateEvent(hall, "$b", typeMember, bob, "_bob", `{}`)
+		ignored := stateEvent(hall, "$b", typeMember, bob, bobKey, `{}`)
 		ignored.Mautrix.IgnoreState = true
 		b.m.handleEvent(ignored)
 		b.wait(time.Millisecond)

@@ -55,6 +55,7 @@ func (m *Manager) keySent(call *Call, key mediakeys.Key, recipients []*mediakeys
 		device := r.Device()
 		err := failed[device]
 		ok, withheld := call.keys.Sent(now, r, err)
+		m.roster.SetRefused(device, errors.Is(err, bot.ErrUntrusted) || errors.Is(err, bot.ErrUnknownDevice))
 		if call.over {
 			continue
 		}

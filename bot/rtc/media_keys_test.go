@@ -51,7 +51,7 @@ func TestKeys(t *testing.T) {
 		b.m.handleKey(bot.ToDevice{From: carols, Content: json.RawMessage(strings.Replace(validKey, `"claimed_device_id":"BOBDEV"`, `"claimed_device_id":"C"`, 1))})
 		b.wait(time.Second)
 		b.expect("events", b.told(), "")
-		b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, "_carol", state("C", ownService)))
+		b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, carolKey, state("C", ownService)))
 		b.wait(time.Second)
 		b.expect("events", b.told(), "key 3 of @carol:one.example:C, sent 0, sent 0") // to her, and to bob once more
 		// Bob leaves: carol gets another key, which is used a second later.
@@ -79,7 +79,7 @@ func TestKeysRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.bobComes()
-		b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, "_carol", state("C", ownService)))
+		b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, carolKey, state("C", ownService)))
 		b.set(func(f *fakeServer) { f.untrusted[bot.Device{User: carol, ID: "C"}] = true })
 		b.fault("keys", errNoNetwork)
 		call := b.join()
@@ -141,9 +141,9 @@ func TestKeyIndexWraps(t *testing.T) {
 		// Each time that carol comes and goes, bob gets the next key.
 		first, last := "", 0
 		for i := 1; i <= 257; i++ {
-			b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, "_carol", state("C", ownService)))
+			b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, carolKey, state("C", ownService)))
 			b.wait(2 * time.Second)
-			b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, "_carol", `{}`))
+			b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, carolKey, `{}`))
 			b.wait(2 * time.Second)
 			if got := b.told(); !strings.HasSuffix(got, fmt.Sprint("use ", i%256)) {
 				t.Fatalf("after %d: %s", i, got)
@@ -182,7 +182,7 @@ func TestKeysOfRejoined(t *testing.T) {
 		again := func(after time.Duration) {
 			b.wait(after)
 			b.m.handleKey(bobsKey(0, 2)) // it may arrive before the membership
-			b.m.handleEvent(stateEvent(hall, "$b2", typeMember, bob, "_bob", validState))
+			b.m.handleEvent(stateEvent(hall, "$b2", typeMember, bob, bobKey, validState))
 			b.wait(2 * time.Second)
 		}
 		again(time.Second)
@@ -195,7 +195,7 @@ func TestKeysOfRejoined(t *testing.T) {
 			t.Fatalf("sent %+v", sent)
 		}
 		// The same membership once more, as sync may bring it: nobody has come.
-		e := stateEvent(hall, "$b2", typeMember, bob, "_bob", validState)
+		e := stateEvent(hall, "$b2", typeMember, bob, bobKey, validState)
 		e.Timestamp -= 2000
 		b.m.handleEvent(e)
 		b.wait(time.Minute)

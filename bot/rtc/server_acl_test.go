@@ -13,7 +13,7 @@ func TestBannedServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.bobComes()
-		b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, "_carol", state("C", ownService)))
+		b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, carolKey, state("C", ownService)))
 		b.join()
 		b.wait(time.Second)
 		b.told()

@@ -47,7 +47,7 @@ func TestLeftBehind(t *testing.T) {
 			b.wait(time.Hour)
 			b.expect(c.leaves, b.took(), c.want)
 			if c.want != "" {
-				if got := b.state["_bob"]; got != "{}" {
+				if got := b.state[bobKey]; got != "{}" {
 					t.Errorf("bob's membership is %s", got)
 				}
 				b.joinRoom(bob) // the removed membership does not come back with the user

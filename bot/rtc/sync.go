@@ -104,7 +104,7 @@ func (m *Manager) setUser(room id.RoomID, user id.UserID, to event.Membership, l
 func (m *Manager) setMembership(room id.RoomID, key string, head membership.Header, content []byte) {
 	own := m.roster.SetState(time.Now(), room, key, head, content)
 	if call := m.active[room]; call != nil && key == membership.StateKey(m.self) {
-		call.publisher.Seen(head.Event, head.TS, own)
+		call.publisher.Seen(head.Event, head.TS, own, !m.roster.MayEnd(room, m.self.User, head.Sender))
 	}
 }
 

@@ -65,7 +65,7 @@ func TestParseState(t *testing.T) {
 		{name: "created_ts text", old: `"expires"`, new: `"created_ts":"1","expires"`, invalid: true},
 		{name: "created_ts negative", old: `"expires"`, new: `"created_ts":-1,"expires"`, invalid: true},
 		{name: "created_ts", old: `"expires"`, new: `"created_ts":1000,"expires"`, check: func(m *membership) bool {
-			return m.created.Equal(time.UnixMilli(1000)) && m.expires.Equal(time.UnixMilli(1000).Add(4*time.Hour))
+			return m.created.Equal(begin) && m.claimed.Equal(time.UnixMilli(1000)) && m.expires.Equal(time.UnixMilli(1000).Add(4*time.Hour))
 		}},
 		{name: "expires text", old: `"expires":14400000`, new: `"expires":"x"`, invalid: true},
 		{name: "expires negative", old: `"expires":14400000`, new: `"expires":-5`, check: func(m *membership) bool { return m.expires.Equal(begin) }},

@@ -21,6 +21,8 @@ const (
 
 	// renewEvery is the shortest time between two renewals of the membership.
 	renewEvery = 30 * time.Second
+	// restoreEvery is the shortest time between two memberships that replace what others wrote under our state key.
+	restoreEvery = 5 * time.Second
 	// confirmLimit is how long sync may take to show the membership.
 	confirmLimit = 30 * time.Second
 	// scheduleTries is how often scheduling the delayed leave is tried before the membership is sent without one.
@@ -87,6 +89,7 @@ type manager struct {
 	cleared   id.EventID // the event that emptied the stale membership
 	event     id.EventID // the last membership that was sent
 	confirmed bool       // sync has shown it
+	replaced  bool       // somebody who may not end it has written under our state key since
 	sentAt    time.Time
 	created   int64     // origin_server_ts of the first membership since we joined, ms; 0: unknown
 	firstSent time.Time // when that membership was sent
@@ -145,7 +148,7 @@ func (m *manager) next(now time.Time) (step, time.Time) {
 		return stepSchedule, wake
 	}
 	if m.event != "" && !m.wanted {
-		m.wanted = after(m.refreshAt) || !m.confirmed && after(m.sentAt.Add(confirmLimit))
+		m.wanted = after(m.refreshAt) || !m.confirmed && after(m.sentAt.Add(confirmLimit)) || m.replaced && after(m.sentAt.Add(restoreEvery))
 	}
 	if m.wanted && m.service != "" && !m.mustWait(now) {
 		if m.stale {
@@ -260,13 +263,13 @@ func (m *manager) succeeded(now time.Time, s step, o outcome) {
 
 // sent notes a membership that the homeserver has accepted.
 func (m *manager) sent(now time.Time, event id.EventID) {
-	m.event, m.sentAt, m.confirmed, m.wanted, m.rejoining = event, now, false, false, false
 	first := m.created == 0
 	if first {
 		m.firstSent, m.updates = now, 0
-	} else if m.delayID != "" {
+	} else if m.delayID != "" && !m.replaced {
 		m.updates++
 	}
+	m.event, m.sentAt, m.confirmed, m.replaced, m.wanted, m.rejoining = event, now, false, false, false, false
 	m.refreshAt = now.Add(m.refreshPeriod(first))
 	m.restartAt = now // some homeservers cancel the delayed event when another event is sent: find out at once
 }
@@ -346,10 +349,13 @@ func RetryLimit(err error) time.Duration {
 	return lastRetry
 }
 
-// seen reports the event that sync shows under our state key. present says whether it is a membership of ours.
-func (m *manager) seen(event id.EventID, ts int64, present bool) {
+// seen reports the event that sync shows under our state key. present says whether it is a membership of ours. foreign says that it is of
+// somebody who may not end our membership. Windows ignore such an event. For others we have to write again what stood there.
+func (m *manager) seen(event id.EventID, ts int64, present, foreign bool) {
 	switch {
 	case m.event == "", event == m.cleared:
+	case foreign:
+		m.replaced = true
 	case event == m.event:
 		m.confirmed = true
 		if m.created == 0 {

@@ -17,9 +17,13 @@ type Member struct {
 	Device id.DeviceID
 	// Identity is the device's name at the SFU: user:device, or a hash for sticky memberships (MSC4195).
 	Identity string
+	// Alias is another name that the device may have at SFUs where it does not publish. Clients ask some services for a token in the other way
+	// (MSC4195).
+	Alias string
 	// Service is the livekit_service_url where the device publishes, without a trailing slash. It is empty when we can't use any.
 	Service string
-	// Created is when the device joined the call. A device that leaves and joins again has a new time.
+	// Created is when the device joined the call, but never before the event that we know of was sent. A device that leaves and joins again has a
+	// new time.
 	Created time.Time
 	// Intent is "audio", "video" or, when it is unknown, "".
 	Intent string
@@ -37,7 +41,8 @@ type membership struct {
 	user      id.UserID
 	device    id.DeviceID
 	memberID  string
-	created   time.Time
+	created   time.Time // not before the event's own time
+	claimed   time.Time // when its client says that it was created
 	expires   time.Time
 	intent    string
 	selection string // focus_selection of a state event, else ""
@@ -54,6 +59,17 @@ func (m *membership) identity() string {
 	}
 	return transport.Identity(m.user, m.device)
 }
+
+// alias is the member's name at an SFU whose service it asked in the other way.
+func (m *membership) alias() string {
+	if m.sticky {
+		return transport.Identity(m.user, m.device)
+	}
+	return transport.HashedIdentity(m.user, m.device, transport.Identity(m.user, m.device))
+}
+
+// owner is whose membership it is, and since when.
+func (m *membership) owner() (id.UserID, time.Time) { return m.user, m.created }
 
 // serviceOf is where m publishes. oldest is the membership of the device that has been in the call longest, which may be our own.
 func serviceOf(m, oldest *membership) string {

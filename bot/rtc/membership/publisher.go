@@ -119,9 +119,10 @@ func (p *Publisher) Renew() {
 	p.inbox.Put(func() { p.manager.renew(time.Now()) })
 }
 
-// Seen reports the event that sync shows under [StateKey]. present says whether it is a membership of this device.
-func (p *Publisher) Seen(event id.EventID, ts int64, present bool) {
-	p.inbox.Put(func() { p.manager.seen(event, ts, present) })
+// Seen reports the event that sync shows under [StateKey]. present says whether it is a membership of this device, foreign whether its sender
+// may not end such a membership, see [Roster.MayEnd].
+func (p *Publisher) Seen(event id.EventID, ts int64, present, foreign bool) {
+	p.inbox.Put(func() { p.manager.seen(event, ts, present, foreign) })
 }
 
 // Run publishes the membership until the context leaving ends. Then it removes the membership, which takes up to 4.5 seconds. ctx is for the

@@ -5,12 +5,14 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
 // Limits on what is kept of other people's events.
@@ -19,9 +21,10 @@ const (
 	MaxMembers    = 100
 	maxRooms      = 1000
 	maxJoined     = 20_000 // joined users of one room
-	maxEntries    = 512    // memberships of one dialect in one room
-	maxUserEntry  = 32     // memberships of one dialect, of one user in one room
+	maxEntries    = 512    // memberships of one dialect in one room; windows always have room
+	maxUserEntry  = 8      // memberships of one dialect, of one user in one room: the newest ones
 	maxDevices    = 3      // of one user in a call
+	maxRefused    = 1000   // devices that could not be given a key
 	maxClockAhead = time.Hour
 )
 
@@ -29,15 +32,17 @@ const (
 type Roster struct {
 	self    bot.Device
 	rooms   map[id.RoomID]*room
-	invalid uint64 // memberships that could not be read
-	dropped uint64 // memberships and rooms over a limit
+	windows map[id.UserID]bool      // their places in calls can't be taken, see SetWindows
+	refused map[bot.Device]struct{} // see SetRefused
+	invalid uint64                  // memberships that could not be read, or stand under a key that is not their sender's
+	dropped uint64                  // memberships and rooms over a limit
 }
 
 // room is what is known of one room.
 type room struct {
 	joined    map[id.UserID]struct{}
-	inside    bool // we are joined
-	ours      bool // our account created it
+	inside    bool      // we are joined
+	creator   id.UserID // who created it
 	encrypted bool
 	slot      bool // there is a slot event
 	open      bool // and its status is open
@@ -58,11 +63,15 @@ type stickyKey struct {
 
 // stickyEntry is the newest sticky event of its key. member is nil when the event says that the device has left.
 type stickyEntry struct {
+	sender  id.UserID
 	event   id.EventID
 	ts      int64
 	expires time.Time
 	member  *membership
 }
+
+// owner is whose event it is, and when it was sent.
+func (e *stickyEntry) owner() (id.UserID, time.Time) { return e.sender, time.UnixMilli(e.ts) }
 
 // Header is what the roster needs of an event besides its content.
 type Header struct {
@@ -73,7 +82,37 @@ type Header struct {
 
 // NewRoster makes an empty roster. self is our own device, which is never reported as a member.
 func NewRoster(self bot.Device) *Roster {
-	return &Roster{self: self, rooms: make(map[id.RoomID]*room)}
+	return &Roster{self: self, rooms: make(map[id.RoomID]*room), refused: make(map[bot.Device]struct{})}
+}
+
+// SetWindows says which users are the network's windows. They come first in every call, and no limit on what others write leaves them out.
+func (r *Roster) SetWindows(users []id.UserID) {
+	r.windows = make(map[id.UserID]bool, len(users))
+	for _, user := range users {
+		r.windows[user] = true
+	}
+	for _, rm := range r.rooms {
+		rm.dirty = true
+	}
+}
+
+// SetRefused says whether a device was refused our key: it does not exist, or its owner has not confirmed it. Anybody can invent devices, so
+// such a device stands behind all others.
+func (r *Roster) SetRefused(device bot.Device, refused bool) {
+	if _, was := r.refused[device]; was == refused {
+		return
+	}
+	if refused {
+		if len(r.refused) >= maxRefused {
+			clear(r.refused)
+		}
+		r.refused[device] = struct{}{}
+	} else {
+		delete(r.refused, device)
+	}
+	for _, rm := range r.rooms {
+		rm.dirty = rm.dirty || rm.has(device.User)
+	}
 }
 
 // room returns a room's record, or nil when there are too many rooms.
@@ -117,7 +156,7 @@ func (r *Roster) SetUser(name id.RoomID, user id.UserID, to event.Membership) {
 	_, was := rm.joined[user]
 	switch {
 	case joined && !was:
-		if len(rm.joined) >= maxJoined {
+		if len(rm.joined) >= maxJoined && !r.windows[user] {
 			r.dropped++
 			return
 		}
@@ -139,7 +178,7 @@ func (r *Roster) SetEncrypted(name id.RoomID) {
 // SetCreator notes who created a room.
 func (r *Roster) SetCreator(name id.RoomID, user id.UserID) {
 	if rm := r.room(name); rm != nil {
-		rm.ours = user == r.self.User
+		rm.creator = user
 	}
 }
 
@@ -158,6 +197,10 @@ func (r *Roster) SetSlot(name id.RoomID, content []byte) {
 }
 
 // SetState sets a membership from a state event. own is true if the event says that our own device is in the call.
+//
+// In ordinary room versions every member of the room can write under every key that does not begin with @. So a membership counts only under a
+// key that names its sender and device, and only its sender, the room's creator and we ourselves can end it. The homeserver then has what
+// somebody else wrote, and the device sends its membership again as soon as it sees that.
 func (r *Roster) SetState(now time.Time, name id.RoomID, key string, e Header, content []byte) (own bool) {
 	rm := r.room(name)
 	if rm == nil {
@@ -169,24 +212,25 @@ func (r *Roster) SetState(now time.Time, name id.RoomID, key string, e Header, c
 	}
 	old := rm.states[key]
 	if m == nil {
-		if old != nil {
+		if old != nil && r.MayEnd(name, old.user, e.Sender) {
 			delete(rm.states, key)
 			rm.dirty = true
 		}
 		return false
 	}
+	if !ownKey(key, m.id()) || old != nil && old.user != m.user {
+		r.invalid++
+		return false
+	}
 	m.event, m.key = e.Event, key
+	if old != nil && old.device == m.device && old.claimed.Equal(m.claimed) {
+		m.created = old.created // sent again before it expires: the device has been there all the time
+	}
 	if limit := now.Add(maxClockAhead); m.created.After(limit) {
 		m.expires = limit.Add(m.expires.Sub(m.created)) // a sender's clock that is far ahead keeps nobody in the call
 	}
 	if old == nil {
-		ofUser := 0
-		for _, other := range rm.states {
-			if other.user == e.Sender {
-				ofUser++
-			}
-		}
-		if r.full(len(rm.states), ofUser) {
+		if !makeRoom(r, rm.states, e.Sender, m.created, (*membership).owner) {
 			return false
 		}
 	}
@@ -195,14 +239,43 @@ func (r *Roster) SetState(now time.Time, name id.RoomID, key string, e Header, c
 	return m.id() == r.self
 }
 
-// full says whether a room has too many memberships of one dialect for another one: all in the room, or ofUser of the same user. If so, it
-// counts the new one as dropped.
-func (r *Roster) full(all, ofUser int) bool {
-	if all < maxEntries && ofUser < maxUserEntry {
-		return false
+// MayEnd says whether an event of sender may end a membership of owner in a room.
+func (r *Roster) MayEnd(name id.RoomID, owner, sender id.UserID) bool {
+	rm := r.rooms[name]
+	return sender == owner || sender == r.self.User || rm != nil && sender == rm.creator
+}
+
+// ownKey says whether a state key is the one under which a device keeps its membership of a room's own call: _@user:server_DEVICE_m.call, or the
+// same without the first underscore where the room version protects such keys (MSC3757, MSC3779). matrix-js-sdk appends the call's id.
+func ownKey(key string, device bot.Device) bool {
+	own := StateKey(device)
+	key = strings.TrimSuffix(key, unstable.RoomCall)
+	return key == own || key == own[1:]
+}
+
+// makeRoom makes room for one more membership of a user, created at a time. Of too many of one user the oldest goes, whichever that is. It
+// returns false when there is no room for the new one.
+func makeRoom[K comparable, E any](r *Roster, entries map[K]E, user id.UserID, created time.Time, owner func(E) (id.UserID, time.Time)) bool {
+	var oldest K
+	ofUser, oldestAt := 0, created
+	for key, other := range entries {
+		if of, at := owner(other); of == user {
+			ofUser++
+			if at.Before(oldestAt) {
+				oldest, oldestAt = key, at
+			}
+		}
+	}
+	switch {
+	case ofUser < maxUserEntry && (len(entries) < maxEntries || r.windows[user]):
+		return true
+	case ofUser > 0 && oldestAt.Before(created):
+		delete(entries, oldest)
+		r.dropped++
+		return true
 	}
 	r.dropped++
-	return true
+	return false
 }
 
 // SetSticky sets a membership from a sticky event. The event stays sticky for the time left. Of the events with the same key the newest counts,
@@ -217,7 +290,7 @@ func (r *Roster) SetSticky(now time.Time, name id.RoomID, e Header, left time.Du
 		r.invalid++
 		return
 	}
-	entry := &stickyEntry{event: e.Event, ts: e.TS, expires: now.Add(left), member: m}
+	entry := &stickyEntry{sender: e.Sender, event: e.Event, ts: e.TS, expires: now.Add(left), member: m}
 	at := stickyKey{e.Sender, key}
 	if old := rm.stickies[at]; old != nil && old.expires.After(now) {
 		if old.ts > entry.ts || old.ts == entry.ts && old.event >= entry.event {
@@ -228,15 +301,8 @@ func (r *Roster) SetSticky(now time.Time, name id.RoomID, e Header, left time.Du
 			m.created = old.member.created
 		}
 	} else {
-		ofUser := 0
-		for k, other := range rm.stickies {
-			if !other.expires.After(now) {
-				delete(rm.stickies, k)
-			} else if k.sender == e.Sender {
-				ofUser++
-			}
-		}
-		if r.full(len(rm.stickies), ofUser) {
+		maps.DeleteFunc(rm.stickies, func(_ stickyKey, other *stickyEntry) bool { return !other.expires.After(now) })
+		if !makeRoom(r, rm.stickies, e.Sender, time.UnixMilli(e.TS), (*stickyEntry).owner) {
 			return
 		}
 	}
@@ -250,7 +316,7 @@ func (r *Roster) SetSticky(now time.Time, name id.RoomID, e Header, left time.Du
 // Change is a room whose foreign members have changed.
 type Change struct {
 	Room    id.RoomID
-	Members []Member // oldest first
+	Members []Member // windows first, then oldest first, then devices that were refused our key
 }
 
 // Changes brings all rooms up to now and returns those that have changed.
@@ -260,8 +326,7 @@ func (r *Roster) Changes(now time.Time) []Change {
 		if !rm.dirty && (rm.expiry.IsZero() || now.Before(rm.expiry)) {
 			continue
 		}
-		members, dropped := rm.list(now, r.self)
-		r.dropped += uint64(dropped)
+		members := r.list(now, rm)
 		rm.dirty = false
 		if !slices.Equal(members, rm.members) {
 			rm.members = members
@@ -284,9 +349,10 @@ func (r *Roster) Wake() time.Time {
 	return at
 }
 
-// list works out the foreign members, oldest first, and sets when one of them expires.
-func (rm *room) list(now time.Time, self bot.Device) (members []Member, dropped int) {
+// list works out the foreign members, and sets when one of them expires.
+func (r *Roster) list(now time.Time, rm *room) (members []Member) {
 	rm.expiry = time.Time{}
+	self := r.self
 	newest := make(map[bot.Device]*membership)
 	consider := func(m *membership) {
 		if !rm.has(m.user) || !rm.inside || !m.expires.After(now) {
@@ -312,29 +378,53 @@ func (rm *room) list(now time.Time, self bot.Device) (members []Member, dropped 
 			}
 		}
 	}
-	sorted := slices.SortedFunc(maps.Values(newest), compareMemberships)
-	devices := make(map[id.UserID]int)
-	for _, m := range sorted {
-		if m.id() != self {
-			devices[m.user]++
-		}
+	if len(newest) == 0 {
+		return nil
 	}
-	for _, m := range sorted {
-		if m.id() == self {
-			continue
-		}
-		// Of a user's devices the newest count, because older ones may be left over from crashes. Devices can be invented: without this limit four
-		// users could take all places.
-		if devices[m.user]--; devices[m.user] >= maxDevices || len(members) == MaxMembers {
-			dropped++
-			continue
-		}
+	// Clients of the older way publish where the oldest member does. All of them must find the same one, so what its client says counts.
+	oldest := slices.MinFunc(slices.Collect(maps.Values(newest)), func(a, b *membership) int {
+		return cmp.Or(a.claimed.Compare(b.claimed), compareMemberships(a, b))
+	})
+	delete(newest, self)
+	// Of a user's devices the newest count, because older ones may be left over from crashes. Devices can be invented: without this limit a few
+	// users could take all places.
+	byUser := make(map[id.UserID][]*membership)
+	for _, m := range newest {
+		byUser[m.user] = append(byUser[m.user], m)
+	}
+	var counted []*membership
+	for _, devices := range byUser {
+		slices.SortFunc(devices, func(a, b *membership) int {
+			return cmp.Or(cmp.Compare(r.rank(a), r.rank(b)), compareMemberships(b, a))
+		})
+		counted = append(counted, devices[:min(len(devices), maxDevices)]...)
+	}
+	slices.SortFunc(counted, func(a, b *membership) int {
+		return cmp.Or(cmp.Compare(r.rank(a), r.rank(b)), compareMemberships(a, b))
+	})
+	counted = counted[:min(len(counted), MaxMembers)]
+	r.dropped += uint64(len(newest) - len(counted))
+	for _, m := range counted {
 		members = append(members, Member{
-			User: m.user, Device: m.device, Identity: m.identity(), Service: serviceOf(m, sorted[0]),
+			User: m.user, Device: m.device, Identity: m.identity(), Alias: m.alias(), Service: serviceOf(m, oldest),
 			Created: m.created, Intent: m.intent, Sticky: m.sticky,
 		})
 	}
-	return members, dropped
+	return members
+}
+
+// rank says who comes first: windows, then everybody else, and last the devices that were refused our key.
+func (r *Roster) rank(m *membership) int {
+	_, refused := r.refused[m.id()]
+	switch {
+	case r.windows[m.user] && !refused:
+		return 0
+	case r.windows[m.user]:
+		return 1
+	case !refused:
+		return 2
+	}
+	return 3
 }
 
 // Rooms returns the ids of all rooms in the roster.

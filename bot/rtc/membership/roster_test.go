@@ -18,6 +18,13 @@ import (
 
 var self = bot.Device{User: alice, ID: "OWN"}
 
+var bobKey = keyOf(bob, "BOBDEV")
+
+// keyOf is the state key of a device's membership.
+func keyOf(user id.UserID, device string) string {
+	return StateKey(bot.Device{User: user, ID: id.DeviceID(device)})
+}
+
 // state makes a membership's content.
 func state(device, selection, service string, more ...string) []byte {
 	return []byte(fmt.Sprintf(`{"application":"m.call","call_id":"","device_id":%q,"focus_active":{"type":"livekit","focus_selection":%q},
@@ -55,16 +62,17 @@ func TestRosterComesAndGoes(t *testing.T) {
 	if changes := r.Changes(now); len(changes) != 0 {
 		t.Fatalf("an empty call is reported: %+v", changes)
 	}
-	r.SetState(now, hall, "k", Header{"$1", bob, now.UnixMilli()}, []byte(validState))
+	r.SetState(now, hall, bobKey, Header{"$1", bob, now.UnixMilli()}, []byte(validState))
 	want := Member{
 		User: bob, Device: "BOBDEV", Identity: "@bob:two.example:BOBDEV", Service: "https://rtc.two.example/jwt",
+		Alias:   transport.HashedIdentity(bob, "BOBDEV", "@bob:two.example:BOBDEV"),
 		Created: time.UnixMilli(now.UnixMilli()), Intent: "video",
 	}
 	if got := membersOf(t, r, now); !slices.Equal(got, []Member{want}) {
 		t.Fatalf("got %+v", got)
 	}
 	// The same content again with a longer expiry is not a change.
-	r.SetState(now, hall, "k", Header{"$2", bob, now.UnixMilli() + 5}, edit(t, validState, `"expires":14400000`,
+	r.SetState(now, hall, bobKey, Header{"$2", bob, now.UnixMilli() + 5}, edit(t, validState, `"expires":14400000`,
 		fmt.Sprintf(`"expires":28800000,"created_ts":%d`, now.UnixMilli())))
 	if changes := r.Changes(now); len(changes) != 0 {
 		t.Fatalf("got %+v", changes)
@@ -81,9 +89,9 @@ func TestRosterComesAndGoes(t *testing.T) {
 	if !r.Wake().IsZero() {
 		t.Fatal("wakes for nothing")
 	}
-	r.SetState(now, hall, "k", Header{"$3", bob, now.UnixMilli()}, []byte(validState))
+	r.SetState(now, hall, bobKey, Header{"$3", bob, now.UnixMilli()}, []byte(validState))
 	membersOf(t, r, now)
-	r.SetState(now, hall, "k", Header{"$4", bob, now.UnixMilli()}, []byte(`{}`))
+	r.SetState(now, hall, bobKey, Header{"$4", bob, now.UnixMilli()}, []byte(`{}`))
 	if got := membersOf(t, r, now); len(got) != 0 {
 		t.Fatalf("not left: %+v", got)
 	}
@@ -92,7 +100,7 @@ func TestRosterComesAndGoes(t *testing.T) {
 func TestRosterSenderJoined(t *testing.T) {
 	now := time.UnixMilli(1_793_000_000_000)
 	r := NewRoster(self)
-	r.SetState(now, hall, "k", Header{"$1", bob, now.UnixMilli()}, []byte(validState))
+	r.SetState(now, hall, bobKey, Header{"$1", bob, now.UnixMilli()}, []byte(validState))
 	r.SetUser(hall, alice, event.MembershipJoin)
 	if changes := r.Changes(now); len(changes) != 0 {
 		t.Fatalf("bob isn't in the room: %+v", changes)
@@ -121,7 +129,7 @@ func TestRosterOwnInvite(t *testing.T) {
 		r := NewRoster(self)
 		r.SetUser(hall, bob, event.MembershipJoin)
 		r.SetEncrypted(hall)
-		r.SetState(now, hall, "k", Header{"$1", bob, now.UnixMilli()}, []byte(validState))
+		r.SetState(now, hall, bobKey, Header{"$1", bob, now.UnixMilli()}, []byte(validState))
 		r.SetUser(hall, alice, to)
 		r.SetUser(hall, alice, event.MembershipJoin)
 		if got := membersOf(t, r, now); names(got) != "@bob:two.example:BOBDEV" || !r.rooms[hall].encrypted {
@@ -142,7 +150,7 @@ func TestRosterOwnInvite(t *testing.T) {
 func TestRosterOneMemberForEachDevice(t *testing.T) {
 	now := time.UnixMilli(1_793_000_000_000)
 	r := world()
-	r.SetState(now, hall, "a", Header{"$1", bob, 1000}, state("BOBDEV", unstable.FocusMultiSFU, "https://a.example", `,"expires":9e15`))
+	r.SetState(now, hall, bobKey, Header{"$1", bob, 1000}, state("BOBDEV", unstable.FocusMultiSFU, "https://a.example", `,"expires":9e15`))
 	r.SetSticky(now, hall, Header{"$2", bob, now.UnixMilli()}, time.Hour, []byte(validSticky))
 	got := membersOf(t, r, now)
 	if len(got) != 1 || !got[0].Sticky {
@@ -195,26 +203,26 @@ func TestRosterServices(t *testing.T) {
 	now := time.UnixMilli(1_793_000_000_000)
 	r := world()
 	r.SetUser(hall, carol, event.MembershipJoin)
-	set := func(key string, user id.UserID, ts int64, content []byte) {
-		r.SetState(now, hall, key, Header{"$x", user, now.UnixMilli() + ts}, content)
+	set := func(device string, user id.UserID, ts int64, content []byte) {
+		r.SetState(now, hall, keyOf(user, device), Header{"$x", user, now.UnixMilli() + ts}, content)
 	}
-	set("b", bob, 2, state("B", unstable.FocusOldestMember, "https://b.example"))
-	set("c", carol, 1, state("C", unstable.FocusMultiSFU, "https://c.example"))
+	set("B", bob, 2, state("B", unstable.FocusOldestMember, "https://b.example"))
+	set("C", carol, 1, state("C", unstable.FocusMultiSFU, "https://c.example"))
 	got := membersOf(t, r, now)
 	if names(got) != "@carol:one.example:C @bob:two.example:B" || got[0].Service != "https://c.example" || got[1].Service != "https://c.example" {
 		t.Fatalf("got %+v", got)
 	}
 	// We have been in the call longest: bob publishes where we do.
-	set(StateKey(self), alice, 0, state("OWN", unstable.FocusMultiSFU, "https://own.example"))
+	set("OWN", alice, 0, state("OWN", unstable.FocusMultiSFU, "https://own.example"))
 	if got := membersOf(t, r, now); got[1].Service != "https://own.example" || len(got) != 2 {
 		t.Fatalf("got %+v", got)
 	}
-	set("b", bob, 2, state("B", "newest", "https://b.example"))
+	set("B", bob, 2, state("B", "newest", "https://b.example"))
 	if got := membersOf(t, r, now); got[1].Service != "" {
 		t.Fatalf("got %+v", got)
 	}
 	// Another device of our own user is a member like any other.
-	set("o", alice, 3, state("OTHER", unstable.FocusMultiSFU, "https://own.example"))
+	set("OTHER", alice, 3, state("OTHER", unstable.FocusMultiSFU, "https://own.example"))
 	if got := membersOf(t, r, now); names(got) != "@carol:one.example:C @bob:two.example:B @alice:one.example:OTHER" {
 		t.Fatalf("got %+v", got)
 	}
@@ -228,7 +236,7 @@ func TestRosterCaps(t *testing.T) {
 	r := world()
 	for i := range 100 {
 		device := fmt.Sprintf("D%03d", i)
-		r.SetState(now, hall, device, Header{"$x", bob, now.UnixMilli()}, state(device, unstable.FocusMultiSFU, "https://b.example"))
+		r.SetState(now, hall, keyOf(bob, device), Header{"$x", bob, now.UnixMilli()}, state(device, unstable.FocusMultiSFU, "https://b.example"))
 	}
 	if r.dropped != 100-maxUserEntry {
 		t.Fatalf("%d dropped", r.dropped)
@@ -239,13 +247,13 @@ func TestRosterCaps(t *testing.T) {
 	for i := range 200 {
 		user := id.UserID(fmt.Sprintf("@u%03d:two.example", i))
 		r.SetUser(hall, user, event.MembershipJoin)
-		r.SetState(now, hall, user.String(), Header{"$x", user, now.UnixMilli()}, state("D", unstable.FocusMultiSFU, "https://b.example"))
+		r.SetState(now, hall, keyOf(user, "D"), Header{"$x", user, now.UnixMilli()}, state("D", unstable.FocusMultiSFU, "https://b.example"))
 	}
 	if got := membersOf(t, r, now); len(got) != MaxMembers {
 		t.Fatalf("%d members", len(got))
 	}
 	// A clock that is years ahead keeps a member for its expiry and one hour, not for years.
-	r.SetState(now, hall, "f", Header{"$x", bob, strictjson.MaxInteger}, state("D000", unstable.FocusMultiSFU, "https://b.example"))
+	r.SetState(now, hall, keyOf(bob, "D000"), Header{"$x", bob, strictjson.MaxInteger}, state("D000", unstable.FocusMultiSFU, "https://b.example"))
 	for _, rm := range r.rooms {
 		for _, m := range rm.states {
 			if m.expires.After(now.Add(6 * time.Hour)) {
@@ -265,11 +273,11 @@ func TestInventedDevices(t *testing.T) {
 		r.SetUser(hall, user, event.MembershipJoin)
 		for n := range maxUserEntry {
 			device := fmt.Sprintf("D%03d", n)
-			r.SetState(now, hall, user.String()+device, Header{"$x", user, now.UnixMilli() - 3_600_000 + int64(n)}, state(device, unstable.FocusMultiSFU, "https://b.example"))
+			r.SetState(now, hall, keyOf(user, device), Header{"$x", user, now.UnixMilli() - 3_600_000 + int64(n)}, state(device, unstable.FocusMultiSFU, "https://b.example"))
 		}
 	}
 	r.SetUser(hall, carol, event.MembershipJoin)
-	r.SetState(now, hall, "c", Header{"$x", carol, now.UnixMilli()}, state("C", unstable.FocusMultiSFU, "https://c.example"))
+	r.SetState(now, hall, keyOf(carol, "C"), Header{"$x", carol, now.UnixMilli()}, state("C", unstable.FocusMultiSFU, "https://c.example"))
 	got := membersOf(t, r, now)
 	if len(got) != 10*maxDevices+1 || got[len(got)-1].User != carol {
 		t.Fatalf("%d members: %s", len(got), names(got))

@@ -39,7 +39,7 @@ func (r *Roster) KeysOf(name id.RoomID, device bot.Device) []string {
 // keys returns the state keys of the memberships that match, in a room that our account created: elsewhere we may not change them.
 func (r *Roster) keys(name id.RoomID, match func(*room, *membership) bool) (keys []string) {
 	rm := r.rooms[name]
-	if rm == nil || !rm.inside || !rm.ours {
+	if rm == nil || !rm.inside || rm.creator != r.self.User {
 		return nil
 	}
 	for key, m := range rm.states {

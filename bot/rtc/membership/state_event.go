@@ -59,8 +59,12 @@ func parseState(sender id.UserID, ts int64, content []byte) (*membership, error)
 			return nil, errMembership
 		}
 	}
-	if m.created, ok = created(o, ts); !ok {
+	if m.claimed, ok = created(o, ts); !ok {
 		return nil, errMembership
+	}
+	m.created = m.claimed
+	if sent := eventTime(ts); sent.After(m.created) {
+		m.created = sent // anybody could claim to be the oldest
 	}
 	expiry := defaultExpiry
 	if o.Has("expires") {
@@ -70,7 +74,7 @@ func parseState(sender id.UserID, ts int64, content []byte) (*membership, error)
 		}
 		expiry = time.Duration(max(0, min(ms, float64(maxExpiry.Milliseconds())))) * time.Millisecond
 	}
-	m.expires = m.created.Add(expiry)
+	m.expires = m.claimed.Add(expiry)
 	m.intent = intent(o)
 	if o.Has("foci_preferred") {
 		if m.service, ok = firstTransport(o, "foci_preferred"); !ok {
@@ -88,8 +92,11 @@ func created(o strictjson.Object, ts int64) (time.Time, bool) {
 			return time.Time{}, false
 		}
 	}
-	return time.UnixMilli(max(0, min(ts, strictjson.MaxInteger))), true
+	return eventTime(ts), true
 }
+
+// eventTime is a time in ms that others have sent.
+func eventTime(ts int64) time.Time { return time.UnixMilli(max(0, min(ts, strictjson.MaxInteger))) }
 
 // intent reads "audio" or "video". Any other value counts as unknown.
 func intent(o strictjson.Object) string {

@@ -2,7 +2,6 @@ package membership
 
 import (
 	"strings"
-	"time"
 
 	"maunium.net/go/mautrix/id"
 
@@ -11,7 +10,7 @@ import (
 )
 
 // parseSticky reads a membership that sender sent as a sticky event (MSC4354) at ts (ms). m is nil when the device has left, or is in
-// another call than the room's own; key, the sticky key, is set then as well.
+// another call than the room's own; key, the sticky key, is set then as well. A membership's key is its member's id.
 func parseSticky(sender id.UserID, ts int64, content []byte) (m *membership, key string, err error) {
 	o, ok := strictjson.Parse(content)
 	if !ok {
@@ -40,11 +39,11 @@ func parseSticky(sender id.UserID, ts int64, content []byte) (m *membership, key
 	if kind, ok := app.Text("type", strictjson.MaxName); !ok || kind != slotApp {
 		return nil, "", errMembership
 	}
-	m = &membership{user: sender, sticky: true, key: key, intent: intent(app), created: time.UnixMilli(max(0, min(ts, strictjson.MaxInteger)))}
+	m = &membership{user: sender, sticky: true, key: key, intent: intent(app), created: eventTime(ts), claimed: eventTime(ts)}
 	user, ok1 := member.Text("user_id", strictjson.MaxName)
 	m.device, ok2 = deviceID(member, "device_id")
 	m.memberID, ok3 = member.Text("id", strictjson.MaxName)
-	if !ok1 || !ok2 || !ok3 || m.memberID == "" || user != sender.String() {
+	if !ok1 || !ok2 || !ok3 || m.memberID == "" || m.memberID != key || user != sender.String() {
 		return nil, "", errMembership
 	}
 	if m.service, ok = firstTransport(transports, "published"); !ok {
