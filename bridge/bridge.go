@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/backoff"
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/queue"
@@ -51,6 +52,7 @@ type Calls interface {
 // Call is one call this window is in: [rtc.Call] implements it.
 type Call interface {
 	Leave(ctx context.Context) error
+	SetRecipients([]bot.Device)
 	SendKeyAgain()
 	Renew()
 	Token(ctx context.Context, service string) (url, jwt string, err error)

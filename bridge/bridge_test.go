@@ -32,7 +32,7 @@ func TestVisit(t *testing.T) {
 		w.expect("sending true")
 		// A guest comes. The media session is told that this is a guest, who may want our small picture.
 		w.bridge.HandleMembers(munich, []rtc.Member{memberOf(guest), kioskIn(munich)})
-		w.expect("remotes @kiosk-munich:b:D " + memberOf(guest).Identity + " (guest)")
+		w.expect("keys for "+memberOf(guest).Identity+" @kiosk-munich:b:D", "remotes @kiosk-munich:b:D "+memberOf(guest).Identity+" (guest)")
 		// A shared screen is the big picture. It does not count as being seen: without the other window's picture, ours stops.
 		session.onEvent(callmedia.SessionEvent{Kind: callmedia.ScreenOn, Identity: memberOf(guest).Identity, Tile: 3})
 		if s := w.screen(); s.Shared == nil || *s.Shared != (kiosk.Person{Name: "Name of " + string(guest), Tile: 3}) || !s.Seen {
@@ -51,7 +51,7 @@ func TestVisit(t *testing.T) {
 		}
 		session.onEvent(callmedia.SessionEvent{Kind: callmedia.ScreenOn, Identity: memberOf(guest).Identity, Tile: 3})
 		w.bridge.HandleMembers(munich, []rtc.Member{kioskIn(munich)})
-		w.expect("remotes @kiosk-munich:b:D")
+		w.expect("keys for @kiosk-munich:b:D", "remotes @kiosk-munich:b:D")
 		if s := w.screen(); s.Shared != nil {
 			t.Fatalf("screen %+v", s)
 		}
@@ -76,7 +76,7 @@ func TestVisit(t *testing.T) {
 		w.expect("close", "left !munich:b")
 		// The failure of the old call does not prevent a new one.
 		w.press(true)
-		w.expect("join !munich:b", "tell open !munich:b")
+		w.expect("join !munich:b", "keys for @kiosk-munich:b:D", "tell open !munich:b")
 	})
 }
 
@@ -94,7 +94,7 @@ func TestReopenWaits(t *testing.T) {
 		pass(2 * time.Second)
 		w.expect("close")
 		pass(2 * time.Second)
-		w.expect("left !munich:b", "join !munich:b")
+		w.expect("left !munich:b", "join !munich:b", "keys for @kiosk-munich:b:D")
 	})
 }
 
@@ -299,7 +299,7 @@ func TestKnocks(t *testing.T) {
 		s = w.screen()
 		pass(time.Second)
 		w.bridge.HandlePage(kiosk.KnockAnswer{ID: s.Knock.ID, LetIn: true})
-		w.expect("join !dresden:a")
+		w.expect("join !dresden:a", "keys for "+memberOf(guest).Identity)
 		w.press(false)
 		synctest.Wait()
 		w.logged()

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/rtc"
 	"multifactorymodel.org/ewindow/bridge/window"
 	"multifactorymodel.org/ewindow/callmedia"
@@ -33,6 +34,7 @@ type connection struct {
 	// early is what the session is to be told as soon as it exists. Keys may come before the transport is known.
 	early []func(Session)
 
+	named   []window.Member
 	remotes []callmedia.Remote
 	sending bool
 	camera  bool
@@ -49,8 +51,16 @@ func (c *connection) tell(f func(Session)) {
 	}
 }
 
-// follow tells the session what has changed in the plan. Sending is stopped before anything else changes, and started after that.
+// follow tells the call and the session what has changed in the plan. Sending is stopped before anything else changes, and started after that.
 func (c *connection) follow(p window.Plan) {
+	if !slices.Equal(p.Named, c.named) {
+		c.named = p.Named
+		devices := make([]bot.Device, 0, len(p.Named))
+		for _, m := range p.Named {
+			devices = append(devices, bot.Device{User: m.User, ID: m.Device})
+		}
+		c.call.SetRecipients(devices)
+	}
 	if c.session == nil {
 		return
 	}

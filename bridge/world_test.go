@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/rtc"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
@@ -222,6 +223,14 @@ func (c *fakeCall) Leave(ctx context.Context) error {
 	return nil
 }
 
+func (c *fakeCall) SetRecipients(devices []bot.Device) {
+	var names []string
+	for _, device := range devices {
+		names = append(names, device.User.String()+":"+device.ID.String())
+	}
+	c.w.note("keys for %s", strings.Join(names, " "))
+}
+
 func (c *fakeCall) SendKeyAgain() { c.w.note("key again") }
 func (c *fakeCall) Renew()        { c.w.note("renewed") }
 
@@ -371,7 +380,7 @@ func (w *world) visit() (*fakeCall, *fakeSession) {
 	w.expect("session https://hub", "start", "key early 3", "use key 0", "camera true")
 	session := w.sessions[0]
 	w.bridge.HandleMembers(munich, []rtc.Member{kioskIn(munich)})
-	w.expect("remotes @kiosk-munich:b:D", "tell open !munich:b")
+	w.expect("keys for @kiosk-munich:b:D", "remotes @kiosk-munich:b:D", "tell open !munich:b")
 	pass(testCountdown)
 	w.expect("sending true")
 	session.onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: kioskIn(munich).Identity, Tile: 2})

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/backoff"
 	"multifactorymodel.org/ewindow/bot/rtc/mediakeys"
 	"multifactorymodel.org/ewindow/bot/rtc/membership"
@@ -83,9 +84,10 @@ type Call struct {
 	// What follows belongs to the manager's goroutine. publisher and keys are set when the call starts.
 	publisher  *membership.Publisher
 	keys       *mediakeys.Distribution
-	membership id.EventID // of our own membership that was sent last
-	inside     bool       // we were seen in the room
-	over       bool       // failed or leaving
+	recipients map[bot.Device]bool // see SetRecipients
+	membership id.EventID          // of our own membership that was sent last
+	inside     bool                // we were seen in the room
+	over       bool                // failed or leaving
 }
 
 // Leave leaves the call: the others see us go. It returns nil when that is done, and ctx's error when ctx ends first. Any other error means that
@@ -110,7 +112,28 @@ func (c *Call) begin() {
 	})
 }
 
-// SendKeyAgain sends our present key to everybody in the call once more. A homeserver that crashes may have accepted a key and lost it, and
+// SetRecipients says which devices get our media keys while they are in the call. At first there are none. A device that is taken off gets
+// nothing more, and a new key comes into use at once: the device may still receive what we send.
+func (c *Call) SetRecipients(devices []bot.Device) {
+	recipients := make(map[bot.Device]bool, len(devices))
+	for _, device := range devices {
+		recipients[device] = true
+	}
+	c.m.queue.Put(func() {
+		if !c.over {
+			c.recipients = recipients
+			c.shareKeys(time.Now(), c.m.roster.Members(c.room), true)
+		}
+	})
+}
+
+// shareKeys gives our keys to those members of the call who are recipients. See [mediakeys.Distribution.SetMembers] for atOnce.
+func (c *Call) shareKeys(now time.Time, members []Member, atOnce bool) {
+	members = slices.DeleteFunc(slices.Clone(members), func(m Member) bool { return !c.recipients[m.BotDevice()] })
+	c.keys.SetMembers(now, members, atOnce)
+}
+
+// SendKeyAgain sends our present key to all recipients in the call once more. A homeserver that crashes may have accepted a key and lost it, and
 // MatrixRTC has no way to say that a key is missing. So a window that others do not see should call this now and then.
 func (c *Call) SendKeyAgain() {
 	c.m.queue.Put(func() {

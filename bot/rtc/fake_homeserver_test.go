@@ -406,6 +406,8 @@ type bench struct {
 	log     bytes.Buffer
 	events  []Event
 	members map[id.RoomID][]Member
+	call    *Call    // the last one
+	named   bool     // the test says who gets our keys; else everybody in the call does
 	called  []string // rings, declines and legacy calls
 }
 
@@ -420,7 +422,11 @@ func newBench(t *testing.T, setUp ...func(*bench)) *bench {
 		OnMembers: func(room id.RoomID, members []Member) {
 			b.mu.Lock()
 			b.members[room] = members
+			call, named := b.call, b.named
 			b.mu.Unlock()
+			if call != nil && !named {
+				call.SetRecipients(devices(members))
+			}
 		},
 		OnRing: func(r Ring) {
 			kind := "notification"
@@ -488,7 +494,22 @@ func (b *bench) join() *Call {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.mu.Lock()
+	b.call = call
+	members, named := b.members[hall], b.named
+	b.mu.Unlock()
+	if !named {
+		call.SetRecipients(devices(members))
+	}
 	return call
+}
+
+// devices are the members' devices.
+func devices(members []Member) (list []bot.Device) {
+	for _, m := range members {
+		list = append(list, m.BotDevice())
+	}
+	return list
 }
 
 // bobComes and bobGoes are bob's device joining and leaving the call.

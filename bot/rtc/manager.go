@@ -245,7 +245,7 @@ func (m *Manager) advance(now time.Time) time.Time {
 		m.cfg.Log.Debug().Stringer("room_id", change.Room).Int("members", len(change.Members)).Msg("Members of the call have changed")
 		m.cfg.OnMembers(change.Room, change.Members)
 		if call := m.active[change.Room]; call != nil && !call.over {
-			call.keys.SetMembers(now, change.Members)
+			call.shareKeys(now, change.Members, false)
 		}
 	}
 	wake := m.roster.Wake()
@@ -277,13 +277,12 @@ func (m *Manager) updateStats() {
 	m.mu.Unlock()
 }
 
-// startCall makes the first media key, gives it to the present members, and begins to enter the call.
+// startCall makes the first media key, and begins to enter the call.
 func (m *Manager) startCall(call *Call) {
 	now := time.Now()
 	m.active[call.room] = call
 	m.forgetStale(call.room)
 	call.keys = mediakeys.NewDistribution(now)
-	call.keys.SetMembers(now, m.roster.Members(call.room))
 	m.keys.Uninstall(call.room)
 	call.use(call.keys.Current())
 	cfg := membership.PublisherConfig{

@@ -110,6 +110,47 @@ func TestKeysRetried(t *testing.T) {
 	})
 }
 
+// TestRecipients: only devices that are recipients get our keys. One that is taken off while it is in the call makes the next key come into use at
+// once, and nothing more is sent to it.
+func TestRecipients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.named = true
+		carols := bot.Device{User: carol, ID: "C"}
+		b.bobComes()
+		b.m.handleEvent(stateEvent(hall, "$c", typeMember, carol, carolKey, state("C", ownService)))
+		call := b.join()
+		b.wait(time.Minute)
+		b.expect("nobody is a recipient", b.told(), "use 0, transport "+ownService)
+		call.SetRecipients([]bot.Device{bobDevice, carols, {User: bob, ID: "NOT_IN_THE_CALL"}})
+		b.wait(10 * time.Second)
+		b.expect("both are", b.told(), "use 1, sent 1, sent 1, sent 1, sent 1")
+		before := len(b.sent())
+		call.SetRecipients([]bot.Device{carols})
+		synctest.Wait()
+		b.expect("bob was taken off", b.told(), "use 2")
+		call.SendKeyAgain()
+		b.m.handleEvent(stateEvent(hall, "$b2", typeMember, bob, bobKey, validState)) // he comes again, and is not named yet
+		b.wait(time.Minute)
+		b.expect("carol has it", b.told(), "sent 2, sent 2")
+		for _, s := range b.sent()[before:] {
+			if s.to != carols {
+				t.Fatalf("key %d goes to %v", s.key.Keys.Index, s.to)
+			}
+		}
+		if len(b.sent()) != before+2 || before != 4 {
+			t.Fatalf("%d keys, then %d", before, len(b.sent()))
+		}
+		call.SetRecipients([]bot.Device{carols, bobDevice})
+		b.wait(10 * time.Second)
+		b.expect("bob is back", b.told(), "sent 3, sent 3, use 3, sent 3, sent 3")
+		b.leaveNow(call)
+		call.SetRecipients(nil)
+		b.wait(time.Minute)
+		b.expect("after leaving", b.told(), "")
+	})
+}
+
 // bobsKey is a media key as bob's device sends it.
 func bobsKey(index uint8, material byte) bot.ToDevice {
 	content, err := json.Marshal(mediakeys.NewContent(hall, bobDevice, mediakeys.Key{Index: index, Material: bytes.Repeat([]byte{material}, 16)}, time.Now()))

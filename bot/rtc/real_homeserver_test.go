@@ -102,6 +102,8 @@ type kiosk struct {
 
 	mu      sync.Mutex // guards what follows
 	members map[id.RoomID][]rtc.Member
+	calls   map[id.RoomID]*rtc.Call
+	unnamed []id.UserID       // they get no keys
 	keys    map[string][]byte // received, by identity and index
 	own     map[uint8][]byte  // used
 	using   int
@@ -124,7 +126,7 @@ func startKiosk(t *testing.T, account rig.BotAccount, name string) (k *kiosk, st
 	t.Helper()
 	k = &kiosk{
 		wire:    &wire{RoundTripper: http.DefaultTransport},
-		members: make(map[id.RoomID][]rtc.Member), keys: make(map[string][]byte), own: make(map[uint8][]byte), using: -1,
+		members: make(map[id.RoomID][]rtc.Member), calls: make(map[id.RoomID]*rtc.Call), keys: make(map[string][]byte), own: make(map[uint8][]byte), using: -1,
 	}
 	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel).With().Str("kiosk", name).Timestamp().Logger()
 	config := account.Config(t)
@@ -141,7 +143,10 @@ func startKiosk(t *testing.T, account rig.BotAccount, name string) (k *kiosk, st
 	}
 	k.Manager, err = rtc.NewManager(rtc.Config{
 		Bot: k.Bot, DB: config.DB, Log: log,
-		OnMembers:    func(room id.RoomID, members []rtc.Member) { note(func() { k.members[room] = members }) },
+		OnMembers: func(room id.RoomID, members []rtc.Member) {
+			note(func() { k.members[room] = members })
+			k.share(room)
+		},
 		OnRing:       func(r rtc.Ring) { note(func() { k.rings = append(k.rings, r) }) },
 		OnDecline:    func(d rtc.Decline) { note(func() { k.denials = append(k.denials, d) }) },
 		OnLegacyCall: func(_ id.RoomID, user id.UserID) { note(func() { k.legacy = append(k.legacy, user) }) },
@@ -188,7 +193,27 @@ func (k *kiosk) join(t *testing.T, room id.RoomID) *rtc.Call {
 	if err != nil {
 		t.Fatal(err)
 	}
+	k.mu.Lock()
+	k.calls[room] = call
+	k.mu.Unlock()
+	k.share(room)
 	return call
+}
+
+// share gives our keys to everybody in a call that we are in, except those whom the screen does not name.
+func (k *kiosk) share(room id.RoomID) {
+	k.mu.Lock()
+	call := k.calls[room]
+	var devices []bot.Device
+	for _, m := range k.members[room] {
+		if !slices.Contains(k.unnamed, m.User) {
+			devices = append(devices, m.BotDevice())
+		}
+	}
+	k.mu.Unlock()
+	if call != nil {
+		call.SetRecipients(devices)
+	}
 }
 
 func (k *kiosk) identity() string { return k.UserID().String() + ":" + k.DeviceID().String() }

@@ -102,3 +102,48 @@ func TestPlacesCantBeTaken(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTakenOffTheScreen: a member of the call whom the screen does not name any more has the keys until then, and no later one.
+func TestTakenOffTheScreen(t *testing.T) {
+	service := newService(t, nil)
+	hs := rig.StartHomeserverWith(t, rig.Options{Transports: []string{service.URL + "/jwt"}})
+	dresden, _ := newKiosk(t, hs, "dresden")
+	munich, _ := newKiosk(t, hs, "munich")
+	ghost, _ := newKiosk(t, hs, "ghost")
+	room := openRoom(t, 0, dresden, munich, ghost)
+	for _, k := range []*kiosk{dresden, munich, ghost} {
+		k.join(t, room)
+	}
+	munich.hears(t, dresden)
+	ghost.hears(t, dresden)
+	dresden.mu.Lock()
+	before := dresden.using
+	dresden.unnamed = []id.UserID{ghost.UserID()}
+	dresden.mu.Unlock()
+	dresden.share(room)
+	rig.Eventually(t, limit, func() error {
+		dresden.mu.Lock()
+		defer dresden.mu.Unlock()
+		return rig.Check(dresden.using > before, "another key is used", dresden.using)
+	})
+	munich.hears(t, dresden)
+	// Everything that is sent to the ghost comes in order: the key that Munich sends after this is the mark.
+	munich.mu.Lock()
+	old := munich.using
+	munich.unnamed = []id.UserID{dresden.UserID()}
+	munich.mu.Unlock()
+	munich.share(room)
+	rig.Eventually(t, limit, func() error {
+		munich.mu.Lock()
+		defer munich.mu.Unlock()
+		return rig.Check(munich.using > old, "Munich uses another key", munich.using)
+	})
+	ghost.hears(t, munich)
+	ghost.mu.Lock()
+	defer ghost.mu.Unlock()
+	for index, material := range dresden.own {
+		if got := ghost.keys[fmt.Sprint(dresden.identity(), " ", index)]; int(index) > before && got != nil {
+			t.Errorf("the ghost has key %d of %d bytes", index, len(material))
+		}
+	}
+}

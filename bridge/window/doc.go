@@ -95,6 +95,12 @@
 //	the guest's device is not confirmed | withheld        | withheld        | unchanged
 //	a window calls                      | joined          | joined          | missed
 //
+// # Whoever is named gets the key
+//
+// There is one list of the people in the call: [Plan.Named]. The screen names them, and their devices get our media key. A person is on it from the
+// moment when their membership is known until they are taken off: they leave, or they are missing at the SFU for [StaleAfter]. The call then uses a
+// new key at once. See guests.go.
+//
 // # Nothing unseen
 //
 // The window sends nothing while nobody else is seen. There are two exceptions: the first seconds of a visit, and short trials far apart.

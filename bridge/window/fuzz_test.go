@@ -155,9 +155,41 @@ func check(t *testing.T, m *Rules, now time.Time, p Plan) {
 	if p.Send && (len(p.Members) == 0 || !p.Camera || !p.View.Camera || !p.View.Send) {
 		t.Fatalf("sends with %+v", p)
 	}
+	checkNamed(t, m, p)
 	for _, member := range p.Members {
 		if w, kiosk := m.windows.of(member.User); kiosk && w.Room != p.Peer || !kiosk && m.windows.kiosks[member.User] {
 			t.Fatalf("shows %s while with %s", member.User, p.Peer)
+		}
+	}
+}
+
+// checkNamed: our key goes to exactly those whom the screen names.
+func checkNamed(t *testing.T, m *Rules, p Plan) {
+	t.Helper()
+	if p.Room == "" && len(p.Named) > 0 {
+		t.Fatalf("keys in no call: %v", p.Named)
+	}
+	onScreen := make(map[Person]bool)
+	for _, person := range p.View.Guests {
+		onScreen[Person{Window: person.Window, User: person.User}] = true
+	}
+	if peer := p.View.Peer; peer != nil {
+		onScreen[Person{Window: peer.Window, User: peer.User}] = true
+	}
+	keyed := make(map[Person]bool)
+	for _, member := range p.Named {
+		person := m.windows.person(member.User)
+		keyed[Person{Window: person.Window, User: person.User}] = true
+		if person.Window != "" && person.Window == p.Peer {
+			person.User = "" // the big picture names the window
+		}
+		if !onScreen[Person{Window: person.Window, User: person.User}] && !onScreen[Person{Window: person.Window, User: member.User}] {
+			t.Fatalf("%s gets our key and is not on the screen: %+v", member.User, p.View)
+		}
+	}
+	for _, person := range p.View.Guests {
+		if !keyed[Person{Window: person.Window, User: person.User}] {
+			t.Fatalf("%s is on the screen and gets no key: %v", person.User, p.Named)
 		}
 	}
 }

@@ -10,8 +10,35 @@ import (
 // maxPictures is how many others are seen and heard at once. The screen has no room for more, and each one needs bandwidth.
 const maxPictures = 4
 
-// maxNamed is how many people are named in one list on the screen.
+// maxNamed is how many people are named in one list on the screen. Of the people in a call, the screen names so many, and the others get no key.
 const maxNamed = 16
+
+// named are the members of the visit's call whom the screen names, with all of their devices. They are the only ones who get our media key.
+// Members who are not at the SFU are not named, nor is a kiosk that was removed from the network. more is how many people are in the call
+// besides, for whom the screen has no room. Windows always have room, and there are few of them.
+func (r *Rules) named(v *visit) (list []Member, more int) {
+	here := slices.DeleteFunc(slices.Clone(r.members.in(v.room)), func(m Member) bool { return !r.windows.mayCall(m.User) })
+	people := make(map[id.UserID]bool)
+	for _, member := range here {
+		if _, kiosk := r.windows.of(member.User); kiosk {
+			people[member.User] = true
+		}
+	}
+	for _, member := range here {
+		if !people[member.User] && len(people) < maxNamed {
+			people[member.User] = true
+		}
+	}
+	left := make(map[id.UserID]bool)
+	for _, member := range here {
+		if people[member.User] {
+			list = append(list, member)
+		} else {
+			left[member.User] = true
+		}
+	}
+	return list, len(left)
+}
 
 // heldBack says whether our picture is held back because only guests are there and their cameras are off. It is false while another window
 // is there. It is also false while somebody's picture is announced and does not come, because that is a fault of the connection.

@@ -2,6 +2,7 @@ package window
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -122,6 +123,63 @@ func TestFourStreams(t *testing.T) {
 	if s := b.last.View; len(s.Guests) != 6 || s.Peer.Window != munich {
 		t.Fatalf("names %+v", s)
 	}
+}
+
+// TestNamedGetKeys: our key goes to exactly those whom the screen names. The 17th person is not named and gets none, whatever they write, but a
+// window always has room. A member who is not at the SFU, and a kiosk that was removed from the network, are not named, either.
+func TestNamedGetKeys(t *testing.T) {
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(time.Second)))
+	keyed := func(want int, not ...Member) {
+		t.Helper()
+		for _, m := range not {
+			if slices.Contains(b.last.Named, m) {
+				t.Errorf("%s gets our key", m.User)
+			}
+		}
+		checkNamed(t, b.m, b.last)
+		if len(b.last.Named) != want {
+			t.Errorf("%d devices get our key, want %d", len(b.last.Named), want)
+		}
+	}
+	var members []Member
+	for i := range maxNamed {
+		members = append(members, memberOf(id.UserID(fmt.Sprintf("@g%02d:x", i))))
+	}
+	second := members[3]
+	second.Device, second.Identity = "SECOND", second.Identity+"2"
+	b.m.SetMembers(dresden, members)
+	b.step(0)
+	keyed(maxNamed)
+	if b.last.View.More != 0 {
+		t.Errorf("%d more", b.last.View.More)
+	}
+	seventeenth, eighteenth := memberOf("@late:x"), memberOf("@later:x")
+	b.m.SetMembers(dresden, append(slices.Clone(members), second, seventeenth, eighteenth))
+	b.step(0)
+	keyed(maxNamed+1, seventeenth, eighteenth)
+	if b.last.View.More != 2 {
+		t.Errorf("%d more", b.last.View.More)
+	}
+	b.m.SetMembers(dresden, append(slices.Clone(members), kioskIn(munich)))
+	b.step(0)
+	keyed(maxNamed, members[maxNamed-1])
+	if b.last.View.More != 1 || b.last.View.Peer == nil || b.last.View.Peer.Window != munich {
+		t.Errorf("screen %+v", b.last.View)
+	}
+	// One leaves, and the next one is named.
+	b.m.SetMembers(dresden, append(slices.Clone(members[1:]), kioskIn(munich)))
+	b.step(0)
+	keyed(maxNamed)
+	// The first guest never came to the SFU.
+	b.m.RemoteAbsent(b.now, b.m.visit.number, members[1].Identity)
+	b.step(StaleAfter - time.Millisecond)
+	keyed(maxNamed)
+	b.step(time.Millisecond)
+	keyed(maxNamed-1, members[1])
+	// The window is removed from the network, and its kiosk is still in the call.
+	b.m.SetDirectory(dresden, true, nil)
+	b.step(0)
+	keyed(maxNamed-2, members[1], kioskIn(munich))
 }
 
 // TestWithheld: both sides are told about a guest who gets no keys.

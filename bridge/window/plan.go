@@ -20,6 +20,8 @@ type Plan struct {
 	// Members are the participants to be received, the other window first. Stale members are at the end, so that the media session reports
 	// when they come back.
 	Members []Member
+	// Named are those whom the screen names, and so exactly those whose devices get our media key.
+	Named []Member
 	// Send says that frames may be sent. Camera says that the page's camera is on and not held back; if not, the SFU is told "muted".
 	Send, Camera bool
 	// Unseen grows by one each time that the others were not seen for a while. They may lack our key.
@@ -79,6 +81,7 @@ func (r *Rules) Plan(now time.Time) Plan {
 	}
 	p.Visit, p.Room, p.Peer, p.Unseen = v.number, v.room, v.peer, v.reciprocity.unseen
 	p.Members = append(slices.Clone(v.members), r.members.staleIn(v.room)...)
+	p.Named, _ = r.named(v)
 	if w, ok := r.windows.in(v.peer); ok {
 		p.Kiosk = w.Kiosk
 	}

@@ -26,6 +26,9 @@ func unchanged(t *testing.T, r *Rules, now time.Time) {
 	for i := range second.Members {
 		second.Members[i].Identity = "changed"
 	}
+	for i := range second.Named {
+		second.Named[i].Identity = "changed"
+	}
 	for i := range second.View.Windows {
 		second.View.Windows[i].Room = "changed"
 	}

@@ -61,9 +61,11 @@ type View struct {
 	// Held says that nothing is sent because nobody else's camera is on. Withheld are the people who get no keys.
 	Held     bool
 	Withheld []Person
-	// Peer is the person in the big picture, nil for nobody. Guests are the others in the call. Shared is the person who shares a screen.
+	// Peer is the person in the big picture, nil for nobody. Guests are the others in the call. More is how many people are in the call besides
+	// them, without a name and without our key. Shared is the person who shares a screen.
 	Peer   *Person
 	Guests []Person
+	More   int
 	Shared *Person
 	// Knock is who wants in, nil for nobody.
 	Knock *Knock
@@ -149,7 +151,7 @@ func (r *Rules) viewWaiting(now time.Time, s *View) {
 // viewVisit is what people see while the window is in a call.
 func (r *Rules) viewVisit(now time.Time, v *visit, s *View) {
 	s.Camera, s.Send = true, true
-	s.Peer, s.Guests = r.people(v)
+	s.Peer, s.Guests, s.More = r.people(v)
 	s.Shared = r.sharer(v)
 	s.Withheld = r.withheld(v)
 	counting := v.countdown.running(now)
@@ -189,13 +191,14 @@ func (r *Rules) viewKnock(k *knock) *Knock {
 	return out
 }
 
-// people are the persons in the call: the one in the big picture, and everybody else. Persons who have no picture, or may not be shown,
-// are named, too: people must know who may hear them.
-func (r *Rules) people(v *visit) (peer *Person, others []Person) {
+// people are the persons in the call: the one in the big picture, and the others who are named. Persons who have no picture, or may not be
+// shown, are named, too: people must know who may hear them. more is how many are not named.
+func (r *Rules) people(v *visit) (peer *Person, others []Person, more int) {
 	if v.peer != "" && (v.peerPresent || v.alone) {
 		peer = &Person{Tile: -1, Window: v.peer}
 	}
-	for _, member := range r.members.in(v.room) {
+	named, more := r.named(v)
+	for _, member := range named {
 		p := r.windows.person(member.User)
 		if o := v.remotes[member.Identity]; o != nil && o.up && (o.picture || !o.muted) {
 			p.Tile = o.tile
@@ -207,11 +210,11 @@ func (r *Rules) people(v *visit) (peer *Person, others []Person) {
 			}
 		case peer == nil && p.Tile >= 0:
 			peer = &p
-		case len(others) < maxNamed:
+		default:
 			others = append(others, p)
 		}
 	}
-	return peer, others
+	return peer, others, more
 }
 
 // sharer is the person whose screen is shown. Tile is the screen's tile.
@@ -228,7 +231,8 @@ func (r *Rules) sharer(v *visit) *Person {
 
 // withheld are the persons in the call who get no keys.
 func (r *Rules) withheld(v *visit) (out []Person) {
-	for _, member := range r.members.in(v.room) {
+	named, _ := r.named(v)
+	for _, member := range named {
 		if p := r.windows.person(member.User); slices.Contains(v.withheld, member.User) && !slices.Contains(out, p) {
 			out = append(out, p)
 		}

@@ -16,6 +16,8 @@ const (
 	useKeyDelay = time.Second
 	// useKeyLimit is how long a new key waits at most, however slowly it is sent.
 	useKeyLimit = 5 * time.Second
+	// leaveKeyLimit is how long a new key waits at most when somebody has left.
+	leaveKeyLimit = 2 * time.Second
 	// rotationGrace is up to which age the present key is given to a new member. An older key is replaced by a new one.
 	rotationGrace = 10 * time.Second
 	// minKeyRetry and maxKeyRetry are the shortest and the longest wait between two attempts for one device.
@@ -67,7 +69,6 @@ type Distribution struct {
 	newKey     func() []byte
 	current    ownKey    // the key that is given out
 	useAt      time.Time // when current is used; zero: it is in use already
-	rotate     bool      // somebody has left while a key waited for its use
 	recipients map[bot.Device]*Recipient
 }
 
@@ -83,8 +84,9 @@ func newDistribution(now time.Time, newKey func() []byte) *Distribution {
 // Current is the key that is given out. It may not be in use yet.
 func (d *Distribution) Current() Key { return d.current.Key }
 
-// SetMembers says who the present foreign members are.
-func (d *Distribution) SetMembers(now time.Time, members []membership.Member) {
+// SetMembers says which foreign members get our keys. atOnce says that those who got them until now may still be in the call, and receive what
+// we send. Then the next key is used at once: the others see nothing until they have it, which takes a moment.
+func (d *Distribution) SetMembers(now time.Time, members []membership.Member, atOnce bool) {
 	gone, came := false, false
 	present := make(map[bot.Device]struct{}, len(members))
 	for _, m := range members {
@@ -110,17 +112,25 @@ func (d *Distribution) SetMembers(now time.Time, members []membership.Member) {
 	}
 	switch {
 	case !gone && !came:
-	case !d.useAt.IsZero():
-		// New members get the key that waits for its use. Former members may have that key, so another key is made once this one is in use.
-		d.rotate = d.rotate || gone
-	case gone, came && now.Sub(d.current.created) >= rotationGrace:
+	case gone && atOnce:
+		d.renew(now)
+		d.useAt = now
+	case gone:
+		// Former members may also have a key that waits for its use. It is left out, and the next one takes its turn.
+		waiting := d.useAt
+		d.renew(now)
+		d.useAt = earlier(d.useAt, now.Add(leaveKeyLimit))
+		if !waiting.IsZero() {
+			d.useAt = earlier(d.useAt, waiting)
+		}
+	case !d.useAt.IsZero(): // new members get the key that waits for its use
+	case now.Sub(d.current.created) >= rotationGrace:
 		d.renew(now)
 	}
 }
 
 // renew makes the next key. The key is used after a delay, or at once when nobody decrypts us with an older key.
 func (d *Distribution) renew(now time.Time) {
-	d.rotate = false
 	d.current = ownKey{Key: Key{d.current.Index + 1, d.newKey()}, serial: d.current.serial + 1, created: now}
 	d.useAt = now
 	for _, r := range d.recipients {
@@ -130,6 +140,14 @@ func (d *Distribution) renew(now time.Time) {
 			d.useAt = now.Add(useKeyLimit)
 		}
 	}
+}
+
+// earlier returns the first of two times.
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // SendAgain gives the present key to everybody once more.
@@ -217,11 +235,7 @@ func (d *Distribution) Use(now time.Time) (key Key, ok bool) {
 		return Key{}, false
 	}
 	d.useAt = time.Time{}
-	key = d.current.Key
-	if d.rotate {
-		d.renew(now)
-	}
-	return key, true
+	return d.current.Key, true
 }
 
 // Wake is when Use and Due have to be asked again. It is zero when nothing is to come.

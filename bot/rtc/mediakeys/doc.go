@@ -5,7 +5,8 @@
 //
 //	somebody comes   they get the present key when it is younger than 10 s, else everybody gets a new one
 //	somebody leaves  everybody else gets a new key, so that the former member cannot decrypt what follows
-//	a new key        is used 1 s after it was sent to everybody, and 5 s after it was made at the latest
+//	a new key        is used 1 s after it was sent to everybody; 5 s after it was made at the latest, or 2 s when somebody has left
+//	somebody stops   being a recipient while they are in the call: a new key is used at once, even before the others have it
 //	a delivered key  is sent once more after 3 s
 //	a failed one     is tried again, with a growing wait of up to 30 s
 //
