@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -52,13 +53,20 @@ func (c *client) close(code websocket.StatusCode, reason string) {
 
 // serveSocket serves one client from its handshake to its end.
 func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
+	if !s.hasKey(r) {
+		s.counters.refused.Add(1)
+		s.refusalLog.Warn().Str("file", filepath.Join(s.cfg.DataDir, PageFile)).
+			Msg("A program without the page's key was refused. A browser gets the key from the file")
+		http.Error(w, "the key of the page is missing or wrong", http.StatusForbidden)
+		return
+	}
 	if !s.enter() {
 		s.counters.refused.Add(1)
 		http.Error(w, "too many connections", http.StatusServiceUnavailable)
 		return
 	}
 	defer s.leave()
-	conn, err := websocket.Accept(w, r, nil) // on an error Accept has sent the answer
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{subprotocol}}) // on an error Accept has sent the answer
 	if err != nil {
 		s.counters.refused.Add(1)
 		return

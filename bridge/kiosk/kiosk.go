@@ -21,10 +21,13 @@
 // that is not valid.
 //
 // One page is served at a time, the newest one. Observers see the state and may press the button. The package decides nothing: the
-// rules are in package bridge/window. Everybody who can reach the page can open the window, so the server binds loopback addresses
-// only, and refuses requests that a foreign web site could cause (Host and Origin, RFC 6454).
+// rules are in package bridge/window. Whoever is the page opens the window and gets decrypted media, so the server binds loopback addresses
+// only, and refuses requests that a foreign web site could cause (Host and Origin, RFC 6454). Other programs of the machine are kept out by a
+// key: without it /ws answers 403. The key is in a file of the data folder. [PageFile], which the kiosk's browser opens, leads to the page's
+// address with the key behind #. Both files are private, so only programs of the kiosk's own account can be the page.
 //
 // Files: kiosk.go has the messages, decode.go reads the page's messages, state.go is the state that the page shows. server.go owns the clients,
+// key.go has the page's key,
 // client.go is one WebSocket, observer.go is a client in Go. site.go serves the files in the folder web.
 package kiosk
 

@@ -31,10 +31,10 @@ type Observer struct {
 	err  error
 }
 
-// Dial connects to the [Server] that listens on addr, a host with a port. It waits for the present state, which Next returns
-// first. The caller closes the Observer.
-func Dial(ctx context.Context, addr string) (*Observer, error) {
-	conn, response, err := websocket.Dial(ctx, "ws://"+addr+"/ws", nil)
+// Dial connects to the [Server] that listens on addr, a host with a port, with the page's key (see [ReadKey]). It waits for the present state,
+// which Next returns first. The caller closes the Observer.
+func Dial(ctx context.Context, addr, key string) (*Observer, error) {
+	conn, response, err := websocket.Dial(ctx, "ws://"+addr+"/ws", &websocket.DialOptions{Subprotocols: Subprotocols(key)})
 	if err != nil {
 		if response != nil {
 			return nil, fmt.Errorf("connect to the window at %s: it answered %s", addr, response.Status)

@@ -225,7 +225,7 @@ type screen struct {
 
 func openPage(t testing.TB, r *pageRig, o browser.Options) *screen {
 	t.Helper()
-	s := &screen{browser.Start(t, r.url(), o), t}
+	s := &screen{browser.Start(t, r.address(t), o), t}
 	t.Cleanup(func() {
 		for _, line := range s.Console() {
 			if t.Failed() || strings.Contains(line, "exceptionDetails") || strings.Contains(line, "Security Policy") {
@@ -422,7 +422,7 @@ func TestShutAlone(t *testing.T) {
 		t.Fatalf("an opened window without a program: %+v, %v", snap, err)
 	}
 	messages := make(chan kiosk.Message, 64)
-	s, err := kiosk.New(kiosk.Config{Listen: addr, Log: zerolog.Nop(), HandleMessage: func(m kiosk.Message) { messages <- m }})
+	s, err := kiosk.New(kiosk.Config{Listen: addr, DataDir: r.folder, Log: zerolog.Nop(), HandleMessage: func(m kiosk.Message) { messages <- m }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -457,7 +457,7 @@ func TestShutAlone(t *testing.T) {
 func TestEarlyPress(t *testing.T) {
 	browser.Need(t)
 	r := newPageRig(t)
-	page := &screen{browser.Start(t, r.url(), browser.Options{Script: `{
+	page := &screen{browser.Start(t, r.address(t), browser.Options{Script: `{
 		const heard = new Promise((done) => { window.hear = done; });
 		window.WebSocket = class extends WebSocket {
 			set onmessage(f) { super.onmessage = (e) => heard.then(() => f(e)); }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -32,7 +33,9 @@ type Config struct {
 	Listen string
 	// HandleMessage is called with what the page does, in order, by one goroutine. It must not block. It is required.
 	HandleMessage func(Message)
-	// Log gets start and end at level info, and refused and malformed input at warn.
+	// DataDir is the folder for the page's key and for [PageFile]. It is required, and must exist.
+	DataDir string
+	// Log gets start and end at level info, and refused and malformed input at warn. It never gets the key.
 	Log zerolog.Logger
 }
 
@@ -40,7 +43,7 @@ type Config struct {
 type Counters struct {
 	// Pages and Observers are those that were accepted.
 	Pages, Observers uint64
-	// Refused counts requests with a foreign Host or Origin, and sockets above the limit.
+	// Refused counts requests with a foreign Host or Origin, sockets without the page's key, and sockets above the limit.
 	Refused uint64
 	// Malformed counts messages that were not understood; each one ended its connection. Slow counts clients that were cut off because they
 	// did not read.
@@ -52,10 +55,12 @@ type Counters struct {
 //
 // One goroutine, run, owns the clients and the state. Each WebSocket has a goroutine that reads and one that writes. Close waits for all.
 type Server struct {
-	cfg    Config
-	listen netip.AddrPort
-	site   *site
-	http   *http.Server
+	cfg        Config
+	refusalLog zerolog.Logger // for lines that other programs can cause; at most five in ten minutes
+	listen     netip.AddrPort
+	site       *site
+	http       *http.Server
+	key        string // set by Start, before anything is served
 
 	counters struct{ pages, observers, refused, malformed, slow atomic.Uint64 }
 	sockets  atomic.Int64 // WebSockets that are open
@@ -86,6 +91,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.HandleMessage == nil {
 		return nil, errors.New("kiosk: nobody handles the page's messages")
 	}
+	if cfg.DataDir == "" {
+		return nil, errors.New("kiosk: no data folder was given")
+	}
 	listen, err := parseListen(cfg.Listen)
 	if err != nil {
 		return nil, err
@@ -96,10 +104,11 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, listen: listen, site: site,
-		events:   make(chan event),
-		commands: queue.New[func()](),
-		done:     make(chan struct{}),
-		clients:  make(map[*client]struct{}),
+		refusalLog: cfg.Log.Sample(&zerolog.BurstSampler{Burst: 5, Period: 10 * time.Minute}),
+		events:     make(chan event),
+		commands:   queue.New[func()](),
+		done:       make(chan struct{}),
+		clients:    make(map[*client]struct{}),
 		// This is shown before SetState is called.
 		state: State{Screen: window.ScreenShut, Shutter: directory.Shut},
 	}
@@ -133,12 +142,16 @@ func parseListen(listen string) (netip.AddrPort, error) {
 	return addr, nil
 }
 
-// Start opens the port and serves until Close is called or ctx ends. It returns when the server listens.
+// Start opens the port and serves until Close is called or ctx ends. It returns when the server listens and [PageFile] leads to it.
 func (s *Server) Start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.started || s.closed {
 		return errors.New("kiosk: the page's server can be started once only")
+	}
+	key, err := openKey(s.cfg.DataDir)
+	if err != nil {
+		return err
 	}
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", s.listen.String())
@@ -149,7 +162,11 @@ func (s *Server) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("kiosk.listen: %w", err)
 	}
-	s.started = true
+	if err := writePageFile(s.cfg.DataDir, Address(l.Addr().String(), key)); err != nil {
+		_ = l.Close()
+		return err
+	}
+	s.started, s.key = true, key
 	s.addr = l.Addr()
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.serving.Go(func() {
@@ -169,7 +186,7 @@ func (s *Server) Start(ctx context.Context) error {
 		close(s.done)
 		s.cfg.Log.Info().Msg("The page's server has ended")
 	}()
-	s.cfg.Log.Info().Stringer("addr", s.addr).Msg("The page is served")
+	s.cfg.Log.Info().Stringer("addr", s.addr).Str("file", filepath.Join(s.cfg.DataDir, PageFile)).Msg("The page is served: open the file in a browser")
 	return nil
 }
 

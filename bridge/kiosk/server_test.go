@@ -25,14 +25,15 @@ import (
 // served is a running server whose messages are recorded.
 type served struct {
 	*kiosk.Server
+	folder   string
 	mu       sync.Mutex
 	messages []kiosk.Message
 }
 
 func newServed(t testing.TB, on func(w *served, m kiosk.Message)) *served {
 	t.Helper()
-	w := &served{}
-	s, err := kiosk.New(kiosk.Config{Listen: "127.0.0.1:0", Log: zerolog.Nop(), HandleMessage: func(m kiosk.Message) {
+	w := &served{folder: t.TempDir()}
+	s, err := kiosk.New(kiosk.Config{Listen: "127.0.0.1:0", DataDir: w.folder, Log: zerolog.Nop(), HandleMessage: func(m kiosk.Message) {
 		w.mu.Lock()
 		w.messages = append(w.messages, m)
 		w.mu.Unlock()
@@ -56,6 +57,19 @@ func newServed(t testing.TB, on func(w *served, m kiosk.Message)) *served {
 }
 
 func (w *served) url() string { return "http://" + w.Addr().String() }
+
+// key returns the page's key.
+func (w *served) key(t testing.TB) string {
+	t.Helper()
+	key, err := kiosk.ReadKey(w.folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// address is the page's address for a browser.
+func (w *served) address(t testing.TB) string { return kiosk.Address(w.Addr().String(), w.key(t)) }
 
 func (w *served) got() []kiosk.Message {
 	w.mu.Lock()
@@ -92,7 +106,7 @@ func dial(t testing.TB, w *served, hello string) *client {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, "ws://"+w.Addr().String()+"/ws", &websocket.DialOptions{
-		HTTPHeader: http.Header{"Origin": {w.url()}, "Sec-Fetch-Site": {"same-origin"}},
+		HTTPHeader: http.Header{"Origin": {w.url()}, "Sec-Fetch-Site": {"same-origin"}}, Subprotocols: kiosk.Subprotocols(w.key(t)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +258,7 @@ func TestObserver(t *testing.T) {
 	w.SetState(want)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	o, err := kiosk.Dial(ctx, w.Addr().String())
+	o, err := kiosk.Dial(ctx, w.Addr().String(), w.key(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +291,7 @@ func TestObserver(t *testing.T) {
 	if _, err := o.Next(ctx); err == nil || ctx.Err() != nil {
 		t.Errorf("next without a server: %v", err)
 	}
-	if _, err := kiosk.Dial(ctx, w.Addr().String()); err == nil {
+	if _, err := kiosk.Dial(ctx, w.Addr().String(), w.key(t)); err == nil {
 		t.Error("a server that has ended can be reached")
 	}
 }
@@ -287,7 +301,7 @@ func TestObserverSlow(t *testing.T) {
 	w := newServed(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	o, err := kiosk.Dial(ctx, w.Addr().String())
+	o, err := kiosk.Dial(ctx, w.Addr().String(), w.key(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -431,7 +445,9 @@ func TestForeign(t *testing.T) {
 				t.Errorf("%s for %+v: %s", path, c, r.Status)
 			}
 		}
-		_, _, err := websocket.Dial(t.Context(), "ws://"+own+"/ws", &websocket.DialOptions{Host: c.host, HTTPHeader: c.header})
+		_, _, err := websocket.Dial(t.Context(), "ws://"+own+"/ws", &websocket.DialOptions{
+			Host: c.host, HTTPHeader: c.header, Subprotocols: kiosk.Subprotocols(w.key(t)),
+		})
 		if err == nil {
 			t.Errorf("a socket for %+v is let in", c)
 		}
@@ -469,7 +485,7 @@ func TestCrowd(t *testing.T) {
 	for range 24 {
 		dial(t, w, `{"type":"hello","version":2,"role":"observer"}`).expect("state")
 	}
-	_, response, err := websocket.Dial(t.Context(), "ws://"+w.Addr().String()+"/ws", nil)
+	_, response, err := websocket.Dial(t.Context(), "ws://"+w.Addr().String()+"/ws", &websocket.DialOptions{Subprotocols: kiosk.Subprotocols(w.key(t))})
 	if err == nil || response == nil || response.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("one more: %v", err)
 	}
@@ -478,15 +494,19 @@ func TestCrowd(t *testing.T) {
 // TestStartStop starts a server twice, on a port in use, and with a context that ends.
 func TestStartStop(t *testing.T) {
 	handle := func(kiosk.Message) {}
-	if _, err := kiosk.New(kiosk.Config{Listen: "127.0.0.1:0"}); err == nil {
+	folder := t.TempDir()
+	if _, err := kiosk.New(kiosk.Config{Listen: "127.0.0.1:0", DataDir: folder}); err == nil {
 		t.Error("messages to nobody")
+	}
+	if _, err := kiosk.New(kiosk.Config{Listen: "127.0.0.1:0", HandleMessage: handle}); err == nil {
+		t.Error("a key without a folder")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	s, err := kiosk.New(kiosk.Config{Listen: l.Addr().String(), HandleMessage: handle, Log: zerolog.Nop()})
+	s, err := kiosk.New(kiosk.Config{Listen: l.Addr().String(), DataDir: folder, HandleMessage: handle, Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -504,7 +524,7 @@ func TestStartStop(t *testing.T) {
 		t.Error("it starts after its end")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	s, err = kiosk.New(kiosk.Config{Listen: "localhost:0", HandleMessage: handle, Log: zerolog.Nop()})
+	s, err = kiosk.New(kiosk.Config{Listen: "localhost:0", DataDir: folder, HandleMessage: handle, Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -515,7 +535,11 @@ func TestStartStop(t *testing.T) {
 	if err := s.Start(ctx); err == nil {
 		t.Error("it starts twice")
 	}
-	o, err := kiosk.Dial(ctx, s.Addr().String())
+	key, err := kiosk.ReadKey(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := kiosk.Dial(ctx, s.Addr().String(), key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -96,7 +96,8 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // guard sets the headers of every answer. It refuses requests that a foreign web site could cause in a browser on this machine: requests to
-// the site's own host name when that name points to this machine (DNS rebinding), and requests from the site's pages.
+// the site's own host name when that name points to this machine (DNS rebinding), and requests from the site's pages. A site may lead the whole
+// browser window here, as [PageFile] does: without the key the page shows nothing.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -109,9 +110,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Embedder-Policy", "require-corp")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-cache") // the browser asks each time, and mostly gets 304
-		if !localHost(r.Host) || !ownOrigin(r) {
+		if !localHost(r.Host) || !ownOrigin(r) && !opensPage(r) {
 			s.counters.refused.Add(1)
-			s.cfg.Log.Warn().Uint64("refused", s.counters.refused.Load()).Msg("A request that a foreign web site caused was refused")
+			s.refusalLog.Warn().Uint64("refused", s.counters.refused.Load()).Msg("A request that a foreign web site caused was refused")
 			http.Error(w, "this page can be opened on its own machine only, as http://127.0.0.1", http.StatusForbidden)
 			return
 		}
@@ -130,6 +131,12 @@ func localHost(hostport string) bool {
 	}
 	addr, err := netip.ParseAddr(u.Hostname())
 	return err == nil && addr.IsLoopback() && addr.Zone() == ""
+}
+
+// opensPage says whether a request shows the page in a browser window of its own, without other sites' code around it (Fetch Metadata).
+func opensPage(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.URL.Path == "/" && len(r.Header.Values("Origin")) == 0 &&
+		r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 }
 
 // ownOrigin says whether a request comes from the page itself, from an address that somebody typed, or from a program that is no

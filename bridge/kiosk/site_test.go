@@ -83,7 +83,7 @@ func TestFiles(t *testing.T) {
 		t.Errorf("%d files were fetched of %d", len(seen), embedded)
 	}
 	for path, want := range map[string]int{
-		"/none": 404, "/index.html": 404, "/web/app.js": 404, "/../server.go": 404, "/lang/": 404, "/lang": 404, "/ws": 426,
+		"/none": 404, "/index.html": 404, "/web/app.js": 404, "/../server.go": 404, "/lang/": 404, "/lang": 404, "/ws": 403,
 	} {
 		response, err := http.Get(w.url() + path)
 		if err != nil {
@@ -157,7 +157,7 @@ func TestLanguages(t *testing.T) {
 	blanks := regexp.MustCompile(`\{\w+\}`)
 	english := flat("en")
 	for _, code := range []string{
-		"no_camera", "camera_busy", "camera_denied", "no_microphone", "page", "homeserver", "hub", "network_not_joined", "clock", "not_trusted",
+		"no_camera", "camera_busy", "camera_denied", "no_microphone", "page", "homeserver", "hub", "network_not_joined", "clock", "not_trusted", "program", "replaced", "locked",
 	} {
 		if english["faults."+code+".what"] == "" || english["faults."+code+".do"] == "" {
 			t.Errorf("no sentence for %s", code)

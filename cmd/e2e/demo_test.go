@@ -76,8 +76,18 @@ type demoWindow struct {
 	Page     int `json:"page_port"`
 }
 
-// page returns the address of the window's page: host and port.
-func (w demoWindow) page() string { return fmt.Sprintf("127.0.0.1:%d", w.Page) }
+// page returns the address of a window's page, as the demonstration has printed it.
+func (n *demoNetwork) page(i int) string {
+	n.t.Helper()
+	prefix := fmt.Sprintf("http://127.0.0.1:%d/", n.Windows[i].Page)
+	for word := range strings.FieldsSeq(n.await(prefix, 10*time.Second)) {
+		if strings.HasPrefix(word, prefix) {
+			return word
+		}
+	}
+	n.t.Fatalf("the demo printed no address of %s", n.Windows[i].Name)
+	return ""
+}
 
 // startDemo runs "ewindow demo" on a data folder and waits until both pages are served.
 func startDemo(t testing.TB, folder string, args ...string) *demoNetwork {

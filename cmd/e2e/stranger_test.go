@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -143,8 +144,12 @@ func (s *stranger) count() (keys, audio, tracks int) {
 // windowRooms returns the room that each window's kiosk lists for the other window. So the first is Dresden's room, the second Munich's.
 func (n *demoNetwork) windowRooms() (rooms []string) {
 	n.t.Helper()
-	for _, p := range n.Windows {
-		o, err := kiosk.Dial(n.t.Context(), fmt.Sprintf("127.0.0.1:%d", p.Page))
+	for i, p := range n.Windows {
+		page, err := url.Parse(n.page(i))
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		o, err := kiosk.Dial(n.t.Context(), page.Host, page.Fragment)
 		if err != nil {
 			n.t.Fatal(err)
 		}

@@ -14,7 +14,7 @@ func TestTwoWindows(t *testing.T) {
 	n.await("know each other", time.Minute)
 	var pages [2]*page.Page
 	for i, w := range n.Windows {
-		pages[i] = page.Start(t, w.Name, w.page())
+		pages[i] = page.Start(t, w.Name, n.page(i))
 	}
 	for _, p := range pages {
 		r := p.Await(t, time.Minute, "the other window", func(r page.Report) bool { return r.Media && len(r.Joined) == 1 })

@@ -44,7 +44,7 @@ func (n *demoNetwork) openPage(i int, s source, width, height int) *windowPage {
 	browser.Need(n.t)
 	video, audio := s.write(n.t, n.Windows[i].Username, width, height)
 	v := &windowPage{
-		browser.Start(n.t, "http://"+n.Windows[i].page()+"/", browser.Options{Video: video, Audio: audio, Script: spy}), n.t, n.Windows[i].Name, n.t.TempDir(),
+		browser.Start(n.t, n.page(i), browser.Options{Video: video, Audio: audio, Script: spy}), n.t, n.Windows[i].Name, n.t.TempDir(),
 	}
 	// Before the page is connected to its kiosk, a key press has no effect.
 	rig.Eventually(n.t, 30*time.Second, func() error {

@@ -21,6 +21,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/homeserver"
 	"multifactorymodel.org/ewindow/bot/network"
 	"multifactorymodel.org/ewindow/bridge/child"
+	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/bridge/lifecycle"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 )
@@ -112,7 +113,9 @@ func runDemo(ctx context.Context, o demoOptions) error {
 	if err := d.invite(ctx, admin); err != nil {
 		return err
 	}
-	d.list()
+	if err := d.list(); err != nil {
+		return err
+	}
 	d.parts.Go("observers", d.watch)
 	if o.browser {
 		d.openPages()
@@ -167,7 +170,9 @@ func (p *demoWindow) hubReady(ctx context.Context) error {
 	return reachable(ctx, p.local()+"/_matrix/client/versions")
 }
 
-func (p *demoWindow) pageReady(ctx context.Context) error { return reachable(ctx, p.page()) }
+func (p *demoWindow) pageReady(ctx context.Context) error {
+	return reachable(ctx, "http://"+p.pageHost()+"/")
+}
 
 // reachable returns nil when an address answers with status 200.
 func reachable(ctx context.Context, address string) error {
@@ -272,12 +277,21 @@ func awaitWindow(ctx context.Context, admin *mautrix.Client, space id.RoomID, us
 }
 
 // list prints the addresses and the admin's account.
-func (d *demo) list() {
+func (d *demo) list() error {
+	addresses := make([]string, len(d.state.Windows))
+	for i := range d.state.Windows {
+		p := &d.state.Windows[i]
+		key, err := kiosk.ReadKey(p.dataDir())
+		if err != nil {
+			return err
+		}
+		addresses[i] = kiosk.Address(p.pageHost(), key)
+	}
 	d.printing.Lock()
 	defer d.printing.Unlock()
 	fmt.Fprintln(d.out)
-	for _, p := range d.state.Windows {
-		fmt.Fprintf(d.out, "  %-8s %s\n", p.Name, p.page())
+	for i, p := range d.state.Windows {
+		fmt.Fprintf(d.out, "  %-8s %s\n", p.Name, addresses[i])
 	}
 	host := &d.state.Windows[0]
 	fmt.Fprintf(d.out, "  %-8s account @%s:%s, password %s, homeserver %s\n", "Element", d.state.Admin, host.serverName(), d.state.Password, host.local())
@@ -290,4 +304,5 @@ func (d *demo) list() {
 		fmt.Fprint(d.out, "Open both pages and press each once. ")
 	}
 	fmt.Fprint(d.out, "Ctrl-C ends everything.\n\n")
+	return nil
 }

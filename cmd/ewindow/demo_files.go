@@ -57,7 +57,8 @@ type demoWindow struct {
 
 func (p *demoWindow) serverName() string { return fmt.Sprintf("localhost:%d", p.Public) }
 func (p *demoWindow) local() string      { return fmt.Sprintf("http://127.0.0.1:%d", p.Local) }
-func (p *demoWindow) page() string       { return fmt.Sprintf("http://127.0.0.1:%d/", p.Page) }
+func (p *demoWindow) pageHost() string   { return fmt.Sprintf("127.0.0.1:%d", p.Page) }
+func (p *demoWindow) dataDir() string    { return filepath.Join(p.folder, "data") }
 func (p *demoWindow) userID() string     { return "@" + p.Username + ":" + p.serverName() }
 func (p *demoWindow) configFile() string { return filepath.Join(p.folder, "config.yaml") }
 

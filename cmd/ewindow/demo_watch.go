@@ -33,7 +33,12 @@ func (d *demo) watch(ctx context.Context) error {
 func (d *demo) observe(ctx context.Context, w *watcher, i int) {
 	pressed := !d.open
 	for ctx.Err() == nil {
-		o, err := kiosk.Dial(ctx, fmt.Sprintf("127.0.0.1:%d", d.state.Windows[i].Page))
+		p := &d.state.Windows[i]
+		key, err := kiosk.ReadKey(p.dataDir())
+		var o *kiosk.Observer
+		if err == nil {
+			o, err = kiosk.Dial(ctx, p.pageHost(), key)
+		}
 		for err == nil {
 			var s kiosk.State
 			if s, err = o.Next(ctx); err != nil {
@@ -161,13 +166,16 @@ func faultCode(s kiosk.State) window.Fault {
 	return s.Fault.Code
 }
 
-// openPages opens each page in a browser window. When no browser can be started, people can type the addresses that list prints.
+// openPages opens each page in a browser window. The browsers get files instead of addresses, because every program on the machine can read their
+// command lines. When no browser can be started, people can type the addresses that list prints.
 func (d *demo) openPages() {
-	for _, p := range d.state.Windows {
+	for i := range d.state.Windows {
+		p := &d.state.Windows[i]
+		file := "file://" + filepath.Join(p.dataDir(), kiosk.PageFile)
 		for _, command := range [][]string{
-			{"chromium", "--app=" + p.page(), "--user-data-dir=" + filepath.Join(p.folder, "browser"), "--no-first-run", "--autoplay-policy=no-user-gesture-required"},
-			{"google-chrome", "--app=" + p.page(), "--user-data-dir=" + filepath.Join(p.folder, "browser"), "--no-first-run", "--autoplay-policy=no-user-gesture-required"},
-			{"xdg-open", p.page()},
+			{"chromium", "--app=" + file, "--user-data-dir=" + filepath.Join(p.folder, "browser"), "--no-first-run", "--autoplay-policy=no-user-gesture-required"},
+			{"google-chrome", "--app=" + file, "--user-data-dir=" + filepath.Join(p.folder, "browser"), "--no-first-run", "--autoplay-policy=no-user-gesture-required"},
+			{"xdg-open", file},
 		} {
 			program, err := exec.LookPath(command[0])
 			if err != nil {

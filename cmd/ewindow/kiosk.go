@@ -88,7 +88,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		return err
 	}
 	screen, err := kiosk.New(kiosk.Config{
-		Listen: cfg.Kiosk.Listen, Log: log.With().Str("part", "kiosk").Logger(),
+		Listen: cfg.Kiosk.Listen, DataDir: cfg.DataDir, Log: log.With().Str("part", "kiosk").Logger(),
 		HandleMessage: func(m kiosk.Message) { window.HandlePage(m) },
 	})
 	if err != nil {
@@ -118,7 +118,6 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	}
 	parts.OnClose("page's server", screen.Close)
 	parts.OnClose("page's media", media.Close)
-	log.Info().Str("page", "http://"+screen.Addr().String()).Msg("The window's page is served")
 	if err := metrics.Serve(parts, cfg.Metrics.Listen, log, metrics.Bot(matrix.Stats), metrics.Calls(calls.Stats), metrics.Network(directory.Stats),
 		metrics.Media(mediaCounters.Stats), metrics.Page(screen.Counters)); err != nil {
 		// A window must not stay dark because of its figures. The hub on the same machine may use the same file, and so the same address.

@@ -24,6 +24,7 @@ const local = {
   early: null, // {to, at}: a press that came before the program's first message
   down: true, // the program has been away for longer than a moment
   replaced: false,
+  locked: false, // the program did not let this page in
   language: null, // null: the first one
   countUntil: 0, // performance.now() at the end of the countdown
   countTotal: 0,
@@ -40,9 +41,13 @@ let lastTick = 0;
 const view = new View();
 const program = new Connection({
   hello: remembered,
-  up: () => {},
+  up: () => { local.locked = false; },
   down: () => {
     goneTimer ||= setTimeout(() => { local.down = true; update(); }, gone);
+  },
+  locked: () => {
+    local.locked = true;
+    update();
   },
   replaced: () => {
     local.replaced = true;
@@ -182,7 +187,8 @@ function shutter() {
 }
 
 function screen() {
-  if (local.replaced || !state) return local.replaced ? "fault" : "shut";
+  if (local.replaced) return "fault";
+  if (!state) return local.locked ? "fault" : "shut";
   if (shutter() === "shut") return local.wanted === "shut" && state.shutter !== "shut" ? "shut" : state.screen;
   if (local.down) return "fault";
   return state.screen;
@@ -190,6 +196,7 @@ function screen() {
 
 function fault() {
   if (local.replaced) return { code: "replaced", since: 0, detail: "" };
+  if (local.locked) return { code: "locked", since: 0, detail: "" };
   if (local.down && state) return { code: "program", since: 0, detail: "" };
   return state?.fault ?? null;
 }

@@ -1,4 +1,5 @@
-// The WebSocket to the program that serves the page. It reconnects for ever.
+// The WebSocket to the program that serves the page. It reconnects for ever. The program lets only a page with its key in. The key is in the page's
+// address, behind #: the browser sends that to nobody.
 
 const version = 2; // of the messages, see kiosk.go
 const closeReplaced = 4000;
@@ -11,9 +12,10 @@ export class Connection {
   #wait = firstWait;
   #timer = 0;
   #stopped = false;
+  #refusals = 0; // in a row
   #on;
 
-  // on has hello() → shutter, up(), down(), replaced(), stale() and message(m).
+  // on has hello() → shutter, up(), down(), locked(), replaced(), stale() and message(m).
   constructor(on) {
     this.#on = on;
   }
@@ -25,9 +27,12 @@ export class Connection {
   connect() {
     this.#stopped = false;
     clearTimeout(this.#timer);
-    const socket = new WebSocket(`ws://${location.host}/ws`);
+    const socket = new WebSocket(`ws://${location.host}/ws`, protocols());
     this.#socket = socket;
+    let refused = true;
     socket.onopen = () => {
+      refused = false;
+      this.#refusals = 0;
       this.send({ type: "hello", version, role: "page", shutter: this.#on.hello() });
       this.#on.up();
     };
@@ -52,13 +57,27 @@ export class Connection {
       if (e.code === closeVersion) this.#on.stale();
       this.#on.down();
       if (this.#stopped) return;
+      if (refused) this.#ask();
       this.#timer = setTimeout(() => this.connect(), this.#wait * (0.75 + Math.random() / 2));
       this.#wait = Math.min(this.#wait * 2, longestWait);
     };
+  }
+
+  // #ask tells a program that does not answer from one that does not let this page in. One that is just starting refuses once.
+  async #ask() {
+    const answer = await fetch("/ws", { cache: "no-store" }).catch(() => null);
+    this.#refusals = answer?.status === 403 && !this.up ? this.#refusals + 1 : 0;
+    if (this.#refusals >= 2) this.#on.locked();
   }
 
   // send drops the message while there is no connection. After the next hello the page reports everything again.
   send(m) {
     if (this.up) this.#socket.send(JSON.stringify(m));
   }
+}
+
+// protocols are the subprotocols that the program asks for: its own, and the key.
+function protocols() {
+  const key = location.hash.slice(1);
+  return ["ewindow", ...(/^[A-Za-z0-9_-]+$/.test(key) ? [`ewindow.key.${key}`] : [])];
 }

@@ -9,8 +9,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 
+	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/callmedia/frames"
 	"multifactorymodel.org/ewindow/callmedia/track"
 	"multifactorymodel.org/ewindow/cmd/e2e/synthetic"
@@ -55,7 +58,7 @@ type Report struct {
 // page is one page. It answers offers, sends a synthetic picture and sound while the kiosk's state allows it, and counts the frames that it
 // receives.
 type page struct {
-	address string
+	address *url.URL
 	media   *synthetic.Page
 	out     io.Writer
 
@@ -70,14 +73,18 @@ type page struct {
 	camera  bool   // whether the camera is on, as last reported to the kiosk
 }
 
-// Run runs the page of the kiosk at address (host and port). It returns when commands ends. Each line of commands is a command: "open" and "shut"
+// Run runs the page at address, which a browser could open as well, see [kiosk.Address]. It returns when commands ends. Each line of commands is a command: "open" and "shut"
 // press the button, "gap" resets [Report].Gap to 0. Run writes a report to out whenever something has changed.
 func Run(address string, commands io.Reader, out io.Writer) error {
+	at, err := url.Parse(address)
+	if err != nil {
+		return errors.New("the page's address is no URL")
+	}
 	media, err := synthetic.New()
 	if err != nil {
 		return err
 	}
-	p := &page{address: address, media: media, out: out, shutter: "shut"}
+	p := &page{address: at, media: media, out: out, shutter: "shut"}
 	media.SetUplink(p)
 	ctx, cancel := context.WithCancel(context.Background())
 	var tasks sync.WaitGroup
@@ -129,7 +136,7 @@ func (p *page) connect(ctx context.Context) {
 
 // serve opens one WebSocket and handles its messages until it ends.
 func (p *page) serve(ctx context.Context) error {
-	conn, _, err := websocket.Dial(ctx, "ws://"+p.address+"/ws", nil)
+	conn, _, err := websocket.Dial(ctx, "ws://"+p.address.Host+"/ws", &websocket.DialOptions{Subprotocols: kiosk.Subprotocols(p.address.Fragment)})
 	if err != nil {
 		return err
 	}

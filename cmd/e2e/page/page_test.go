@@ -37,7 +37,8 @@ func TestPage(t *testing.T) {
 	ids := make(chan uint64, 8)
 	camera := make(chan string, 8)
 	state := kiosk.State{Screen: "shut", Shutter: "shut", Windows: []directory.Window{{Room: "!a:x", Name: "Rosenwerk", Shutter: "open", Joined: true}}}
-	server, err := kiosk.New(kiosk.Config{Listen: "127.0.0.1:0", Log: zerolog.Nop(), HandleMessage: func(m kiosk.Message) {
+	folder := t.TempDir()
+	server, err := kiosk.New(kiosk.Config{Listen: "127.0.0.1:0", DataDir: folder, Log: zerolog.Nop(), HandleMessage: func(m kiosk.Message) {
 		switch m := m.(type) {
 		case kiosk.PageUp:
 			ids <- m.ID
@@ -74,7 +75,11 @@ func TestPage(t *testing.T) {
 	t.Cleanup(func() { _ = server.Close() })
 	media.SetUplink(mirror{media})
 
-	p := page.Start(t, "the test", server.Addr().String())
+	key, err := kiosk.ReadKey(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := page.Start(t, "the test", kiosk.Address(server.Addr().String(), key))
 	p.Await(t, limit, "the shut window", func(r page.Report) bool {
 		return r.Screen == "shut" && r.Media && len(r.Joined) == 1 && len(r.Open) == 1
 	})

@@ -15,7 +15,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// addressVariable is the environment variable with the kiosk's address. If it is set, a test's program runs the page, see [Main].
+// addressVariable is the environment variable with the page's address. If it is set, a test's program runs the page, see [Main].
 const addressVariable = "EWINDOW_TEST_PAGE"
 
 // endLimit is how long a page's process may take to end before it is killed.
@@ -46,7 +46,7 @@ type Page struct {
 	last Report
 }
 
-// Start runs the page of the kiosk at address (host and port) in this process. It stops when the test ends.
+// Start runs the page at address, see [Run], in this process. It stops when the test ends.
 func Start(t testing.TB, name, address string) *Page {
 	t.Helper()
 	read, commands := io.Pipe()
@@ -67,7 +67,7 @@ func Start(t testing.TB, name, address string) *Page {
 	return p
 }
 
-// StartCommand runs the page of the kiosk at address (host and port) as a process. The command must run this test's own program
+// StartCommand runs the page at address, see [Run], as a process. The command must run this test's own program
 // ([os.Executable]); it may run it in a network namespace. The process stops when the test ends.
 func StartCommand(t testing.TB, name, address string, cmd *exec.Cmd) *Page {
 	t.Helper()

@@ -21,6 +21,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/homeserver"
 	"multifactorymodel.org/ewindow/bot/network"
 	"multifactorymodel.org/ewindow/bridge/child"
+	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/cmd/e2e/page"
 	"multifactorymodel.org/ewindow/cmd/e2e/paths"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
@@ -101,7 +102,11 @@ func startVisit(t *testing.T) *visit {
 		client := &http.Client{Transport: &http.Transport{DialContext: s.Kiosk.DialContext}, Timeout: 5 * time.Second}
 		v.start(t, account, s.Kiosk, fmt.Sprintf(kioskConfig, publicURL, account, passwords[account], serverName, windows[i], pageAddress),
 			answers(client, "http://"+pageAddress+"/"))
-		v.pages[i] = page.StartCommand(t, windows[i], pageAddress, s.Kiosk.Command(own))
+		key, err := kiosk.ReadKey(filepath.Join(v.folder, account, "data"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.pages[i] = page.StartCommand(t, windows[i], kiosk.Address(pageAddress, key), s.Kiosk.Command(own))
 	}
 	for i := range v.Sides {
 		user := id.NewUserID(strings.ToLower(windows[i]), serverName)
