@@ -82,13 +82,14 @@ type Bot struct {
 	knownRuns []string           // numbers of our own runs, see copy_check.go
 
 	background sync.WaitGroup // requests that sync does not wait for; Run waits for them at its end
-	fetches    *keyLimit      // of our requests for others' devices
-	requests   *keyLimit      // of others' requests for our keys
+	work       *budget        // what others' messages make us do
+	messages   *budget        // others' to-device messages
 	waiting    waiting        // events whose keys have not come yet
 
 	// These belong to the goroutine of Start and Run.
 	connection   connection
 	fallbackMade time.Time // in this run
+	held         held
 
 	mu   sync.RWMutex // guards self
 	self Device
@@ -131,7 +132,7 @@ func New(cfg Config) (*Bot, error) {
 	b := &Bot{
 		cfg: cfg, log: cfg.Log, client: client, session: sessionStore{cfg.DB},
 		strangerLog: cfg.Log.Sample(&zerolog.BurstSampler{Burst: 5, Period: 10 * time.Minute}),
-		handlers:    make(map[string][]handler), fetches: newKeyLimit(), requests: newKeyLimit(),
+		handlers:    make(map[string][]handler), work: newWorkBudget(), messages: newMessageBudget(),
 		toDevice: make(map[string][]func(context.Context, ToDevice)),
 	}
 	client.Client = cfg.HTTPClient

@@ -35,6 +35,7 @@ func TestToDevice(t *testing.T) {
 			atDresden, atMunich := listen(dresden), listen(munich)
 			rig.RunBot(t, dresden)
 			rig.RunBot(t, munich)
+			meet(t, dresden, munich)
 			deliver(t, dresden, munich, atMunich, "there")
 			deliver(t, munich, dresden, atDresden, "and back")
 
@@ -99,6 +100,9 @@ func TestUnsignedDevice(t *testing.T) {
 
 	user, password := hs.Register(t, "anna")
 	raw := rawDevice(t, hs, user)
+	room := makeRoom(t, strict, raw.Client, lax.Client())
+	waitMembers(t, strict, room, 3)
+	waitMembers(t, lax, room, 3)
 	from := bot.Device{User: user, ID: raw.Client.DeviceID}
 	for _, b := range []*bot.Bot{strict, lax} {
 		sendRaw(t, raw, device(b), testType, message{"hello"})
@@ -115,8 +119,6 @@ func TestUnsignedDevice(t *testing.T) {
 	}
 
 	// It does not get the keys of rooms either.
-	room := makeRoom(t, strict, raw.Client, lax.Client())
-	waitMembers(t, strict, room, 3)
 	if _, err := strict.Send(t.Context(), room, testType, message{"secret"}); err != nil {
 		t.Fatal(err)
 	}
@@ -171,6 +173,8 @@ func TestCleartextAndNonsense(t *testing.T) {
 	rig.RunBot(t, b)
 	user, _ := hs.Register(t, "anna")
 	client := hs.Client(t, user)
+	room := makeRoom(t, b, client)
+	waitMembers(t, b, room, 2)
 	send := func(kind string, content any) {
 		t.Helper()
 		sendPlain(t, client, device(b), kind, content)
@@ -178,7 +182,9 @@ func TestCleartextAndNonsense(t *testing.T) {
 	send(testType.Type, message{"in the clear"})
 	dropped(t, b, bot.DropCleartext, 1)
 	send("m.room.encrypted", map[string]any{"algorithm": "m.olm.v1.curve25519-aes-sha2", "sender_key": "x", "ciphertext": map[string]any{}})
-	dropped(t, b, bot.DropUndecryptable, 1)
+	dropped(t, b, bot.DropUnknownDevice, 1)
+	send("m.dummy", map[string]any{})
+	dropped(t, b, bot.DropUnhandled, 1)
 	send("m.room.encrypted", map[string]any{"algorithm": 5})
 	dropped(t, b, bot.DropMalformed, 1)
 	send("m.room.encrypted", nil)
@@ -186,8 +192,12 @@ func TestCleartextAndNonsense(t *testing.T) {
 	dropped(t, b, bot.DropMalformed, 2)
 
 	raw := rawDevice(t, hs, user)
+	send("m.room.encrypted", map[string]any{
+		"algorithm": "m.olm.v1.curve25519-aes-sha2", "sender_key": raw.OwnIdentity().IdentityKey, "ciphertext": map[string]any{},
+	})
+	dropped(t, b, bot.DropUndecryptable, 1)
 	sendRaw(t, raw, device(b), event.Type{Type: "org.example.unheard"}, message{"x"})
-	dropped(t, b, bot.DropUnhandled, 1)
+	dropped(t, b, bot.DropUnhandled, 2)
 	select {
 	case e := <-in.toDevice:
 		t.Error("it was heard: ", e)
@@ -195,6 +205,7 @@ func TestCleartextAndNonsense(t *testing.T) {
 	}
 	other := rig.NewBot(t, hs, "munich")
 	rig.RunBot(t, other)
+	meet(t, b, other)
 	deliver(t, other, b, in, "it goes on")
 }
 
@@ -209,6 +220,7 @@ func TestLateKey(t *testing.T) {
 	user, _ := hs.Register(t, "anna")
 	raw := rawDevice(t, hs, user)
 	room := makeRoom(t, b, raw.Client)
+	waitMembers(t, b, room, 2)
 
 	if err := raw.ShareGroupSession(t.Context(), room, nil); err != nil {
 		t.Fatal(err)

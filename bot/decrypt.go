@@ -49,6 +49,9 @@ func (b *Bot) retryWaiting(ctx context.Context) {
 		b.decrypt(ctx, e, false)
 	}
 	for _, e := range ask {
+		if !b.work.allow(e.Sender, time.Now()) {
+			continue
+		}
 		content := e.Content.AsEncrypted()
 		b.background.Go(func() {
 			//lint:ignore SA1019 the field is a hint only, but without it the request would go to no device of the sender's

@@ -71,18 +71,20 @@ func (b *Bot) fetchKeys(ctx context.Context, users []id.UserID) (map[id.UserID]m
 
 // refetch asks for a user's devices once more, unless that user has caused it too often. It says whether there was an answer.
 func (b *Bot) refetch(ctx context.Context, user id.UserID) bool {
-	if !b.fetches.allow(user, time.Now()) {
+	if !b.work.allow(user, time.Now()) {
 		return false
 	}
 	_, err := b.fetchKeys(ctx, []id.UserID{user})
 	return err == nil
 }
 
-// known says whether a device exists. If it is new, its user's devices are asked for.
+// known says whether a device exists. If it is new, its user's devices are asked for, whatever the budget.
 func (b *Bot) known(ctx context.Context, d Device) bool {
 	device, err := b.crypto.GetDevice(ctx, d.User, d.ID)
-	if err == nil && device == nil && b.refetch(ctx, d.User) {
-		device, err = b.crypto.GetDevice(ctx, d.User, d.ID)
+	if err == nil && device == nil {
+		if _, err = b.fetchKeys(ctx, []id.UserID{d.User}); err == nil {
+			device, err = b.crypto.GetDevice(ctx, d.User, d.ID)
+		}
 	}
 	return err == nil && device != nil
 }

@@ -11,6 +11,8 @@
 //     (MSC4153; identities are trusted on first use), unless Config.AcceptUnsignedDevices says otherwise.
 //   - A to-device handler sees only what came Olm-encrypted from a known device that is trusted in the same sense. Everything else is
 //     dropped and counted, see [Stats].
+//   - To-device messages of users who are in no room with us are dropped unread. What others' messages make us do comes out of one budget for
+//     each user and each homeserver, see budget.go. Nothing that they send is kept but room keys and Olm sessions of known devices.
 //   - The position in the sync stream is stored after a response was processed. A response that a power cut interrupts is processed again, so
 //     handlers may see an event twice.
 //   - The homeserver may be away at any time, for any time. Start and Run go on trying, with growing pauses.

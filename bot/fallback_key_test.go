@@ -76,6 +76,9 @@ func TestFallbackKey(t *testing.T) {
 	dresden := config(account)
 	first := newBot(t, dresden)
 	stop := rig.RunBot(t, first)
+	munich := newBot(t, config(rig.NewBotAccount(t, hs, "munich")))
+	rig.RunBot(t, munich)
+	meet(t, first, munich)
 	rig.Eventually(t, limit, func() error {
 		proxy.mu.Lock()
 		defer proxy.mu.Unlock()
@@ -93,8 +96,6 @@ func TestFallbackKey(t *testing.T) {
 	proxy.mu.Unlock()
 
 	// mautrix checks the key's signature before it uses the key.
-	munich := newBot(t, config(rig.NewBotAccount(t, hs, "munich")))
-	rig.RunBot(t, munich)
 	if failed := munich.SendToDevice(t.Context(), testType, map[bot.Device]any{device(first): message{"hello"}}); len(failed) > 0 {
 		t.Fatal(failed)
 	}

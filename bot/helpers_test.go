@@ -106,6 +106,19 @@ func makeRoom(t *testing.T, owner *bot.Bot, others ...*mautrix.Client) id.RoomID
 	return room.RoomID
 }
 
+// meet puts bots into a room, since strangers' to-device messages are dropped. All have to run.
+func meet(t *testing.T, owner *bot.Bot, others ...*bot.Bot) {
+	t.Helper()
+	clients := make([]*mautrix.Client, len(others))
+	for i, other := range others {
+		clients[i] = other.Client()
+	}
+	room := makeRoom(t, owner, clients...)
+	for _, b := range append(others, owner) {
+		waitMembers(t, b, room, len(others)+1)
+	}
+}
+
 // waitMembers waits until a bot knows of n users in a room.
 func waitMembers(t *testing.T, b *bot.Bot, room id.RoomID, n int) {
 	t.Helper()

@@ -19,6 +19,7 @@ func TestOwnKeys(t *testing.T) {
 	in := listen(other)
 	rig.RunBot(t, b)
 	rig.RunBot(t, other)
+	meet(t, b, other)
 	deliver(t, b, other, in, "before")
 
 	var sending sync.WaitGroup
@@ -87,15 +88,15 @@ func TestKeyRequest(t *testing.T) {
 	}
 	ask(raw.Client.DeviceID)
 	got(2)
-	for n := range 6 {
+	for n := range 5 {
 		ask(id.DeviceID(fmt.Sprintf("UNHEARD%d", n)))
 	}
-	dropped(t, b, bot.DropUnknownDevice, 5)
+	dropped(t, b, bot.DropUnknownDevice, 4)
 	dropped(t, b, bot.DropTooMany, 1)
 	sendPlain(t, raw.Client, device(b), event.ToDeviceSecretRequest.Type, &event.SecretRequestEventContent{
 		Name: id.SecretXSMaster, Action: event.SecretRequestRequest, RequestID: "secret", RequestingDeviceID: "UNHEARD",
 	})
 	dropped(t, b, bot.DropUnhandled, 1)
-	dropped(t, b, bot.DropUnknownDevice, 5)
+	dropped(t, b, bot.DropUnknownDevice, 4)
 	got(2)
 }

@@ -31,6 +31,7 @@ func TestRestart(t *testing.T) {
 	munich := rig.NewBot(t, hs, "munich")
 	in := listen(munich)
 	rig.RunBot(t, munich)
+	meet(t, first, munich)
 	deliver(t, first, munich, in, "before")
 	room := makeRoom(t, first)
 	stop()
@@ -121,6 +122,7 @@ func TestLoggedOut(t *testing.T) {
 	again := newBot(t, cfg)
 	own := listen(again)
 	rig.RunBot(t, again)
+	meet(t, again, munich)
 	if device(again) != before {
 		t.Errorf("device %s became %s", before.ID, again.DeviceID())
 	}
@@ -137,6 +139,7 @@ func TestNewFolder(t *testing.T) {
 	rig.RunBot(t, munich)
 	first := newBot(t, account.Config(t))
 	stop := rig.RunBot(t, first)
+	meet(t, first, munich)
 	deliver(t, first, munich, in, "before")
 	stop()
 
@@ -280,6 +283,7 @@ func TestHomeserverAway(t *testing.T) {
 		}
 		return nil
 	})
+	meet(t, b, munich)
 	deliver(t, b, munich, in, "out")
 	deliver(t, munich, b, own, "in")
 

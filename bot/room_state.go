@@ -180,6 +180,59 @@ func (s *stateStore) joined(ctx context.Context, room id.RoomID) ([]id.UserID, e
 	return list, nil
 }
 
+const ownRoomsQuery = `SELECT room_id FROM mx_user_profile WHERE user_id=$1 AND membership='join'`
+
+const unknownRoomsQuery = `
+	SELECT room_id FROM mx_user_profile
+	WHERE user_id=$1 AND membership='join' AND room_id NOT IN (SELECT room_id FROM mx_room_state WHERE members_fetched)
+`
+
+// knowJoined fetches the state of rooms that self has joined a moment ago. Sync does not bring all of it.
+func (s *stateStore) knowJoined(ctx context.Context, self id.UserID) error {
+	found, err := s.Query(ctx, unknownRoomsQuery, self)
+	rooms, err := dbutil.NewRowIterWithError(found, dbutil.ScanSingleColumn[id.RoomID], err).AsList()
+	if err != nil {
+		return fmt.Errorf("look up the joined rooms: %w", err)
+	}
+	for _, room := range rooms {
+		if err := s.know(ctx, room); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetLeft forgets who is in rooms that we are not in any more.
+func (s *stateStore) forgetLeft(ctx context.Context, self id.UserID, joined []id.RoomID) error {
+	found, err := s.Query(ctx, ownRoomsQuery, self)
+	rooms, err := dbutil.NewRowIterWithError(found, dbutil.ScanSingleColumn[id.RoomID], err).AsList()
+	if err != nil {
+		return fmt.Errorf("look up the joined rooms: %w", err)
+	}
+	for _, room := range rooms {
+		if slices.Contains(joined, room) {
+			continue
+		}
+		if err := s.ClearCachedMembers(ctx, room); err != nil {
+			return fmt.Errorf("forget the members of room %s: %w", room, err)
+		}
+	}
+	return nil
+}
+
+const sharesRoomQuery = `
+	SELECT EXISTS (
+		SELECT 1 FROM mx_user_profile theirs JOIN mx_user_profile ours ON ours.room_id=theirs.room_id
+		WHERE theirs.user_id=$1 AND theirs.membership='join' AND ours.user_id=$2 AND ours.membership='join'
+	)
+`
+
+// sharesRoom says whether a user is joined to a room that self is joined to.
+func (s *stateStore) sharesRoom(ctx context.Context, self, user id.UserID) (shares bool, err error) {
+	err = s.QueryRow(ctx, sharesRoomQuery, user, self).Scan(&shares)
+	return shares, err
+}
+
 // prepare sets what handlers need of an event: room, source, class and parsed content. A content that can't be parsed is only there as raw
 // JSON.
 func prepare(e *event.Event, room id.RoomID, source event.Source) {

@@ -82,7 +82,7 @@ func (b *Bot) learnDevices(ctx context.Context, contents map[Device]json.RawMess
 	missing := make(map[string][]id.UserID)
 	seen := make(map[id.UserID]bool)
 	for d := range contents {
-		if _, err := b.target(ctx, d); err == nil || seen[d.User] || !b.fetches.allow(d.User, time.Now()) {
+		if _, err := b.target(ctx, d); err == nil || seen[d.User] || !b.work.allow(d.User, time.Now()) {
 			continue
 		}
 		seen[d.User] = true

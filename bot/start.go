@@ -42,6 +42,9 @@ func (b *Bot) dispatchState(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list the joined rooms: %w", err)
 	}
+	if err := b.state.forgetLeft(ctx, b.UserID(), rooms.JoinedRooms); err != nil {
+		return err
+	}
 	var all []*event.Event
 	for _, room := range rooms.JoinedRooms {
 		events, err := b.state.refresh(ctx, room)

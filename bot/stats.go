@@ -11,15 +11,17 @@ const (
 	DropCleartext = "cleartext"
 	// DropUndecryptable is a to-device message or a room event that our keys don't decrypt.
 	DropUndecryptable = "undecryptable"
+	// DropStranger is a to-device message of a user who is in no room with us.
+	DropStranger = "stranger"
 	// DropUnknownDevice is a message from a device that its user's homeserver does not list.
 	DropUnknownDevice = "unknown_device"
 	// DropUntrusted is a message from a device that its owner has not cross-signed, or whose owner's identity has changed.
 	DropUntrusted = "untrusted"
 	// DropMalformed is a message or an event that can't be parsed or is too large.
 	DropMalformed = "malformed"
-	// DropUnhandled is an encrypted message of a type without a handler, or another user's request for a secret of ours.
+	// DropUnhandled is a message of a type without a handler, or another user's request for a secret of ours.
 	DropUnhandled = "unhandled"
-	// DropTooMany is a request for a key from a user or a homeserver that has sent too many.
+	// DropTooMany is a message of a user or a homeserver that has sent too many, or caused too much work.
 	DropTooMany = "too_many"
 )
 

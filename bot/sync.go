@@ -109,14 +109,7 @@ func (b *Bot) process(ctx context.Context, r *syncResponse, first bool) error {
 		return err
 	}
 	b.stats.drop(DropMalformed, r.malformed())
-	b.deviceLists(ctx, r.DeviceLists.Changed)
-	for _, e := range r.ToDevice.Events.events {
-		b.handleToDevice(ctx, e)
-	}
-	b.oneTimeKeys(ctx, r.OneTimeKeys)
-	b.fallbackKey(ctx, r.FallbackKeys)
-	b.mach.MarkOlmHashSavePoint(ctx)
-
+	// The rooms' state comes first: it says who may send us to-device messages.
 	all := r.roomEvents()
 	var state []*event.Event
 	for _, e := range all {
@@ -127,6 +120,11 @@ func (b *Bot) process(ctx context.Context, r *syncResponse, first bool) error {
 	if err := b.state.apply(ctx, b.UserID(), state); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("store the rooms' state: %w", err)
 	}
+	b.deviceLists(ctx, r.DeviceLists.Changed)
+	b.toDeviceEvents(ctx, r.ToDevice.Events.events)
+	b.oneTimeKeys(ctx, r.OneTimeKeys)
+	b.fallbackKey(ctx, r.FallbackKeys)
+	b.mach.MarkOlmHashSavePoint(ctx)
 	if err := b.keepSticky(ctx, time.Now(), all); err != nil && ctx.Err() == nil {
 		return err
 	}

@@ -70,6 +70,7 @@ func TestPanic(t *testing.T) {
 	in := listen(b)
 	rig.RunBot(t, b)
 	rig.RunBot(t, other)
+	meet(t, b, other)
 	deliver(t, other, b, in, "hello")
 	room := makeRoom(t, b)
 	sent, err := b.Send(t.Context(), room, testType, message{"x"})

@@ -16,6 +16,42 @@ import (
 // maxContent is the longest content of a to-device message, in bytes. Homeservers accept no longer ones.
 const maxContent = 64 << 10
 
+// toDeviceEvents handles the to-device events of a sync response, and those before it whose senders were strangers then.
+func (b *Bot) toDeviceEvents(ctx context.Context, events []*event.Event) {
+	now := time.Now()
+	if len(events)+len(b.held.list) > 0 {
+		if err := b.state.knowJoined(ctx, b.UserID()); err != nil && ctx.Err() == nil {
+			b.log.Warn().Err(short(err)).Msg("It can't be asked who is in a room that we have joined: trying again")
+		}
+	}
+	ready, expired := b.held.take(now, func(user id.UserID) bool { return b.met(ctx, user) })
+	b.stats.drop(DropStranger, expired)
+	for _, e := range append(ready, events...) {
+		switch {
+		case !b.met(ctx, e.Sender):
+			if !b.held.add(e, now) {
+				b.stats.drop(DropStranger, 1)
+			}
+		case e.Sender != b.UserID() && !b.messages.allow(e.Sender, now):
+			b.stats.drop(DropTooMany, 1)
+		default:
+			b.handleToDevice(ctx, e)
+		}
+	}
+}
+
+// met says whether a user is in a room with us. Others get nothing from us, so nothing of theirs is looked at.
+func (b *Bot) met(ctx context.Context, user id.UserID) bool {
+	if user == b.UserID() {
+		return true
+	}
+	met, err := b.state.sharesRoom(ctx, b.UserID(), user)
+	if err != nil && ctx.Err() == nil {
+		b.log.Warn().Err(err).Msg("It can't be looked up who is in a room with us")
+	}
+	return err == nil && met
+}
+
 // handleToDevice decrypts, checks and dispatches a to-device event.
 func (b *Bot) handleToDevice(ctx context.Context, e *event.Event) {
 	e.Type.Class = event.ToDeviceEventType
@@ -29,6 +65,16 @@ func (b *Bot) handleToDevice(ctx context.Context, e *event.Event) {
 			return
 		}
 		b.handlePlain(ctx, e)
+		return
+	}
+	b.handleOlm(ctx, e)
+}
+
+// handleOlm decrypts, checks and dispatches an Olm-encrypted event.
+func (b *Bot) handleOlm(ctx context.Context, e *event.Event) {
+	// mautrix would begin a session with each key that somebody invents, and keep it for good.
+	if !b.knownKey(ctx, e.Sender, e.Content.AsEncrypted().SenderKey) {
+		b.stats.drop(DropUnknownDevice, 1)
 		return
 	}
 	// mautrix handles room keys and the like itself, and returns everything else. Only its log says that it could not decrypt.
@@ -48,11 +94,22 @@ func (b *Bot) handleToDevice(ctx context.Context, e *event.Event) {
 	}
 }
 
-// handlePlain lets mautrix handle a message of a type that is never encrypted. Requests for keys and secrets are answered in the
-// background.
+// knownKey says whether one of a user's devices has this identity key. If not, the user's devices are asked for.
+func (b *Bot) knownKey(ctx context.Context, user id.UserID, key id.SenderKey) bool {
+	device, err := b.crypto.FindDeviceByKey(ctx, user, key)
+	if err == nil && device == nil && b.refetch(ctx, user) {
+		device, err = b.crypto.FindDeviceByKey(ctx, user, key)
+	}
+	return err == nil && device != nil && !device.Deleted
+}
+
+// handlePlain answers the requests for keys and secrets in the background. They are the only messages in the clear that we need. Notices that
+// a key is withheld would be kept, and change nothing.
 func (b *Bot) handlePlain(ctx context.Context, e *event.Event) {
-	var from id.DeviceID
-	answer := func(ctx context.Context) { b.mach.HandleToDeviceEvent(ctx, e) }
+	var (
+		from   id.DeviceID
+		answer func(ctx context.Context)
+	)
 	switch content := e.Content.Parsed.(type) {
 	case *event.RoomKeyRequestEventContent:
 		if content.Action != event.KeyRequestActionRequest {
@@ -68,17 +125,17 @@ func (b *Bot) handlePlain(ctx context.Context, e *event.Event) {
 			b.stats.drop(DropUnhandled, 1)
 			return
 		}
-		from = content.RequestingDeviceID
+		from, answer = content.RequestingDeviceID, func(ctx context.Context) { b.mach.HandleToDeviceEvent(ctx, e) }
 	default:
-		b.guard(e.Type.Type, func() { answer(quietly(ctx)) })
+		b.stats.drop(DropUnhandled, 1)
 		return
 	}
-	if e.Sender != b.UserID() && !b.requests.allow(e.Sender, time.Now()) {
+	if e.Sender != b.UserID() && !b.work.allow(e.Sender, time.Now()) {
 		b.stats.drop(DropTooMany, 1)
 		return
 	}
 	b.background.Go(func() {
-		// mautrix itself would ask for each unknown device, without a limit.
+		// mautrix itself would ask for each unknown device, without a limit. What allow counted pays for the question, too.
 		if !b.known(ctx, Device{e.Sender, from}) {
 			b.stats.drop(DropUnknownDevice, 1)
 			return

@@ -82,8 +82,8 @@ func TestPauseAfter(t *testing.T) {
 	}
 }
 
-func TestKeyLimit(t *testing.T) {
-	l := newKeyLimit()
+func TestBudget(t *testing.T) {
+	l := newWorkBudget()
 	now := time.Now()
 	count := func(user func(n int) id.UserID) (n int) {
 		for i := range 1000 {

@@ -1,0 +1,64 @@
+package bot
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/turnserver/limit"
+)
+
+// How much work the messages of other users can make for us: asking homeservers for keys, and answers. All kinds of it come out of one budget. Each
+// number is how much may come at once; the second of a pair is how much comes back in each minute. Changed device lists do not count.
+const (
+	perUser, perUserMinute     = 5, 2
+	perServer, perServerMinute = 60, 60
+	perMinute                  = 200 // of all users
+)
+
+// How many to-device messages are looked at.
+const (
+	messagesPerUser, messagesPerUserMinute     = 300, 120
+	messagesPerServer, messagesPerServerMinute = 3000, 1200
+	messagesPerMinute                          = 6000 // of all users
+)
+
+// budget limits what others can make us do. A user, a homeserver and all of them together have a token bucket each. Its methods may be called
+// from any goroutine.
+type budget struct {
+	mu      sync.Mutex // so that all three limits are asked in one step
+	users   *limit.Rate[id.UserID]
+	servers *limit.Rate[string]
+	all     *rate.Limiter
+}
+
+// newWorkBudget is for work that messages cause.
+func newWorkBudget() *budget {
+	return &budget{
+		users:   limit.NewRate[id.UserID](perUserMinute/60., perUser),
+		servers: limit.NewRate[string](perServerMinute/60., perServer),
+		all:     rate.NewLimiter(perMinute/60., perMinute),
+	}
+}
+
+// newMessageBudget is for the messages themselves.
+func newMessageBudget() *budget {
+	return &budget{
+		users:   limit.NewRate[id.UserID](messagesPerUserMinute/60., messagesPerUser),
+		servers: limit.NewRate[string](messagesPerServerMinute/60., messagesPerServer),
+		all:     rate.NewLimiter(messagesPerMinute/60., messagesPerMinute),
+	}
+}
+
+// allow says whether a user may cause something now, and counts it if so.
+func (l *budget) allow(user id.UserID, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	server := user.Homeserver()
+	if l.users.Wait(now, user) > 0 || l.servers.Wait(now, server) > 0 || !l.all.AllowN(now, 1) {
+		return false
+	}
+	return l.users.Allow(now, user) && l.servers.Allow(now, server)
+}
