@@ -18,6 +18,9 @@ import (
 	"maunium.net/go/mautrix/crypto"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/budget"
+	"multifactorymodel.org/ewindow/bot/keystore"
 )
 
 // Config is what a Bot needs. HomeserverURL, Username, Password, DB and DataDir are required.
@@ -33,7 +36,7 @@ type Config struct {
 	AcceptUnsignedDevices bool
 	// DB was opened by migrations.OpenKiosk. The bot does not close it.
 	DB *dbutil.Database
-	// DataDir is the folder for the file with the recovery key.
+	// DataDir is the folder for the files with the recovery key and with the key of the database.
 	DataDir string
 	// HTTPClient is for requests to the homeserver. nil: one of its own.
 	HTTPClient *http.Client
@@ -77,19 +80,23 @@ type Bot struct {
 	// Set by Start, read-only once ready is true.
 	ready     atomic.Bool
 	crypto    *crypto.SQLCryptoStore
+	olm       *keystore.Store // crypto, as mautrix uses it
 	mach      *crypto.OlmMachine
 	fetcher   *crypto.OlmMachine // asks for keys, see openCrypto
 	knownRuns []string           // numbers of our own runs, see copy_check.go
 
 	background sync.WaitGroup // requests that sync does not wait for; Run waits for them at its end
-	work       *budget        // what others' messages make us do
-	messages   *budget        // others' to-device messages
+	work       *budget.Budget // what others' messages make us do
+	messages   *budget.Budget // others' to-device messages
+	renewals   renewals       // of Olm sessions
+	repairing  atomic.Bool    // the one-time keys are being renewed
 	waiting    waiting        // events whose keys have not come yet
 
 	// These belong to the goroutine of Start and Run.
 	connection   connection
 	fallbackMade time.Time // in this run
 	held         held
+	pruned       time.Time // when old keys were last deleted
 
 	mu   sync.RWMutex // guards self
 	self Device
@@ -132,7 +139,7 @@ func New(cfg Config) (*Bot, error) {
 	b := &Bot{
 		cfg: cfg, log: cfg.Log, client: client, session: sessionStore{cfg.DB},
 		strangerLog: cfg.Log.Sample(&zerolog.BurstSampler{Burst: 5, Period: 10 * time.Minute}),
-		handlers:    make(map[string][]handler), work: newWorkBudget(), messages: newMessageBudget(),
+		handlers:    make(map[string][]handler), work: budget.NewWork(), messages: budget.NewMessages(),
 		toDevice: make(map[string][]func(context.Context, ToDevice)),
 	}
 	client.Client = cfg.HTTPClient

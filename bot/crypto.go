@@ -11,20 +11,34 @@ import (
 	"maunium.net/go/mautrix/crypto"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/keystore"
 )
 
 // openCrypto loads the Olm account, or makes one, and makes sure that the homeserver has the same device keys.
 func (b *Bot) openCrypto(ctx context.Context, a *session) error {
 	log := libraryLog(b.log)
-	b.crypto = crypto.NewSQLCryptoStore(b.cfg.DB, dbutil.ZeroLogger(log), "", a.Device, a.PickleKey)
+	b.crypto = crypto.NewSQLCryptoStore(b.cfg.DB, dbutil.ZeroLogger(log), "", a.Device, nil)
 	if err := upgradeSQL(ctx, "encryption", b.crypto.DB.Upgrade, log); err != nil {
 		return err
 	}
-	mach := crypto.NewOlmMachine(b.client, &log, b.crypto, b.state)
+	var err error
+	if b.crypto.PickleKey, err = b.pickleKey(ctx); err != nil {
+		return err
+	}
+	b.olm = keystore.New(b.crypto)
+	if err := b.olm.EndRoomSessions(ctx); err != nil {
+		return err
+	}
+	if err := b.prune(ctx, time.Now()); err != nil {
+		return err
+	}
+	mach := crypto.NewOlmMachine(b.client, &log, b.olm, b.state)
 	trust := b.minTrust()
 	mach.SendKeysMinTrust, mach.ShareKeysMinTrust = trust, trust
 	mach.DisableDecryptKeyFetching = true // it has no time limit; senderDevice and decrypt fetch keys instead
 	mach.SessionReceived = func(_ context.Context, _ id.RoomID, session id.SessionID, _ uint32) { b.waiting.arrived(session) }
+	mach.NeedsUnwedgeCallback = b.wedged
 	if err := mach.Load(ctx); err != nil {
 		return fmt.Errorf("load the encryption keys: %w", err)
 	}
@@ -34,6 +48,15 @@ func (b *Bot) openCrypto(ctx context.Context, a *session) error {
 	b.fetcher = crypto.NewOlmMachine(b.client, &log, b.crypto, b.state)
 	b.state.rotate = b.crypto.RemoveOutboundGroupSession
 	return b.shareKeys(ctx)
+}
+
+// pruneEvery is the time after which old keys are deleted again.
+const pruneEvery = time.Hour
+
+// prune deletes old keys.
+func (b *Bot) prune(ctx context.Context, now time.Time) error {
+	b.pruned = now
+	return b.olm.Prune(ctx, now)
 }
 
 // minTrust is the trust that a device needs to get a key from us, and to have its messages accepted.

@@ -49,7 +49,7 @@ func (b *Bot) retryWaiting(ctx context.Context) {
 		b.decrypt(ctx, e, false)
 	}
 	for _, e := range ask {
-		if !b.work.allow(e.Sender, time.Now()) {
+		if !b.work.Allow(e.Sender, time.Now()) {
 			continue
 		}
 		content := e.Content.AsEncrypted()

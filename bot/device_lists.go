@@ -71,7 +71,7 @@ func (b *Bot) fetchKeys(ctx context.Context, users []id.UserID) (map[id.UserID]m
 
 // refetch asks for a user's devices once more, unless that user has caused it too often. It says whether there was an answer.
 func (b *Bot) refetch(ctx context.Context, user id.UserID) bool {
-	if !b.work.allow(user, time.Now()) {
+	if !b.work.Allow(user, time.Now()) {
 		return false
 	}
 	_, err := b.fetchKeys(ctx, []id.UserID{user})
@@ -106,9 +106,10 @@ func (b *Bot) oneTimeKeys(ctx context.Context, count *mautrix.OTKCount) {
 	if count == nil || count.SignedCurve25519 >= int(b.mach.GetAccount().Internal.MaxNumberOfOneTimeKeys()/2) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(quietly(ctx), fetchTime)
+	limited, cancel := context.WithTimeout(quietly(ctx), fetchTime)
 	defer cancel()
-	if err := b.mach.ShareKeys(mautrix.WithMaxRetries(ctx, 0), count.SignedCurve25519); err != nil && ctx.Err() == nil {
+	if err := b.mach.ShareKeys(mautrix.WithMaxRetries(limited, 0), count.SignedCurve25519); err != nil && limited.Err() == nil {
 		b.log.Warn().Err(short(err)).Msg("One-time keys can't be uploaded: trying again")
+		b.repairOneTimeKeys(ctx, err)
 	}
 }

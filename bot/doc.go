@@ -12,15 +12,19 @@
 //   - A to-device handler sees only what came Olm-encrypted from a known device that is trusted in the same sense. Everything else is
 //     dropped and counted, see [Stats].
 //   - To-device messages of users who are in no room with us are dropped unread. What others' messages make us do comes out of one budget for
-//     each user and each homeserver, see budget.go. Nothing that they send is kept but room keys and Olm sessions of known devices.
+//     each user and each homeserver, see package budget. Nothing that they send is kept but room keys and Olm sessions of known devices.
 //   - The position in the sync stream is stored after a response was processed. A response that a power cut interrupts is processed again, so
 //     handlers may see an event twice.
 //   - The homeserver may be away at any time, for any time. Start and Run go on trying, with growing pauses.
 //   - Two bots that run on copies of one data folder would break each other's encryption for good. Each start writes a random number to
 //     the database and to the account data. If the two differ, Start and Run end with [ErrCopied].
+//   - If the database is replaced by a copy of itself, others understand the bot again at once, and the bot understands them after a message or two:
+//     each run begins new sessions, and so does each message that can't be decrypted.
+//   - Keys of rooms are deleted after a day, and Olm sessions that nobody has used for a month.
 //
-// Everything is kept in the database that it is given, apart from the recovery key. That is in a file of the data folder, so that people
-// can make a copy of it. The package knows nothing of calls or windows.
+// Everything is kept in the database that it is given, apart from two keys. The recovery key is in a file of the data folder, so that people can
+// make a copy of it. The key that encrypts the database's keys is in another, so that the database alone is of no use. The package
+// knows nothing of calls or windows.
 //
 // # Who owns what
 //

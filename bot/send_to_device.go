@@ -54,7 +54,7 @@ func (b *Bot) SendToDevice(ctx context.Context, t event.Type, content map[Device
 		switch {
 		case err != nil:
 			failed[d] = err
-		case b.crypto.HasSession(ctx, known.IdentityKey):
+		case b.olm.Ready(known.IdentityKey) && b.crypto.HasSession(ctx, known.IdentityKey):
 			groups[""] = append(groups[""], d)
 		default:
 			groups[d.User.Homeserver()] = append(groups[d.User.Homeserver()], d)
@@ -82,7 +82,7 @@ func (b *Bot) learnDevices(ctx context.Context, contents map[Device]json.RawMess
 	missing := make(map[string][]id.UserID)
 	seen := make(map[id.UserID]bool)
 	for d := range contents {
-		if _, err := b.target(ctx, d); err == nil || seen[d.User] || !b.work.allow(d.User, time.Now()) {
+		if _, err := b.target(ctx, d); err == nil || seen[d.User] || !b.work.Allow(d.User, time.Now()) {
 			continue
 		}
 		seen[d.User] = true

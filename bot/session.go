@@ -17,7 +17,6 @@ type session struct {
 	User       id.UserID
 	Device     id.DeviceID
 	Token      string
-	PickleKey  []byte
 	NextBatch  string
 	Run        string
 	RunPending string
@@ -25,10 +24,10 @@ type session struct {
 
 const (
 	getSessionQuery = `
-		SELECT homeserver, user_id, device_id, access_token, pickle_key, next_batch, run_id, run_pending FROM ewindow_account
+		SELECT homeserver, user_id, device_id, access_token, next_batch, run_id, run_pending FROM ewindow_account
 	`
 	newSessionQuery = `
-		INSERT INTO ewindow_account (one, homeserver, user_id, device_id, access_token, pickle_key) VALUES (1, $1, '', $2, '', $3)
+		INSERT INTO ewindow_account (one, homeserver, user_id, device_id, access_token, pickle_key) VALUES (1, $1, '', $2, '', x'')
 	`
 	setLoginQuery     = `UPDATE ewindow_account SET homeserver=$1, user_id=$2, access_token=$3`
 	setNextBatchQuery = `UPDATE ewindow_account SET next_batch=$1`
@@ -43,7 +42,7 @@ type sessionStore struct{ db *dbutil.Database }
 func (s sessionStore) get(ctx context.Context) (*session, error) {
 	var a session
 	err := s.db.QueryRow(ctx, getSessionQuery).
-		Scan(&a.Homeserver, &a.User, &a.Device, &a.Token, &a.PickleKey, &a.NextBatch, &a.Run, &a.RunPending)
+		Scan(&a.Homeserver, &a.User, &a.Device, &a.Token, &a.NextBatch, &a.Run, &a.RunPending)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -56,8 +55,8 @@ func (s sessionStore) get(ctx context.Context) (*session, error) {
 // create makes the row. The device id is chosen before the first attempt to log in, so that an attempt whose answer gets lost does not
 // leave a second device behind.
 func (s sessionStore) create(ctx context.Context, homeserver string) (*session, error) {
-	a := &session{Homeserver: homeserver, Device: id.DeviceID("EW" + rand.Text()[:8]), PickleKey: []byte(rand.Text())}
-	return a, s.exec(ctx, newSessionQuery, a.Homeserver, a.Device, a.PickleKey)
+	a := &session{Homeserver: homeserver, Device: id.DeviceID("EW" + rand.Text()[:8])}
+	return a, s.exec(ctx, newSessionQuery, a.Homeserver, a.Device)
 }
 
 func (s sessionStore) setLogin(ctx context.Context, homeserver string, user id.UserID, token string) error {

@@ -135,6 +135,11 @@ func (b *Bot) process(ctx context.Context, r *syncResponse, first bool) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // a handler's work may have been interrupted, so the next run has to see this response again
 	}
+	if now := time.Now(); now.Sub(b.pruned) > pruneEvery {
+		if err := b.prune(ctx, now); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
 	b.synced(ctx)
 	b.stats.response()
 	return nil

@@ -32,7 +32,7 @@ func (b *Bot) toDeviceEvents(ctx context.Context, events []*event.Event) {
 			if !b.held.add(e, now) {
 				b.stats.drop(DropStranger, 1)
 			}
-		case e.Sender != b.UserID() && !b.messages.allow(e.Sender, now):
+		case e.Sender != b.UserID() && !b.messages.Allow(e.Sender, now):
 			b.stats.drop(DropTooMany, 1)
 		default:
 			b.handleToDevice(ctx, e)
@@ -130,7 +130,7 @@ func (b *Bot) handlePlain(ctx context.Context, e *event.Event) {
 		b.stats.drop(DropUnhandled, 1)
 		return
 	}
-	if e.Sender != b.UserID() && !b.work.allow(e.Sender, time.Now()) {
+	if e.Sender != b.UserID() && !b.work.Allow(e.Sender, time.Now()) {
 		b.stats.drop(DropTooMany, 1)
 		return
 	}

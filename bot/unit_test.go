@@ -82,32 +82,6 @@ func TestPauseAfter(t *testing.T) {
 	}
 }
 
-func TestBudget(t *testing.T) {
-	l := newWorkBudget()
-	now := time.Now()
-	count := func(user func(n int) id.UserID) (n int) {
-		for i := range 1000 {
-			if l.allow(user(i), now) {
-				n++
-			}
-		}
-		return n
-	}
-	if n := count(func(int) id.UserID { return "@a:x" }); n != perUser {
-		t.Errorf("one user: %d", n)
-	}
-	if n := count(func(n int) id.UserID { return id.UserID(fmt.Sprintf("@%d:x", n)) }); n != perServer-perUser {
-		t.Errorf("one server: %d", n)
-	}
-	if n := count(func(n int) id.UserID { return id.UserID(fmt.Sprintf("@a:%d", n)) }); n != perMinute-perServer {
-		t.Errorf("all servers: %d", n)
-	}
-	now = now.Add(time.Minute)
-	if !l.allow("@a:x", now) {
-		t.Error("the limit has no end")
-	}
-}
-
 func TestWaiting(t *testing.T) {
 	var w waiting
 	now := time.Now()

@@ -19,9 +19,9 @@ import (
 )
 
 // options are set for every connection. With another _txlock, two transactions that first read and then write would fail with SQLITE_BUSY.
-// With less than synchronous=FULL, a power cut could undo what was committed.
+// With less than synchronous=FULL, a power cut could undo what was committed. Without secure_delete, keys that were deleted stay in the file.
 const options = "_txlock=immediate&_time_format=sqlite&_pragma=foreign_keys(1)&_pragma=journal_mode(WAL)&" +
-	"_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)"
+	"_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)&_pragma=secure_delete(1)"
 
 // kind is one of the two databases.
 type kind struct {

@@ -1,4 +1,5 @@
-package bot
+// Package budget limits what other users can make the bot do: how many of their messages it looks at, and how much work these cause.
+package budget
 
 import (
 	"sync"
@@ -25,35 +26,35 @@ const (
 	messagesPerMinute                          = 6000 // of all users
 )
 
-// budget limits what others can make us do. A user, a homeserver and all of them together have a token bucket each. Its methods may be called
-// from any goroutine.
-type budget struct {
+// Budget limits what others can make us do. A user, a homeserver and all of them together have a token bucket each. Make one with [NewWork] or
+// [NewMessages]. Its methods may be called from any goroutine.
+type Budget struct {
 	mu      sync.Mutex // so that all three limits are asked in one step
 	users   *limit.Rate[id.UserID]
 	servers *limit.Rate[string]
 	all     *rate.Limiter
 }
 
-// newWorkBudget is for work that messages cause.
-func newWorkBudget() *budget {
-	return &budget{
+// NewWork is for work that messages cause.
+func NewWork() *Budget {
+	return &Budget{
 		users:   limit.NewRate[id.UserID](perUserMinute/60., perUser),
 		servers: limit.NewRate[string](perServerMinute/60., perServer),
 		all:     rate.NewLimiter(perMinute/60., perMinute),
 	}
 }
 
-// newMessageBudget is for the messages themselves.
-func newMessageBudget() *budget {
-	return &budget{
+// NewMessages is for the messages themselves.
+func NewMessages() *Budget {
+	return &Budget{
 		users:   limit.NewRate[id.UserID](messagesPerUserMinute/60., messagesPerUser),
 		servers: limit.NewRate[string](messagesPerServerMinute/60., messagesPerServer),
 		all:     rate.NewLimiter(messagesPerMinute/60., messagesPerMinute),
 	}
 }
 
-// allow says whether a user may cause something now, and counts it if so.
-func (l *budget) allow(user id.UserID, now time.Time) bool {
+// Allow says whether a user may cause something now, and counts it if so.
+func (l *Budget) Allow(user id.UserID, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	server := user.Homeserver()
