@@ -194,12 +194,15 @@ func (s *stateStore) knowJoined(ctx context.Context, self id.UserID) error {
 	if err != nil {
 		return fmt.Errorf("look up the joined rooms: %w", err)
 	}
+	var errs []error
 	for _, room := range rooms {
-		if err := s.know(ctx, room); err != nil {
-			return err
+		err := s.know(ctx, room)
+		if errors.Is(err, mautrix.MForbidden) {
+			err = s.ClearCachedMembers(ctx, room) // we have left, or were removed
 		}
+		errs = append(errs, err)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // forgetLeft forgets who is in rooms that we are not in any more.

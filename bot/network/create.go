@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"go.mau.fi/util/ptr"
 	"maunium.net/go/mautrix"
@@ -87,7 +88,10 @@ func (n *Network) windowRequest(space id.RoomID) *mautrix.ReqCreateRoom {
 			state(event.StateJoinRules, "", windowJoinRules(space)),
 			state(event.StateHistoryVisibility, "", &event.HistoryVisibilityEventContent{HistoryVisibility: event.HistoryVisibilityJoined}),
 			state(event.StateGuestAccess, "", &event.GuestAccessEventContent{GuestAccess: event.GuestAccessForbidden}),
-			state(event.StateEncryption, "", &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}),
+			state(event.StateEncryption, "", &event.EncryptionEventContent{
+				// Windows delete keys after a day, so keys must not be in use for longer.
+				Algorithm: id.AlgorithmMegolmV1, RotationPeriodMillis: (12 * time.Hour).Milliseconds(),
+			}),
 			state(event.StateSpaceParent, string(space), &event.SpaceParentEventContent{
 				Via: []string{n.cfg.Bot.ServerName()}, Canonical: true,
 			}),

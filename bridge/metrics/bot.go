@@ -17,7 +17,8 @@ func Bot(read func() bot.Stats) prometheus.Collector {
 		counter("bot_panics", "Handlers of events that ended in a panic.", func(s S) uint64 { return s.Panics }),
 	}
 	for _, reason := range []string{
-		bot.DropCleartext, bot.DropUndecryptable, bot.DropUnknownDevice, bot.DropUntrusted, bot.DropMalformed, bot.DropUnhandled, bot.DropTooMany,
+		bot.DropStranger, bot.DropCleartext, bot.DropUndecryptable, bot.DropUnknownDevice, bot.DropUntrusted, bot.DropMalformed, bot.DropUnhandled,
+		bot.DropTooMany,
 	} {
 		metrics = append(metrics, counter("bot_dropped", dropped, func(s S) uint64 { return s.Dropped[reason] }, "reason", reason))
 	}

@@ -76,7 +76,7 @@ func TestComplete(t *testing.T) {
 	complete(t, callmedia.Stats{}, Media)
 	dropped := map[string]uint64{
 		bot.DropCleartext: 0, bot.DropUndecryptable: 0, bot.DropUnknownDevice: 0, bot.DropUntrusted: 0, bot.DropMalformed: 0, bot.DropUnhandled: 0,
-		bot.DropTooMany: 0,
+		bot.DropTooMany: 0, bot.DropStranger: 0,
 	}
 	complete(t, bot.Stats{Dropped: dropped}, Bot)
 	shown := complete(t, turnserver.Counters{}, Relay)
