@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -60,10 +61,28 @@ func TestKey(t *testing.T) {
 	w.expect(t, kiosk.PageUp{ID: 1, Shutter: "open"})
 }
 
+// buffer collects a log. The server writes its last line after Close.
+type buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *buffer) Write(data []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(data)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
 // TestKeyFiles: key and page file are private. The page file leads to the address with the key. Both last.
 func TestKeyFiles(t *testing.T) {
 	folder := t.TempDir()
-	var log bytes.Buffer
+	var log buffer
 	start := func() *kiosk.Server {
 		s, err := kiosk.New(kiosk.Config{
 			Listen: "127.0.0.1:0", DataDir: folder, HandleMessage: func(kiosk.Message) {}, Log: zerolog.New(&log).Level(zerolog.TraceLevel),
