@@ -10,6 +10,9 @@
 // the kiosk or an admin must have listed the room. A user who is removed from the Space is also removed from our own window room. What
 // members write is limited in length, and cleaned of control characters.
 //
+// The network's Space is the one that the accepted invitation of a configured admin led to. The kiosk's database keeps it (store.go). Only its own
+// tombstones lead to another one. The bot leaves every other Space. A database of an earlier version says nothing about it: see adopt.go.
+//
 // When the Space is upgraded, the bot joins the new one once it is invited there, and lists its own room again. The list and the members of
 // the old Space count until the new one says something else. If the bot's own account upgrades a window room, the new room replaces it.
 //

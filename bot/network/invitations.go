@@ -80,6 +80,7 @@ func (n *Network) inviteTasks(tasks []task, joins []movement) []task {
 		case fromAdmin && inv.space && n.model.space == "":
 			if !accepting { // the other invitations wait until it is known what this one leads to
 				accepting = true
+				n.model.admission = admission{Space: room}
 				tasks = append(tasks, n.acceptTask(room, inv.inviter))
 			}
 		default:
@@ -115,13 +116,17 @@ func (n *Network) followTask(room id.RoomID, inviter id.UserID) task {
 	}
 }
 
-// acceptTask joins a Space, and leaves it again if it is not the Space of a network.
+// acceptTask joins a Space, and leaves it again if it is not the Space of a network. That it was accepted is remembered before, so that a crash
+// in between does not lead into a Space that we then do not know.
 func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) task {
 	log := n.cfg.Log.With().Stringer("room_id", room).Stringer("sender", inviter).Logger()
 	return task{
 		key: "accept " + string(room), what: "accept the invitation into a network", log: logRoom(room),
 		do: func(ctx context.Context) (func(), error) {
-			client := n.cfg.Bot.Client()
+			client, self := n.cfg.Bot.Client(), n.cfg.Bot.UserID()
+			if err := n.store.setAdmission(ctx, self, admission{Space: room}); err != nil {
+				return nil, err
+			}
 			addState, err := n.join(ctx, room, servers([]string{inviter.Homeserver()}, n.cfg.Bot.ServerName()))
 			if err != nil {
 				return nil, err
@@ -141,6 +146,7 @@ func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) task {
 				return nil, err
 			}
 			return func() {
+				n.model.admission = admission{}
 				delete(n.invites, room)
 				n.refused.Add(1)
 				log.Warn().Msg("The Space this window was invited into is not a network of e-window, so it was left again")

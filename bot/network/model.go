@@ -32,34 +32,37 @@ type model struct {
 	self   id.UserID
 	admins []id.UserID
 
-	space    id.RoomID   // the network's Space; empty: there is none
-	chain    []id.RoomID // that Space and its predecessors, the latest first
-	rooms    map[id.RoomID]*room
-	rejected map[id.RoomID]*rejection
-	newNames map[id.UserID]string // display names since the last look
+	admission admission   // what was accepted
+	adopting  bool        // nothing is known about that yet
+	space     id.RoomID   // the network's Space; empty: we are in none
+	chain     []id.RoomID // that Space and its predecessors, the latest first
+	rooms     map[id.RoomID]*room
+	rejected  map[id.RoomID]*rejection
+	newNames  map[id.UserID]string // display names since the last look
 }
 
 // room is the part of one room's state that matters here.
 type room struct {
-	joined       bool
-	creator      id.UserID
-	created      int64
-	space        bool
-	creators     []id.UserID // those whose power has no limit (room version 12)
-	network      bool
-	upgraded     bool      // there is a tombstone
-	replacement  id.RoomID // the room that the tombstone names
-	predecessor  id.RoomID // the room that this one says it replaces
-	name         string
-	window       *windowEvent
-	windowSender id.UserID   // the sender of the window event, even when that has no content
-	allow        []id.RoomID // members of these rooms may join
-	power        powerLevels
-	members      map[id.UserID]event.Membership
-	children     map[id.RoomID]child
-	parents      map[id.RoomID]bool
-	seen         map[stateKey]bool // the state that an event was applied for
-	leaveAt      time.Time         // when an upgraded room is left
+	joined        bool
+	creator       id.UserID
+	created       int64
+	space         bool
+	creators      []id.UserID // those whose power has no limit (room version 12)
+	network       bool
+	networkSender id.UserID // of the network event
+	upgraded      bool      // there is a tombstone
+	replacement   id.RoomID // the room that the tombstone names
+	predecessor   id.RoomID // the room that this one says it replaces
+	name          string
+	window        *windowEvent
+	windowSender  id.UserID   // the sender of the window event, even when that has no content
+	allow         []id.RoomID // members of these rooms may join
+	power         powerLevels
+	members       map[id.UserID]event.Membership
+	children      map[id.RoomID]child
+	parents       map[id.RoomID]bool
+	seen          map[stateKey]bool // the state that an event was applied for
+	leaveAt       time.Time         // when an upgraded room is left
 }
 
 // stateKey names one piece of a room's state.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.mau.fi/util/dbutil"
 	"go.mau.fi/util/jsontime"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -73,6 +74,7 @@ func windowState(sender, kiosk id.UserID) string {
 // newTestModel is a network of Dresden (us) and Munich in which everything is as it should be.
 func newTestModel() *model {
 	m := newModel(self, []id.UserID{admin})
+	m.admission.Space = space
 	for _, e := range []*event.Event{
 		stateEvent(space, admin, event.StateCreate, "", `{"type":"m.space","room_version":"12"}`),
 		stateEvent(space, admin, event.StatePowerLevels, "", `{"users":{}}`),
@@ -298,6 +300,7 @@ func TestKioskReturns(t *testing.T) {
 // TestTimeline reads what a homeserver shows after a join: everything since the room was made, with our own past.
 func TestTimeline(t *testing.T) {
 	m := newModel(self, nil)
+	m.admission.Space = space
 	m.apply(stateEvent(space, admin, event.StateCreate, "", `{"type":"m.space","room_version":"12"}`))
 	m.apply(stateEvent(space, admin, StateNetwork, "", `{"version":1}`))
 	for _, membership := range []event.Membership{event.MembershipInvite, event.MembershipJoin, event.MembershipLeave, event.MembershipInvite, event.MembershipJoin} {
@@ -563,9 +566,10 @@ func TestBatches(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	for name, cfg := range map[string]Config{
 		"no bot":        {Name: "Dresden"},
-		"no name":       {Bot: nobody{}, Name: " \n"},
-		"no user":       {Bot: nobody{}, Name: "Dresden", Admins: []id.UserID{"admin"}},
-		"too many tags": {Bot: nobody{}, Name: "Dresden", Languages: make([]string, 9)},
+		"no database":   {Bot: nobody{}, Name: "Dresden"},
+		"no name":       {Bot: nobody{}, DB: new(dbutil.Database), Name: " \n"},
+		"no user":       {Bot: nobody{}, DB: new(dbutil.Database), Name: "Dresden", Admins: []id.UserID{"admin"}},
+		"too many tags": {Bot: nobody{}, DB: new(dbutil.Database), Name: "Dresden", Languages: make([]string, 9)},
 	} {
 		if n, err := New(cfg); err == nil || n != nil {
 			t.Errorf("%s: accepted", name)

@@ -60,7 +60,11 @@ func (m *model) movements(now time.Time) (join, leave []movement, wake time.Time
 	for _, name := range slices.Sorted(maps.Keys(m.rooms)) {
 		r := m.rooms[name]
 		rejected := m.rejected[name] != nil
-		if r.joined && r.creator != m.self && name != m.space && !r.space && !wanted[name] && (r.windowSender != "" || rejected) {
+		if m.strange(name, r) {
+			leave = append(leave, movement{room: name})
+			continue
+		}
+		if r.joined && r.creator != m.self && !r.space && !wanted[name] && (r.windowSender != "" || rejected) {
 			if r.upgraded { // if we are in a call there, we leave that first
 				if r.leaveAt.IsZero() {
 					r.leaveAt = now.Add(upgradedGrace)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.mau.fi/util/dbutil"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
@@ -27,10 +28,12 @@ type Bot interface {
 	OnSynced(f func(ctx context.Context))
 }
 
-// Config is what a Network needs. Bot and Name are required.
+// Config is what a Network needs. Bot, DB and Name are required.
 type Config struct {
 	// Bot must not have been started yet.
 	Bot Bot
+	// DB was opened by migrations.OpenKiosk. The Network keeps there which network it was admitted to.
+	DB *dbutil.Database
 	// Admins are the users whose invitation into a network is accepted. If there are none, no invitation is accepted.
 	Admins []id.UserID
 	// Name and City of this window are shown to people. Languages are those of its page. Timezone is an IANA name.
@@ -58,6 +61,8 @@ type Network struct {
 
 	// What follows belongs to Run's goroutine.
 	model           *model
+	store           store
+	saved           admission // as the database has it
 	invites         map[id.RoomID]*invite
 	runner          *runner
 	desired         directory.State // what SetState said last; no Shutter: it has not been called
@@ -91,6 +96,8 @@ func New(cfg Config) (*Network, error) {
 	switch {
 	case cfg.Bot == nil:
 		return nil, errors.New("network: the bot is missing")
+	case cfg.DB == nil:
+		return nil, errors.New("network: no database was given")
 	case cfg.Name == "":
 		return nil, errors.New("network: the window's name needs a letter or a digit")
 	case len(cfg.Languages) > maxLanguages:
@@ -106,7 +113,7 @@ func New(cfg Config) (*Network, error) {
 	}
 	n := &Network{
 		cfg: cfg, queue: queue.New[func()](), invites: make(map[id.RoomID]*invite), reminders: make(map[id.UserID]*reminder),
-		warned: make(map[string]bool),
+		warned: make(map[string]bool), store: store{cfg.DB},
 	}
 	n.published.names = make(map[id.UserID]string)
 	for _, t := range []event.Type{
@@ -170,6 +177,11 @@ func (n *Network) Run(ctx context.Context) error {
 		return errors.New("network: run before the bot was started")
 	}
 	n.model = newModel(self, n.cfg.Admins)
+	saved, known, err := n.store.admission(ctx, self)
+	if err != nil {
+		return err
+	}
+	n.saved, n.model.admission, n.model.adopting = saved, saved, !known
 	n.runner = newRunner(ctx, func(f func()) { n.queue.Put(f) }, n.cfg.Log)
 	if len(n.cfg.Admins) == 0 {
 		n.cfg.Log.Warn().Msg("No network admins are configured, so no invitation into a network will be accepted")

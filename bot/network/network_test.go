@@ -62,7 +62,7 @@ func (w *window) start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.cfg.Bot = b
+	w.cfg.Bot, w.cfg.DB = b, cfg.DB
 	if w.Network, err = network.New(w.cfg); err != nil {
 		t.Fatal(err)
 	}

@@ -49,8 +49,11 @@ func (n *Network) apply(e *event.Event) {
 // happens before.
 func (n *Network) reconcile(now time.Time) time.Time {
 	n.model.forget()
+	if n.model.adopting {
+		return n.runner.run(now, []task{n.adoptTask()})
+	}
 	n.model.chooseSpace()
-	var tasks []task
+	tasks := n.rememberTasks(nil)
 	var remind time.Time
 	if n.model.space != "" {
 		tasks, remind = n.ownTasks(tasks, now)
@@ -81,6 +84,24 @@ func (n *Network) reconcile(now time.Time) time.Time {
 	}
 	tasks = n.inviteTasks(tasks, join)
 	return earliest(earliest(wake, remind), n.runner.run(now, tasks))
+}
+
+// rememberTasks adds the task of writing what must outlive a restart, if it has changed.
+func (n *Network) rememberTasks(tasks []task) []task {
+	if a := n.model.admission; a != n.saved {
+		tasks = append(tasks, n.rememberTask("admission", func(ctx context.Context) error {
+			return n.store.setAdmission(ctx, n.model.self, a)
+		}, func() { n.saved = a }))
+	}
+	return tasks
+}
+
+// rememberTask writes something to the database.
+func (n *Network) rememberTask(what string, write func(ctx context.Context) error, done func()) task {
+	return task{
+		key: "remember " + what, what: "write to the database", known: true,
+		do: func(ctx context.Context) (func(), error) { return done, write(ctx) },
+	}
 }
 
 // leaveTask leaves a room.

@@ -73,7 +73,7 @@ func (m *model) apply(e *event.Event) {
 			r.window = &windowEvent{id: e.ID, sender: e.Sender, at: e.Timestamp, content: c}
 		}
 	case StateNetwork.Type:
-		r.network = true
+		r.network, r.networkSender = true, e.Sender
 	case event.StateTombstone.Type:
 		r.applyTombstone(data)
 	}

@@ -67,37 +67,28 @@ func (m *model) isNetwork(name id.RoomID) bool {
 		slices.ContainsFunc(m.chainOf(name), func(name id.RoomID) bool { return m.rooms[name].network })
 }
 
-// chooseSpace sets the network's Space. Once chosen it stays, until we are not in it any more or it is upgraded.
+// chooseSpace sets the network's Space: the one that the accepted invitation led to, or the latest that it was upgraded to, if we are in it. No
+// other Space is ever chosen, and none follows when we are removed from it.
 func (m *model) chooseSpace() {
-	chosen := m.space
+	chosen := m.latest(m.admission.Space)
 	if !m.isNetwork(chosen) {
-		chosen = m.findSpace()
+		chosen = ""
 	}
-	if chosen = m.latest(chosen); chosen != m.space {
+	if chosen != m.space {
 		clear(m.rejected)
 	}
 	m.space, m.chain = chosen, nil
 	if chosen != "" {
 		m.chain = m.chainOf(chosen)
+		m.admission = admission{Space: chosen, Member: true}
 	}
 }
 
-// findSpace is a network's Space that we are in. One that lists our room is preferred.
-func (m *model) findSpace() (found id.RoomID) {
-	for _, name := range slices.Sorted(maps.Keys(m.rooms)) {
-		if !m.isNetwork(name) {
-			continue
-		}
-		for room, c := range m.rooms[name].children {
-			if c.sender == m.self && len(c.via) > 0 && m.isOwn(m.rooms[room], m.chainOf(name)) {
-				return name
-			}
-		}
-		if found == "" {
-			found = name
-		}
-	}
-	return found
+// strange says whether we are in a room that is a Space and not the network's. Earlier versions joined a Space if a member listed it. One that an
+// admin made to replace the network's is not strange: the tombstone may be on its way.
+func (m *model) strange(name id.RoomID, r *room) bool {
+	return r.joined && r.space && name != m.admission.Space && !slices.Contains(m.chain, name) &&
+		(m.space == "" || r.predecessor != m.space || !m.admin(r.creator))
 }
 
 // children are the rooms that the network's Space lists. After an upgrade the list of the old Space counts, until the new one says

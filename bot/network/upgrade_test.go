@@ -74,17 +74,27 @@ func TestSpaceUpgraded(t *testing.T) {
 	if got := m.removedUsers(m.rooms[ownRoom]); len(got) > 0 {
 		t.Fatalf("would remove %v", got)
 	}
-	m.apply(member(third, self, event.MembershipLeave))
-	look("out of the third again", newSpace)
+	m.space = ""
+	look("after a second restart", third)
 
 	// A user who is removed from the new Space is out of the network.
-	m.apply(member(newSpace, munich, event.MembershipLeave))
+	m.apply(member(third, munich, event.MembershipLeave))
 	m.chooseSpace()
 	if _, leave, _ := m.movements(time.Now()); listed(m) != "" || rooms(leave) != string(peerRoom) {
 		t.Fatalf("others %s, would leave %v", listed(m), leave)
 	}
 	if got := m.removedUsers(m.rooms[ownRoom]); len(got) != 1 || got[0] != munich {
 		t.Fatalf("would remove %v", got)
+	}
+	// So are we. The rooms before the upgrade do not become the network again.
+	m.apply(member(third, self, event.MembershipLeave))
+	m.forget()
+	m.chooseSpace()
+	if own, isListed := m.own(); m.space != "" || own != "" || isListed || !m.admission.Member {
+		t.Fatalf("removed from the third, the Space is %q, own room %q, admission %+v", m.space, own, m.admission)
+	}
+	if _, leave, _ := m.movements(time.Now()); rooms(leave) != "!munich:b !newspace:a !space:a" {
+		t.Fatalf("would leave %v", leave)
 	}
 }
 

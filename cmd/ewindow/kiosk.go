@@ -74,7 +74,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		admins[i] = id.UserID(admin)
 	}
 	directory, err := network.New(network.Config{
-		Bot: matrix, Admins: admins, Name: cfg.Window.Name, City: cfg.Window.City, Timezone: cfg.Window.Timezone,
+		Bot: matrix, DB: db, Admins: admins, Name: cfg.Window.Name, City: cfg.Window.City, Timezone: cfg.Window.Timezone,
 		Languages: cfg.Window.Languages, Log: log.With().Str("part", "network").Logger(),
 		OnChange: func() { window.HandleDirectory() },
 	})
