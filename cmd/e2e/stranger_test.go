@@ -142,25 +142,34 @@ func (s *stranger) count() (keys, audio, tracks int) {
 }
 
 // windowRooms returns the room that each window's kiosk lists for the other window. So the first is Dresden's room, the second Munich's.
-func (n *demoNetwork) windowRooms() (rooms []string) {
+func (n *demoNetwork) windowRooms() []string {
 	n.t.Helper()
+	rooms, err := n.listedRooms()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return rooms
+}
+
+// listedRooms is windowRooms for a moment in which a kiosk may list no window: that is an error.
+func (n *demoNetwork) listedRooms() (rooms []string, err error) {
 	for i, p := range n.Windows {
 		page, err := url.Parse(n.page(i))
 		if err != nil {
-			n.t.Fatal(err)
+			return nil, err
 		}
 		o, err := kiosk.Dial(n.t.Context(), page.Host, page.Fragment)
 		if err != nil {
-			n.t.Fatal(err)
+			return nil, err
 		}
 		state, err := o.Next(n.t.Context())
 		_ = o.Close()
 		if err != nil || len(state.Windows) != 1 {
-			n.t.Fatalf("%s knows %d windows, %v", p.Name, len(state.Windows), err)
+			return nil, fmt.Errorf("%s knows %d windows, %v", p.Name, len(state.Windows), err)
 		}
 		rooms = append(rooms, state.Windows[0].Room.String())
 	}
-	return rooms
+	return rooms, nil
 }
 
 // plainColour decodes a key frame as plain VP8 and returns the colour of the source that it shows. It returns "" if the frame is not valid
