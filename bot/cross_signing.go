@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"strings"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
@@ -122,15 +120,9 @@ func (b *Bot) loadIdentity(ctx context.Context, recovery string, published id.Ed
 
 // readRecoveryKey returns the recovery key, or "" when there is no file.
 func readRecoveryKey(path string) (string, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
+	key, err := privatefile.Read(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("read the recovery key: %w", err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return "", fmt.Errorf("protect the recovery key: %w", err)
-	}
-	return strings.TrimSpace(string(text)), nil
+	return key, nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"multifactorymodel.org/ewindow/bot/privatefile"
@@ -33,14 +32,10 @@ func (b *Bot) pickleKey(ctx context.Context) ([]byte, error) {
 	if len(stored) > 0 {
 		return stored, b.movePickleKey(ctx, path, stored)
 	}
-	text, err := os.ReadFile(path)
-	key := bytes.TrimSpace(text)
+	key, err := privatefile.Read(path)
 	switch {
-	case err == nil && len(key) > 0:
-		if err := os.Chmod(path, 0o600); err != nil {
-			return nil, fmt.Errorf("protect the key of the database: %w", err)
-		}
-		return key, nil
+	case key != "":
+		return []byte(key), nil
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("read the key of the database: %w", err)
 	}
@@ -52,11 +47,11 @@ func (b *Bot) pickleKey(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("the file %s is missing, and without it the database can't be used. Copy it from where the database was before. If "+
 			"it is lost, empty the data folder, but for the file %s, so that the window gets a new device", path, recoveryFile)
 	}
-	key = []byte(rand.Text())
-	if err := privatefile.Write(path, append(key, '\n')); err != nil {
+	key = rand.Text()
+	if err := privatefile.Write(path, []byte(key+"\n")); err != nil {
 		return nil, fmt.Errorf("write the key of the database: %w", err)
 	}
-	return key, nil
+	return []byte(key), nil
 }
 
 // movePickleKey moves the key from the database to the file. If it is interrupted, the next start does it again.

@@ -1,12 +1,30 @@
 package privatefile_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"multifactorymodel.org/ewindow/bot/privatefile"
 )
+
+func TestRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	if text, err := privatefile.Read(path); text != "" || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: %q, %v", text, err)
+	}
+	if err := os.WriteFile(path, []byte(" secret \n\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := privatefile.Read(path); text != "secret" || err != nil {
+		t.Errorf("read %q, %v", text, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("after that the file has mode %v, %v", info.Mode(), err)
+	}
+}
 
 func TestWrite(t *testing.T) {
 	folder := t.TempDir()

@@ -9,7 +9,6 @@ import (
 	"html/template"
 	"io/fs"
 	"net/http"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -39,16 +38,12 @@ var keyForm = regexp.MustCompile(`^[A-Za-z0-9_-]{16,128}$`)
 // ReadKey returns the key of the page whose server uses this data folder.
 func ReadKey(dataDir string) (string, error) {
 	path := filepath.Join(dataDir, keyFile)
-	text, err := os.ReadFile(path)
+	key, err := privatefile.Read(path)
 	if err != nil {
 		return "", fmt.Errorf("read the page's key: %w", err)
 	}
-	key := strings.TrimSpace(string(text))
 	if !keyForm.MatchString(key) {
 		return "", fmt.Errorf("%s holds no key of 16 to 128 letters and digits: remove it, and the next start makes a new one", path)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return "", fmt.Errorf("protect the page's key: %w", err)
 	}
 	return key, nil
 }
