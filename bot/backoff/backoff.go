@@ -1,7 +1,7 @@
 // Package backoff computes how long to wait before something that failed is tried again. The pauses grow, and they are random, so that two
 // windows that lost the same server at the same moment do not come back at the same moment.
 //
-// It only computes; the caller waits. A caller can wait longer if a server names a time (Retry-After).
+// It only computes; the caller waits, until the earliest time of all that it waits for ([Earlier]). A caller can wait longer if a server names a time (Retry-After).
 //
 // No dependency of the program exports a back-off. github.com/cenkalti/backoff, the usual choice, lets pauses exceed the limit by the
 // jitter, takes no source of randomness, and does not know of programs that ran well before they failed.
@@ -11,6 +11,14 @@ import (
 	"math/rand/v2"
 	"time"
 )
+
+// Earlier returns the first of two times at which something is to be tried. A zero time means never.
+func Earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
 
 // Backoff counts failures in a row. Min and Max must be set, and may be changed at any time, for example to a Max that fits the
 // last error. A Backoff belongs to one goroutine.

@@ -94,3 +94,12 @@ func TestReset(t *testing.T) {
 	b.Max = 3 * time.Second
 	next(1500 * time.Millisecond)
 }
+
+func TestEarlier(t *testing.T) {
+	one, two, never := time.UnixMilli(1), time.UnixMilli(2), time.Time{}
+	for _, c := range [][3]time.Time{{one, two, one}, {two, one, one}, {one, one, one}, {one, never, one}, {never, one, one}, {never, never, never}} {
+		if got := Earlier(c[0], c[1]); !got.Equal(c[2]) {
+			t.Errorf("Earlier(%v, %v) is %v", c[0], c[1], got)
+		}
+	}
+}

@@ -158,11 +158,3 @@ func (m *model) membership(user id.UserID) event.Membership {
 	}
 	return ""
 }
-
-// earliest returns the first of two times. A zero time means never.
-func earliest(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
-}

@@ -42,7 +42,7 @@ func (m *model) movements(now time.Time) (join, leave []movement, wake time.Time
 				continue
 			}
 			if now.Before(old.until) {
-				wake = earliest(wake, old.until)
+				wake = backoff.Earlier(wake, old.until)
 				continue
 			}
 		}
@@ -70,7 +70,7 @@ func (m *model) movements(now time.Time) (join, leave []movement, wake time.Time
 					r.leaveAt = now.Add(upgradedGrace)
 				}
 				if now.Before(r.leaveAt) {
-					wake = earliest(wake, r.leaveAt)
+					wake = backoff.Earlier(wake, r.leaveAt)
 					continue
 				}
 			}

@@ -222,11 +222,11 @@ func (n *Network) remind(now time.Time, absent map[id.UserID]id.EventID) (due bo
 		switch {
 		case r.pause.Failures() >= maxReminders:
 		case now.Before(r.next):
-			wake = earliest(wake, r.next)
+			wake = backoff.Earlier(wake, r.next)
 		default:
 			due = true
 			r.next = now.Add(r.pause.Next())
-			wake = earliest(wake, r.next)
+			wake = backoff.Earlier(wake, r.next)
 		}
 	}
 	return due, wake

@@ -9,6 +9,8 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/backoff"
 )
 
 // collect keeps an event of the bot until commit. It is called by the bot's goroutine.
@@ -83,7 +85,7 @@ func (n *Network) reconcile(now time.Time) time.Time {
 		tasks = append(tasks, n.leaveTask(v.room))
 	}
 	tasks = n.inviteTasks(tasks, join)
-	return earliest(earliest(wake, remind), n.runner.run(now, tasks))
+	return backoff.Earlier(backoff.Earlier(wake, remind), n.runner.run(now, tasks))
 }
 
 // rememberTasks adds the task of writing what must outlive a restart, if it has changed.

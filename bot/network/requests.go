@@ -94,7 +94,7 @@ func (r *runner) run(now time.Time, tasks []task) (wake time.Time) {
 		switch {
 		case a.running:
 		case now.Before(a.next):
-			wake = earliest(wake, a.next)
+			wake = backoff.Earlier(wake, a.next)
 		case r.running < maxRunning:
 			r.begin(t, a)
 		}

@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/backoff"
 	"multifactorymodel.org/ewindow/bot/queue"
 	"multifactorymodel.org/ewindow/bot/rtc/mediakeys"
 	"multifactorymodel.org/ewindow/bot/rtc/membership"
@@ -257,11 +258,11 @@ func (m *Manager) advance(now time.Time) time.Time {
 		}
 		call.inside = inside
 		if !call.over {
-			wake = earlier(wake, m.advanceKeys(now, call))
+			wake = backoff.Earlier(wake, m.advanceKeys(now, call))
 		}
 	}
 	m.answerRingRequests()
-	wake = earlier(wake, m.removeStale(now))
+	wake = backoff.Earlier(wake, m.removeStale(now))
 	m.updateStats()
 	return wake
 }
@@ -336,12 +337,4 @@ func (m *Manager) failCall(call *Call, err error) {
 	}
 	call.over = true
 	call.opts.OnEvent(Event{Kind: Failed, Err: err})
-}
-
-// earlier returns the first of two times. A zero time means never.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
 }

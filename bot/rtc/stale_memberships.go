@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/backoff"
 )
 
 const (
@@ -44,7 +46,7 @@ func (m *Manager) removeStale(now time.Time) time.Time {
 				at = now.Add(staleRetry)
 			}
 			still[stateKey{room, key}] = at
-			wake = earlier(wake, at)
+			wake = backoff.Earlier(wake, at)
 		}
 		if len(due) > 0 {
 			m.tasks.Go(func() { m.empty(room, due) })

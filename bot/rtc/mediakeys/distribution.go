@@ -119,10 +119,7 @@ func (d *Distribution) SetMembers(now time.Time, members []membership.Member, at
 		// Former members may also have a key that waits for its use. It is left out, and the next one takes its turn.
 		waiting := d.useAt
 		d.renew(now)
-		d.useAt = earlier(d.useAt, now.Add(leaveKeyLimit))
-		if !waiting.IsZero() {
-			d.useAt = earlier(d.useAt, waiting)
-		}
+		d.useAt = backoff.Earlier(backoff.Earlier(d.useAt, now.Add(leaveKeyLimit)), waiting)
 	case !d.useAt.IsZero(): // new members get the key that waits for its use
 	case now.Sub(d.current.created) >= rotationGrace:
 		d.renew(now)
@@ -140,14 +137,6 @@ func (d *Distribution) renew(now time.Time) {
 			d.useAt = now.Add(useKeyLimit)
 		}
 	}
-}
-
-// earlier returns the first of two times.
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // SendAgain gives the present key to everybody once more.

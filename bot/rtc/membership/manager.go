@@ -118,14 +118,14 @@ func (m *manager) next(now time.Time) (step, time.Time) {
 	var wake time.Time
 	ready := func(s step) bool {
 		if at := m.retries[s].at; now.Before(at) {
-			wake = earlier(wake, at)
+			wake = backoff.Earlier(wake, at)
 			return false
 		}
 		return true
 	}
 	after := func(at time.Time) bool {
 		if now.Before(at) {
-			wake = earlier(wake, at)
+			wake = backoff.Earlier(wake, at)
 			return false
 		}
 		return true

@@ -12,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/backoff"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
@@ -344,7 +345,7 @@ func (r *Roster) Changes(now time.Time) []Change {
 func (r *Roster) Wake() time.Time {
 	var at time.Time
 	for _, rm := range r.rooms {
-		at = earlier(at, rm.expiry)
+		at = backoff.Earlier(at, rm.expiry)
 	}
 	return at
 }
@@ -362,7 +363,7 @@ func (r *Roster) list(now time.Time, rm *room) (members []Member) {
 		if server := m.user.Homeserver(); server != self.User.Homeserver() && !rm.acl.permits(server) {
 			return
 		}
-		rm.expiry = earlier(rm.expiry, m.expires)
+		rm.expiry = backoff.Earlier(rm.expiry, m.expires)
 		// A device that sends both dialects is one member. The membership that it sent last counts.
 		if old := newest[m.id()]; old == nil || compareMemberships(m, old) > 0 {
 			newest[m.id()] = m
@@ -468,12 +469,4 @@ func (r *Roster) Counts() (invalid, dropped uint64) { return r.invalid, r.droppe
 func (rm *room) has(user id.UserID) bool {
 	_, ok := rm.joined[user]
 	return ok
-}
-
-// earlier returns the first of two times. A zero time means never.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
 }
