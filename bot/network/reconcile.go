@@ -55,7 +55,7 @@ func (n *Network) reconcile(now time.Time) time.Time {
 		return n.runner.run(now, []task{n.adoptTask()})
 	}
 	n.model.chooseSpace()
-	tasks := n.rememberTasks(nil)
+	tasks := n.rememberTask(nil)
 	var remind time.Time
 	if n.model.space != "" {
 		tasks, remind = n.ownTasks(tasks, now)
@@ -88,22 +88,18 @@ func (n *Network) reconcile(now time.Time) time.Time {
 	return backoff.Earlier(backoff.Earlier(wake, remind), n.runner.run(now, tasks))
 }
 
-// rememberTasks adds the task of writing what must outlive a restart, if it has changed.
-func (n *Network) rememberTasks(tasks []task) []task {
-	if a := n.model.admission; a != n.saved {
-		tasks = append(tasks, n.rememberTask("admission", func(ctx context.Context) error {
-			return n.store.setAdmission(ctx, n.model.self, a)
-		}, func() { n.saved = a }))
+// rememberTask adds the task of writing to the database which network we were admitted to, if that has changed.
+func (n *Network) rememberTask(tasks []task) []task {
+	a := n.model.admission
+	if a == n.saved {
+		return tasks
 	}
-	return tasks
-}
-
-// rememberTask writes something to the database.
-func (n *Network) rememberTask(what string, write func(ctx context.Context) error, done func()) task {
-	return task{
-		key: "remember " + what, what: "write to the database", known: true,
-		do: func(ctx context.Context) (func(), error) { return done, write(ctx) },
-	}
+	return append(tasks, task{
+		key: "remember", what: "write to the database", known: true,
+		do: func(ctx context.Context) (func(), error) {
+			return func() { n.saved = a }, n.store.setAdmission(ctx, n.model.self, a)
+		},
+	})
 }
 
 // leaveTask leaves a room.

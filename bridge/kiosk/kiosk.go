@@ -27,8 +27,7 @@
 // address with the key behind #. Both files are private, so only programs of the kiosk's own account can be the page.
 //
 // Files: kiosk.go has the messages, decode.go reads the page's messages, state.go is the state that the page shows. server.go owns the clients,
-// key.go has the page's key,
-// client.go is one WebSocket, observer.go is a client in Go. site.go serves the files in the folder web.
+// client.go is one WebSocket, observer.go is a client in Go. key.go has the page's key. site.go serves the files in the folder web.
 package kiosk
 
 import "multifactorymodel.org/ewindow/bot/directory"

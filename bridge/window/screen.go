@@ -151,9 +151,11 @@ func (r *Rules) viewWaiting(now time.Time, s *View) {
 // viewVisit is what people see while the window is in a call.
 func (r *Rules) viewVisit(now time.Time, v *visit, s *View) {
 	s.Camera, s.Send = true, true
-	s.Peer, s.Guests, s.More = r.people(v)
+	named, more := r.named(v)
+	s.Peer, s.Guests = r.people(v, named)
+	s.More = more
 	s.Shared = r.sharer(v)
-	s.Withheld = r.withheld(v)
+	s.Withheld = r.withheld(v, named)
 	counting := v.countdown.running(now)
 	s.CountUntil = v.countdown.until(now)
 	s.Seen = !counting && r.pageUp && r.cameraFault == "" && !v.alone && (v.picture() || v.reciprocity.trying(now))
@@ -192,12 +194,11 @@ func (r *Rules) viewKnock(k *knock) *Knock {
 }
 
 // people are the persons in the call: the one in the big picture, and the others who are named. Persons who have no picture, or may not be
-// shown, are named, too: people must know who may hear them. more is how many are not named.
-func (r *Rules) people(v *visit) (peer *Person, others []Person, more int) {
+// shown, are named, too: people must know who may hear them.
+func (r *Rules) people(v *visit, named []Member) (peer *Person, others []Person) {
 	if v.peer != "" && (v.peerPresent || v.alone) {
 		peer = &Person{Tile: -1, Window: v.peer}
 	}
-	named, more := r.named(v)
 	for _, member := range named {
 		p := r.windows.person(member.User)
 		if o := v.remotes[member.Identity]; o != nil && o.up && (o.picture || !o.muted) {
@@ -214,7 +215,7 @@ func (r *Rules) people(v *visit) (peer *Person, others []Person, more int) {
 			others = append(others, p)
 		}
 	}
-	return peer, others, more
+	return peer, others
 }
 
 // sharer is the person whose screen is shown. Tile is the screen's tile.
@@ -229,9 +230,8 @@ func (r *Rules) sharer(v *visit) *Person {
 	return nil
 }
 
-// withheld are the persons in the call who get no keys.
-func (r *Rules) withheld(v *visit) (out []Person) {
-	named, _ := r.named(v)
+// withheld are the persons among the named who get no keys.
+func (r *Rules) withheld(v *visit, named []Member) (out []Person) {
 	for _, member := range named {
 		if p := r.windows.person(member.User); slices.Contains(v.withheld, member.User) && !slices.Contains(out, p) {
 			out = append(out, p)

@@ -73,8 +73,8 @@ type page struct {
 	camera  bool   // whether the camera is on, as last reported to the kiosk
 }
 
-// Run runs the page at address, which a browser could open as well, see [kiosk.Address]. It returns when commands ends. Each line of commands is a command: "open" and "shut"
-// press the button, "gap" resets [Report].Gap to 0. Run writes a report to out whenever something has changed.
+// Run runs the page at address, which a browser could open as well, see [kiosk.Address]. It returns when commands ends. Each line of commands is a
+// command: "open" and "shut" press the button, "gap" resets [Report].Gap to 0. Run writes a report to out whenever something has changed.
 func Run(address string, commands io.Reader, out io.Writer) error {
 	at, err := url.Parse(address)
 	if err != nil {
