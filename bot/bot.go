@@ -21,6 +21,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/budget"
 	"multifactorymodel.org/ewindow/bot/keystore"
+	"multifactorymodel.org/ewindow/turnserver/limit"
 )
 
 // Config is what a Bot needs. HomeserverURL, Username, Password, DB and DataDir are required.
@@ -85,12 +86,12 @@ type Bot struct {
 	fetcher   *crypto.OlmMachine // asks for keys, see openCrypto
 	knownRuns []string           // numbers of our own runs, see copy_check.go
 
-	background sync.WaitGroup // requests that sync does not wait for; Run waits for them at its end
-	work       *budget.Budget // what others' messages make us do
-	messages   *budget.Budget // others' to-device messages
-	renewals   renewals       // of Olm sessions
-	repairing  atomic.Bool    // the one-time keys are being renewed
-	waiting    waiting        // events whose keys have not come yet
+	background sync.WaitGroup            // requests that sync does not wait for; Run waits for them at its end
+	work       *budget.Budget            // what others' messages make us do
+	messages   *budget.Budget            // others' to-device messages
+	renewals   *limit.Rate[id.SenderKey] // of Olm sessions
+	repairing  atomic.Bool               // the one-time keys are being renewed
+	waiting    waiting                   // events whose keys have not come yet
 
 	// These belong to the goroutine of Start and Run.
 	connection   connection
@@ -140,6 +141,7 @@ func New(cfg Config) (*Bot, error) {
 		cfg: cfg, log: cfg.Log, client: client, session: sessionStore{cfg.DB},
 		strangerLog: cfg.Log.Sample(&zerolog.BurstSampler{Burst: 5, Period: 10 * time.Minute}),
 		handlers:    make(map[string][]handler), work: budget.NewWork(), messages: budget.NewMessages(),
+		renewals: limit.NewRate[id.SenderKey](1/renewPause.Seconds(), 1),
 		toDevice: make(map[string][]func(context.Context, ToDevice)),
 	}
 	client.Client = cfg.HTTPClient

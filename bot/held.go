@@ -43,15 +43,10 @@ func (h *held) add(e *event.Event, now time.Time) bool {
 
 // take returns the events whose senders are known by now, in order, and says how many others were held for too long.
 func (h *held) take(now time.Time, known func(id.UserID) bool) (ready []*event.Event, expired int) {
-	answers := make(map[id.UserID]bool)
 	kept := h.list[:0]
 	for _, e := range h.list {
-		sender := e.event.Sender
-		if _, asked := answers[sender]; !asked {
-			answers[sender] = known(sender)
-		}
 		switch {
-		case answers[sender]:
+		case known(e.event.Sender):
 			ready = append(ready, e.event)
 		case now.Sub(e.since) > heldTime:
 			expired++

@@ -106,8 +106,8 @@ func makeRoom(t *testing.T, owner *bot.Bot, others ...*mautrix.Client) id.RoomID
 	return room.RoomID
 }
 
-// meet puts bots into a room, since strangers' to-device messages are dropped. All have to run.
-func meet(t *testing.T, owner *bot.Bot, others ...*bot.Bot) {
+// meet puts bots into an encrypted room, since strangers' to-device messages are dropped, and returns the room. All have to run.
+func meet(t *testing.T, owner *bot.Bot, others ...*bot.Bot) id.RoomID {
 	t.Helper()
 	clients := make([]*mautrix.Client, len(others))
 	for i, other := range others {
@@ -117,6 +117,7 @@ func meet(t *testing.T, owner *bot.Bot, others ...*bot.Bot) {
 	for _, b := range append(others, owner) {
 		waitMembers(t, b, room, len(others)+1)
 	}
+	return room
 }
 
 // waitMembers waits until a bot knows of n users in a room.

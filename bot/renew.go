@@ -3,7 +3,6 @@ package bot
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"maunium.net/go/mautrix"
@@ -15,37 +14,12 @@ import (
 // decrypted either.
 const renewPause = 2 * time.Second
 
-// renewals are the last new sessions that we began because a message could not be decrypted. Its methods may be called from any goroutine.
-type renewals struct {
-	mu   sync.Mutex // guards last
-	last map[id.SenderKey]time.Time
-}
-
-// begin says whether a new session may be begun with a device now, and notes it if so.
-func (r *renewals) begin(key id.SenderKey, now time.Time) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if now.Sub(r.last[key]) < renewPause {
-		return false
-	}
-	for other, at := range r.last {
-		if now.Sub(at) >= renewPause {
-			delete(r.last, other)
-		}
-	}
-	if r.last == nil {
-		r.last = make(map[id.SenderKey]time.Time)
-	}
-	r.last[key] = now
-	return true
-}
-
 // wedged is called by mautrix when a message of a device can't be decrypted: one side has lost its place in their Olm session, perhaps because its
 // data folder was restored. mautrix's own remedy (UnwedgeDevice) waits until an hour has passed since the last session was begun. Two windows would
 // not see each other for that long.
 func (b *Bot) wedged(ctx context.Context, user id.UserID, key id.SenderKey) {
 	now := time.Now()
-	if !b.renewals.begin(key, now) || user != b.UserID() && !b.work.Allow(user, now) {
+	if !b.renewals.Allow(now, key) || user != b.UserID() && !b.work.Allow(user, now) {
 		return
 	}
 	b.background.Go(func() {

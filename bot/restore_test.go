@@ -26,9 +26,7 @@ func TestRestored(t *testing.T) {
 	atDresden, atMunich := listen(dresden), listen(munich)
 	stop := rig.RunBot(t, dresden)
 	rig.RunBot(t, munich)
-	room := makeRoom(t, dresden, munich.Client())
-	waitMembers(t, dresden, room, 2)
-	waitMembers(t, munich, room, 2)
+	room := meet(t, dresden, munich)
 	talk := func(rounds int) {
 		t.Helper()
 		for n := range rounds {
@@ -202,9 +200,7 @@ func TestPrune(t *testing.T) {
 	in, atMunich := listen(b), listen(munich)
 	stop := rig.RunBot(t, b)
 	rig.RunBot(t, munich)
-	room := makeRoom(t, b, munich.Client())
-	waitMembers(t, b, room, 2)
-	waitMembers(t, munich, room, 2)
+	room := meet(t, b, munich)
 	deliver(t, munich, b, in, "before")
 	if _, err := munich.Send(t.Context(), room, testType, message{"old"}); err != nil {
 		t.Fatal(err)

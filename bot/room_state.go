@@ -187,12 +187,21 @@ const unknownRoomsQuery = `
 	WHERE user_id=$1 AND membership='join' AND room_id NOT IN (SELECT room_id FROM mx_room_state WHERE members_fetched)
 `
 
-// knowJoined fetches the state of rooms that self has joined a moment ago. Sync does not bring all of it.
-func (s *stateStore) knowJoined(ctx context.Context, self id.UserID) error {
-	found, err := s.Query(ctx, unknownRoomsQuery, self)
+// rooms returns those of self's joined rooms that a query finds.
+func (s *stateStore) rooms(ctx context.Context, query string, self id.UserID) ([]id.RoomID, error) {
+	found, err := s.Query(ctx, query, self)
 	rooms, err := dbutil.NewRowIterWithError(found, dbutil.ScanSingleColumn[id.RoomID], err).AsList()
 	if err != nil {
-		return fmt.Errorf("look up the joined rooms: %w", err)
+		return nil, fmt.Errorf("look up the joined rooms: %w", err)
+	}
+	return rooms, nil
+}
+
+// knowJoined fetches the state of rooms that self has joined a moment ago. Sync does not bring all of it.
+func (s *stateStore) knowJoined(ctx context.Context, self id.UserID) error {
+	rooms, err := s.rooms(ctx, unknownRoomsQuery, self)
+	if err != nil {
+		return err
 	}
 	var errs []error
 	for _, room := range rooms {
@@ -207,10 +216,9 @@ func (s *stateStore) knowJoined(ctx context.Context, self id.UserID) error {
 
 // forgetLeft forgets who is in rooms that we are not in any more.
 func (s *stateStore) forgetLeft(ctx context.Context, self id.UserID, joined []id.RoomID) error {
-	found, err := s.Query(ctx, ownRoomsQuery, self)
-	rooms, err := dbutil.NewRowIterWithError(found, dbutil.ScanSingleColumn[id.RoomID], err).AsList()
+	rooms, err := s.rooms(ctx, ownRoomsQuery, self)
 	if err != nil {
-		return fmt.Errorf("look up the joined rooms: %w", err)
+		return err
 	}
 	for _, room := range rooms {
 		if slices.Contains(joined, room) {

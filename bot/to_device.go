@@ -24,11 +24,18 @@ func (b *Bot) toDeviceEvents(ctx context.Context, events []*event.Event) {
 			b.log.Warn().Err(short(err)).Msg("It can't be asked who is in a room that we have joined: trying again")
 		}
 	}
-	ready, expired := b.held.take(now, func(user id.UserID) bool { return b.met(ctx, user) })
+	answers := make(map[id.UserID]bool)
+	met := func(user id.UserID) bool {
+		if _, asked := answers[user]; !asked {
+			answers[user] = b.met(ctx, user)
+		}
+		return answers[user]
+	}
+	ready, expired := b.held.take(now, met)
 	b.stats.drop(DropStranger, expired)
 	for _, e := range append(ready, events...) {
 		switch {
-		case !b.met(ctx, e.Sender):
+		case !met(e.Sender):
 			if !b.held.add(e, now) {
 				b.stats.drop(DropStranger, 1)
 			}

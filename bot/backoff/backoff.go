@@ -1,7 +1,8 @@
 // Package backoff computes how long to wait before something that failed is tried again. The pauses grow, and they are random, so that two
 // windows that lost the same server at the same moment do not come back at the same moment.
 //
-// It only computes; the caller waits, until the earliest time of all that it waits for ([Earlier]). A caller can wait longer if a server names a time (Retry-After).
+// It only computes; the caller waits, until the earliest time of all that it waits for ([Earlier]). A caller can wait longer if a server names
+// a time (Retry-After).
 //
 // No dependency of the program exports a back-off. github.com/cenkalti/backoff, the usual choice, lets pauses exceed the limit by the
 // jitter, takes no source of randomness, and does not know of programs that ran well before they failed.

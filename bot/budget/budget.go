@@ -37,19 +37,19 @@ type Budget struct {
 
 // NewWork is for work that messages cause.
 func NewWork() *Budget {
-	return &Budget{
-		users:   limit.NewRate[id.UserID](perUserMinute/60., perUser),
-		servers: limit.NewRate[string](perServerMinute/60., perServer),
-		all:     rate.NewLimiter(perMinute/60., perMinute),
-	}
+	return newBudget(perUser, perUserMinute, perServer, perServerMinute, perMinute)
 }
 
 // NewMessages is for the messages themselves.
 func NewMessages() *Budget {
+	return newBudget(messagesPerUser, messagesPerUserMinute, messagesPerServer, messagesPerServerMinute, messagesPerMinute)
+}
+
+func newBudget(user int, userMinute float64, server int, serverMinute float64, minute int) *Budget {
 	return &Budget{
-		users:   limit.NewRate[id.UserID](messagesPerUserMinute/60., messagesPerUser),
-		servers: limit.NewRate[string](messagesPerServerMinute/60., messagesPerServer),
-		all:     rate.NewLimiter(messagesPerMinute/60., messagesPerMinute),
+		users:   limit.NewRate[id.UserID](userMinute/60, user),
+		servers: limit.NewRate[string](serverMinute/60, server),
+		all:     rate.NewLimiter(rate.Limit(minute)/60, minute),
 	}
 }
 

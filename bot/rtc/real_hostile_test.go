@@ -116,28 +116,23 @@ func TestTakenOffTheScreen(t *testing.T) {
 	}
 	munich.hears(t, dresden)
 	ghost.hears(t, dresden)
-	dresden.mu.Lock()
-	before := dresden.using
-	dresden.unnamed = []id.UserID{ghost.UserID()}
-	dresden.mu.Unlock()
-	dresden.share(room)
-	rig.Eventually(t, limit, func() error {
-		dresden.mu.Lock()
-		defer dresden.mu.Unlock()
-		return rig.Check(dresden.using > before, "another key is used", dresden.using)
-	})
+	takeOff := func(k, gone *kiosk) (before int) {
+		k.mu.Lock()
+		before = k.using
+		k.unnamed = []id.UserID{gone.UserID()}
+		k.mu.Unlock()
+		k.share(room)
+		rig.Eventually(t, limit, func() error {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			return rig.Check(k.using > before, fmt.Sprintf("%s uses another key", k.UserID()), k.using)
+		})
+		return before
+	}
+	before := takeOff(dresden, ghost)
 	munich.hears(t, dresden)
 	// Everything that is sent to the ghost comes in order: the key that Munich sends after this is the mark.
-	munich.mu.Lock()
-	old := munich.using
-	munich.unnamed = []id.UserID{dresden.UserID()}
-	munich.mu.Unlock()
-	munich.share(room)
-	rig.Eventually(t, limit, func() error {
-		munich.mu.Lock()
-		defer munich.mu.Unlock()
-		return rig.Check(munich.using > old, "Munich uses another key", munich.using)
-	})
+	takeOff(munich, dresden)
 	ghost.hears(t, munich)
 	ghost.mu.Lock()
 	defer ghost.mu.Unlock()
