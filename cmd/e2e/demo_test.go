@@ -104,6 +104,7 @@ func startDemoProgram(t testing.TB, program func() (string, error), folder strin
 	}
 	rig.Program(t, child.Dendrite) // build the servers first, so that the time limits below do not include it
 	rig.Program(t, child.LiveKit)
+	rig.Exclusive(t)
 	n := &demoNetwork{t: t, folder: folder, started: time.Now(), ended: make(chan struct{})}
 	n.process = exec.Command(path, append([]string{"demo", "--data", folder}, args...)...)
 	out, err := n.process.StdoutPipe()
