@@ -421,12 +421,9 @@ func newBench(t *testing.T, setUp ...func(*bench)) *bench {
 		Log: zerolog.New(zerolog.SyncWriter(&b.log)),
 		OnMembers: func(room id.RoomID, members []Member) {
 			b.mu.Lock()
+			defer b.mu.Unlock()
 			b.members[room] = members
-			call, named := b.call, b.named
-			b.mu.Unlock()
-			if call != nil && !named {
-				call.SetRecipients(devices(members))
-			}
+			b.nameMembers(room)
 		},
 		OnRing: func(r Ring) {
 			kind := "notification"
@@ -495,13 +492,18 @@ func (b *bench) join() *Call {
 		b.t.Fatal(err)
 	}
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.call = call
-	members, named := b.members[hall], b.named
-	b.mu.Unlock()
-	if !named {
-		call.SetRecipients(devices(members))
-	}
+	b.nameMembers(hall)
 	return call
+}
+
+// nameMembers makes all members of the room's call recipients, as last reported. The caller holds mu, so that the newest list is also the last
+// that is set.
+func (b *bench) nameMembers(room id.RoomID) {
+	if b.call != nil && !b.named {
+		b.call.SetRecipients(devices(b.members[room]))
+	}
 }
 
 // devices are the members' devices.
