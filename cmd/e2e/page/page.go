@@ -46,9 +46,9 @@ type Report struct {
 	Joined, Open []string
 	// Media says that the peer connection to the kiosk works.
 	Media bool
-	// Sounds and Pictures count received frames. Broken counts the pictures that differ from the recording that all these pages send. Sent counts
-	// our own pictures that went to the kiosk.
-	Sounds, Pictures, Broken, Sent uint64
+	// Sounds and Pictures count received frames. Broken counts the pictures that differ from the recording that all these pages send. Filmed counts
+	// our own pictures while the window was open, Sent those of them that went to the kiosk.
+	Sounds, Pictures, Broken, Filmed, Sent uint64
 	// Pressed is when the window was last opened. First is when the first picture after that came, Last when the newest one came. Gap is the
 	// longest time between two pictures since the last command "gap".
 	Pressed, First, Last time.Time
@@ -279,7 +279,8 @@ func (p *page) reportChanges(ctx context.Context) {
 // HandleFrame implements [track.Uplink]. It sends a frame of our own picture or sound to the kiosk.
 func (p *page) HandleFrame(kind track.Kind, _ track.Source, f frames.Frame) {
 	c := p.connection.Load()
-	if c == nil || c.pc.ConnectionState() != webrtc.PeerConnectionStateConnected || !p.count(kind) {
+	connected := c != nil && c.pc.ConnectionState() == webrtc.PeerConnectionStateConnected
+	if !p.count(kind, connected) {
 		return
 	}
 	track := c.own[kind]
@@ -287,13 +288,17 @@ func (p *page) HandleFrame(kind track.Kind, _ track.Source, f frames.Frame) {
 }
 
 // count says whether the page may send a frame, and counts the frame if it is a picture. After the window is shut it counts none.
-func (p *page) count(kind track.Kind) bool {
+func (p *page) count(kind track.Kind, connected bool) (send bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.sending && kind == track.Video {
+	send = p.sending && connected
+	if kind == track.Video && p.shutter == "open" {
+		p.report.Filmed++
+	}
+	if kind == track.Video && send {
 		p.report.Sent++
 	}
-	return p.sending
+	return send
 }
 
 // HandleClock implements [track.Uplink]. pion sends the sender reports itself.
