@@ -168,7 +168,9 @@ func (b *Bridge) HandleMedia(e page.Event) {
 func (b *Bridge) HandleMembers(room id.RoomID, members []rtc.Member) {
 	list := make([]window.Member, 0, len(members))
 	for _, m := range members {
-		list = append(list, window.Member{User: m.User, Device: m.Device, Identity: m.Identity, Service: m.Service, Created: m.Created})
+		list = append(list, window.Member{
+			User: m.User, Device: m.Device, Identity: m.Identity, Alias: m.Alias, Service: m.Service, Created: m.Created,
+		})
 	}
 	b.queue.Put(func() { b.rules.SetMembers(room, list) })
 }

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -167,6 +168,47 @@ func TestRingPeople(t *testing.T) {
 		synctest.Wait()
 		if s := w.screen(); s.Screen != "opening" || s.Ring != nil {
 			t.Fatalf("screen %+v", s)
+		}
+	})
+}
+
+// TestStrangerIsShown: the page says that somebody is at the SFU whom no membership explains, and the log names them. A member's other name at
+// an SFU is no stranger's. The page also says how many people are in the call for whom there is no room.
+func TestStrangerIsShown(t *testing.T) {
+	run(t, nil, func(w *world) {
+		session := w.guest()
+		arrive := func(identity string) {
+			session.onEvent(callmedia.SessionEvent{Kind: callmedia.Arrived, Identity: identity})
+		}
+		member := memberOf(guest)
+		member.Alias = "hash"
+		w.bridge.HandleMembers(dresden, []rtc.Member{member})
+		arrive(member.Identity)
+		arrive(member.Alias)
+		pass(time.Hour)
+		if s := w.screen(); s.Stranger {
+			t.Error("a member is shown as unknown")
+		}
+		arrive("@mallory:x:GHOST")
+		pass(window.StrangerGrace)
+		if s := w.screen(); !s.Stranger {
+			t.Error("nobody is told that somebody unknown is there")
+		}
+		if log := w.lines.String(); !strings.Contains(log, `"identities":["@mallory:x:GHOST"]`) {
+			t.Errorf("log: %s", log)
+		}
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.Departed, Identity: "@mallory:x:GHOST"})
+		pass(time.Minute)
+		if s := w.screen(); s.Stranger {
+			t.Error("the stranger is shown after they left")
+		}
+		members := []rtc.Member{member}
+		for i := range 18 {
+			members = append(members, memberOf(id.UserID(fmt.Sprintf("@g%02d:x", i))))
+		}
+		w.bridge.HandleMembers(dresden, members)
+		if s := w.screen(); s.More != 3 {
+			t.Errorf("%d more", s.More)
 		}
 	})
 }

@@ -35,6 +35,7 @@ type connection struct {
 	early []func(Session)
 
 	named   []window.Member
+	strange bool // there are strangers
 	remotes []callmedia.Remote
 	sending bool
 	camera  bool
@@ -60,6 +61,12 @@ func (c *connection) follow(p window.Plan) {
 			devices = append(devices, bot.Device{User: m.User, ID: m.Device})
 		}
 		c.call.SetRecipients(devices)
+	}
+	if strange := len(p.Strangers) > 0; strange != c.strange {
+		c.strange = strange
+		if strange {
+			c.log.Warn().Strs("identities", p.Strangers).Msg("Somebody is at the SFU whom no membership explains; they get no key")
+		}
 	}
 	if c.session == nil {
 		return
@@ -250,6 +257,10 @@ func (b *Bridge) handleSession(visit uint64, e callmedia.SessionEvent) {
 		b.rules.RemoteAbsent(now, visit, e.Identity)
 	case callmedia.RemoteBack:
 		b.rules.RemoteBack(visit, e.Identity)
+	case callmedia.Arrived:
+		b.rules.ParticipantArrived(now, visit, e.Identity)
+	case callmedia.Departed:
+		b.rules.ParticipantDeparted(now, visit, e.Identity)
 	case callmedia.PictureOn, callmedia.PictureOff:
 		b.rules.RemotePicture(visit, e.Identity, e.Tile, e.Kind == callmedia.PictureOn)
 	case callmedia.ScreenOn, callmedia.ScreenOff:

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ type world struct {
 	bridge *Bridge
 	cancel context.CancelFunc
 	ended  chan struct{}
+
+	lines bytes.Buffer // the bridge's log; to be read while the bridge waits
 
 	mu       sync.Mutex
 	log      []string
@@ -311,7 +314,7 @@ func run(t *testing.T, windows []directory.Window, f func(w *world)) {
 		w := &world{t: t, own: true, windows: windows, ended: make(chan struct{}), rings: make(chan error, 1)}
 		b, err := New(Config{
 			Name: "Dresden", Countdown: testCountdown, Languages: []string{"de"}, Directory: directoryPart{w}, Screen: w, Page: w,
-			Calls: matrix{w}, NewSession: w.newSession, Log: zerolog.Nop(),
+			Calls: matrix{w}, NewSession: w.newSession, Log: zerolog.New(zerolog.SyncWriter(&w.lines)),
 		})
 		if err != nil {
 			t.Fatal(err)

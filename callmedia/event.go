@@ -18,6 +18,11 @@ const (
 	RemoteAway
 	// RemoteBack: the participant is there again, or we can't tell any more.
 	RemoteBack
+	// Arrived: somebody is in the room of an SFU that we are in, to be shown or not. Only Identity is set. It is the SFU's word, and empty
+	// for those who are too many to be told apart.
+	Arrived
+	// Departed: that participant is in none of these rooms any more, or we can't tell.
+	Departed
 	// PictureOn: the first decrypted picture was handed to the page after none.
 	PictureOn
 	// PictureOff: no picture came for [SessionConfig.PictureLimit], or the participant is gone.

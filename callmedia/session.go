@@ -69,6 +69,7 @@ type Session struct {
 	camera       bool
 	participants map[string]*participant   // by identity
 	connections  map[string]*sfuConnection // by livekit_service_url
+	here         map[string]bool           // the identities that Arrived was emitted for, see emitArrivals
 
 	estimate   int  // of the bandwidth to our own SFU, in bit/s; negative before the first
 	smallOnly  bool // nobody shows our picture large
@@ -97,7 +98,7 @@ func NewSession(cfg SessionConfig) (*Session, error) {
 	}
 	s := &Session{
 		cfg: cfg, counters: cfg.Counters, start: cfg.Counters.Stats(), estimate: -1, queue: make(chan func(), 64), done: make(chan struct{}),
-		participants: make(map[string]*participant), connections: make(map[string]*sfuConnection),
+		participants: make(map[string]*participant), connections: make(map[string]*sfuConnection), here: make(map[string]bool),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	for kind := range s.senders {

@@ -3,6 +3,7 @@ package callmedia_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -38,10 +39,15 @@ func newParty(t *testing.T, sfu *rig.LiveKit, identity string) *party {
 		t.Fatal(err)
 	}
 	p := &party{local: local, identity: identity}
-	token := sfu.Token(t, identity, "room")
+	token, elsewhere := sfu.Token(t, identity, "room"), sfu.Token(t, "elsewhere "+identity[:1], "room")
 	p.Session, err = callmedia.NewSession(callmedia.SessionConfig{
 		Local: local, Service: service, PictureLimit: 5 * time.Second, Counters: new(callmedia.Counters), AllowLoopback: true, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel),
-		Token: func(context.Context, string) (string, string, error) { return sfu.URL, token, nil },
+		Token: func(_ context.Context, at string) (string, string, error) {
+			if at != service {
+				return sfu.URL, elsewhere, nil // another way to the same SFU, with another name
+			}
+			return sfu.URL, token, nil
+		},
 		OnEvent: func(e callmedia.SessionEvent) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -254,6 +260,49 @@ func TestSessionAway(t *testing.T) {
 	if n := a.count(callmedia.RemoteBack, "b"); n != 2 {
 		t.Errorf("said to be back %d times, want 2", n)
 	}
+}
+
+// TestSessionArrivals emits who is in the SFU's room, also those who are not to be shown, whatever their names. Our own second connection to the
+// same room is nobody else.
+func TestSessionArrivals(t *testing.T) {
+	server := rig.StartLiveKit(t)
+	a := newParty(t, server, "a")
+	a.await(t, callmedia.Connected, "", 1)
+	eve := newParty(t, server, "eve")
+	a.await(t, callmedia.Arrived, "eve", 1)
+	// Somebody who only listens is there as well.
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	listener, err := sfu.Connect(ctx, sfu.Options{URL: server.URL, Token: server.Token(t, "listener", "room"), AllowLoopback: true, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.await(t, callmedia.Arrived, "listener", 1)
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.await(t, callmedia.Departed, "listener", 1)
+	long := strings.Repeat("x", 512) // LiveKit allows no longer names
+	newParty(t, server, long)
+	a.await(t, callmedia.Arrived, long, 1)
+	if err := eve.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.await(t, callmedia.Departed, "eve", 1)
+	a.SetRemotes([]callmedia.Remote{{Identity: "b", Service: service + "/other"}})
+	newParty(t, server, "b")
+	a.await(t, callmedia.Arrived, "b", 1)
+	a.await(t, callmedia.RemoteUp, "b", 1) // through the second connection
+	newParty(t, server, "c")
+	a.await(t, callmedia.Arrived, "c", 1) // so what happened before has been said
+	for _, own := range []string{"a", "elsewhere a"} {
+		if in, out := a.count(callmedia.Arrived, own), a.count(callmedia.Departed, own); in != out {
+			t.Errorf("our own name %s arrived %d times and departed %d times", own, in, out)
+		}
+	}
+	server.Kill(t)
+	a.await(t, callmedia.Departed, "b", 1) // nobody knows
+	a.await(t, callmedia.Departed, long, 1)
 }
 
 // TestSmall encodes the small picture while a guest is there, and not the large one while nobody shows it large.

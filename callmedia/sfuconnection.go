@@ -33,7 +33,8 @@ type sfuConnection struct {
 	tracks    []*sfu.LocalTrack
 	receivers map[string]*receiver // by track SID
 	cameras   map[string]camera    // by track SID; also those that send nothing yet
-	present   map[string]bool      // the identities in the room
+	identity  string               // our own name there, once it was joined
+	present   map[string]bool      // the identities of the others in the room
 }
 
 // camera is a participant's announced picture.
@@ -99,6 +100,7 @@ func (c *sfuConnection) join(ctx context.Context) (held time.Duration, err error
 		s.counters.room.Store(room)
 		defer s.counters.room.CompareAndSwap(room, nil)
 	}
+	s.post(func() { c.identity = room.Identity() })
 	// The SFU's events are taken while we publish: the room's bounded queue must not fill up.
 	lost := make(chan error, 1)
 	s.tasks.Go(func() { lost <- c.handleEvents(room) })
@@ -176,6 +178,31 @@ func (c *sfuConnection) clear() {
 	c.stopKeyFrameRequests()
 	clear(c.receivers)
 	s.assignTiles()
+	s.emitArrivals()
+}
+
+// emitArrivals emits who has come to the rooms that we are in, and who has left them. A room of another SFU may be the same room as ours, so our
+// own names in other rooms are nobody's.
+func (s *Session) emitArrivals() {
+	now, own := make(map[string]bool), make(map[string]bool)
+	for _, c := range s.connections {
+		own[c.identity] = c.identity != ""
+		for identity := range c.present {
+			now[identity] = true
+		}
+	}
+	for identity := range now {
+		if !own[identity] && !s.here[identity] {
+			s.here[identity] = true
+			s.cfg.OnEvent(SessionEvent{Kind: Arrived, Identity: identity})
+		}
+	}
+	for identity := range s.here {
+		if own[identity] || !now[identity] {
+			delete(s.here, identity)
+			s.cfg.OnEvent(SessionEvent{Kind: Departed, Identity: identity})
+		}
+	}
 }
 
 // stopKeyFrameRequests ends the requests for key frames that are still to be made.
@@ -199,11 +226,13 @@ func (c *sfuConnection) handleEvents(room *sfu.Room) (err error) {
 			s.post(func() {
 				c.present[e.Identity] = true
 				s.assignTiles()
+				s.emitArrivals()
 			})
 		case sfu.ParticipantLeft:
 			s.post(func() {
 				delete(c.present, e.Identity)
 				s.assignTiles()
+				s.emitArrivals()
 			})
 		case sfu.TrackPublished:
 			s.post(func() {

@@ -4,6 +4,7 @@ package kiosk_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"multifactorymodel.org/ewindow/bridge/kiosk"
@@ -45,12 +46,31 @@ func TestHeld(t *testing.T) {
 		only.Screen = screen
 		r.SetState(only)
 		page.text(status, says+unconfirmed)
-		page.text(fmt.Sprintf(`document.querySelector("#%s .withheld").innerText`, screen), unconfirmed)
+		page.text(fmt.Sprintf(`document.querySelector("#%s .notes").innerText`, screen), unconfirmed)
 	}
+
+	// Who is too many, and who is unknown, is said on every screen of a call.
+	only.Withheld, only.More, only.Stranger = nil, 3, true
+	for language, says := range map[string]string{
+		"de": "Jemand Unbekanntes ist verbunden, ohne Bild und Ton. Im Zweifel das Fenster schließen.\n" +
+			"Weitere im Gespräch, ohne Bild und Ton: 3. Platz ist für 16 Leute.",
+		"en": "Somebody unknown is connected, without picture or sound. If in doubt, shut the window.\n" +
+			"More in the call, without picture or sound: 3. There is room for 16 people.",
+		"it": "È collegato qualcuno di sconosciuto, senza immagine né suono. Nel dubbio chiudete la finestra.\n" +
+			"Altri nella chiamata, senza immagine né suono: 3. C’è posto per 16 persone.",
+	} {
+		for _, screen := range []window.Screen{"opening", "lost", "visit"} {
+			only.Screen, only.Languages = screen, []string{language}
+			r.SetState(only)
+			page.text(fmt.Sprintf(`[...document.querySelectorAll("#%s .notes p")].map((e) => e.innerText).join("\n")`, screen), says)
+			page.text(`String(document.querySelector("#status").textContent.endsWith(`+fmt.Sprintf("%q", strings.ReplaceAll(says, "\n", " "))+`))`, "true")
+		}
+	}
+	only.More, only.Stranger, only.Languages = 0, false, []string{"de", "en", "it"}
 
 	// A name that is written from right to left keeps its direction to itself.
 	only.Screen, only.Peer.Name, only.Withheld = "lost", "אבג", []string{"אבג", "Ben"}
 	r.SetState(only)
 	page.text(`document.querySelector("#lost h2").textContent`, "Verbindung mit \u2068אבג\u2069 verloren")
-	page.text(`document.querySelector("#lost .withheld").innerText.slice(0, 10)`, "\u2068אבג\u2069, Ben")
+	page.text(`document.querySelector("#lost .notes").innerText.slice(0, 10)`, "\u2068אבג\u2069, Ben")
 }

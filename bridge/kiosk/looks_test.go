@@ -75,7 +75,7 @@ const tooBig = `(() => {
 		}
 	}
 	if (document.scrollingElement.scrollHeight > innerHeight || document.scrollingElement.scrollWidth > innerWidth) out.push("it scrolls");
-	const boxes = ["#title", "#signs", "#hint", "#language", "#ajar", "#call", "#ringing .card", "#held", "#opening .withheld", "#visit .withheld", "#lost .withheld",
+	const boxes = ["#title", "#signs", "#hint", "#language", "#ajar", "#call", "#ringing .card", "#held", "#opening .notes", "#visit .notes", "#lost .notes",
 		"#cards .guest", "#knocked .card", "#own", "#missed", "#sign", "#others", "#push", "#trouble", "#alone .say", "#sill ul",
 		"#count", "#opening h2", "#fault h2", "#fault .do", "#fault .code", "#lost h2", "#lost .since", ".picture[data-role=guest]"]
 		.map((s) => [s, document.querySelector(s)])
@@ -136,6 +136,13 @@ func TestLooks(t *testing.T) {
 	for _, s := range []*kiosk.State{&opening, &unconfirmed, &unconfirmedLost} {
 		s.Peer, s.Withheld = &kiosk.Person{Name: "Annegret von der Heydt-Rosenberg", Tile: -1}, []string{"Annegret von der Heydt-Rosenberg"}
 	}
+	// The longest list of sentences.
+	everything := crowded
+	everything.More, everything.Stranger = 12, true
+	everythingHeld, everythingLost, everythingOpening := held, unconfirmedLost, unconfirmed
+	for _, s := range []*kiosk.State{&everythingHeld, &everythingLost, &everythingOpening} {
+		s.More, s.Stranger = 12, true
+	}
 	fault := func(code, detail string) kiosk.State {
 		s := aloneState()
 		s.Screen, s.Camera = "fault", false
@@ -152,6 +159,7 @@ func TestLooks(t *testing.T) {
 		{"connecting-unconfirmed", unconfirmed}, {"lost-unconfirmed", unconfirmedLost},
 		{"visit", visitState()}, {"visit-guests", guests}, {"visit-shared", shared},
 		{"visit-held", held}, {"visit-held-alone", heldAlone}, {"visit-crowded", crowded}, {"lost", lost},
+		{"visit-everything", everything}, {"visit-held-everything", everythingHeld}, {"lost-everything", everythingLost}, {"connecting-everything", everythingOpening},
 		{"fault-camera", fault("no_camera", "")}, {"fault-network", fault("network_not_joined", "@window-leipzig:example.org")},
 		{"fault-homeserver", fault("homeserver", "")},
 	}
@@ -179,9 +187,9 @@ func TestLooks(t *testing.T) {
 						var shown bool
 						err := page.eval(fmt.Sprintf(`document.documentElement.lang === %q && ewindow.snapshot().screen === %q && ewindow.snapshot().state.name === %q
 							&& ewindow.snapshot().state.windows.length === %d && ewindow.snapshot().state.guests.length === %d && ewindow.snapshot().state.held === %v
-							&& ewindow.snapshot().state.withheld.length === %d
+							&& ewindow.snapshot().state.withheld.length === %d && ewindow.snapshot().state.more === %d
 							&& (ewindow.snapshot().state.fault?.code ?? "") === %q`,
-							language, state.Screen, state.Name, len(state.Windows), len(state.Guests), state.Held, len(state.Withheld), code(state.Fault)), &shown)
+							language, state.Screen, state.Name, len(state.Windows), len(state.Guests), state.Held, len(state.Withheld), state.More, code(state.Fault)), &shown)
 						return rig.Check(err == nil && shown, s.name, err)
 					})
 					if s.name == "opening" {

@@ -39,6 +39,10 @@ type State struct {
 	Peer *Person `json:"peer"`
 	// Guests are the others in the call: people with Element, and third windows, whose pictures are not shown.
 	Guests List[Person] `json:"guests"`
+	// More is how many people are in the call besides, without a name, who neither see nor hear us. Stranger says that somebody is at the SFU whom
+	// nobody knows.
+	More     int  `json:"more"`
+	Stranger bool `json:"stranger"`
 	// Shared is who shares a screen, with the screen's tile; nil for nobody. The shared screen is the big picture.
 	Shared *Person `json:"shared"`
 	// Knock is who wants in, nil for nobody.

@@ -78,6 +78,7 @@
 //	its picture comes back              | visit           | visit           | unchanged
 //	it shows nothing for long           | begins again    | begins again    | unchanged
 //	a guest joins                       | visit, guest    | visit, guest    | missed, told
+//	somebody unknown connects           | unknown         | unknown         | unchanged
 //	a third window calls                | visit, third    | visit, third    | missed
 //	another open window is chosen       | begins again    | unchanged       | unchanged
 //	the focus is lost                   | visit, hub      | visit, hub      | unchanged
@@ -93,6 +94,8 @@
 //	the guest's member is stale         | removes         | removes         | unchanged
 //	the guest's camera is off           | held back       | held back       | unchanged
 //	the guest's device is not confirmed | withheld        | withheld        | unchanged
+//	somebody unknown connects           | unknown         | unknown         | unchanged
+//	more than 16 people call            | visit, 3 more   | visit, 3 more   | missed
 //	a window calls                      | joined          | joined          | missed
 //
 // # Whoever is named gets the key
@@ -101,6 +104,8 @@
 // moment when their membership is known until they are taken off: they leave, or they are missing at the SFU for [StaleAfter]. The call then uses a
 // new key at once. See guests.go.
 //
+// Whoever is at the SFU without a membership gets no key. The screen says that somebody unknown is there, after [StrangerGrace]. See strangers.go.
+//
 // # Nothing unseen
 //
 // The window sends nothing while nobody else is seen. There are two exceptions: the first seconds of a visit, and short trials far apart.
@@ -108,7 +113,8 @@
 //
 // # Where things are
 //
-// rules.go has the facts about this window, windows.go the facts about other windows, and stale.go those about the members of calls.
+// rules.go has the facts about this window, windows.go the facts about other windows, and stale.go and strangers.go those about the members
+// of calls and the participants at the SFUs.
 // plan.go has the steps of Advance and the plan, and screen.go what people see. answering.go decides which call to be in: whom to answer,
 // and whom to call. These have a type and a file of their own: visit, knock, ringing, loss, reciprocity, countdown. reconnect.go has the
 // back-offs and how long the window waits for others. outbox.go and notice_texts.go have what is sent.

@@ -2,6 +2,7 @@ package window
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ func FuzzRules(f *testing.F) {
 	f.Add([]byte{0, 0, 3, 7, 4, 77, 5, 77, 9, 1, 9, 0, 10, 2, 11, 255, 11, 255, 11, 255, 1, 9})
 	f.Add([]byte{14, 0, 6, 20, 16, 1, 16, 1, 1, 0, 15, 255, 14, 9, 15, 119, 6, 4, 14, 255, 14, 255, 16, 0, 6, 12, 16, 1})
 	f.Add([]byte{0, 0, 17, 10, 19, 1, 19, 6, 17, 200, 6, 4, 10, 1, 14, 9, 17, 255, 17, 255, 19, 2, 18, 0, 6, 12, 17, 255, 6, 13})
+	f.Add([]byte{0, 1, 6, 4, 20, 2, 20, 60, 6, 0, 20, 60, 6, 4, 21, 2, 20, 255, 20, 255, 21, 2, 10, 100, 10, 100})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		rooms := []id.RoomID{munich, bolzano, "!zz:z"}
 		m := New(testCountdown, maxPictures)
@@ -28,8 +30,9 @@ func FuzzRules(f *testing.F) {
 			windows[i] = windowOf(room, directory.Shut, epoch)
 		}
 		lastVisit := uint64(0)
+		var there model
 		for len(data) >= 2 && len(data) < 400 {
-			kind, arg := data[0]%20, data[1]
+			kind, arg := data[0]%22, data[1]
 			data = data[2:]
 			room := rooms[int(arg)%len(rooms)]
 			switch kind {
@@ -100,6 +103,17 @@ func FuzzRules(f *testing.F) {
 			case 19:
 				m.Rang(now, m.ringing.count, "$ring", int(arg%4), nil)
 				m.RingDecline(dresden, []id.UserID{guest, "@stranger:x"}[arg>>2%2], "$ring")
+			case 20, 21:
+				if c := m.visit; c != nil {
+					identity := []string{memberOf(guest).Identity, memberOf("@stranger:x").Identity, "unknown"}[arg%3]
+					if kind == 20 {
+						m.ParticipantArrived(now, c.number, identity)
+						there.arrive(c.number, identity, now)
+					} else {
+						m.ParticipantDeparted(now, c.number, identity)
+						there.depart(identity)
+					}
+				}
 			case 16:
 				if k := m.knocks.waiting(); k != nil {
 					m.AnswerKnock(now, k.id+uint64(arg>>1&1), arg&1 == 1)
@@ -107,6 +121,7 @@ func FuzzRules(f *testing.F) {
 			}
 			p := decide(m, now)
 			check(t, m, now, p)
+			there.check(t, m, now, p)
 			unchanged(t, m, now)
 			if p.Visit < lastVisit && p.Visit != 0 {
 				t.Fatalf("visit %d after %d", p.Visit, lastVisit)
@@ -124,6 +139,53 @@ func FuzzRules(f *testing.F) {
 			now = next
 		}
 	})
+}
+
+// model is who is at the SFU, for the test: since when each participant has been there without a membership.
+type model struct {
+	visit uint64
+	since map[string]time.Time
+}
+
+func (o *model) arrive(visit uint64, identity string, now time.Time) {
+	if o.visit != visit || o.since == nil {
+		o.visit, o.since = visit, make(map[string]time.Time)
+	}
+	if _, twice := o.since[identity]; !twice {
+		o.since[identity] = now
+	}
+}
+
+func (o *model) depart(identity string) { delete(o.since, identity) }
+
+// check: whoever is there for long without a membership is shown, and nobody is shown whose membership counts.
+func (o *model) check(t *testing.T, m *Rules, now time.Time, p Plan) {
+	t.Helper()
+	if p.View.Stranger != (len(p.Strangers) > 0) {
+		t.Fatalf("unknown %t, and yet %q", p.View.Stranger, p.Strangers)
+	}
+	members := make(map[string]bool)
+	for _, member := range m.members.in(p.Room) {
+		if m.windows.mayCall(member.User) {
+			members[member.Identity] = true
+		}
+	}
+	for _, identity := range p.Strangers {
+		if members[identity] {
+			t.Fatalf("%s is in the call and shown as unknown", identity)
+		}
+	}
+	if o.visit != p.Visit {
+		return
+	}
+	for identity := range o.since {
+		if members[identity] {
+			o.since[identity] = now
+		}
+		if !now.Before(o.since[identity].Add(StrangerGrace)) && !slices.Contains(p.Strangers, identity) {
+			t.Fatalf("%s has been there since %v and is not shown", identity, now.Sub(o.since[identity]))
+		}
+	}
 }
 
 func check(t *testing.T, m *Rules, now time.Time, p Plan) {

@@ -22,6 +22,8 @@ type Plan struct {
 	Members []Member
 	// Named are those whom the screen names, and so exactly those whose devices get our media key.
 	Named []Member
+	// Strangers are participants at the SFU whom no membership explains, for the log. There may be more.
+	Strangers []string
 	// Send says that frames may be sent. Camera says that the page's camera is on and not held back; if not, the SFU is told "muted".
 	Send, Camera bool
 	// Unseen grows by one each time that the others were not seen for a while. They may lack our key.
@@ -57,7 +59,8 @@ type Ring struct {
 //  4. stale members of the present call, who count as gone in the next steps;
 //  5. the call: stay, leave, or enter another one, with the visit's members and the five-second rule;
 //  6. guests: whether they must be told why they see nothing;
-//  7. the loss of the other window, which outlives the visit.
+//  7. participants at the SFU whom no membership explains;
+//  8. the loss of the other window, which outlives the visit.
 func (r *Rules) Advance(now time.Time) {
 	r.windows.advance(now)
 	r.advanceRinging(now)
@@ -65,6 +68,7 @@ func (r *Rules) Advance(now time.Time) {
 	r.advanceStale(now)
 	r.advanceCall(now)
 	r.advanceGuests(now)
+	r.advanceParticipants(now)
 	r.advanceLoss(now)
 }
 
@@ -82,6 +86,7 @@ func (r *Rules) Plan(now time.Time) Plan {
 	p.Visit, p.Room, p.Peer, p.Unseen = v.number, v.room, v.peer, v.reciprocity.unseen
 	p.Members = append(slices.Clone(v.members), r.members.staleIn(v.room)...)
 	p.Named, _ = r.named(v)
+	p.Strangers = v.strangers(now)
 	if w, ok := r.windows.in(v.peer); ok {
 		p.Kiosk = w.Kiosk
 	}
@@ -141,6 +146,7 @@ func (r *Rules) wake(now time.Time) time.Time {
 		at(v.countdown.ends)
 		at(v.countdown.ends.Add(connectLimit))
 		at(v.reciprocity.until)
+		v.wakeStrangers(at)
 		for _, a := range v.absent {
 			at(a.since.Add(StaleAfter))
 		}

@@ -16,9 +16,9 @@ const pageGrace = 30 * time.Second
 type Member struct {
 	User   id.UserID
 	Device id.DeviceID
-	// Identity is the participant's name at the SFU. Service is the address of the MatrixRTC authorisation service whose SFU
-	// the device publishes to.
-	Identity, Service string
+	// Identity is the participant's name at the SFU. Alias is the name that the device may have at SFUs where it does not publish. Service is
+	// the address of the MatrixRTC authorisation service whose SFU the device publishes to.
+	Identity, Alias, Service string
 	// Created is when the membership was made. A device that leaves and comes again has another time.
 	Created time.Time
 }

@@ -67,6 +67,8 @@ type View struct {
 	Guests []Person
 	More   int
 	Shared *Person
+	// Stranger says that somebody is at the SFU whom no membership explains. They get no key of ours.
+	Stranger bool
 	// Knock is who wants in, nil for nobody.
 	Knock *Knock
 	// CanRing says that the window's people can be rung. Ring is the state or the result of ringing, empty for none. Declined are the
@@ -156,6 +158,7 @@ func (r *Rules) viewVisit(now time.Time, v *visit, s *View) {
 	s.More = more
 	s.Shared = r.sharer(v)
 	s.Withheld = r.withheld(v, named)
+	s.Stranger = len(v.strangers(now)) > 0
 	counting := v.countdown.running(now)
 	s.CountUntil = v.countdown.until(now)
 	s.Seen = !counting && r.pageUp && r.cameraFault == "" && !v.alone && (v.picture() || v.reciprocity.trying(now))

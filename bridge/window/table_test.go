@@ -166,6 +166,12 @@ var outcomes = map[string]func(o outcome) bool{
 	"held back": func(o outcome) bool {
 		return o.after.Visit == o.before.Visit && o.after.View.Held && !o.after.Send && !o.after.Camera && o.sent(0, 0, NoticeCamera)
 	},
+	"unknown": func(o outcome) bool {
+		return o.after.Visit == o.before.Visit && o.after.View.Stranger && !o.before.View.Stranger && o.after.Send && o.sent(0, 0)
+	},
+	"visit, 3 more": func(o outcome) bool {
+		return o.after.Visit == o.before.Visit && o.after.View.More == 3 && len(o.after.Named) == maxNamed
+	},
 	"withheld": func(o outcome) bool { return len(o.after.View.Withheld) == 1 && o.sent(0, 0, NoticeDevice) },
 	"joined": func(o outcome) bool {
 		return o.after.Visit == o.before.Visit && o.after.Peer == munich && len(o.after.Members) == 2 && o.after.Announce.Facing == munich
@@ -310,6 +316,7 @@ var sections = map[string]section{
 			b.step((fewTrials + 1) * trialEvery)
 		},
 		"a guest joins":                      func(b *bench) { b.call(guest) },
+		"somebody unknown connects":          func(b *bench) { b.m.ParticipantArrived(b.now, b.last.Visit, "unknown"); b.step(StrangerGrace) },
 		"a third window calls":               func(b *bench) { b.windows(b.after(), b.other()); b.call(kioskUser(rosenwerk)) },
 		"another open window is chosen":      func(b *bench) { b.windows(b.after(), b.other()); b.m.Choose(rosenwerk) },
 		"the focus is lost":                  func(b *bench) { b.m.FocusLost(b.now, b.last.Visit) },
@@ -324,7 +331,13 @@ var sections = map[string]section{
 		"the guest's member is stale":         func(b *bench) { b.stale(guest) },
 		"the guest's camera is off":           func(b *bench) { b.cameraOff(guest) },
 		"the guest's device is not confirmed": func(b *bench) { b.m.Withheld(b.now, b.last.Visit, guest) },
-		"a window calls":                      func(b *bench) { b.call(kioskUser(munich)) },
+		"somebody unknown connects":           func(b *bench) { b.m.ParticipantArrived(b.now, b.last.Visit, "unknown"); b.step(StrangerGrace) },
+		"more than 16 people call": func(b *bench) {
+			for i := range maxNamed + 2 {
+				b.call(id.UserID(fmt.Sprintf("@g%02d:x", i)))
+			}
+		},
+		"a window calls": func(b *bench) { b.call(kioskUser(munich)) },
 	}},
 }
 

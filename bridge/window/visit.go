@@ -21,8 +21,9 @@ type visit struct {
 	emptyAt     time.Time // since when nobody has been there, if alone
 	metOnce     bool      // somebody came
 
-	remotes map[string]*remote // by identity
-	absent  absences
+	remotes      map[string]*remote // by identity
+	absent       absences
+	participants participants
 
 	focusReached bool
 	focusLostAt  time.Time // when the connection to our focus was lost, zero while there is one
@@ -46,7 +47,7 @@ type remote struct {
 func newVisit(number uint64, room, peer id.RoomID, now time.Time, length time.Duration) *visit {
 	return &visit{
 		number: number, room: room, peer: peer, started: now, countdown: countdown{now.Add(length)}, emptyAt: now, alone: true,
-		remotes: make(map[string]*remote), absent: make(absences),
+		remotes: make(map[string]*remote), absent: make(absences), participants: make(participants),
 	}
 }
 

@@ -10,7 +10,8 @@ type Event interface{ event() }
 
 // ParticipantJoined says that another participant is in the room, either since before us or new.
 type ParticipantJoined struct {
-	// Identity is the participant's name in the room, made by the authorisation service.
+	// Identity is the participant's name in the room, made by the authorisation service. It is empty for those above the bounds, who are never
+	// said to have left.
 	Identity string
 	// ParticipantSID is the SFU's own id of this one connection of the participant.
 	ParticipantSID string

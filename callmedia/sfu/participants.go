@@ -12,6 +12,7 @@ type participants struct {
 	own      string // our own participant SID
 	identity string // our own identity
 	bySID    map[string]*participant
+	crowded  bool           // there was no room for somebody
 	refused  *atomic.Uint64 // counts participants and tracks above the bounds or without id
 }
 
@@ -32,6 +33,7 @@ func (p *participants) update(infos []*livekit.ParticipantInfo, emit func(Event)
 	if more := len(infos) - (maxParticipants + 1); more > 0 {
 		p.refused.Add(uint64(more))
 		infos = infos[:maxParticipants+1]
+		p.crowd(emit)
 	}
 	for _, info := range infos {
 		sid, identity := info.GetSid(), info.GetIdentity()
@@ -79,11 +81,20 @@ func (p *participants) add(info *livekit.ParticipantInfo, emit func(Event)) *par
 	}
 	if len(p.bySID) >= maxParticipants {
 		p.refused.Add(1)
+		p.crowd(emit)
 		return nil
 	}
 	p.bySID[m.sid] = m
 	emit(ParticipantJoined{Identity: m.identity, ParticipantSID: m.sid})
 	return m
+}
+
+// crowd emits, once, that there are participants who have no place here. They may stay when others leave, and nothing more is heard of them.
+func (p *participants) crowd(emit func(Event)) {
+	if !p.crowded {
+		p.crowded = true
+		emit(ParticipantJoined{})
+	}
 }
 
 func (p *participants) remove(m *participant, emit func(Event)) {

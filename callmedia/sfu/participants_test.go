@@ -39,7 +39,15 @@ func TestBounds(t *testing.T) {
 	}
 	var refused atomic.Uint64
 	p := newParticipants("PA_own", "own", &refused)
-	p.update(infos, func(Event) {})
+	crowds := 0
+	p.update(infos, func(e Event) {
+		if e == (ParticipantJoined{}) {
+			crowds++
+		}
+	})
+	if crowds != 1 {
+		t.Errorf("said %d times that there are too many participants", crowds)
+	}
 	if n := len(p.bySID["PA_busy"].tracks); n != maxTracks {
 		t.Errorf("%d tracks of one participant are known", n)
 	}

@@ -36,6 +36,7 @@ type Room struct {
 	conn    *signalConn
 	started time.Time
 
+	identity     string
 	trailer      []byte
 	pingInterval time.Duration
 	pingTimeout  time.Duration
@@ -79,6 +80,7 @@ type Room struct {
 func newRoom(opts Options, conn *signalConn, join *livekit.JoinResponse) (*Room, error) {
 	r := &Room{
 		opts: opts, conn: conn, started: time.Now(),
+		identity:     join.GetParticipant().GetIdentity(),
 		trailer:      slices.Clone(join.GetSifTrailer()),
 		pingInterval: seconds(join.GetPingInterval(), 5, 1, 30),
 		pingTimeout:  seconds(join.GetPingTimeout(), 15, 3, 60),
@@ -91,7 +93,7 @@ func newRoom(opts Options, conn *signalConn, join *livekit.JoinResponse) (*Room,
 		remotes:      make(map[string]*remoteTrack),
 		pending:      make(map[livekit.SignalTarget][]webrtc.ICECandidateInit),
 	}
-	r.others = newParticipants(join.GetParticipant().GetSid(), join.GetParticipant().GetIdentity(), &r.counters.refused)
+	r.others = newParticipants(join.GetParticipant().GetSid(), r.identity, &r.counters.refused)
 	r.log = opts.Log.With().Str("participant_id", peerconnection.Printable(join.GetParticipant().GetSid())).Logger()
 	servers, bad := iceServers(join.GetIceServers())
 	if bad > 0 {
@@ -131,6 +133,9 @@ func seconds(v int32, missing, low, high time.Duration) time.Duration {
 // Events returns what happens in the room, for one consumer. The room never waits for it: when thousands of events were not consumed, the room
 // ends. The last event is a [Disconnected]. The channel is closed when everything has ended.
 func (r *Room) Events() <-chan Event { return r.events }
+
+// Identity is our own identity in the room, as the SFU knows us.
+func (r *Room) Identity() string { return r.identity }
 
 // SIFTrailer is the end of every frame that the SFU makes up (server-injected frames, for example silence for a muted track). Such frames are
 // not encrypted and must be dropped. It is empty when the SFU makes none.

@@ -317,7 +317,7 @@ func (v visitor) deviceUnverified() {
 	v.t.Logf("%+v", traffic)
 	rig.Eventually(v.t, 10*time.Second, func() error {
 		var said string
-		err := v.w.eval(`document.querySelector("section.screen:not([hidden]) .withheld").innerText`, &said)
+		err := v.w.eval(`document.querySelector("section.screen:not([hidden]) .notes").innerText`, &said)
 		return rig.Check(err == nil && strings.Contains(said, v.name+" sieht und hört uns nicht: Das Gerät ist nicht bestätigt."), "the reason on the page", fmt.Sprint(said, err, v.w.state()))
 	})
 	v.shot("no key")

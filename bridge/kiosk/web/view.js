@@ -121,9 +121,11 @@ export class View {
     put($("#from"), seen ? m.state.name : "");
     document.title = m.state.name || "e-window";
     this.#signs(m, t);
-    for (const p of document.querySelectorAll(".withheld")) {
-      p.hidden = !m.state.withheld.length;
-      put(p, p.hidden ? "" : t("withheld", { names: m.state.withheld }));
+    const notes = this.#notes(m, t);
+    for (const list of document.querySelectorAll(".notes")) {
+      if (list.dataset.shown === notes.join("\n")) continue;
+      list.dataset.shown = notes.join("\n");
+      list.replaceChildren(...notes.map((text) => make("p", "", text)));
     }
     this[`_${m.screen}`]?.(m, t);
     this.#arrange(m);
@@ -277,6 +279,14 @@ export class View {
     }));
   }
 
+  // #notes are the sentences about those whom nobody knows, and those who neither see nor hear us.
+  #notes(m, t) {
+    const { stranger, withheld, more } = m.state;
+    return [
+      stranger && t("stranger"), withheld.length && t("withheld", { names: withheld }), more && t("more", { n: more }),
+    ].filter(Boolean);
+  }
+
   _opening(m, t) {
     const name = this.#mainName(m);
     const key = $("#window").classList.contains("counting") ? "opening" : "connecting";
@@ -377,7 +387,7 @@ export class View {
 
   #announcement(m, t) {
     const name = this.#mainName(m);
-    const withheld = $(".withheld").textContent;
+    const notes = this.#notes(m, t).join(" ");
     switch (m.screen) {
       case "shut":
         return `${m.state.name}: ${t("shut")}. ${t("camera_off")}.`;
@@ -390,12 +400,12 @@ export class View {
       case "knocked":
         return `${this.#knock(m, t)}. ${$("#knocked .others").textContent} ${t("knock_which")}`;
       case "opening":
-        return `${name ? t("opening", { name }) : t("opening_guest")}. ${withheld}`.trim();
+        return `${name ? t("opening", { name }) : t("opening_guest")}. ${notes}`.trim();
       case "visit":
-        if (m.state.held) return `${$("#held h2").textContent}. ${$("#held .why").textContent} ${withheld}`.trim();
-        return `${t(m.state.shared ? "shares" : "visit", { name: name || t("guest") })}. ${t("encrypted")}. ${withheld}`.trim();
+        if (m.state.held) return `${$("#held h2").textContent}. ${$("#held .why").textContent} ${notes}`.trim();
+        return `${t(m.state.shared ? "shares" : "visit", { name: name || t("guest") })}. ${t("encrypted")}. ${notes}`.trim();
       case "lost":
-        return `${$("#lost h2").textContent}. ${t("lost_note")} ${withheld}`.trim();
+        return `${$("#lost h2").textContent}. ${t("lost_note")} ${notes}`.trim();
       default:
         return `${$("#fault h2").textContent} ${$("#fault .do").textContent} ${$("#fault .detail").textContent}`;
     }
