@@ -3,10 +3,14 @@ package bot
 import (
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 // How requests to the homeserver are repeated and limited.
@@ -17,15 +21,24 @@ const (
 	maxResponse   = 64 << 20 // bytes; the first sync of an account with large rooms
 )
 
-// NewHTTPClient returns an HTTP client as the bot uses it for its homeserver. Package rtc uses one for authorisation services. It notices
+// NewHTTPClient returns an HTTP client as the bot uses it for its homeserver. Package rtc uses one for our own authorisation service. It notices
 // within seconds that a connection is dead, for example after a change of our address.
 func NewHTTPClient() *http.Client {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
+	return newHTTPClient(http.ProxyFromEnvironment, &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second})
+}
+
+// NewGuardedHTTPClient returns an HTTP client for addresses that others have named. It connects only where allowed returns true, also after a
+// redirect (see [addrpolicy.Control]), and uses no proxy, since a proxy would connect without asking.
+func NewGuardedHTTPClient(allowed func(netip.Addr) bool) *http.Client {
+	return newHTTPClient(nil, &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second, Control: addrpolicy.Control(allowed)})
+}
+
+func newHTTPClient(proxy func(*http.Request) (*url.URL, error), dialer *net.Dialer) *http.Client {
 	return &http.Client{
 		// Joining a room of another homeserver takes long. Requests that must be faster have a context with a deadline.
 		Timeout: 3 * time.Minute,
 		Transport: &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
+			Proxy:               proxy,
 			DialContext:         dialer.DialContext,
 			TLSHandshakeTimeout: 10 * time.Second,
 			MaxIdleConnsPerHost: 8,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"multifactorymodel.org/ewindow/callmedia/frames"
 	"multifactorymodel.org/ewindow/callmedia/track"
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 // Remote is a participant that may be shown: its LiveKit identity and the livekit_service_url where it publishes (MSC4195).
@@ -33,6 +35,9 @@ type SessionConfig struct {
 	Log     zerolog.Logger
 	// AllowLoopback also offers loopback candidates, ForceRelay only relayed ones.
 	AllowLoopback, ForceRelay bool
+	// Allowed says which addresses may be connected to for the services of others; nil means public ones only (package addrpolicy). The SFU behind
+	// Service may have any address.
+	Allowed func(netip.Addr) bool
 	// PictureLimit is how long a picture may stand still before it counts as stopped, see [PictureOff]. It has no default: it is a rule of the
 	// window, not of its media.
 	PictureLimit time.Duration
@@ -95,6 +100,9 @@ func NewSession(cfg SessionConfig) (*Session, error) {
 	}
 	if cfg.MaxBitrate == 0 {
 		cfg.MaxBitrate = defaultBitrate
+	}
+	if cfg.Allowed == nil {
+		cfg.Allowed = addrpolicy.Public
 	}
 	s := &Session{
 		cfg: cfg, counters: cfg.Counters, start: cfg.Counters.Stats(), estimate: -1, queue: make(chan func(), 64), done: make(chan struct{}),

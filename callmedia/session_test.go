@@ -354,6 +354,41 @@ func TestSmall(t *testing.T) {
 	limits("only the large picture again", func(video, small int) bool { return video > 0 && small == 0 })
 }
 
+// TestForeignSFU demands that a session connects to the SFU of others only at addresses that the policy allows, while its own SFU may be anywhere.
+func TestForeignSFU(t *testing.T) {
+	own, foreign := rig.StartLiveKit(t), rig.StartLiveKit(t)
+	local, err := synthetic.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int64
+	s, err := callmedia.NewSession(callmedia.SessionConfig{
+		Local: local, Service: service, PictureLimit: 5 * time.Second, Counters: new(callmedia.Counters), AllowLoopback: true, Log: zerolog.Nop(),
+		OnEvent: func(callmedia.SessionEvent) {},
+		Token: func(_ context.Context, of string) (string, string, error) {
+			if of == service {
+				return own.URL, own.Token(t, "window", "room"), nil
+			}
+			asked.Add(1)
+			return foreign.URL, foreign.Token(t, "window", "room"), nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	s.SetRemotes([]callmedia.Remote{{Identity: "x", Service: "http://elsewhere.example"}})
+	rig.Eventually(t, 20*time.Second, func() error {
+		return rig.Check(asked.Load() > 1 && len(own.Participants(t, "room")) == 1, "not tried again, or not at its own SFU", asked.Load())
+	})
+	if list := foreign.Participants(t, "room"); len(list) > 0 {
+		t.Errorf("the session connected to an address that is not public")
+	}
+}
+
 // TestSessionLate closes a session whose token never came.
 func TestSessionLate(t *testing.T) {
 	local, err := synthetic.New()

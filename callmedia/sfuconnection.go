@@ -91,6 +91,8 @@ func (c *sfuConnection) join(ctx context.Context) (held time.Duration, err error
 	}
 	if c.own {
 		options.OnBitrate = s.setEstimate
+	} else {
+		options.Allowed = s.cfg.Allowed
 	}
 	room, err := sfu.Connect(joining, options)
 	if err != nil {

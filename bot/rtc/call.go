@@ -2,6 +2,7 @@ package rtc
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -155,13 +156,93 @@ func (c *Call) Renew() {
 
 // Token fetches the address and a fresh token of the SFU behind a livekit_service_url. If a service knows only the newer endpoint, that is used.
 // Our own service is an exception: where we publish, the identity must be the one of our membership. Refusals are
-// [multifactorymodel.org/ewindow/bot/rtc/matrixerror.Error]s.
+// [multifactorymodel.org/ewindow/bot/rtc/matrixerror.Error]s. If it is not our own service, and not announced by the homeserver of a member who
+// uses it, the error is [transport.ErrNotAnnounced].
 func (c *Call) Token(ctx context.Context, service string) (url, jwt string, err error) {
 	self, own := c.m.hs.Self(), c.service.Load()
-	normal, _ := transport.ServiceURL(service)
-	return c.m.client.Token(ctx, transport.TokenRequest{
-		Service: service, Room: c.room, User: self.User, Device: self.ID, OnlyPlainIdentity: own != nil && *own == normal, OpenID: c.m.hs.OpenID,
+	normal, ok := transport.ServiceURL(service)
+	if !ok {
+		return "", "", errors.New("get token: the service's address is neither https nor on this machine")
+	}
+	request := transport.TokenRequest{
+		Service: normal, Room: c.room, User: self.User, Device: self.ID, Own: own != nil && *own == normal, OpenID: c.m.hs.OpenID,
+	}
+	if !request.Own && !c.m.known[normal] {
+		// The homeserver makes the OpenID token while we find out whether it may be sent.
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		first := c.prefetch(ctx, &request)
+		defer first.Wait()
+		if err := c.demandAnnounced(ctx, normal); err != nil {
+			cancel()
+			return "", "", fmt.Errorf("get token of %s: %w", normal, err)
+		}
+		first.Wait()
+	}
+	return c.m.client.Token(ctx, request)
+}
+
+// prefetch begins to fetch the first OpenID token of a request. The request waits for it.
+func (c *Call) prefetch(ctx context.Context, request *transport.TokenRequest) *sync.WaitGroup {
+	var (
+		fetching sync.WaitGroup
+		token    json.RawMessage
+		err      error
+		used     bool
+	)
+	fetching.Go(func() { token, err = c.m.hs.OpenID(ctx) })
+	request.OpenID = func(ctx context.Context) (json.RawMessage, error) {
+		fetching.Wait()
+		if !used {
+			used = true
+			return token, err
+		}
+		return c.m.hs.OpenID(ctx)
+	}
+	return &fetching
+}
+
+// demandAnnounced returns nil if the homeserver of a member who publishes at a service announces it. Otherwise any member could have our OpenID
+// token sent to any address.
+func (c *Call) demandAnnounced(ctx context.Context, service string) error {
+	asked, err := c.serversAt(ctx, service)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, server := range asked {
+		announced, err := c.m.client.Announces(ctx, server, service)
+		if announced {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, transport.ErrNotAnnounced)...)
+}
+
+// maxServers is how many homeservers are asked whether they announce one service.
+const maxServers = 4
+
+// serversAt returns the homeservers of the members who publish at a service. Members come in order, windows first, so nobody's place among the
+// first can be taken.
+func (c *Call) serversAt(ctx context.Context, service string) (servers []string, err error) {
+	answered := make(chan struct{})
+	c.m.queue.Put(func() {
+		for _, m := range c.m.roster.Members(c.room) {
+			if server := m.User.Homeserver(); m.Service == service && !slices.Contains(servers, server) && len(servers) < maxServers {
+				servers = append(servers, server)
+			}
+		}
+		close(answered)
 	})
+	select {
+	case <-answered:
+		return servers, nil
+	case <-c.m.done:
+		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // use tells the owner which key to encrypt with.

@@ -434,7 +434,7 @@ func newBench(t *testing.T, setUp ...func(*bench)) *bench {
 		},
 		OnDecline:    func(d Decline) { b.note("%s declines %s in %s", d.Sender, d.Event, d.Room) },
 		OnLegacyCall: func(room id.RoomID, sender id.UserID) { b.note("legacy call of %s in %s", sender, room) },
-	}, b.fakeServer, b.fakeServer, transport.NewClient(http.DefaultClient))
+	}, b.fakeServer, b.fakeServer, transport.NewClient(http.DefaultClient, http.DefaultClient))
 	if err != nil {
 		t.Fatal(err)
 	}

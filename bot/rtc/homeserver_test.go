@@ -44,7 +44,7 @@ func newOddServer(t *testing.T) (*oddServer, *matrix) {
 	}
 	s.client.DefaultHTTPRetries = 4
 	s.client.Log = zerolog.Nop()
-	return s, &matrix{bot: s, client: transport.NewClient(http.DefaultClient)}
+	return s, &matrix{bot: s, client: transport.NewClient(http.DefaultClient, http.DefaultClient)}
 }
 
 func answerError(w http.ResponseWriter, status int, body string) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/rtc/membership"
 	"multifactorymodel.org/ewindow/bot/rtc/ring"
 	"multifactorymodel.org/ewindow/bot/rtc/transport"
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 const (
@@ -49,6 +51,12 @@ type Config struct {
 	DB *dbutil.Database
 	// FallbackService is the livekit_service_url for a homeserver that names none. It may be empty.
 	FallbackService string
+	// KnownServices are further livekit_service_urls that may be used when a member names them. All others must be announced by the homeserver of
+	// a member who names them.
+	KnownServices []string
+	// Allowed says which addresses may be connected to when others name them; nil means public ones only (package addrpolicy). Our own
+	// homeserver's service may have any address.
+	Allowed func(netip.Addr) bool
 	// OnMembers is called with all valid foreign members of a room's call, windows first and then the oldest first, each time they change. It
 	// is called from Run's goroutine and must not block.
 	OnMembers func(room id.RoomID, members []Member)
@@ -79,7 +87,8 @@ type Manager struct {
 	hs       homeserver
 	leaves   membership.LeaveStore
 	client   *transport.Client
-	fallback string // the normalised FallbackService
+	fallback string          // the normalised FallbackService
+	known    map[string]bool // FallbackService and KnownServices, normalised
 	queue    *queue.Queue[func()]
 	dropped  atomic.Uint64 // events that did not fit into the queue
 	advised  [advices]sync.Once
@@ -119,7 +128,10 @@ func NewManager(cfg Config) (*Manager, error) {
 	case cfg.DB == nil:
 		return nil, errors.New("calls: there is no database")
 	}
-	client := transport.NewClient(bot.NewHTTPClient())
+	if cfg.Allowed == nil {
+		cfg.Allowed = addrpolicy.Public
+	}
+	client := transport.NewClient(bot.NewHTTPClient(), bot.NewGuardedHTTPClient(cfg.Allowed))
 	m, err := newManager(cfg, &matrix{bot: cfg.Bot, client: client}, membership.DelayedLeaves{DB: cfg.DB}, client)
 	if err != nil {
 		return nil, err
@@ -150,12 +162,21 @@ func newManager(cfg Config, hs homeserver, leaves membership.LeaveStore, client 
 	m := &Manager{
 		cfg: cfg, hs: hs, leaves: leaves, client: client, queue: queue.New[func()](), done: make(chan struct{}), rings: ring.NewTracker(),
 		calls: make(map[id.RoomID]*Call), active: make(map[id.RoomID]*Call), staleRemovalAt: make(map[stateKey]time.Time),
+		known: make(map[string]bool),
 	}
 	if cfg.FallbackService != "" {
 		var ok bool
 		if m.fallback, ok = transport.ServiceURL(cfg.FallbackService); !ok {
 			return nil, errors.New("calls: the fall-back livekit_service_url is neither https nor on this machine")
 		}
+		m.known[m.fallback] = true
+	}
+	for _, service := range cfg.KnownServices {
+		normal, ok := transport.ServiceURL(service)
+		if !ok {
+			return nil, errors.New("calls: a known livekit_service_url is neither https nor on this machine")
+		}
+		m.known[normal] = true
 	}
 	return m, nil
 }

@@ -56,9 +56,10 @@ func refuse(status int, text string) func(http.ResponseWriter) {
 	}
 }
 
-func newTokenCall(t *testing.T) *Call {
+func newTokenCall(t *testing.T, known ...string) *Call {
 	fake := &fakeServer{faults: make(map[string]error)}
-	m, err := newManager(Config{OnMembers: func(id.RoomID, []Member) {}, Log: zerolog.Nop()}, fake, fake, transport.NewClient(http.DefaultClient))
+	m, err := newManager(Config{OnMembers: func(id.RoomID, []Member) {}, KnownServices: known, Log: zerolog.Nop()}, fake, fake,
+		transport.NewClient(http.DefaultClient, http.DefaultClient))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func TestToken(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			service := newIssuer(t)
 			service.answers["/jwt"+unstable.TokenPath], service.answers["/jwt"+unstable.HashedTokenPath] = c.legacy, c.hashed
-			call := newTokenCall(t)
+			call := newTokenCall(t, service.URL+"/jwt")
 			if c.own {
 				own := service.URL + "/jwt"
 				call.service.Store(&own)
@@ -125,7 +126,7 @@ func TestToken(t *testing.T) {
 		service := newIssuer(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		service.answers["/jwt"+unstable.TokenPath] = func(http.ResponseWriter) { cancel() }
-		if _, _, err := newTokenCall(t).Token(ctx, service.URL+"/jwt"); err == nil {
+		if _, _, err := newTokenCall(t, service.URL+"/jwt").Token(ctx, service.URL+"/jwt"); err == nil {
 			t.Error("no error")
 		}
 	})

@@ -13,7 +13,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"syscall"
 	"time"
 
 	"maunium.net/go/mautrix/federation"
@@ -34,11 +33,7 @@ const (
 	acceptJSON   = "application/json"
 )
 
-var (
-	// errAddress says that a server has an address that the policy does not allow.
-	errAddress  = errors.New("the server's address is not one that may be connected to")
-	errRedirect = errors.New("too many redirects, or one to a page without encryption")
-)
+var errRedirect = errors.New("too many redirects, or one to a page without encryption")
 
 // openIDLookup asks homeservers whose OpenID token a token is. It may be used by several goroutines.
 type openIDLookup struct {
@@ -53,15 +48,7 @@ type targetsKey struct{}
 // homeservers' certificates are checked with; nil means the system's.
 func newOpenIDLookup(allowed func(netip.Addr) bool, roots *x509.CertPool) *openIDLookup {
 	dialer := &net.Dialer{
-		Timeout: connectLimit, KeepAlive: -1,
-		// Control sees the very address that the socket connects to. A name can't get another address between check and connection.
-		Control: func(_, address string, _ syscall.RawConn) error {
-			to, err := netip.ParseAddrPort(address)
-			if err != nil || !addrpolicy.Reachable(to.Addr(), allowed) {
-				return errAddress
-			}
-			return nil
-		},
+		Timeout: connectLimit, KeepAlive: -1, Control: addrpolicy.Control(allowed),
 	}
 	transport := func() *http.Transport {
 		return &http.Transport{

@@ -107,7 +107,7 @@ func TestLookupRefusesAddresses(t *testing.T) {
 	d := newOpenIDLookup(addrpolicy.Public, roots)
 	for _, name := range []string{server, "127.0.0.1:" + port, "[::1]:" + port, "[::ffff:127.0.0.1]:" + port, "0.0.0.0:" + port, "localhost:" + port, "169.254.169.254:80"} {
 		_, err := d.user(t.Context(), name, secretToken)
-		if !errors.Is(err, errAddress) {
+		if !errors.Is(err, addrpolicy.ErrDenied) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -176,7 +176,7 @@ func TestWellKnown(t *testing.T) {
 		"no name": {func(w http.ResponseWriter, _ *http.Request, _ string) { fmt.Fprint(w, `{"m.server":"a b/c?d@e"}`) }, false, "not a server name"},
 		"private address": {func(w http.ResponseWriter, _ *http.Request, _ string) {
 			fmt.Fprint(w, `{"m.server":"192.168.1.1:443"}`)
-		}, false, errAddress.Error()},
+		}, false, addrpolicy.ErrDenied.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var own string

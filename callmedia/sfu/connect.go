@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strings"
 
@@ -27,6 +28,9 @@ type Options struct {
 	ForceRelay bool
 	// AllowLoopback also offers loopback addresses, for an SFU on the same machine.
 	AllowLoopback bool
+	// Allowed says which addresses may be sent anything: those of the SFU, of the ICE servers that it announces, and of its candidates. It is for
+	// SFUs that others have named. nil means every address.
+	Allowed func(netip.Addr) bool
 	// OnBitrate is called with the estimated bandwidth, in bit/s, of the connection to the SFU for all published tracks together. That happens
 	// when the estimate changes, at most five times a second, from one goroutine. It must not block.
 	OnBitrate func(bps int)
@@ -45,7 +49,7 @@ func Connect(ctx context.Context, opts Options) (*Room, error) {
 	if opts.Token == "" {
 		return nil, errors.New("connect to the SFU: there is no token")
 	}
-	conn, err := dialSignal(ctx, address, opts.Token)
+	conn, err := dialSignal(ctx, signalClient(opts.Allowed), address, opts.Token)
 	if err != nil {
 		return nil, err
 	}

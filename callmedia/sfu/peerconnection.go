@@ -2,6 +2,8 @@ package sfu
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"time"
 
 	"github.com/livekit/protocol/livekit"
@@ -16,6 +18,7 @@ import (
 
 	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/peerconnection"
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 // ICE timing. After iceLost without any packet the room ends: joining again is quicker than the 25 s until pion fails by default.
@@ -65,11 +68,17 @@ func newPeerConnection(opts Options, servers []webrtc.ICEServer, estimate func(c
 	settings.SetSrflxAcceptanceMinWait(200 * time.Millisecond)
 	settings.SetPrflxAcceptanceMinWait(200 * time.Millisecond)
 	settings.SetRelayAcceptanceMinWait(500 * time.Millisecond)
-	network, err := newNetwork()
+	network, err := newNetwork(opts.Allowed)
 	if err != nil {
 		return nil, fmt.Errorf("look at the network: %w", err)
 	}
 	settings.SetNet(network)
+	if opts.Allowed != nil {
+		settings.SetRemoteIPFilter(func(ip net.IP) bool {
+			addr, ok := netip.AddrFromSlice(ip)
+			return ok && addrpolicy.Reachable(addr, opts.Allowed)
+		})
+	}
 	policy := webrtc.ICETransportPolicyAll
 	if opts.ForceRelay {
 		policy = webrtc.ICETransportPolicyRelay

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"multifactorymodel.org/ewindow/callmedia/peerconnection"
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 // Bounds for what an SFU may send. They are far above what a call needs.
@@ -47,9 +49,19 @@ var errUnknownSignal = errors.New("signalling message of an unknown kind")
 // signalConn is the WebSocket with one protobuf message in each binary message.
 type signalConn struct{ ws *websocket.Conn }
 
-func dialSignal(ctx context.Context, address *url.URL, token string) (*signalConn, error) {
+// signalClient returns the HTTP client for an SFU. If the addresses are limited, it uses no proxy, since a proxy would connect without asking.
+func signalClient(allowed func(netip.Addr) bool) *http.Client {
+	if allowed == nil {
+		return http.DefaultClient
+	}
+	dialer := net.Dialer{Timeout: joinTimeout, Control: addrpolicy.Control(allowed)}
+	// The client serves one connection, and perhaps a question why that was refused.
+	return &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, TLSHandshakeTimeout: joinTimeout, DisableKeepAlives: true}}
+}
+
+func dialSignal(ctx context.Context, client *http.Client, address *url.URL, token string) (*signalConn, error) {
 	header := http.Header{"Authorization": {"Bearer " + token}}
-	ws, answer, err := websocket.Dial(ctx, address.String(), &websocket.DialOptions{HTTPHeader: header})
+	ws, answer, err := websocket.Dial(ctx, address.String(), &websocket.DialOptions{HTTPClient: client, HTTPHeader: header})
 	if err == nil {
 		ws.SetReadLimit(maxMessage)
 		return &signalConn{ws: ws}, nil
@@ -66,14 +78,14 @@ func dialSignal(ctx context.Context, address *url.URL, token string) (*signalCon
 		refused.Reason = quoted(text, token)
 	}
 	// A proxy may have replaced the SFU's answer to the WebSocket request by its own. A plain HTTP request gets through.
-	if told := validate(ctx, *address, token); told != nil {
+	if told := validate(ctx, client, *address, token); told != nil {
 		refused = told
 	}
 	return nil, refused
 }
 
 // validate asks the SFU by a plain HTTP request why it refuses us. It is nil when that can't be found out.
-func validate(ctx context.Context, address url.URL, token string) *RefusedError {
+func validate(ctx context.Context, client *http.Client, address url.URL, token string) *RefusedError {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	address.Scheme = map[string]string{"ws": "http", "wss": "https"}[address.Scheme]
@@ -83,7 +95,7 @@ func validate(ctx context.Context, address url.URL, token string) *RefusedError 
 		return nil
 	}
 	request.Header.Set("Authorization", "Bearer "+token)
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := client.Do(request)
 	if err != nil {
 		return nil
 	}

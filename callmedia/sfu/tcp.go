@@ -2,10 +2,13 @@ package sfu
 
 import (
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/pion/transport/v5"
 	"github.com/pion/transport/v5/stdnet"
+
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 // dialLimit is how long a TURN server may take to accept a connection over TCP.
@@ -14,16 +17,52 @@ const dialLimit = 3 * time.Second
 // network is the machine's network with a limit for the time that a TCP connection takes. pion sets none, and closing a peer connection waits
 // for the connections that are being made. That was measured as 132 s where a firewall drops the packets. pion's SetICEProxyDialer takes a dialer
 // with a limit, but then makes no TLS for turns: addresses.
-type network struct{ transport.Net }
+//
+// It also holds the policy for the addresses of ICE servers. Their names are looked up once, by ResolveUDPAddr or ResolveTCPAddr, and pion then
+// sends to the address that was found.
+type network struct {
+	transport.Net
+	allowed func(netip.Addr) bool // nil: every address
+}
 
-func newNetwork() (transport.Net, error) {
+func newNetwork(allowed func(netip.Addr) bool) (transport.Net, error) {
 	std, err := stdnet.NewNet()
-	return network{std}, err
+	return network{std, allowed}, err
+}
+
+// mayReach says whether the policy allows an address.
+func (n network) mayReach(ip net.IP) bool {
+	if n.allowed == nil {
+		return true
+	}
+	addr, ok := netip.AddrFromSlice(ip)
+	return ok && addrpolicy.Reachable(addr, n.allowed)
+}
+
+// ResolveUDPAddr implements transport.Net.
+func (n network) ResolveUDPAddr(name, address string) (*net.UDPAddr, error) {
+	addr, err := n.Net.ResolveUDPAddr(name, address)
+	if err == nil && !n.mayReach(addr.IP) {
+		return nil, addrpolicy.ErrDenied
+	}
+	return addr, err
+}
+
+// ResolveTCPAddr implements transport.Net.
+func (n network) ResolveTCPAddr(name, address string) (*net.TCPAddr, error) {
+	addr, err := n.Net.ResolveTCPAddr(name, address)
+	if err == nil && !n.mayReach(addr.IP) {
+		return nil, addrpolicy.ErrDenied
+	}
+	return addr, err
 }
 
 // DialTCP implements transport.Net.
 func (n network) DialTCP(name string, laddr, raddr *net.TCPAddr) (transport.TCPConn, error) {
 	dialer := net.Dialer{Timeout: dialLimit}
+	if n.allowed != nil {
+		dialer.Control = addrpolicy.Control(n.allowed)
+	}
 	if laddr != nil {
 		dialer.LocalAddr = laddr
 	}

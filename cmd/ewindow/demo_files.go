@@ -196,6 +196,7 @@ kiosk:
   test_pattern: true
 media:
   allow_loopback: true
+  allow_networks: ["127.0.0.0/8", "::1/128"]
 hub:
   listen: 127.0.0.1:%[8]d
   local_listen: 127.0.0.1:%[2]d

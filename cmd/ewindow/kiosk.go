@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/page"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 	"multifactorymodel.org/ewindow/migrations"
+	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 func kioskCommand() *cli.Command {
@@ -59,8 +61,14 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	if err != nil {
 		return err
 	}
+	networks, err := config.Prefixes(cfg.Media.AllowNetworks)
+	if err != nil {
+		return fmt.Errorf("media.allow_networks: %w", err)
+	}
+	allowed := addrpolicy.PublicOr(networks)
 	calls, err := rtc.NewManager(rtc.Config{
-		Bot: matrix, DB: db, FallbackService: cfg.Media.LiveKitServiceURL, Log: log.With().Str("part", "rtc").Logger(),
+		Bot: matrix, DB: db, FallbackService: cfg.Media.LiveKitServiceURL, KnownServices: cfg.Media.KnownServices, Allowed: allowed,
+		Log:          log.With().Str("part", "rtc").Logger(),
 		OnMembers:    func(room id.RoomID, members []rtc.Member) { window.HandleMembers(room, members) },
 		OnDecline:    func(d rtc.Decline) { window.HandleDecline(d.Room, d.Sender, d.Event) },
 		OnLegacyCall: func(room id.RoomID, sender id.UserID) { window.HandleLegacyCall(room, sender) },
@@ -102,7 +110,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		NewSession: func(service string, token bridge.TokenFunc, onEvent func(callmedia.SessionEvent)) (bridge.Session, error) {
 			return callmedia.NewSession(callmedia.SessionConfig{
 				Local: media, Service: service, Token: token, OnEvent: onEvent, PictureLimit: rules.PictureGrace, Counters: &mediaCounters,
-				AllowLoopback: cfg.Media.AllowLoopback, ForceRelay: cfg.Media.ForceRelay,
+				AllowLoopback: cfg.Media.AllowLoopback, ForceRelay: cfg.Media.ForceRelay, Allowed: allowed,
 				MaxBitrate: cfg.Media.MaxVideoBitrateKbit * 1000, Log: log.With().Str("part", "callmedia").Logger(),
 			})
 		},

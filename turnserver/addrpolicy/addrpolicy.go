@@ -1,9 +1,10 @@
 // Package addrpolicy knows which IP addresses cannot be those of hosts on the internet.
 //
 // It is asked before anything connects to an address that a stranger has named: by the TURN relay about peers, by the MatrixRTC focus
-// about homeservers, and by the configuration about the networks that Dendrite must not connect to. All of them read one table, which
-// is written from the IANA registries of special-purpose addresses (RFC 6890). [Public] is the policy without any setting. [Reachable]
-// asks an operator's policy. [Denied] is for programs that take a list of prefixes.
+// about homeservers, by a kiosk about other people's services, and by the configuration about the networks that Dendrite must not connect
+// to. All of them read one table, which is written from the IANA registries of special-purpose addresses (RFC 6890). [Public] is the policy
+// without any setting. [Reachable] asks an operator's policy. [Control] lets a net.Dialer ask. [Denied] is for programs that take a list of
+// prefixes.
 //
 // Some IPv6 addresses contain an IPv4 address, and a gateway or the kernel may connect to that one instead. So an IPv4-mapped address is judged
 // as the IPv4 address in it. A NAT64, 6to4 or IPv4-compatible address must be allowed itself, and the IPv4 address in it must be allowed, too.
@@ -15,9 +16,14 @@ package addrpolicy
 
 import (
 	"cmp"
+	"errors"
 	"net/netip"
 	"slices"
+	"syscall"
 )
+
+// ErrDenied says that a policy does not allow a connection to an address.
+var ErrDenied = errors.New("this address may not be connected to")
 
 // Reach says from where the addresses of a range can be reached.
 type Reach uint8
@@ -180,6 +186,28 @@ func Reachable(addr netip.Addr, allowed func(netip.Addr) bool) bool {
 	}
 	inner, embeds := embedded(addr)
 	return !embeds || !reserved(inner) && allowed(inner)
+}
+
+// PublicOr returns the policy that allows public addresses and those in the given networks.
+func PublicOr(networks []netip.Prefix) func(netip.Addr) bool {
+	networks = slices.Clone(networks)
+	return func(addr netip.Addr) bool {
+		return Reachable(addr, func(a netip.Addr) bool {
+			return global(a) || slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) })
+		})
+	}
+}
+
+// Control returns a function for the field Control of a net.Dialer. It refuses connections that the policy does not allow with ErrDenied. It
+// sees the very address that the socket connects to, so a name can't get another address between check and connection.
+func Control(allowed func(netip.Addr) bool) func(network, address string, conn syscall.RawConn) error {
+	return func(_, address string, _ syscall.RawConn) error {
+		to, err := netip.ParseAddrPort(address)
+		if err != nil || !Reachable(to.Addr(), allowed) {
+			return ErrDenied
+		}
+		return nil
+	}
 }
 
 func reserved(addr netip.Addr) bool {

@@ -1,6 +1,7 @@
 package addrpolicy
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 )
@@ -165,6 +166,27 @@ func TestFindPrefix(t *testing.T) {
 		if ok != (want != "") || ok && r.Prefix.String() != want {
 			t.Errorf("%s lies in %s, want %q", prefix, r.Prefix, want)
 		}
+	}
+}
+
+// TestPublicOr checks a policy with networks, and a dialer that asks it.
+func TestPublicOr(t *testing.T) {
+	allowed := PublicOr([]netip.Prefix{netip.MustParsePrefix("10.8.0.0/16"), netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("0.0.0.0/8")})
+	control := Control(allowed)
+	for address, want := range map[string]bool{
+		"9.9.9.9": true, "2a00::1": true, "10.8.1.2": true, "::ffff:10.8.1.2": true, "64:ff9b::a08:102": true, "64:ff9b:1::1": true,
+		"10.9.0.1": false, "127.0.0.1": false, "::1": false, "0.0.0.0": false, "::": false, "64:ff9b::a09:1": false, "fe80::1%lo": false, "169.254.169.254": false,
+	} {
+		a := netip.MustParseAddr(address)
+		if got := allowed(a); got != want {
+			t.Errorf("%s: %v", a, got)
+		}
+		if err := control("tcp", netip.AddrPortFrom(a, 443).String(), nil); (err == nil) != want || err != nil && !errors.Is(err, ErrDenied) {
+			t.Errorf("a dialer at %s: %v", a, err)
+		}
+	}
+	if control("tcp", "name.example:443", nil) == nil || PublicOr(nil)(netip.MustParseAddr("127.0.0.1")) {
+		t.Error("what is unknown is allowed")
 	}
 }
 

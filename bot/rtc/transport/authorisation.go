@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"maunium.net/go/mautrix/id"
@@ -32,32 +33,54 @@ const (
 // Client asks authorisation services and reads .well-known files: everything in a call that is not a request to our homeserver. Its
 // methods may be called from any goroutine.
 type Client struct {
-	services, files *http.Client
+	services, files               *http.Client // for what is ours
+	guardedServices, guardedFiles *http.Client // for what others have named
+
+	mu        sync.Mutex // guards what follows
+	announced map[string]announcement
 }
 
-// NewClient makes a Client that uses the connections of client. Requests to authorisation services follow no redirect, since a token is
-// sent along. Requests for files follow up to three redirects, as long as the address stays secure.
-func NewClient(client *http.Client) *Client {
-	services, files := *client, *client
-	services.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	files.CheckRedirect = func(r *http.Request, via []*http.Request) error {
-		if _, ok := endpoint(r.URL.String(), "https", "http"); !ok || len(via) > 3 {
-			return http.ErrUseLastResponse
-		}
-		return nil
+// NewClient makes a Client. It uses the connections of own for our own homeserver's file and service, and those of guarded for what others have
+// named: guarded must connect only to addresses that strangers may make us connect to. Requests to authorisation services follow no redirect,
+// since a token is sent along. Requests for files follow up to three redirects, as long as the address stays secure.
+func NewClient(own, guarded *http.Client) *Client {
+	services := func(client http.Client) *http.Client {
+		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		return &client
 	}
-	return &Client{services: &services, files: &files}
+	files := func(client http.Client) *http.Client {
+		client.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+			if _, ok := endpoint(r.URL.String(), "https", "http"); !ok || len(via) > 3 {
+				return http.ErrUseLastResponse
+			}
+			return nil
+		}
+		return &client
+	}
+	return &Client{
+		services: services(*own), files: files(*own), guardedServices: services(*guarded), guardedFiles: files(*guarded),
+		announced: make(map[string]announcement),
+	}
 }
 
-// WellKnown reads the transport in the .well-known file of a homeserver's name. It is "" when there is none.
+// WellKnown reads the transport in the .well-known file of our own homeserver's name. It is "" when there is none.
 func (c *Client) WellKnown(ctx context.Context, server string) (service string, err error) {
+	services, err := c.fetchServices(ctx, c.files, server)
+	if len(services) > 0 {
+		service = services[0]
+	}
+	return service, err
+}
+
+// fetchServices reads all usable services in the .well-known file of a homeserver's name.
+func (c *Client) fetchServices(ctx context.Context, client *http.Client, server string) ([]string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+server+wellKnownPath, nil)
 	if err != nil {
-		return "", errors.New("read .well-known/matrix/client: the server name can't be part of an address")
+		return nil, errors.New("read .well-known/matrix/client: the server name can't be part of an address")
 	}
-	data, err := do(c.files, request)
+	data, err := do(client, request)
 	if err != nil {
-		return "", fmt.Errorf("read .well-known/matrix/client: %w", err)
+		return nil, fmt.Errorf("read .well-known/matrix/client: %w", err)
 	}
 	return parseWellKnown(data), nil
 }
@@ -69,9 +92,9 @@ type TokenRequest struct {
 	Room    id.RoomID
 	User    id.UserID
 	Device  id.DeviceID
-	// OnlyPlainIdentity: do not fall back to the endpoint that gives a hashed identity. At our own service the identity has to be the one of our
-	// membership.
-	OnlyPlainIdentity bool
+	// Own says that the service is our own. Then it may have any address, and the endpoint that gives a hashed identity is not tried, since the
+	// identity has to be the one of our membership.
+	Own bool
 	// OpenID fetches a fresh OpenID token of the homeserver, as JSON. Each request to the service needs one of its own.
 	OpenID func(ctx context.Context) (json.RawMessage, error)
 }
@@ -87,14 +110,18 @@ func (c *Client) Token(ctx context.Context, r TokenRequest) (sfu, jwt string, er
 	if err != nil {
 		return "", "", err
 	}
-	sfu, jwt, err = c.ask(ctx, service, unstable.TokenPath, plainRequest{r.Room, openID, r.Device})
-	if refused := matrixerror.Of(err); refused == nil || refused.Status != http.StatusNotFound || r.OnlyPlainIdentity {
+	client := c.guardedServices
+	if r.Own {
+		client = c.services
+	}
+	sfu, jwt, err = ask(ctx, client, service, unstable.TokenPath, plainRequest{r.Room, openID, r.Device})
+	if refused := matrixerror.Of(err); refused == nil || refused.Status != http.StatusNotFound || r.Own {
 		return sfu, jwt, err
 	}
 	if openID, err = r.OpenID(ctx); err != nil {
 		return "", "", err
 	}
-	return c.ask(ctx, service, unstable.HashedTokenPath, hashedRequest{
+	return ask(ctx, client, service, unstable.HashedTokenPath, hashedRequest{
 		r.Room, unstable.RoomSlot, openID, claimedMember{Identity(r.User, r.Device), r.User, r.Device},
 	})
 }
@@ -121,7 +148,7 @@ type claimedMember struct {
 }
 
 // ask sends one request for a token to a service.
-func (c *Client) ask(ctx context.Context, service, path string, body any) (sfu, jwt string, err error) {
+func ask(ctx context.Context, client *http.Client, service, path string, body any) (sfu, jwt string, err error) {
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		return "", "", fmt.Errorf("get token of %s: %w", service, err)
@@ -131,7 +158,7 @@ func (c *Client) ask(ctx context.Context, service, path string, body any) (sfu, 
 		return "", "", fmt.Errorf("get token of %s: %w", service, err)
 	}
 	request.Header.Set("Content-Type", "application/json")
-	data, err := do(c.services, request)
+	data, err := do(client, request)
 	if err == nil {
 		sfu, jwt, err = parseToken(data)
 	}

@@ -45,20 +45,26 @@ func Find(ctx context.Context, hs Homeserver, fallback string) (service string, 
 }
 
 // ParseTransports reads the homeserver's answer to a request for its transports. Without a usable entry it returns "".
-func ParseTransports(data []byte) (service string) { return parse(data, unstable.RTCTransports) }
+func ParseTransports(data []byte) (service string) {
+	if services := parse(data, unstable.RTCTransports); len(services) > 0 {
+		service = services[0]
+	}
+	return service
+}
 
-// parseWellKnown does the same for the file .well-known/matrix/client.
-func parseWellKnown(data []byte) (service string) { return parse(data, unstable.RTCFoci) }
+// parseWellKnown reads the services in the file .well-known/matrix/client.
+func parseWellKnown(data []byte) []string { return parse(data, unstable.RTCFoci) }
 
-func parse(data []byte, key string) string {
+func parse(data []byte, key string) (services []string) {
 	o, ok := strictjson.Parse(data)
 	if !ok {
-		return ""
+		return nil
 	}
-	list, ok := o.List(key)
-	if !ok {
-		return ""
+	list, _ := o.List(key)
+	for _, raw := range list {
+		if service, ok := LiveKit(raw); ok {
+			services = append(services, service)
+		}
 	}
-	service, _ := firstLiveKit(list)
-	return service
+	return services
 }

@@ -70,13 +70,3 @@ func LiveKit(raw json.RawMessage) (service string, ok bool) {
 	service, _ = o.Text(unstable.ServiceURL, maxURL)
 	return ServiceURL(service)
 }
-
-// firstLiveKit picks the service of the first usable transport of type livekit.
-func firstLiveKit(list []json.RawMessage) (service string, ok bool) {
-	for _, raw := range list {
-		if service, ok = LiveKit(raw); ok {
-			return service, true
-		}
-	}
-	return "", false
-}

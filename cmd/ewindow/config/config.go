@@ -82,6 +82,10 @@ type KioskConfig struct {
 type MediaConfig struct {
 	// LiveKitServiceURL is the authorisation service that is used when the homeserver announces none (MSC4143, MSC4195).
 	LiveKitServiceURL string `yaml:"livekit_service_url"`
+	// KnownServices are authorisation services of others that may be used though no homeserver announces them.
+	KnownServices []string `yaml:"known_services"`
+	// AllowNetworks are networks besides the public internet in which others' services may be, in the form that Prefixes reads.
+	AllowNetworks []string `yaml:"allow_networks"`
 	// MaxVideoBitrateKbit limits the picture that we send, in kbit/s (1000 bit/s).
 	MaxVideoBitrateKbit int `yaml:"max_video_bitrate_kbit"`
 	// AllowLoopback offers 127.0.0.1 as an ICE candidate.
@@ -229,7 +233,7 @@ func Default() *Config {
 		Network:    NetworkConfig{Admins: []string{}},
 		Window:     WindowConfig{Languages: []string{"de", "en", "it"}, Timezone: "Europe/Berlin"},
 		Kiosk:      KioskConfig{Listen: "127.0.0.1:8470", Countdown: window.DefaultCountdown},
-		Media:      MediaConfig{MaxVideoBitrateKbit: 1700},
+		Media:      MediaConfig{MaxVideoBitrateKbit: 1700, KnownServices: []string{}, AllowNetworks: []string{}},
 		Hub: HubConfig{
 			Listen:      "0.0.0.0:8448",
 			LocalListen: "127.0.0.1:8008",

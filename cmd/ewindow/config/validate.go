@@ -113,6 +113,11 @@ func (v *checker) kiosk(c *Config) {
 	if c.Media.LiveKitServiceURL != "" {
 		v.url("media.livekit_service_url", c.Media.LiveKitServiceURL, "https://hub.example.org/livekit/jwt")
 	}
+	for _, service := range c.Media.KnownServices {
+		v.url("media.known_services", service, "https://rtc.example.net/jwt")
+	}
+	_, err = Prefixes(c.Media.AllowNetworks)
+	v.require(err == nil, "media.allow_networks: %v", err)
 	v.between("media.max_video_bitrate_kbit", c.Media.MaxVideoBitrateKbit, 100, 20000)
 }
 
