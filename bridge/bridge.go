@@ -99,6 +99,8 @@ type Config struct {
 	Countdown time.Duration
 	// TestPattern makes the page send a test card and a tone instead of camera and microphone.
 	TestPattern bool
+	// GuestsUnseen lets guests see and hear the window with their cameras off, while somebody else is seen.
+	GuestsUnseen bool
 
 	Directory Directory
 	Screen    Screen
@@ -144,10 +146,14 @@ func New(cfg Config) (*Bridge, error) {
 	case cfg.Countdown < 0:
 		return nil, errors.New("bridge: the countdown is negative")
 	}
+	rules := window.New(cfg.Countdown, cfg.Page.Tiles())
+	if cfg.GuestsUnseen {
+		rules.AllowUnseenGuests()
+	}
 	return &Bridge{
 		cfg:          cfg,
 		queue:        queue.New[func()](),
-		rules:        window.New(cfg.Countdown, cfg.Page.Tiles()),
+		rules:        rules,
 		now:          time.Now,
 		leaving:      make(map[id.RoomID]chan struct{}),
 		offerBackoff: backoff.Backoff{Min: minOfferWait, Max: maxOfferWait},

@@ -212,3 +212,38 @@ func TestStrangerIsShown(t *testing.T) {
 		}
 	})
 }
+
+// TestUnseenGuestLosesTheKey: a guest whose camera is off gets our key for some seconds only, although somebody else is seen. The page and the room
+// say why. Where the configuration allows it, they keep the key, and the page says that.
+func TestUnseenGuestLosesTheKey(t *testing.T) {
+	for _, allowed := range []bool{false, true} {
+		runWith(t, nil, Config{GuestsUnseen: allowed}, func(w *world) {
+			session := w.guest()
+			seen, unseen := memberOf(guest), memberOf("@ben:x")
+			session.onEvent(callmedia.SessionEvent{Kind: callmedia.Connected})
+			session.onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: seen.Identity})
+			session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: seen.Identity})
+			pass(testCountdown)
+			w.bridge.HandleMembers(dresden, []rtc.Member{seen, unseen})
+			pass(time.Second)
+			w.logged()
+			pass(window.PictureBudget)
+			synctest.Wait()
+			got, names := w.logged(), []string{"Name of @ben:x"}
+			lost := slices.Contains(got, "keys for "+seen.Identity)
+			told := slices.Contains(got, "notice !dresden:a "+window.NoticeUnseen.Text([]string{"de"}, names[0]))
+			s := w.screen()
+			if lost == allowed || told == allowed || slices.Equal(s.Unseen, names) == allowed || slices.Equal(s.Allowed, names) != allowed || !s.Seen {
+				t.Errorf("allowed %t: %q; unseen %q, allowed %q", allowed, got, s.Unseen, s.Allowed)
+			}
+			session.onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: unseen.Identity, Tile: 1})
+			session.onEvent(callmedia.SessionEvent{Kind: callmedia.PictureOn, Identity: unseen.Identity, Tile: 1})
+			if !allowed {
+				w.expect("keys for " + seen.Identity + " " + unseen.Identity)
+			}
+			if s := w.screen(); len(s.Unseen)+len(s.Allowed) > 0 {
+				t.Errorf("screen %+v", s)
+			}
+		})
+	}
+}

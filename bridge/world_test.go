@@ -310,12 +310,18 @@ func (s *fakeSession) Close() error {
 
 // run runs a Bridge in its world, inside a bubble with a clock of its own (testing/synctest), until f returns.
 func run(t *testing.T, windows []directory.Window, f func(w *world)) {
+	t.Helper()
+	runWith(t, windows, Config{}, f)
+}
+
+// runWith is run with a configuration, whose other fields it sets.
+func runWith(t *testing.T, windows []directory.Window, cfg Config, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, own: true, windows: windows, ended: make(chan struct{}), rings: make(chan error, 1)}
-		b, err := New(Config{
-			Name: "Dresden", Countdown: testCountdown, Languages: []string{"de"}, Directory: directoryPart{w}, Screen: w, Page: w,
-			Calls: matrix{w}, NewSession: w.newSession, Log: zerolog.New(zerolog.SyncWriter(&w.lines)),
-		})
+		cfg.Name, cfg.Countdown, cfg.Languages = "Dresden", testCountdown, []string{"de"}
+		cfg.Directory, cfg.Screen, cfg.Page, cfg.Calls, cfg.NewSession = directoryPart{w}, w, w, matrix{w}, w.newSession
+		cfg.Log = zerolog.New(zerolog.SyncWriter(&w.lines))
+		b, err := New(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

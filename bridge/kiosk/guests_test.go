@@ -50,13 +50,20 @@ func TestHeld(t *testing.T) {
 	}
 
 	// Who is too many, and who is unknown, is said on every screen of a call.
-	only.Withheld, only.More, only.Stranger = nil, 3, true
+	only.Withheld, only.More, only.Stranger, only.Trials = nil, 3, true, true
+	only.Unseen, only.Allowed = []string{"Cem", "Dora"}, []string{"Emil"}
 	for language, says := range map[string]string{
 		"de": "Jemand Unbekanntes ist verbunden, ohne Bild und Ton. Im Zweifel das Fenster schließen.\n" +
+			"Emil sieht und hört uns, ohne gesehen zu werden. Dieses Fenster erlaubt das.\n" +
+			"Cem, Dora sieht und hört uns nicht: Von dort kommt kein Bild. Mit Kamera geht es weiter.\n" +
 			"Weitere im Gespräch, ohne Bild und Ton: 3. Platz ist für 16 Leute.",
 		"en": "Somebody unknown is connected, without picture or sound. If in doubt, shut the window.\n" +
+			"Emil sees and hears us without being seen. This window allows it.\n" +
+			"Cem, Dora neither sees nor hears us: no picture comes from there. With a camera it goes on.\n" +
 			"More in the call, without picture or sound: 3. There is room for 16 people.",
 		"it": "È collegato qualcuno di sconosciuto, senza immagine né suono. Nel dubbio chiudete la finestra.\n" +
+			"Emil ci vede e ci sente senza essere visibile. Questa finestra lo permette.\n" +
+			"Cem, Dora non ci vede né sente: da lì non arriva nessuna immagine. Con la telecamera si riprende.\n" +
 			"Altri nella chiamata, senza immagine né suono: 3. C’è posto per 16 persone.",
 	} {
 		for _, screen := range []window.Screen{"opening", "lost", "visit"} {
@@ -66,7 +73,14 @@ func TestHeld(t *testing.T) {
 			page.text(`String(document.querySelector("#status").textContent.endsWith(`+fmt.Sprintf("%q", strings.ReplaceAll(says, "\n", " "))+`))`, "true")
 		}
 	}
-	only.More, only.Stranger, only.Languages = 0, false, []string{"de", "en", "it"}
+	only.More, only.Stranger, only.Unseen, only.Allowed, only.Languages = 0, false, nil, nil, []string{"de", "en", "it"}
+	// While nothing is seen of the others, people read what goes out.
+	only.Screen = "lost"
+	r.SetState(only)
+	page.text(`document.querySelector("#lost .note").innerText`, "Von hier geht nur alle zehn Sekunden für einen Moment ein Bild hinaus, damit man sich wiederfindet.")
+	only.Trials = false
+	r.SetState(only)
+	page.text(`document.querySelector("#lost .note").innerText`, "Von hier wird gerade nichts gesendet.")
 
 	// A name that is written from right to left keeps its direction to itself.
 	only.Screen, only.Peer.Name, only.Withheld = "lost", "אבג", []string{"אבג", "Ben"}

@@ -138,11 +138,13 @@ func TestLooks(t *testing.T) {
 	}
 	// The longest list of sentences.
 	everything := crowded
-	everything.More, everything.Stranger = 12, true
+	everything.More, everything.Stranger, everything.Unseen, everything.Allowed = 12, true, []string{"Cem", "Dora"}, []string{"Emil"}
 	everythingHeld, everythingLost, everythingOpening := held, unconfirmedLost, unconfirmed
 	for _, s := range []*kiosk.State{&everythingHeld, &everythingLost, &everythingOpening} {
 		s.More, s.Stranger = 12, true
 	}
+	everythingLost.Unseen, everythingLost.Trials = everything.Unseen, true
+	everythingOpening.Unseen = everything.Unseen
 	fault := func(code, detail string) kiosk.State {
 		s := aloneState()
 		s.Screen, s.Camera = "fault", false

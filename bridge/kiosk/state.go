@@ -31,10 +31,15 @@ type State struct {
 	Send   bool `json:"send"`
 	// Seen says that the others get our picture now.
 	Seen bool `json:"seen"`
-	// Held says that nothing is sent because nobody else's camera is on. Withheld are the names of the people who neither see nor hear us,
-	// because they have not verified their device.
-	Held     bool         `json:"held"`
+	// Held says that nothing is sent because nobody else's camera is on. Trials says that our picture goes out for a moment now and then,
+	// although nobody is seen.
+	Held   bool `json:"held"`
+	Trials bool `json:"trials"`
+	// Withheld are the names of the people who neither see nor hear us because they have not verified their device, and Unseen of those who don't
+	// because they are not seen. Allowed are the people who see us without being seen.
 	Withheld List[string] `json:"withheld"`
+	Unseen   List[string] `json:"unseen"`
+	Allowed  List[string] `json:"allowed"`
 	// Peer is the other window, or the guest, in the big picture; nil for none.
 	Peer *Person `json:"peer"`
 	// Guests are the others in the call: people with Element, and third windows, whose pictures are not shown.

@@ -65,7 +65,7 @@ func (r *Rules) welcomePeer(v *visit) (welcomed bool) {
 	if v.room != r.own {
 		return false
 	}
-	before, present := r.windows.shown(r.members.in(v.room), v.peer, r.tiles)
+	before, present := r.shown(v)
 	peer, _ := r.caller()
 	if present || peer == "" {
 		return false

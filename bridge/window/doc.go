@@ -62,6 +62,7 @@
 //	press open                          | unchanged       | open            | open
 //	press ajar                          | ajar            | unchanged       | ajar
 //	one of them comes                   | answers         | answers         | declines
+//	a window calls                      | answers         | answers         | missed
 //	all decline                         | alone, declined | ajar, declined  | unchanged
 //	nobody comes                        | alone, nobody   | ajar, nobody    | unchanged
 //	cancelled                           | alone           | ajar            | unchanged
@@ -78,6 +79,7 @@
 //	its picture comes back              | visit           | visit           | unchanged
 //	it shows nothing for long           | begins again    | begins again    | unchanged
 //	a guest joins                       | visit, guest    | visit, guest    | missed, told
+//	a guest who joined is not seen      | unseen          | unseen          | missed, told
 //	somebody unknown connects           | unknown         | unknown         | unchanged
 //	a third window calls                | visit, third    | visit, third    | missed
 //	another open window is chosen       | begins again    | unchanged       | unchanged
@@ -110,6 +112,10 @@
 //
 // The window sends nothing while nobody else is seen. There are two exceptions: the first seconds of a visit, and short trials far apart.
 // Without them, two sides that both wait to see the other first would wait for ever. See reciprocity.go.
+//
+// The same holds for each person. Whoever has our key decrypts what we send, so somebody who is not seen loses it when they have got our picture for
+// [PictureBudget] within an hour. They lose the sound, too: it has the same key. As soon as they are seen they get it again. See unseen.go. Two
+// windows that make trials of each other are excepted, and guests whom the window's people allow to see without being seen. The screen says so.
 //
 // # Where things are
 //

@@ -13,7 +13,7 @@ const maxPictures = 4
 // maxNamed is how many people are named in one list on the screen. Of the people in a call, the screen names so many, and the others get no key.
 const maxNamed = 16
 
-// named are the members of the visit's call whom the screen names, with all of their devices. They are the only ones who get our media key.
+// named are the members of the visit's call whom the screen names, with all of their devices. Only they may get our media key, see keyed.
 // Members who are not at the SFU are not named, nor is a kiosk that was removed from the network. more is how many people are in the call
 // besides, for whom the screen has no room. Windows always have room, and there are few of them.
 func (r *Rules) named(v *visit) (list []Member, more int) {
@@ -44,7 +44,7 @@ func (r *Rules) named(v *visit) (list []Member, more int) {
 // is there. It is also false while somebody's picture is announced and does not come, because that is a fault of the connection.
 func (r *Rules) heldBack(now time.Time, v *visit) bool {
 	return !v.alone && !v.peerPresent && !r.ringing.on() && v.focusReached && v.focusLostAt.IsZero() && !v.picture() && !v.waiting() &&
-		!v.countdown.running(now) && !v.reciprocity.trying(now)
+		!v.countdown.running(now) && !r.trying(now, v)
 }
 
 // advanceGuests tells the room, at most once in a visit, why nobody sees the window.

@@ -16,6 +16,8 @@ const (
 	NoticeNobody
 	// NoticeCamera says that a person sees nothing because their camera is off.
 	NoticeCamera
+	// NoticeUnseen says that a person sees and hears nothing any more because no picture of theirs is seen at the window.
+	NoticeUnseen
 	// NoticeDevice says that a person's device gets no media keys, because its owner has not verified it.
 	NoticeDevice
 	// NoticeLegacy says that a person called in a way that does not work.
@@ -31,6 +33,8 @@ var notices = map[string]map[Notice]string{
 		NoticeNobody: "Am Fenster hat niemand geantwortet. Auf dem Bildschirm steht, dass {name} geklopft hat.",
 		NoticeCamera: "Deine Kamera ist aus, {name}. Am Fenster gilt: Wer sieht, wird auch gesehen. Schalte deine " +
 			"Kamera ein, dann siehst du auch das Fenster.",
+		NoticeUnseen: "{name}, am Fenster ist kein Bild von dir zu sehen. Deshalb kommt von dort weder Bild noch Ton zu dir. Schalte " +
+			"deine Kamera ein, dann geht es weiter. Ist sie schon an, ruf bitte noch einmal an: Vier Bilder haben hier Platz.",
 		NoticeDevice: "{name}, dieses Gerät ist nicht bestätigt, deshalb bekommt es vom Fenster weder Bild noch Ton. " +
 			"Bestätige es in Element unter „Einstellungen → Sitzungen“, dann ruf noch einmal an.",
 		NoticeLegacy: "{name}, so kann das Fenster nicht angerufen werden. Starte bitte einen Videoanruf mit dem " +
@@ -42,6 +46,8 @@ var notices = map[string]map[Notice]string{
 		NoticeNobody: "Nobody answered at the window. The screen says that {name} knocked.",
 		NoticeCamera: "Your camera is off, {name}. At the window, whoever sees is seen as well. Turn your camera on, " +
 			"and you will see the window, too.",
+		NoticeUnseen: "{name}, no picture of yours is seen at the window. That is why neither picture nor sound reaches you from there. " +
+			"Turn your camera on, and it goes on. If it is on already, please call again: there is room for four pictures.",
 		NoticeDevice: "{name}, this device is not verified, so it gets neither picture nor sound from the window. " +
 			"Verify it in Element under “Settings → Sessions”, then call again.",
 		NoticeLegacy: "{name}, the window cannot be called in this way. Please start a video call with the camera " +
@@ -53,6 +59,8 @@ var notices = map[string]map[Notice]string{
 		NoticeNobody: "Alla finestra non ha risposto nessuno. Sullo schermo c’è scritto che {name} ha bussato.",
 		NoticeCamera: "La tua telecamera è spenta, {name}. Alla finestra chi vede è anche visto. Accendi la telecamera " +
 			"e vedrai anche la finestra.",
+		NoticeUnseen: "{name}, alla finestra non si vede la tua immagine. Perciò da lì non ricevi né immagine né suono. Accendi la " +
+			"telecamera e si riprende. Se è già accesa, richiama: qui c’è posto per quattro immagini.",
 		NoticeDevice: "{name}, questo dispositivo non è verificato, perciò dalla finestra non riceve né immagine né " +
 			"suono. Verificalo in Element in “Impostazioni → Sessioni”, poi richiama.",
 		NoticeLegacy: "{name}, la finestra non si può chiamare in questo modo. Avvia una videochiamata con il pulsante " +

@@ -1,6 +1,7 @@
 package window
 
 import (
+	"maps"
 	"time"
 
 	"maunium.net/go/mautrix/id"
@@ -27,10 +28,16 @@ type Message struct {
 // outbox keeps what is to be sent, until [Rules.TakeMessages] takes it.
 type outbox struct {
 	messages []Message
-	told     map[Notice]time.Time // when the room was told what
+	told     map[telling]time.Time // when the room was told what
 }
 
-func newOutbox() outbox { return outbox{told: make(map[Notice]time.Time)} }
+// telling is a kind of notice, and for whom it was, if each person is told.
+type telling struct {
+	what Notice
+	user id.UserID
+}
+
+func newOutbox() outbox { return outbox{told: make(map[telling]time.Time)} }
 
 // add adds a message, or drops it if [maxMessages] wait already.
 func (o *outbox) add(m Message) {
@@ -45,11 +52,21 @@ func (o *outbox) remove(member Member) { o.add(Message{Remove: &member}) }
 
 // tell sends the room a notice, unless one of the same kind was sent within [noticeEvery].
 func (o *outbox) tell(now time.Time, what Notice, user id.UserID) {
-	if last, told := o.told[what]; told && now.Sub(last) < noticeEvery {
+	o.tellOnce(now, telling{what: what}, Message{Notice: what, User: user})
+}
+
+// tellPerson sends the room a notice, unless it was sent for the same person within [noticeEvery].
+func (o *outbox) tellPerson(now time.Time, what Notice, user id.UserID) {
+	o.tellOnce(now, telling{what, user}, Message{Notice: what, User: user})
+}
+
+func (o *outbox) tellOnce(now time.Time, t telling, m Message) {
+	maps.DeleteFunc(o.told, func(_ telling, at time.Time) bool { return now.Sub(at) >= noticeEvery })
+	if _, told := o.told[t]; told {
 		return
 	}
-	o.told[what] = now
-	o.add(Message{Notice: what, User: user})
+	o.told[t] = now
+	o.add(m)
 }
 
 // TakeMessages returns what is to be sent to our own room now. Each message is returned once.

@@ -20,7 +20,8 @@ type Plan struct {
 	// Members are the participants to be received, the other window first. Stale members are at the end, so that the media session reports
 	// when they come back.
 	Members []Member
-	// Named are those whom the screen names, and so exactly those whose devices get our media key.
+	// Named are those whom the screen names as people who see us, and so exactly those whose devices get our media key. Those in [View.Unseen] are
+	// not among them.
 	Named []Member
 	// Strangers are participants at the SFU whom no membership explains, for the log. There may be more.
 	Strangers []string
@@ -60,8 +61,10 @@ type Ring struct {
 //  5. the call: stay, leave, or enter another one, with the visit's members and the five-second rule;
 //  6. guests: whether they must be told why they see nothing;
 //  7. participants at the SFU whom no membership explains;
-//  8. the loss of the other window, which outlives the visit.
+//  8. who gets our picture without being seen, for how long;
+//  9. the loss of the other window, which outlives the visit.
 func (r *Rules) Advance(now time.Time) {
+	r.budgets.charge(now)
 	r.windows.advance(now)
 	r.advanceRinging(now)
 	r.advanceKnocks(now)
@@ -69,6 +72,7 @@ func (r *Rules) Advance(now time.Time) {
 	r.advanceCall(now)
 	r.advanceGuests(now)
 	r.advanceParticipants(now)
+	r.advanceUnseen(now)
 	r.advanceLoss(now)
 }
 
@@ -85,7 +89,7 @@ func (r *Rules) Plan(now time.Time) Plan {
 	}
 	p.Visit, p.Room, p.Peer, p.Unseen = v.number, v.room, v.peer, v.reciprocity.unseen
 	p.Members = append(slices.Clone(v.members), r.members.staleIn(v.room)...)
-	p.Named, _ = r.named(v)
+	p.Named = r.keyed(v)
 	p.Strangers = v.strangers(now)
 	if w, ok := r.windows.in(v.peer); ok {
 		p.Kiosk = w.Kiosk
@@ -139,6 +143,7 @@ func (r *Rules) wake(now time.Time) time.Time {
 			at(k.expires)
 		}
 	}
+	r.budgets.wake(at)
 	if r.loss.peer != "" {
 		at(r.loss.at.Add(lostLimit))
 	}
@@ -146,6 +151,7 @@ func (r *Rules) wake(now time.Time) time.Time {
 		at(v.countdown.ends)
 		at(v.countdown.ends.Add(connectLimit))
 		at(v.reciprocity.until)
+		at(v.turns.next)
 		v.wakeStrangers(at)
 		for _, a := range v.absent {
 			at(a.since.Add(StaleAfter))

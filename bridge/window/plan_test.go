@@ -29,10 +29,13 @@ func unchanged(t *testing.T, r *Rules, now time.Time) {
 	for i := range second.Named {
 		second.Named[i].Identity = "changed"
 	}
+	for i := range second.Strangers {
+		second.Strangers[i] = "changed"
+	}
 	for i := range second.View.Windows {
 		second.View.Windows[i].Room = "changed"
 	}
-	for _, people := range [][]Person{second.View.Guests, second.View.Withheld, second.View.Declined} {
+	for _, people := range [][]Person{second.View.Guests, second.View.Withheld, second.View.Unseen, second.View.Allowed, second.View.Declined} {
 		for i := range people {
 			people[i].User = "changed"
 		}
@@ -101,9 +104,11 @@ func deepCopy(v reflect.Value) any {
 // TestPlanChangesNothing: reading a plan, and writing into it, has no effect on the rules.
 func TestPlanChangesNothing(t *testing.T) {
 	begin := map[string]func(b *bench){
-		"missed": func(b *bench) { b.m.SetShutter(b.now, directory.Shut); b.step(time.Minute); b.call(guest) },
-		"stale":  func(b *bench) { b.see(guest); b.stale(guest) },
-		"lost":   func(b *bench) { b.windows(b.after()); b.see(kioskUser(munich)); b.show(munich, false) },
+		"missed":  func(b *bench) { b.m.SetShutter(b.now, directory.Shut); b.step(time.Minute); b.call(guest) },
+		"stale":   func(b *bench) { b.see(guest); b.stale(guest) },
+		"lost":    func(b *bench) { b.windows(b.after()); b.see(kioskUser(munich)); b.show(munich, false) },
+		"unseen":  func(b *bench) { b.see(guest); b.call(ben); b.step(PictureBudget) },
+		"allowed": func(b *bench) { b.m.AllowUnseenGuests(); b.see(guest); b.call(ben); b.step(PictureBudget) },
 		"withheld": func(b *bench) {
 			b.call(guest, ben)
 			b.m.Withheld(b.now, b.last.Visit, guest)

@@ -133,7 +133,7 @@ func (r *Rules) advanceRinging(now time.Time) {
 		return
 	}
 	if v != nil && v.room == r.own {
-		if members, _ := r.windows.shown(r.members.in(v.room), v.peer, r.tiles); len(members) > 0 {
+		if _, came := r.caller(); came {
 			// Somebody came, so the countdown begins now.
 			r.ringing.now = nil
 			v.started, v.countdown = now, countdown{now.Add(r.countdown)}

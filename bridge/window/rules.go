@@ -27,6 +27,8 @@ type Member struct {
 type Rules struct {
 	countdown time.Duration
 	tiles     int // how many others can be seen at once
+	// unseenGuests says that guests may see the window without being seen, see AllowUnseenGuests.
+	unseenGuests bool
 
 	own      id.RoomID
 	joined   bool // our room exists and is listed in the network
@@ -48,6 +50,7 @@ type Rules struct {
 	visits   uint64 // how many there were
 	restarts int    // visits in a row that were begun again because nobody was seen
 	backoffs backoffs
+	budgets  budgets
 	loss     loss
 	knocks   knocks
 	ringing  ringing
@@ -64,9 +67,13 @@ func New(countdown time.Duration, tiles int) *Rules {
 		windows:   newWindows(),
 		members:   newMemberships(),
 		backoffs:  make(backoffs),
+		budgets:   budgets{used: make(map[id.UserID]*used)},
 		outbox:    newOutbox(),
 	}
 }
+
+// AllowUnseenGuests lets guests see and hear the window with their cameras off, while somebody else is seen. The screen names them.
+func (r *Rules) AllowUnseenGuests() { r.unseenGuests = true }
 
 // Start says when the program was started. The page may remember that the window was open, so the rules wait for the page for a while.
 // Meanwhile nobody is declined and the network is told nothing, because a restart must not shut a window for a moment.

@@ -58,9 +58,12 @@ type View struct {
 	CountUntil time.Time
 	// Camera asks the page for camera and microphone, Send for their tracks on its connection. Seen says that frames are sent.
 	Camera, Send, Seen bool
-	// Held says that nothing is sent because nobody else's camera is on. Withheld are the people who get no keys.
-	Held     bool
-	Withheld []Person
+	// Held says that nothing is sent because nobody else's camera is on. Trials says that now and then our picture goes out for a moment although
+	// nobody is seen.
+	Held, Trials bool
+	// Withheld are the people who get no keys because their devices are not verified, and Unseen those who get none because they are not seen,
+	// unless Held. Allowed are the guests who see us without being seen, as the configuration allows.
+	Withheld, Unseen, Allowed []Person
 	// Peer is the person in the big picture, nil for nobody. Guests are the others in the call. More is how many people are in the call besides
 	// them, without a name and without our key. Shared is the person who shares a screen.
 	Peer   *Person
@@ -157,11 +160,16 @@ func (r *Rules) viewVisit(now time.Time, v *visit, s *View) {
 	s.Peer, s.Guests = r.people(v, named)
 	s.More = more
 	s.Shared = r.sharer(v)
-	s.Withheld = r.withheld(v, named)
+	s.Withheld = r.persons(named, func(user id.UserID) bool { return slices.Contains(v.withheld, user) })
+	s.Unseen = r.persons(named, func(user id.UserID) bool { return r.cut(v, user) && !slices.Contains(v.withheld, user) })
 	s.Stranger = len(v.strangers(now)) > 0
 	counting := v.countdown.running(now)
 	s.CountUntil = v.countdown.until(now)
-	s.Seen = !counting && r.pageUp && r.cameraFault == "" && !v.alone && (v.picture() || v.reciprocity.trying(now))
+	s.Seen = r.sends(now, v)
+	s.Trials = !counting && !v.picture() && (s.Seen || v.waiting() && len(r.keyed(v)) > 0)
+	if s.Seen {
+		s.Allowed = r.persons(named, func(user id.UserID) bool { return r.unseen(v, user) && r.allowed(v, user) })
+	}
 	switch {
 	case r.ringing.on():
 		s.Screen, s.Ring, s.Since, s.CountUntil = ScreenRinging, RingOn, v.started, r.ringing.now.until
@@ -169,7 +177,7 @@ func (r *Rules) viewVisit(now time.Time, v *visit, s *View) {
 			s.Declined = append(s.Declined, r.windows.person(user))
 		}
 	case s.Shared == nil && r.heldBack(now, v):
-		s.Screen, s.Since, s.Held = ScreenVisit, v.started, true
+		s.Screen, s.Since, s.Held, s.Unseen = ScreenVisit, v.started, true, nil // nobody gets anything
 		if s.Peer == nil && len(s.Guests) > 0 {
 			s.Peer, s.Guests = &s.Guests[0], s.Guests[1:]
 		}
@@ -184,6 +192,16 @@ func (r *Rules) viewVisit(now time.Time, v *visit, s *View) {
 	default:
 		s.Screen, s.Since = ScreenOpening, v.started
 	}
+}
+
+// sends says whether frames may be sent: somebody is seen, or a trial is on and there is somebody who may get our picture unseen.
+func (r *Rules) sends(now time.Time, v *visit) bool {
+	return !v.countdown.running(now) && r.pageUp && r.cameraFault == "" && !v.alone && (v.picture() || r.trying(now, v))
+}
+
+// trying says whether a trial is on, and there is somebody for it.
+func (r *Rules) trying(now time.Time, v *visit) bool {
+	return v.reciprocity.trying(now) && len(r.keyed(v)) > 0
 }
 
 func (r *Rules) viewKnock(k *knock) *Knock {
@@ -231,16 +249,6 @@ func (r *Rules) sharer(v *visit) *Person {
 		}
 	}
 	return nil
-}
-
-// withheld are the persons among the named who get no keys.
-func (r *Rules) withheld(v *visit, named []Member) (out []Person) {
-	for _, member := range named {
-		if p := r.windows.person(member.User); slices.Contains(v.withheld, member.User) && !slices.Contains(out, p) {
-			out = append(out, p)
-		}
-	}
-	return out
 }
 
 // fault is what keeps the window from working, see [View.Fault].

@@ -29,6 +29,7 @@ type simNode struct {
 	let    bool // somebody at this ajar window has let somebody in
 
 	guests map[id.UserID]time.Time // in its own call, since when
+	got    ledger
 
 	inCall   id.RoomID
 	since    time.Time // in that call
@@ -261,6 +262,9 @@ func (s *sim) tick() {
 		if n.alive {
 			s.media(n)
 			s.act(n)
+			if user := n.got.note(n.m, n.plan, s.now, s.now.Add(simTick)); user != "" {
+				s.t.Fatalf("%s gets too much of the picture of %s without being seen", user, n.room)
+			}
 		}
 	}
 }

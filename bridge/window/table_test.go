@@ -166,6 +166,10 @@ var outcomes = map[string]func(o outcome) bool{
 	"held back": func(o outcome) bool {
 		return o.after.Visit == o.before.Visit && o.after.View.Held && !o.after.Send && !o.after.Camera && o.sent(0, 0, NoticeCamera)
 	},
+	"unseen": func(o outcome) bool { // the guest is named and gets no key
+		return o.after.Visit == o.before.Visit && o.after.Send && len(o.after.Named) == 1 && len(o.after.View.Guests) == 1 &&
+			slices.Equal(o.after.View.Unseen, []Person{{Tile: -1, User: guest}}) && o.sent(0, 0, NoticeUnseen)
+	},
 	"unknown": func(o outcome) bool {
 		return o.after.Visit == o.before.Visit && o.after.View.Stranger && !o.before.View.Stranger && o.after.Send && o.sent(0, 0)
 	},
@@ -296,6 +300,7 @@ var sections = map[string]section{
 	}, map[string]func(b *bench){
 		"press open": press(directory.Open), "press ajar": press(directory.Ajar), "press shut": press(directory.Shut),
 		"one of them comes": func(b *bench) { b.ring(guest); b.call(guest) },
+		"a window calls":    func(b *bench) { b.call(kioskUser(munich)) },
 		"all decline": func(b *bench) {
 			b.m.RingDecline(dresden, guest, "$ring")
 			b.m.RingDecline(dresden, cem, "$ring")
@@ -316,6 +321,7 @@ var sections = map[string]section{
 			b.step((fewTrials + 1) * trialEvery)
 		},
 		"a guest joins":                      func(b *bench) { b.call(guest) },
+		"a guest who joined is not seen":     func(b *bench) { b.call(guest); b.step(PictureBudget) },
 		"somebody unknown connects":          func(b *bench) { b.m.ParticipantArrived(b.now, b.last.Visit, "unknown"); b.step(StrangerGrace) },
 		"a third window calls":               func(b *bench) { b.windows(b.after(), b.other()); b.call(kioskUser(rosenwerk)) },
 		"another open window is chosen":      func(b *bench) { b.windows(b.after(), b.other()); b.m.Choose(rosenwerk) },

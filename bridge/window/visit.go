@@ -32,6 +32,10 @@ type visit struct {
 	reciprocity reciprocity
 	stuck       bool // the window must leave the call and enter it again
 
+	shown   map[id.UserID]bool // who was seen and is still in the call
+	turns   turns
+	toldCut []id.UserID // who was told that they get nothing
+
 	toldHeld bool        // the room was told that our picture is held back
 	withheld []id.UserID // the users whose devices get no key
 }
@@ -48,6 +52,7 @@ func newVisit(number uint64, room, peer id.RoomID, now time.Time, length time.Du
 	return &visit{
 		number: number, room: room, peer: peer, started: now, countdown: countdown{now.Add(length)}, emptyAt: now, alone: true,
 		remotes: make(map[string]*remote), absent: make(absences), participants: make(participants),
+		shown: make(map[id.UserID]bool), turns: turns{had: make(map[id.UserID]int)},
 	}
 }
 
@@ -83,6 +88,16 @@ func (v *visit) picture() bool {
 	return false
 }
 
+// sees says whether one of a person's devices is seen now.
+func (v *visit) sees(user id.UserID) bool {
+	for _, member := range v.members {
+		if o := v.remotes[member.Identity]; member.User == user && o != nil && o.picture {
+			return true
+		}
+	}
+	return false
+}
+
 // waiting says whether somebody is there who should be seen but is not.
 func (v *visit) waiting() bool {
 	for _, o := range v.remotes {
@@ -104,7 +119,8 @@ func (v *visit) remote(identity string) *remote {
 
 // advanceVisit brings the visit up to now: its members, and what may be sent to them. welcomed says that the other window has just come.
 func (r *Rules) advanceVisit(now time.Time, v *visit, welcomed bool) {
-	members, peerPresent := r.windows.shown(r.members.in(v.room), v.peer, r.tiles)
+	r.advanceTurns(now, v)
+	members, peerPresent := r.shown(v)
 	v.meet(now, members, peerPresent)
 	r.advanceReciprocity(now, v, welcomed)
 }

@@ -91,22 +91,6 @@ func (w *windows) callers(members []Member) (list []caller) {
 	return list
 }
 
-// shown are those of a call's members who are shown: the other window first, then the guests, as many as there are tiles. A third window
-// is not shown: visits are between two windows. A kiosk that was removed from the network is not shown, either.
-func (w *windows) shown(members []Member, peer id.RoomID, tiles int) (out []Member, peerPresent bool) {
-	for _, member := range members {
-		other, kiosk := w.of(member.User)
-		switch {
-		case kiosk && other.Room == peer:
-			out = slices.Insert(out, 0, member)
-			peerPresent = true
-		case !w.kiosks[member.User]:
-			out = append(out, member)
-		}
-	}
-	return out[:min(len(out), tiles)], peerPresent
-}
-
 // advance notes which windows have opened since the last time.
 func (w *windows) advance(now time.Time) {
 	openings := make(map[id.RoomID]opening, len(w.list))

@@ -154,22 +154,27 @@ func (n *demoNetwork) windowRooms() []string {
 // listedRooms is windowRooms for a moment in which a kiosk may list no window: that is an error.
 func (n *demoNetwork) listedRooms() (rooms []string, err error) {
 	for i, p := range n.Windows {
-		page, err := url.Parse(n.page(i))
-		if err != nil {
-			return nil, err
-		}
-		o, err := kiosk.Dial(n.t.Context(), page.Host, page.Fragment)
-		if err != nil {
-			return nil, err
-		}
-		state, err := o.Next(n.t.Context())
-		_ = o.Close()
+		state, err := n.state(i)
 		if err != nil || len(state.Windows) != 1 {
 			return nil, fmt.Errorf("%s knows %d windows, %v", p.Name, len(state.Windows), err)
 		}
 		rooms = append(rooms, state.Windows[0].Room.String())
 	}
 	return rooms, nil
+}
+
+// state returns what a window's page shows.
+func (n *demoNetwork) state(i int) (state kiosk.State, err error) {
+	page, err := url.Parse(n.page(i))
+	if err != nil {
+		return state, err
+	}
+	o, err := kiosk.Dial(n.t.Context(), page.Host, page.Fragment)
+	if err != nil {
+		return state, err
+	}
+	defer o.Close()
+	return o.Next(n.t.Context())
 }
 
 // plainColour decodes a key frame as plain VP8 and returns the colour of the source that it shows. It returns "" if the frame is not valid

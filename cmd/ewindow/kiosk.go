@@ -105,7 +105,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	var mediaCounters callmedia.Counters // shared by all sessions, of which one runs at a time
 	window, err = bridge.New(bridge.Config{
 		Name: cfg.Window.Name, City: cfg.Window.City, Timezone: cfg.Window.Timezone, Languages: cfg.Window.Languages,
-		Countdown: cfg.Kiosk.Countdown, TestPattern: cfg.Kiosk.TestPattern,
+		Countdown: cfg.Kiosk.Countdown, TestPattern: cfg.Kiosk.TestPattern, GuestsUnseen: cfg.Window.GuestsUnseen,
 		Directory: directory, Screen: screen, Page: media, Calls: matrixCalls{calls, matrix},
 		NewSession: func(service string, token bridge.TokenFunc, onEvent func(callmedia.SessionEvent)) (bridge.Session, error) {
 			return callmedia.NewSession(callmedia.SessionConfig{

@@ -279,11 +279,12 @@ export class View {
     }));
   }
 
-  // #notes are the sentences about those whom nobody knows, and those who neither see nor hear us.
+  // #notes are the sentences about those whom nobody knows, who see us unseen, and who neither see nor hear us.
   #notes(m, t) {
-    const { stranger, withheld, more } = m.state;
+    const { stranger, withheld, unseen, allowed, more } = m.state;
     return [
-      stranger && t("stranger"), withheld.length && t("withheld", { names: withheld }), more && t("more", { n: more }),
+      stranger && t("stranger"), allowed.length && t("allowed", { names: allowed }), withheld.length && t("withheld", { names: withheld }),
+      unseen.length && t("not_seen", { names: unseen }), more && t("more", { n: more }),
     ].filter(Boolean);
   }
 
@@ -314,7 +315,7 @@ export class View {
     const name = this.#mainName(m);
     put($("#lost h2"), name ? t("lost_name", { name }) : t("lost"));
     put($("#lost .since"), m.state.since ? t("lost_since", { time: clock(m.language, m.state.timezone, m.state.since) }) : "");
-    put($("#lost .note"), t("lost_note"));
+    put($("#lost .note"), t(m.state.trials ? "lost_trials" : "lost_note"));
   }
 
   _fault(m, t) {
@@ -405,7 +406,7 @@ export class View {
         if (m.state.held) return `${$("#held h2").textContent}. ${$("#held .why").textContent} ${notes}`.trim();
         return `${t(m.state.shared ? "shares" : "visit", { name: name || t("guest") })}. ${t("encrypted")}. ${notes}`.trim();
       case "lost":
-        return `${$("#lost h2").textContent}. ${t("lost_note")} ${notes}`.trim();
+        return `${$("#lost h2").textContent}. ${$("#lost .note").textContent} ${notes}`.trim();
       default:
         return `${$("#fault h2").textContent} ${$("#fault .do").textContent} ${$("#fault .detail").textContent}`;
     }

@@ -67,6 +67,8 @@ type WindowConfig struct {
 	Languages []string `yaml:"languages"`
 	// Timezone is an IANA name.
 	Timezone string `yaml:"timezone"`
+	// GuestsUnseen lets guests see and hear the window with their cameras off, while somebody else is seen.
+	GuestsUnseen bool `yaml:"guests_unseen"`
 }
 
 // KioskConfig is the page on the kiosk's own screen.
