@@ -49,6 +49,9 @@ type FrontConfig struct {
 	PublicURL string
 	// Transports are the URLs of the MatrixRTC authorisation services that clients are told to use, the preferred one first. nil: none.
 	Transports []string
+	// SFUToken gives a device access to the SFU of the first of Transports. nil: there is none, or it is not ours. Its errors are
+	// mautrix.RespErrors.
+	SFUToken func(ctx context.Context, user id.UserID, device id.DeviceID, room id.RoomID) (url, jwt string, err error)
 	// DB holds scheduled events. It was opened by migrations.OpenHub. The front does not close it.
 	DB  *dbutil.Database
 	Log zerolog.Logger
@@ -63,6 +66,7 @@ type Front struct {
 	serverName string
 	wellKnown  map[string]any // the answer of each path below /.well-known/matrix/
 	transport  []transport
+	sfuToken   func(ctx context.Context, user id.UserID, device id.DeviceID, room id.RoomID) (url, jwt string, err error)
 	proxy      *httputil.ReverseProxy
 	client     *http.Client // to the homeserver
 	schedule   *scheduler
@@ -95,7 +99,11 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 		upstream:   &url.URL{Scheme: cfg.Upstream.Scheme, Host: cfg.Upstream.Host},
 		serverName: cfg.ServerName,
 		transport:  []transport{},
+		sfuToken:   cfg.SFUToken,
 		log:        cfg.Log,
+	}
+	if f.sfuToken != nil && len(cfg.Transports) == 0 {
+		return nil, errors.New("homeserver front: there is an SFU, and no transport that names it")
 	}
 	for _, service := range cfg.Transports {
 		if u, err := url.Parse(service); err != nil || u.Host == "" {
@@ -161,6 +169,12 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.own(w, r, map[string]http.HandlerFunc{http.MethodGet: f.serveVersions})
 	case targetTransports:
 		f.own(w, r, map[string]http.HandlerFunc{http.MethodGet: f.serveTransports})
+	case targetSFUToken:
+		methods := map[string]http.HandlerFunc{}
+		if f.sfuToken != nil {
+			methods[http.MethodPost] = f.serveSFUToken
+		}
+		f.own(w, r, methods)
 	case targetDelayedList:
 		f.own(w, r, map[string]http.HandlerFunc{http.MethodGet: f.serveDelayedList})
 	case targetDelayed:

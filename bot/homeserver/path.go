@@ -19,6 +19,7 @@ const (
 	targetPublicMedia                   // a file that anybody may ask for, without a token
 	targetVersions                      // GET /versions
 	targetTransports                    // GET …/rtc/transports (MSC4143)
+	targetSFUToken                      // POST …/sfu_token, see package unstable
 	targetSend                          // PUT /rooms/{room}/send or state, delayed if the query says so (MSC4140)
 	targetDelayedList                   // GET …/delayed_events
 	targetDelayed                       // POST …/delayed_events/{id}[/{action}]
@@ -83,6 +84,8 @@ func (p path) target() target {
 		return target{kind: targetVersions}
 	case rest.is(unstable.TransportsPath()...), rest.is("v1", "rtc", "transports"):
 		return target{kind: targetTransports}
+	case rest.is(unstable.SFUTokenPath()...):
+		return target{kind: targetSFUToken}
 	case len(rest) >= 3 && path(rest[:3]).is(unstable.DelayedPath()...):
 		return delayedTarget(rest[3:])
 	case len(rest) >= 5 && versionPattern.MatchString(rest[0]) && rest[1] == "rooms":

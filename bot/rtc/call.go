@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/backoff"
+	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
 	"multifactorymodel.org/ewindow/bot/rtc/mediakeys"
 	"multifactorymodel.org/ewindow/bot/rtc/membership"
 	"multifactorymodel.org/ewindow/bot/rtc/transport"
@@ -167,7 +169,18 @@ func (c *Call) Token(ctx context.Context, service string) (url, jwt string, err 
 	request := transport.TokenRequest{
 		Service: normal, Room: c.room, User: self.User, Device: self.ID, Own: own != nil && *own == normal, OpenID: c.m.hs.OpenID,
 	}
-	if !request.Own && !c.m.known[normal] {
+	if request.Own {
+		url, jwt, err = c.deviceToken(ctx, normal)
+		if !errors.Is(err, errNoDeviceToken) {
+			return url, jwt, err
+		}
+		url, jwt, err = c.m.client.Token(ctx, request)
+		if refused := matrixerror.Of(err); refused != nil && refused.Status == http.StatusForbidden {
+			c.m.noDeviceTokens.Store(0) // perhaps the homeserver has learned it, or had not the time before
+		}
+		return url, jwt, err
+	}
+	if !c.m.known[normal] {
 		// The homeserver makes the OpenID token while we find out whether it may be sent.
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -180,6 +193,27 @@ func (c *Call) Token(ctx context.Context, service string) (url, jwt string, err 
 		first.Wait()
 	}
 	return c.m.client.Token(ctx, request)
+}
+
+// errNoDeviceToken says that the homeserver gives devices no access to our own SFU.
+var errNoDeviceToken = errors.New("the homeserver gives no access to its SFU")
+
+// deviceToken asks our homeserver for access to our own SFU. Our access token proves who we are there. An OpenID token would do, too, but the
+// services of others get such tokens from us, and could use them as we do.
+func (c *Call) deviceToken(ctx context.Context, service string) (url, jwt string, err error) {
+	if time.Now().UnixMilli() < c.m.noDeviceTokens.Load() {
+		return "", "", errNoDeviceToken
+	}
+	given, url, jwt, err := c.m.hs.SFUToken(ctx, c.room)
+	switch {
+	case err == nil && given == service:
+		c.m.deviceTokens.Store(true)
+		return url, jwt, nil
+	case err == nil || matrixerror.IsUnsupported(err) && !c.m.deviceTokens.Load():
+		c.m.noDeviceTokens.Store(time.Now().Add(versionsLife).UnixMilli())
+		return "", "", errNoDeviceToken
+	}
+	return "", "", err
 }
 
 // prefetch begins to fetch the first OpenID token of a request. The request waits for it.

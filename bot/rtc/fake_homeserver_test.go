@@ -99,7 +99,8 @@ type fakeServer struct {
 	state     map[string]string
 	timers    map[string]*delayedLeave
 	serial    int
-	silent    bool // nothing comes back by sync
+	silent    bool   // nothing comes back by sync
+	given     string // the service that devices get access to with their access token
 	untrusted map[bot.Device]bool
 	keys      []sentKey
 	messages  []sentMessage
@@ -382,6 +383,16 @@ func (f *fakeServer) said() []sentMessage {
 func (f *fakeServer) Self() bot.Device { return self }
 
 func (f *fakeServer) Encrypted(context.Context, id.RoomID) (bool, error) { return f.encrypted, nil }
+
+func (f *fakeServer) SFUToken(ctx context.Context, _ id.RoomID) (service, sfu, jwt string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.given == "" {
+		return "", "", "", errUnknownURL
+	}
+	f.calls = append(f.calls, "sfutoken")
+	return f.given, "wss://sfu.one.example", "device.token.x", ctx.Err()
+}
 
 // took returns what was asked since the last time, without the keys and discovery unless they are named.
 func (f *fakeServer) took(also ...string) string {

@@ -45,6 +45,8 @@ type homeserver interface {
 	Self() bot.Device
 	// OpenID fetches a fresh OpenID token, as JSON.
 	OpenID(ctx context.Context) (json.RawMessage, error)
+	// SFUToken asks for access to the SFU behind the homeserver's own service, and returns that service, too.
+	SFUToken(ctx context.Context, room id.RoomID) (service, sfu, jwt string, err error)
 	// SendKeys sends media keys, Olm-encrypted. It returns the devices that did not get theirs.
 	SendKeys(ctx context.Context, content map[bot.Device]any) map[bot.Device]error
 	// Send sends an event to a room, encrypted when the room is.
@@ -173,6 +175,17 @@ func (h *matrix) OpenID(ctx context.Context) (json.RawMessage, error) {
 		return nil, fmt.Errorf("request OpenID token: %w", err)
 	}
 	return data, nil
+}
+
+func (h *matrix) SFUToken(ctx context.Context, room id.RoomID) (service, sfu, jwt string, err error) {
+	data, err := h.do(ctx, http.MethodPost, unstable.SFUTokenPath(), map[string]id.RoomID{"room_id": room})
+	if err == nil {
+		service, sfu, jwt, err = transport.ParseSFUToken(data)
+	}
+	if err != nil {
+		return "", "", "", fmt.Errorf("get token of our homeserver: %w", err)
+	}
+	return service, sfu, jwt, nil
 }
 
 func (h *matrix) SendKeys(ctx context.Context, content map[bot.Device]any) map[bot.Device]error {

@@ -91,8 +91,11 @@ type Manager struct {
 	known    map[string]bool // FallbackService and KnownServices, normalised
 	queue    *queue.Queue[func()]
 	dropped  atomic.Uint64 // events that did not fit into the queue
-	advised  [advices]sync.Once
-	done     chan struct{} // closed when Run has returned
+	// deviceTokens: the homeserver has given us access to its SFU. noDeviceTokens: until then it is not asked for that, in milliseconds since 1970.
+	deviceTokens   atomic.Bool
+	noDeviceTokens atomic.Int64
+	advised        [advices]sync.Once
+	done           chan struct{} // closed when Run has returned
 
 	mu    sync.Mutex // guards what follows
 	calls map[id.RoomID]*Call

@@ -3,6 +3,7 @@ package rtc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -116,6 +117,44 @@ func TestToken(t *testing.T) {
 			}
 		})
 	}
+	t.Run("access token", func(t *testing.T) {
+		service := newIssuer(t)
+		own := service.URL + "/jwt"
+		service.answers["/jwt"+unstable.TokenPath] = give(answer)
+		call := newTokenCall(t)
+		fake := call.m.hs.(*fakeServer)
+		call.service.Store(&own)
+		get := func() string {
+			t.Helper()
+			_, token, err := call.Token(t.Context(), own)
+			if refused := matrixerror.Of(err); refused != nil {
+				return fmt.Sprint(refused.Status)
+			}
+			return token
+		}
+		steps := []struct {
+			what, given, want string
+			answer            func(http.ResponseWriter)
+		}{
+			{"a homeserver without an SFU", "", jwt, give(answer)},
+			{"is asked again only later", own, jwt, give(answer)},
+			{"unless the service refuses OpenID tokens", own, "403", refuse(403, `{"errcode":"M_FORBIDDEN"}`)},
+			{"a homeserver with this SFU", own, "device.token.x", give(answer)},
+			{"a homeserver that has lost it for a moment", "", "404", give(answer)},
+			{"and has it again", own, "device.token.x", give(answer)},
+			{"a homeserver with another SFU", own + "/other", jwt, give(answer)},
+		}
+		for _, step := range steps {
+			fake.given, service.answers["/jwt"+unstable.TokenPath] = step.given, step.answer
+			before := len(service.asked)
+			if got := get(); got != step.want {
+				t.Errorf("%s: got %s", step.what, got)
+			}
+			if sent := len(service.asked) > before; sent != (step.want == jwt || step.want == "403") {
+				t.Errorf("%s: an OpenID token was sent: %v", step.what, sent)
+			}
+		}
+	})
 	t.Run("in clear", func(t *testing.T) {
 		call := newTokenCall(t)
 		if _, _, err := call.Token(t.Context(), "http://rtc.example"); err == nil || len(call.m.hs.(*fakeServer).calls) != 0 {

@@ -62,6 +62,13 @@ const (
 	HashedTokenPath = "/get_token"
 )
 
+// SFUTokenPath returns the parts of a path below /_matrix/client that no proposal has: a device asks its homeserver for access to the SFU with its
+// access token. The newest text of MSC4195 has the same under another path, with a hashed identity, which does not fit memberships that are
+// state events.
+func SFUTokenPath() []string {
+	return []string{"unstable", "org.multifactorymodel.ewindow", "sfu_token"}
+}
+
 // MSC4140, delayed events.
 const (
 	// Delayed is the feature in unstable_features of /versions.

@@ -28,16 +28,16 @@ func (h *hub) startFocus(ctx context.Context) error {
 		}
 	}
 	api = httpURL(api)
+	log := h.cfg.Log.With().Str("part", "focus").Logger()
 	service, err := focus.NewService(focus.ServiceConfig{
 		LiveKitURL: api, PublicURL: sfuURL(&h.cfg), Key: key, Secret: secret, FullAccess: fullAccess(&h.cfg),
-		Allowed:   func(a netip.Addr) bool { return mayConnect(&h.cfg, a) },
-		APIClosed: f.LiveKitURL == "", // our own LiveKit listens on this machine only, and the proxy passes on only signalling
-		Log:       h.cfg.Log.With().Str("part", "focus").Logger(),
+		Allowed: func(a netip.Addr) bool { return mayConnect(&h.cfg, a) },
+		Log:     log,
 	})
 	if err != nil {
 		return err
 	}
-	proxy, err := focus.NewProxy(api)
+	proxy, err := focus.NewProxy(focus.ProxyConfig{LiveKitURL: api, Key: key, Secret: secret, Log: log})
 	if err != nil {
 		return err
 	}

@@ -35,10 +35,14 @@ func (h *hub) startHomeserver(ctx context.Context) error {
 	if len(announced) == 0 {
 		h.cfg.Log.Warn().Msg("This homeserver announces no focus, so no calls can be made: switch hub.focus on, or set hub.focus.livekit_service_url")
 	}
-	front, err := homeserver.NewFront(homeserver.FrontConfig{
+	cfg := homeserver.FrontConfig{
 		Upstream: address, ServerName: s.ServerName, PublicURL: h.cfg.PublicURL, Transports: announced, DB: db,
 		Log: h.cfg.Log.With().Str("part", "homeserver").Logger(),
-	})
+	}
+	if h.service != nil {
+		cfg.SFUToken = h.service.DeviceToken
+	}
+	front, err := homeserver.NewFront(cfg)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ func Focus(read func() focus.Stats) prometheus.Collector {
 		counter("focus_tokens", tokens, func(s S) uint64 { return s.Restricted }, "access", "restricted"),
 		counter("focus_refused", refused, func(s S) uint64 { return s.Bad }, "reason", "malformed"),
 		counter("focus_refused", refused, func(s S) uint64 { return s.Unauthorized }, "reason", "unauthorized"),
+		counter("focus_refused", refused, func(s S) uint64 { return s.Forbidden }, "reason", "forbidden"),
 		counter("focus_refused", refused, func(s S) uint64 { return s.Limited }, "reason", "limited"),
 		counter("focus_refused", refused, func(s S) uint64 { return s.Failed }, "reason", "livekit"),
 	}}

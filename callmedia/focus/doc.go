@@ -3,7 +3,7 @@
 //
 //	client ── OpenID token ──► [Service] ── whose token is it? ──► the client's homeserver (federation API)
 //	   │   ◄── URL and JWT ──     └─── create the room ─────────► LiveKit's API (loopback)
-//	   └── WebSocket, JWT ─────► [NewProxy] ───────────────────► LiveKit's signalling (loopback)
+//	   └── WebSocket, JWT ─────► [Proxy] ──────────────────────► LiveKit's signalling (loopback)
 //	   └── media ──────────────────────────────────────────────► LiveKit's UDP and TCP port
 //
 // [LiveKit] makes the server's configuration and the command that starts it. Something else runs the command, for example package
@@ -14,6 +14,10 @@
 // homeservers (room_creation.go). Users of all other homeservers get a token, too, which lets them enter a room that exists. Media is
 // encrypted from end to end, so they can't read what is said in it. The service does not check who is in the Matrix room: the focus
 // sees no room state.
+//
+// An OpenID token proves a user to whoever has it, and clients give such tokens to other people's services. So a device of our own homeserver
+// can get its access with its access token instead ([Service.DeviceToken]), and then its user gets none for an OpenID token any more. The proxy
+// lets nobody take the place of a participant who is there. With a LiveKit that clients reach without the proxy, this rule does not hold.
 //
 // To look a user up, the service connects to a host that a stranger names. Before each connection it asks an address policy about
 // the very address. Answers are bounded in size and time, and so is the number of look-ups.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"maunium.net/go/mautrix/id"
+
 	"multifactorymodel.org/ewindow/turnserver/limit"
 )
 
@@ -42,6 +44,14 @@ func (l limits) allow(now time.Time, source, server string, listed bool) *apiErr
 	}
 	if !listed && !l.servers.Allow(now, server) {
 		return tooMany(l.servers.Wait(now, server))
+	}
+	return nil
+}
+
+// allowUser counts a request of a user whom their homeserver has confirmed, or refuses it.
+func (l limits) allowUser(now time.Time, user id.UserID) *apiError {
+	if !l.sources.Allow(now, user.String()) {
+		return tooMany(l.sources.Wait(now, user.String()))
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/federation"
 	"maunium.net/go/mautrix/id"
 )
@@ -32,6 +33,15 @@ type apiError struct {
 
 // Error implements error.
 func (e *apiError) Error() string { return e.code + ": " + e.message }
+
+// matrix is the error as the homeserver's front writes it.
+func (e *apiError) matrix() mautrix.RespError {
+	answer := mautrix.RespError{ErrCode: e.code, Err: e.message, StatusCode: e.status}
+	if e.retryMS > 0 {
+		answer = answer.WithExtraField("retry_after_ms", e.retryMS)
+	}
+	return answer
+}
 
 func notJSON(message string) *apiError {
 	return &apiError{status: http.StatusBadRequest, code: "M_NOT_JSON", message: message}

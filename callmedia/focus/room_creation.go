@@ -45,18 +45,16 @@ func newRoomCreators(names []string) (roomCreators, error) {
 func (c roomCreators) mayCreate(server string) bool { return c.all || c.listed[server] }
 
 // newRoomService makes a client for LiveKit's API.
-func newRoomService(cfg ServiceConfig) livekit.RoomService {
+func newRoomService(address, key, secret string) livekit.RoomService {
 	transport := &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}
-	return livekit.NewRoomServiceProtobufClient(cfg.LiveKitURL, &http.Client{
-		Timeout: liveKitLimit, Transport: &apiSigner{next: transport, key: cfg.Key, secret: cfg.Secret},
+	return livekit.NewRoomServiceProtobufClient(address, &http.Client{
+		Timeout: liveKitLimit, Transport: &apiSigner{next: transport, key: key, secret: secret},
 	})
 }
 
 // createRoom creates a room, or does nothing if it exists.
-func (s *Service) createRoom(ctx context.Context, name string) error {
-	_, err := s.rooms.CreateRoom(ctx, &livekit.CreateRoomRequest{
-		Name: name, EmptyTimeout: emptyTimeout, DepartureTimeout: departureTimeout,
-	})
+func createRoom(ctx context.Context, rooms livekit.RoomService, name string) error {
+	_, err := rooms.CreateRoom(ctx, &livekit.CreateRoomRequest{Name: name, EmptyTimeout: emptyTimeout, DepartureTimeout: departureTimeout})
 	return err
 }
 

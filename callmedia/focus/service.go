@@ -9,12 +9,13 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/livekit/protocol/auth"
 	"github.com/livekit/protocol/livekit"
 	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
@@ -32,10 +33,6 @@ type ServiceConfig struct {
 	LiveKitURL, PublicURL string
 	// Key and Secret are LiveKit's, for tokens.
 	Key, Secret string
-	// APIClosed says that nobody but this service reaches LiveKit's API. Then the token of a user who may create rooms also creates its room again
-	// after a restart of LiveKit, because Element Call goes on trying with the same token. If the API were open, such a token would let users end
-	// each other's rooms.
-	APIClosed bool
 	// FullAccess lists the homeservers whose users may create rooms; "*" alone stands for all. Empty: nobody may.
 	FullAccess []string
 	// Allowed says which addresses may be connected to when a user is looked up at a homeserver; nil means public ones only. See
@@ -52,16 +49,19 @@ type Service struct {
 	rooms    livekit.RoomService
 	users    *openIDLookup
 	limits   limits
-	counts   struct{ full, restricted, bad, unauthorized, limited, failed atomic.Uint64 }
+	counts   struct{ full, restricted, bad, unauthorized, forbidden, limited, failed atomic.Uint64 }
+
+	mu        sync.Mutex // guards what follows
+	confirmed map[id.UserID]bool
 }
 
 // Stats counts requests by their outcome.
 type Stats struct {
 	// Full and Restricted are tokens given to users who may create rooms and to others.
 	Full, Restricted uint64
-	// Bad requests were malformed. Unauthorized ones named a user whom the homeserver did not confirm. Limited ones came too fast.
-	// Failed ones were right, but LiveKit did not create the room.
-	Bad, Unauthorized, Limited, Failed uint64
+	// Bad requests were malformed. Unauthorized ones named a user whom the homeserver did not confirm. Forbidden ones named a user who gets tokens in
+	// another way only. Limited ones came too fast. Failed ones were right, but LiveKit did not create the room.
+	Bad, Unauthorized, Forbidden, Limited, Failed uint64
 }
 
 // NewService checks the configuration.
@@ -83,7 +83,8 @@ func NewService(cfg ServiceConfig) (*Service, error) {
 		cfg.Allowed = addrpolicy.Public
 	}
 	return &Service{
-		cfg: cfg, creators: creators, rooms: newRoomService(cfg), users: newOpenIDLookup(cfg.Allowed, nil), limits: newLimits(),
+		cfg: cfg, creators: creators, rooms: newRoomService(cfg.LiveKitURL, cfg.Key, cfg.Secret), users: newOpenIDLookup(cfg.Allowed, nil),
+		limits: newLimits(), confirmed: make(map[id.UserID]bool),
 	}, nil
 }
 
@@ -100,7 +101,7 @@ func (s *Service) Stats() Stats {
 	c := &s.counts
 	return Stats{
 		Full: c.full.Load(), Restricted: c.restricted.Load(), Bad: c.bad.Load(), Unauthorized: c.unauthorized.Load(),
-		Limited: c.limited.Load(), Failed: c.failed.Load(),
+		Forbidden: c.forbidden.Load(), Limited: c.limited.Load(), Failed: c.failed.Load(),
 	}
 }
 
@@ -199,28 +200,40 @@ func (s *Service) authorise(ctx context.Context, source string, r tokenRequest) 
 		s.cfg.Log.Debug().Err(err).Str("server_name", server).Str("remote_addr", source).Msg("Access was refused")
 		return "", errUnauthorized
 	}
-	full := s.creators.mayCreate(server)
-	if full {
-		if err := s.createRoom(ctx, r.room); err != nil {
+	if s.isConfirmed(user) {
+		s.counts.forbidden.Add(1)
+		s.cfg.Log.Warn().Stringer("user_id", user).Str("remote_addr", source).
+			Msg("An OpenID token was refused: this user gets tokens through their homeserver only")
+		return "", errForbidden
+	}
+	return s.issue(ctx, user, r.room, r.identity(user), issue{creates: s.creators.mayCreate(server)})
+}
+
+// errNoRoom is lk-jwt-service's answer when LiveKit does not work.
+var (
+	errForbidden = &apiError{status: http.StatusForbidden, code: "M_FORBIDDEN", message: "This user gets tokens through their homeserver only."}
+	errNoRoom    = &apiError{status: http.StatusInternalServerError, code: "M_UNKNOWN", message: "Unable to create room on SFU."}
+	errNoToken   = &apiError{status: http.StatusInternalServerError, code: "M_UNKNOWN", message: "Unable to sign a token."}
+)
+
+// issue makes a token for a room, which is created first if the user may do that.
+func (s *Service) issue(ctx context.Context, user id.UserID, room, identity string, how issue) (string, *apiError) {
+	if how.creates {
+		if err := createRoom(ctx, s.rooms, room); err != nil {
 			s.counts.failed.Add(1)
 			s.cfg.Log.Error().Err(err).Msg("LiveKit did not make a room: it may be down, or its key and secret may be others than ours")
-			return "", &apiError{status: http.StatusInternalServerError, code: "M_UNKNOWN", message: "Unable to create room on SFU."}
+			return "", errNoRoom
 		}
 		s.counts.full.Add(1)
 	} else {
 		s.counts.restricted.Add(1)
 	}
-	yes := true
-	jwt, err := auth.NewAccessToken(s.cfg.Key, s.cfg.Secret).SetIdentity(r.identity(user)).SetValidFor(tokenLifetime).
-		SetVideoGrant(&auth.VideoGrant{
-			Room: r.room, RoomJoin: true, RoomCreate: full && s.cfg.APIClosed, CanPublish: &yes, CanSubscribe: &yes, CanUpdateOwnMetadata: &yes,
-		}).
-		ToJWT()
+	jwt, err := sign(s.cfg.Key, s.cfg.Secret, room, identity, how)
 	if err != nil {
 		s.counts.failed.Add(1)
 		s.cfg.Log.Error().Err(err).Msg("A token could not be signed")
-		return "", &apiError{status: http.StatusInternalServerError, code: "M_UNKNOWN", message: "Unable to sign a token."}
+		return "", errNoToken
 	}
-	s.cfg.Log.Debug().Stringer("user_id", user).Bool("full_access", full).Msg("Access was given")
+	s.cfg.Log.Debug().Stringer("user_id", user).Bool("full_access", how.creates).Bool("confirmed", how.confirmed).Msg("Access was given")
 	return jwt, nil
 }

@@ -47,21 +47,30 @@ func roots(t testing.TB) *x509.CertPool {
 // newService makes a service in front of a LiveKit server. Its log goes to log, so that a test can look for secrets in it.
 func newService(t testing.TB, l *rig.LiveKit, log io.Writer, full ...string) *focus.Service {
 	t.Helper()
-	return newServiceWith(t, l, log, false, full...)
+	return newServiceAt(t, l, l.URL, log, full...)
 }
 
-// newServiceWith also says whether LiveKit's API is closed to others.
-func newServiceWith(t testing.TB, l *rig.LiveKit, log io.Writer, closed bool, full ...string) *focus.Service {
+// newServiceAt also says where clients reach the signalling.
+func newServiceAt(t testing.TB, l *rig.LiveKit, signalling string, log io.Writer, full ...string) *focus.Service {
 	t.Helper()
 	s, err := focus.NewService(focus.ServiceConfig{
-		LiveKitURL: l.HTTPURL, PublicURL: l.URL, Key: l.Key, Secret: l.Secret, APIClosed: closed, FullAccess: full, Allowed: loopbackOnly,
-		Log: zerolog.New(log),
+		LiveKitURL: l.HTTPURL, PublicURL: signalling, Key: l.Key, Secret: l.Secret, FullAccess: full, Allowed: loopbackOnly, Log: zerolog.New(log),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	focus.TrustOnly(s, roots(t))
 	return s
+}
+
+// newProxy starts a proxy before a LiveKit server, and returns its address for clients.
+func newProxy(t testing.TB, l *rig.LiveKit) string {
+	t.Helper()
+	proxy, err := focus.NewProxy(focus.ProxyConfig{LiveKitURL: l.HTTPURL, Key: l.Key, Secret: l.Secret, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Replace(rig.Serve(t, rig.Listen(t), proxy), "http", "ws", 1)
 }
 
 // ask sends a request to a service and returns the answer.
@@ -316,30 +325,31 @@ func TestRealServers(t *testing.T) {
 	}
 }
 
-// TestRestart restarts LiveKit, which then has no rooms. A client that goes on with its old token, as Element Call does, creates its room
-// again if its user may create rooms and the API is closed.
+// TestRestart restarts LiveKit, which then has no rooms. The proxy creates the room again for a client that goes on with its old token, as Element
+// Call does, if its user may create rooms. The token itself does not create it.
 func TestRestart(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	l := rig.StartLiveKitWith(t, rig.LiveKitOptions{NoAutoCreate: true})
 	anna, eve := newPerson(t, hs, "anna"), newPerson(t, hs, "eve")
-	token := func(closed bool, p person, full string) map[string]any {
-		s := newServiceWith(t, l, io.Discard, closed, full)
+	signalling := newProxy(t, l)
+	token := func(signalling string, p person, full string) map[string]any {
+		s := newServiceAt(t, l, signalling, io.Discard, full)
 		status, answer, _ := ask(t, s, "POST", "/sfu/get", p.plain(t, "!room:elsewhere.example"))
 		if status != http.StatusOK {
 			t.Fatalf("answered %d %v", status, answer)
 		}
 		return answer
 	}
-	open, restricted, closed := token(false, anna, hs.ServerName), token(true, eve, "elsewhere.example"), token(true, anna, hs.ServerName)
+	direct, restricted, proxied := token(l.URL, anna, hs.ServerName), token(signalling, eve, "elsewhere.example"), token(signalling, anna, hs.ServerName)
 	l.Kill(t)
 	l.Restart(t)
-	for name, answer := range map[string]map[string]any{"open": open, "restricted": restricted} {
+	for name, answer := range map[string]map[string]any{"direct": direct, "restricted": restricted} {
 		var refused *sfu.RefusedError
 		if _, err := sfu.Connect(t.Context(), options(answer)); !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
 			t.Errorf("%s: enters a room that no longer exists: %v", name, err)
 		}
 	}
-	room, err := sfu.Connect(t.Context(), options(closed))
+	room, err := sfu.Connect(t.Context(), options(proxied))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -383,7 +393,7 @@ func checkToken(t *testing.T, l *rig.LiveKit, jwt, identity string) {
 	t.Helper()
 	g, expires := grants(t, l, jwt)
 	v := g.Video
-	if g.Identity != identity || !v.RoomJoin || !v.GetCanPublish() || !v.GetCanSubscribe() || !v.GetCanUpdateOwnMetadata() {
+	if g.Identity != identity || !v.RoomJoin || !v.GetCanPublish() || !v.GetCanSubscribe() || v.GetCanUpdateOwnMetadata() {
 		t.Errorf("the token grants %+v", g)
 	}
 	if v.RoomCreate || v.RoomAdmin || v.RoomList || v.RoomRecord || v.IngressAdmin || v.Hidden {
@@ -499,7 +509,8 @@ func listen(t *testing.T, answer map[string]any, from string) {
 // TestProxy joins a room through the proxy, and demands that everything else is closed.
 func TestProxy(t *testing.T) {
 	l := rig.StartLiveKit(t)
-	proxy, err := focus.NewProxy(l.HTTPURL)
+	good := focus.ProxyConfig{LiveKitURL: l.HTTPURL, Key: l.Key, Secret: l.Secret, Log: zerolog.Nop()}
+	proxy, err := focus.NewProxy(good)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -564,9 +575,15 @@ func TestProxy(t *testing.T) {
 		t.Errorf("without LiveKit the proxy answers %d", answer.StatusCode)
 	}
 	for _, bad := range []string{"", "ws://127.0.0.1", "127.0.0.1:7880", "http://"} {
-		if _, err := focus.NewProxy(bad); err == nil {
+		cfg := good
+		cfg.LiveKitURL = bad
+		if _, err := focus.NewProxy(cfg); err == nil {
 			t.Errorf("the address %q is taken", bad)
 		}
+	}
+	good.Secret = "short"
+	if _, err := focus.NewProxy(good); err == nil {
+		t.Error("a short secret is taken")
 	}
 }
 

@@ -9,19 +9,44 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/livekit/protocol/livekit"
+	"github.com/rs/zerolog"
 )
 
 // signalPaths are the paths of LiveKit that clients need: both forms of signalling, and the ones that explain a refusal. Everything
-// else stays closed: the API, which creates and ends rooms, and WHIP, which takes media without signalling.
-var signalPaths = map[string]bool{"/rtc": true, "/rtc/v1": true, "/rtc/validate": true, "/rtc/v1/validate": true}
+// else stays closed: the API, which creates and ends rooms, and WHIP, which takes media without signalling. The value says whether a
+// request is a join.
+var signalPaths = map[string]bool{"/rtc": true, "/rtc/v1": true, "/rtc/validate": false, "/rtc/v1/validate": false}
 
-// NewProxy makes a handler that passes LiveKit's signalling on to the server at liveKitURL (http or https), and nothing else. It
-// expects request paths without the prefix that it is mounted under.
-func NewProxy(liveKitURL string) (http.Handler, error) {
-	if err := checkURL(liveKitURL, "http", "https"); err != nil {
+// ProxyConfig configures a Proxy. All but Log are required.
+type ProxyConfig struct {
+	// LiveKitURL is LiveKit's address for us (http or https).
+	LiveKitURL string
+	// Key and Secret are LiveKit's, for tokens.
+	Key, Secret string
+	Log         zerolog.Logger
+}
+
+// Proxy passes LiveKit's signalling on, and nothing else. It is an http.Handler that expects request paths without the prefix that it is mounted
+// under. It sees everybody who joins, and so holds two rules that LiveKit does not have: nobody takes the place of somebody who is there (see seats),
+// and a room exists only if somebody who may create it joins. Its methods may be called from any goroutine.
+type Proxy struct {
+	cfg   ProxyConfig
+	proxy *httputil.ReverseProxy
+	rooms livekit.RoomService
+	seats *seats
+}
+
+// NewProxy checks the configuration.
+func NewProxy(cfg ProxyConfig) (*Proxy, error) {
+	if err := checkURL(cfg.LiveKitURL, "http", "https"); err != nil {
 		return nil, fmt.Errorf("proxy to LiveKit: %w", err)
 	}
-	target, err := url.Parse(strings.TrimSuffix(liveKitURL, "/"))
+	if cfg.Key == "" || len(cfg.Secret) < minSecret {
+		return nil, fmt.Errorf("proxy to LiveKit: a key and a secret of %d or more characters are needed", minSecret)
+	}
+	target, err := url.Parse(strings.TrimSuffix(cfg.LiveKitURL, "/"))
 	if err != nil {
 		return nil, fmt.Errorf("proxy to LiveKit: %w", err)
 	}
@@ -37,17 +62,63 @@ func NewProxy(liveKitURL string) (http.Handler, error) {
 		},
 		ErrorLog: log.New(io.Discard, "", 0), // its lines would contain URLs with tokens
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case !signalPaths[r.URL.Path]:
-			http.NotFound(w, r)
-		case r.Method != http.MethodGet && r.Method != http.MethodOptions:
-			w.Header().Set("Allow", "GET, OPTIONS")
-			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
-		case r.ContentLength != 0:
-			http.Error(w, "the request must not have a body", http.StatusBadRequest)
-		default:
-			proxy.ServeHTTP(w, r)
+	return &Proxy{cfg: cfg, proxy: proxy, rooms: newRoomService(cfg.LiveKitURL, cfg.Key, cfg.Secret), seats: newSeats()}, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	joins, known := signalPaths[r.URL.Path]
+	switch {
+	case !known:
+		http.NotFound(w, r)
+	case r.Method != http.MethodGet && r.Method != http.MethodOptions:
+		w.Header().Set("Allow", "GET, OPTIONS")
+		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+	case r.ContentLength != 0:
+		http.Error(w, "the request must not have a body", http.StatusBadRequest)
+	case joins && r.Method == http.MethodGet:
+		p.serveJoin(w, r)
+	default:
+		p.proxy.ServeHTTP(w, r)
+	}
+}
+
+// serveJoin lets somebody join, or join again.
+func (p *Proxy) serveJoin(w http.ResponseWriter, r *http.Request) {
+	token := takeToken(r)
+	who, ok := verify(p.cfg.Key, p.cfg.Secret, token)
+	if !ok {
+		http.Error(w, "the token is not valid", http.StatusUnauthorized)
+		return
+	}
+	r.Header.Set("Authorization", bearer+token) // LiveKit reads the token that was checked
+	if who.creates {
+		if err := createRoom(r.Context(), p.rooms, who.room); err != nil && r.Context().Err() == nil {
+			p.cfg.Log.Warn().Err(err).Msg("LiveKit did not make a room for somebody who joins")
 		}
-	}), nil
+	}
+	key := seatKey{who.room, who.identity}
+	mine := p.seats.take(r.Context(), key, who.issue)
+	if mine == nil {
+		p.cfg.Log.Info().Str("identity", who.identity).Msg("Somebody was refused who joined with the identity of a participant who is there")
+		http.Error(w, "a participant with this identity is there already", http.StatusConflict)
+		return
+	}
+	defer p.seats.leave(key, mine)
+	p.proxy.ServeHTTP(p.seats.watch(w, mine), r)
+}
+
+const bearer = "Bearer "
+
+// takeToken returns the token of a request, from the place where LiveKit would look first, and removes it from the URL.
+func takeToken(r *http.Request) string {
+	const parameter = "access_token"
+	query := r.URL.Query()
+	token := query.Get(parameter)
+	if header := r.Header.Get("Authorization"); header != "" {
+		token = strings.TrimPrefix(header, bearer)
+	}
+	query.Del(parameter)
+	r.URL.RawQuery = query.Encode()
+	return token
 }

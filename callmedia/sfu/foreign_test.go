@@ -115,7 +115,7 @@ func TestForeignICE(t *testing.T) {
 	}
 
 	// Now signalling is allowed, at 127.0.0.2, and media at 127.0.0.1 is not.
-	proxy, err := focus.NewProxy(s.HTTPURL)
+	proxy, err := focus.NewProxy(focus.ProxyConfig{LiveKitURL: s.HTTPURL, Key: s.Key, Secret: s.Secret, Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}

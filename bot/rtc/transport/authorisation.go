@@ -168,6 +168,18 @@ func ask(ctx context.Context, client *http.Client, service, path string, body an
 	return sfu, jwt, nil
 }
 
+// ParseSFUToken reads a homeserver's answer to a device that asks for access to its SFU: what a service answers, and which service that is.
+func ParseSFUToken(data []byte) (service, sfu, jwt string, err error) {
+	o, _ := strictjson.Parse(data)
+	raw, _ := o.Text(unstable.ServiceURL, maxURL)
+	service, ok := ServiceURL(raw)
+	if !ok {
+		return "", "", "", errors.New("the answer names no service")
+	}
+	sfu, jwt, err = parseToken(data)
+	return service, sfu, jwt, err
+}
+
 // parseToken reads the answer of both endpoints: the SFU's address, which must be wss, or ws on this machine, and the JWT.
 func parseToken(data []byte) (sfu, jwt string, err error) {
 	o, ok := strictjson.Parse(data)

@@ -50,6 +50,8 @@ type Homeserver struct {
 type Options struct {
 	// Transports are the URLs of the MatrixRTC authorisation services that the front announces (MSC4143).
 	Transports []string
+	// SFUToken gives devices access to the SFU of the first transport.
+	SFUToken func(ctx context.Context, user id.UserID, device id.DeviceID, room id.RoomID) (url, jwt string, err error)
 	// TurnURIs and TurnSecret are the TURN servers that the homeserver announces to clients, and the secret for their credentials.
 	TurnURIs   []string
 	TurnSecret string
@@ -121,7 +123,8 @@ func StartHomeserverWith(t testing.TB, o Options) *Homeserver {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	front, err := homeserver.NewFront(homeserver.FrontConfig{
-		Upstream: upstream, ServerName: hs.ServerName, PublicURL: "https://" + hs.ServerName, Transports: o.Transports, DB: db, Log: log,
+		Upstream: upstream, ServerName: hs.ServerName, PublicURL: "https://" + hs.ServerName, Transports: o.Transports, SFUToken: o.SFUToken, DB: db,
+		Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,44 @@
+package homeserver
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"go.mau.fi/util/exhttp"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/unstable"
+)
+
+// serveSFUToken gives a device access to our SFU. Its access token proves who it is, and is known to nobody but this homeserver.
+func (f *Front) serveSFUToken(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), actionLimit)
+	defer cancel()
+	who, err := f.authenticate(r)
+	if err != nil {
+		f.fail(w, r, err)
+		return
+	}
+	text, err := readBody(w, r, 4<<10)
+	if err != nil {
+		f.fail(w, r, err)
+		return
+	}
+	var request struct {
+		Room id.RoomID `json:"room_id"`
+	}
+	if json.Unmarshal(text, &request) != nil {
+		f.answer(w, mautrix.MNotJSON.WithMessage("The body is no valid JSON object"))
+		return
+	}
+	url, jwt, err := f.sfuToken(ctx, who.user, who.device, request.Room)
+	if err != nil {
+		f.fail(w, r, err)
+		return
+	}
+	exhttp.WriteJSONResponse(w, http.StatusOK, map[string]string{
+		unstable.ServiceURL: f.transport[0].ServiceURL, "url": url, "jwt": jwt,
+	})
+}
