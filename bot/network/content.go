@@ -85,6 +85,26 @@ type networkPolicy struct {
 	Admit string `json:"admit"`
 }
 
+// announcement is the content of [StateRoom], and the event that it came with.
+type announcement struct {
+	// Room is the window's room. Empty: the kiosk has none.
+	Room id.RoomID `json:"room,omitempty"`
+	// Via are the servers through which it can be joined.
+	Via []string `json:"via,omitempty"`
+
+	event    id.EventID
+	inMember bool // it came with the kiosk's membership
+}
+
+// parseAnnouncement reads what a kiosk announces. One that can't be read names no room.
+func parseAnnouncement(data []byte, event id.EventID) announcement {
+	var a announcement
+	if json.Unmarshal(data, &a) != nil || !validRoom(a.Room) {
+		return announcement{event: event}
+	}
+	return announcement{Room: a.Room, Via: validVia(a.Via), event: event}
+}
+
 // parseChild reads m.space.child: the servers through which the room can be joined. None means that the room is no longer listed.
 func parseChild(data []byte) []string {
 	var c struct {
@@ -93,8 +113,12 @@ func parseChild(data []byte) []string {
 	if json.Unmarshal(data, &c) != nil {
 		return nil
 	}
-	var via []string
-	for _, server := range c.Via {
+	return validVia(c.Via)
+}
+
+// validVia returns the servers in the list, without those that can't be any.
+func validVia(list []string) (via []string) {
+	for _, server := range list {
 		if validServer(server) && !slices.Contains(via, server) && len(via) < maxVia {
 			via = append(via, server)
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 )
 
@@ -126,7 +127,7 @@ func TestInvisibleNames(t *testing.T) {
 	m := newModel("@munich:m", nil)
 	r := m.room("!space:m")
 	for _, name := range []string{"\u3164", "\u2800"} {
-		m.applyMember(r, "!space:m", "@eve:m", "@eve:m", []byte(`{"membership":"join","displayname":"`+name+`"}`))
+		m.applyMember(r, &event.Event{Sender: "@eve:m"}, "@eve:m", []byte(`{"membership":"join","displayname":"`+name+`"}`))
 	}
 	if name, ok := m.newNames["@eve:m"]; ok {
 		t.Errorf("an invisible guest is called %q", name)

@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -38,20 +39,7 @@ func Create(ctx context.Context, client *mautrix.Client, opts CreateOptions) (id
 			return "", fmt.Errorf("create network: %q is not a Matrix user id", user)
 		}
 	}
-	power := &event.PowerLevelsEventContent{
-		Users: make(map[id.UserID]int),
-		Events: map[string]int{
-			event.StateSpaceChild.Type: 0, // a new bot lists its own room
-			StateNetwork.Type:          100,
-		},
-		EventsDefault:   50,
-		StateDefaultPtr: ptr.Ptr(50),
-		InvitePtr:       ptr.Ptr(50),
-		KickPtr:         ptr.Ptr(50),
-		BanPtr:          ptr.Ptr(50),
-		RedactPtr:       ptr.Ptr(50),
-	}
-	protect(power)
+	power := networkPower()
 	for _, admin := range opts.Admins {
 		power.Users[admin] = 100
 	}
@@ -76,6 +64,50 @@ func Create(ctx context.Context, client *mautrix.Client, opts CreateOptions) (id
 		return "", fmt.Errorf("create network: %w", err)
 	}
 	return room, nil
+}
+
+// Upgrade gives the Space of a network what this version needs, if an earlier version made it. The client is logged in with an admin's account.
+// changed is false if nothing was missing.
+func Upgrade(ctx context.Context, client *mautrix.Client, space id.RoomID) (changed bool, err error) {
+	err = client.StateEvent(ctx, space, StateNetwork, "", new(json.RawMessage))
+	if errors.Is(err, mautrix.MNotFound) {
+		return false, fmt.Errorf("upgrade network: %s is no network's Space", space)
+	}
+	if err != nil {
+		return false, fmt.Errorf("upgrade network: %w", err)
+	}
+	var old json.RawMessage
+	if err := client.StateEvent(ctx, space, event.StatePowerLevels, "", &old); err != nil {
+		return false, fmt.Errorf("upgrade network: read the power levels: %w", err)
+	}
+	power, changed := mergePower(old, networkPower(), nil)
+	if !changed {
+		return false, nil
+	}
+	if _, err := client.SendStateEvent(ctx, space, event.StatePowerLevels, "", power); err != nil {
+		return false, fmt.Errorf("upgrade network: set the power levels: %w", err)
+	}
+	return true, nil
+}
+
+// networkPower are the power levels of a network's Space.
+func networkPower() *event.PowerLevelsEventContent {
+	power := &event.PowerLevelsEventContent{
+		Users: make(map[id.UserID]int),
+		Events: map[string]int{
+			StateRoom.Type:             0, // each kiosk announces its own room
+			event.StateSpaceChild.Type: 0, // and lists it for people
+			StateNetwork.Type:          100,
+		},
+		EventsDefault:   50,
+		StateDefaultPtr: ptr.Ptr(50),
+		InvitePtr:       ptr.Ptr(50),
+		KickPtr:         ptr.Ptr(50),
+		BanPtr:          ptr.Ptr(50),
+		RedactPtr:       ptr.Ptr(50),
+	}
+	protect(power)
+	return power
 }
 
 // windowRequest describes our window's room. All of it is made in one request, so that the room is either complete or does not exist.

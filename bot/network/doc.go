@@ -1,28 +1,32 @@
 // Package network is one window's part in its network: its admission, its own room, and the directory of the other windows.
 //
 // A network is a Matrix Space that an admin made with [Create]. The admin invites a bot. [Network.Run] accepts, makes the bot's
-// encrypted window room, lists it in the Space (m.space.child), and finds every other window in the same way:
+// encrypted window room, announces it in the Space (…room), and finds every other window in the same way:
 //
-//	Space ── m.space.child ──► window room of Dresden    …window: kiosk, shutter, since, facing, city
-//	      ── m.space.child ──► window room of Munich     joined by everybody in the Space (restricted join, MSC3083)
+//	Space ── …room of @dresden ──► window room of Dresden    …window: kiosk, shutter, since, facing, city
+//	      ── …room of @munich  ──► window room of Munich     joined by everybody in the Space (restricted join, MSC3083)
 //
-// A room counts as a window only if the sender of its …window event is the kiosk that the event names. That kiosk must be in the Space, and
-// the kiosk or an admin must have listed the room. A user who is removed from the Space is also removed from our own window room. What
-// members write is limited in length, and cleaned of control characters.
+// The key of a …room event is the kiosk's user id. Homeservers refuse such a key from anybody else, so nobody can change what a kiosk announces. The
+// Spaces of earlier versions do not let kiosks send it: there they announce their room in their membership, which nobody else can write, either.
+// A room counts as a window only if its …window event is from the kiosk that announces it, and that kiosk is in the Space. A user who is removed from
+// the Space is also removed from our own window room. What members write is limited in length, and cleaned of control characters.
+//
+// The Space also has a list of rooms for people (m.space.child), into which each kiosk puts its own. Any member can overwrite it. We learn one thing
+// from it: an admin took a window out of the list, and with that out of the network.
 //
 // The network's Space is the one that the accepted invitation of a configured admin led to. The kiosk's database keeps it (store.go). Only its own
 // tombstones lead to another one. The bot leaves every other Space. A database of an earlier version says nothing about it: see adopt.go.
 //
-// When the Space is upgraded, the bot joins the new one once it is invited there, and lists its own room again. The list and the members of
-// the old Space count until the new one says something else. If the bot's own account upgrades a window room, the new room replaces it.
+// When the Space is upgraded, the bot joins the new one once it is invited there, and announces its own room again. What is announced in
+// the old Space, and its members, count until the new one says something else. If the bot's own account upgrades a window room, the new room replaces it.
 //
 // # How an admin's invitation becomes a tile
 //
 //  1. bot.Bot hands over the invitation's stripped state. [Network.collect] and [Network.commit] (reconcile.go) queue it for Run.
 //  2. applyInvite (invitations.go) notes who invites. inviteTasks accepts an admin's invitation: acceptTask joins the Space.
 //  3. The state of the Space goes into the model (room_state.go), and chooseSpace (space.go) makes it the network.
-//  4. ownTasks (own_room_tasks.go) makes the window's room and lists it in the Space.
-//  5. At another kiosk, sync shows the m.space.child event. movements (movements.go) makes it join the room, and judge (windows.go) accepts it.
+//  4. ownTasks (own_room_tasks.go) makes the window's room, announceTasks (announce.go) make it known.
+//  5. At another kiosk, sync shows the …room event. movements (movements.go) makes it join the room, and judge (windows.go) accepts it.
 //  6. directory (windows.go) lists it, publish (network.go) calls Config.OnChange, and the bridge asks [Network.Windows] and shows a tile.
 //
 // # Who owns what

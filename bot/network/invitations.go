@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// maxInvites is how many invitations are handled at a time. Further ones stay unanswered.
+	// maxInvites is how many invitations are handled at a time: so many from admins, and so many from others. Further ones stay unanswered.
 	maxInvites = 256
 	// refuseAttempts is how often we try to refuse an invitation.
 	refuseAttempts = 6
@@ -27,38 +27,46 @@ type invite struct {
 	forged      bool      // it names two inviters
 }
 
-// applyInvite applies one event of a room's stripped state.
-func (n *Network) applyInvite(e *event.Event) {
-	if e.StateKey == nil || !validRoom(e.RoomID) {
+// applyInvite applies the stripped state of a room that somebody invites us into.
+func (n *Network) applyInvite(room id.RoomID, events []*event.Event) {
+	if r := n.model.rooms[room]; !validRoom(room) || r != nil && r.joined {
 		return
 	}
-	if r := n.model.rooms[e.RoomID]; r != nil && r.joined {
-		return
-	}
-	inv := n.invites[e.RoomID]
-	if inv == nil {
-		if len(n.invites) >= maxInvites {
-			if e.Type.Type == event.StateMember.Type && id.UserID(*e.StateKey) == n.model.self {
-				n.refused.Add(1)
+	inv := &invite{}
+	for _, e := range events {
+		if e.StateKey == nil {
+			continue
+		}
+		data := contentOf(e)
+		switch {
+		case e.Type.Type == event.StateCreate.Type && *e.StateKey == "":
+			var c event.CreateEventContent
+			inv.space = json.Unmarshal(data, &c) == nil && c.Type == event.RoomTypeSpace
+			if c.Predecessor != nil {
+				inv.predecessor = c.Predecessor.RoomID
 			}
-			return
+		case e.Type.Type == event.StateMember.Type && id.UserID(*e.StateKey) == n.model.self && membershipOf(data) == event.MembershipInvite:
+			inv.forged = inv.forged || inv.inviter != "" && inv.inviter != e.Sender
+			inv.inviter = e.Sender
 		}
-		inv = &invite{}
-		n.invites[e.RoomID] = inv
 	}
-	data := contentOf(e)
-	switch {
-	case e.Type.Type == event.StateCreate.Type && *e.StateKey == "":
-		var c event.CreateEventContent
-		inv.space = json.Unmarshal(data, &c) == nil && c.Type == event.RoomTypeSpace
-		if c.Predecessor != nil {
-			inv.predecessor = c.Predecessor.RoomID
+	if n.invites[room] == nil && !n.hasPlace(inv) {
+		n.refused.Add(1)
+		return
+	}
+	n.invites[room] = inv
+}
+
+// hasPlace says whether one more invitation is handled. Strangers can't take the admins' places.
+func (n *Network) hasPlace(more *invite) bool {
+	fromAdmin := func(inv *invite) bool { return !inv.forged && n.model.admin(inv.inviter) }
+	count := 0
+	for _, inv := range n.invites {
+		if fromAdmin(inv) == fromAdmin(more) {
+			count++
 		}
-	case e.Type.Type == event.StateMember.Type && id.UserID(*e.StateKey) == n.model.self &&
-		membershipOf(data) == event.MembershipInvite:
-		inv.forged = inv.forged || inv.inviter != "" && inv.inviter != e.Sender
-		inv.inviter = e.Sender
 	}
+	return count < maxInvites
 }
 
 // inviteTasks adds the tasks that answer invitations:
@@ -138,6 +146,7 @@ func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) task {
 			if err == nil {
 				return func() {
 					addState()
+					n.model.admitted(n.model.rooms[room], room, n.model.self)
 					delete(n.invites, room)
 					log.Info().Msg("This window was taken into a network")
 				}, nil
@@ -158,7 +167,7 @@ func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) task {
 // refuseTask refuses an invitation. After some failures the invitation is forgotten.
 func (n *Network) refuseTask(room id.RoomID) task {
 	t := n.leaveTask(room)
-	t.key, t.what, t.known = "refuse "+string(room), "refuse an invitation", true
+	t.key, t.what, t.known, t.slow = "refuse "+string(room), "refuse an invitation", true, true
 	leave := t.do
 	t.do = func(ctx context.Context) (func(), error) {
 		_, err := leave(ctx)
@@ -192,11 +201,7 @@ func (n *Network) findOldInvites(ctx context.Context) (func(), error) {
 	return func() {
 		n.searchedInvites = true
 		for room, invited := range resp.Rooms.Invite {
-			for _, e := range invited.State.Events {
-				e.RoomID = room
-				e.Mautrix.EventSource = event.SourceInvite | event.SourceState
-				n.applyInvite(e)
-			}
+			n.applyInvite(room, invited.State.Events)
 		}
 	}, nil
 }

@@ -43,22 +43,14 @@ func (n *Network) join(ctx context.Context, room id.RoomID, via []string) (func(
 	return func() { n.model.addState(room, events) }, nil
 }
 
-// reintroduce sends our membership of the Space, and the event that lists our window there, once more. A homeserver that joined the Space at the
+// reintroduce sends our membership of the Space, and what we announce there, once more. A homeserver that joined the Space at the
 // same moment as we did may never have received our membership. Dendrite then rejects all our events in the Space for good, and does not let us
 // join the rooms of that homeserver's windows. New events of the same meaning bring it what it lacks. If reintroduce fails, it is tried again at
 // the next refusal.
-func (n *Network) reintroduce(ctx context.Context, space, own id.RoomID) {
-	client := n.cfg.Bot.Client()
-	now := time.Now().UnixMilli()
-	var member map[string]any
-	err := client.StateEvent(ctx, space, event.StateMember, client.UserID.String(), &member)
-	if err == nil && member["membership"] == string(event.MembershipJoin) {
-		member[again] = now
-		_, err = client.SendStateEvent(ctx, space, event.StateMember, client.UserID.String(), member)
-	}
+func (n *Network) reintroduce(ctx context.Context, space, own id.RoomID, may bool) {
+	err := n.sendMember(ctx, space, func(member map[string]any) { member[again] = time.Now().UnixMilli() })
 	if err == nil && own != "" {
-		_, err = client.SendStateEvent(ctx, space, event.StateSpaceChild, own.String(),
-			map[string]any{"via": []string{n.cfg.Bot.ServerName()}, again: now})
+		err = n.announce(ctx, space, own, may, true)
 	}
 	n.cfg.Log.Info().Err(err).Stringer("room_id", space).Msg("A window's homeserver does not know us, so the network is told again that we are here")
 }

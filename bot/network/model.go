@@ -15,9 +15,8 @@ import (
 // Limits on what is kept of other people's events, and power levels.
 const (
 	maxMembers     = 10_000 // of one room
-	maxChildren    = 1000   // of the Space
+	maxChildren    = 1000   // of the Space, listed by its admins or by us
 	maxWindows     = 256    // in the directory
-	maxPerMember   = 4      // rooms that a member who is not an admin can make us join
 	maxNames       = 20_000
 	maxPower       = 50 // the power level from which somebody counts as an admin of the Space
 	adminPower     = 50 // of an admin in our window's room
@@ -37,8 +36,9 @@ type model struct {
 	space     id.RoomID   // the network's Space; empty: we are in none
 	chain     []id.RoomID // that Space and its predecessors, the latest first
 	rooms     map[id.RoomID]*room
-	rejected  map[id.RoomID]*rejection
-	newNames  map[id.UserID]string // display names since the last look
+	rejected  map[id.UserID]*rejection // by the kiosk that announced the room
+	down      map[id.UserID]id.RoomID  // kiosks, we among them, whose room an admin took out of the Space, and that room
+	newNames  map[id.UserID]string     // display names since the last look
 }
 
 // room is the part of one room's state that matters here.
@@ -59,9 +59,11 @@ type room struct {
 	allow         []id.RoomID // members of these rooms may join
 	power         powerLevels
 	members       map[id.UserID]event.Membership
-	children      map[id.RoomID]child
+	announced     map[id.UserID]announcement
+	children      map[id.RoomID]child // those that an admin or our own account listed
 	parents       map[id.RoomID]bool
 	seen          map[stateKey]bool // the state that an event was applied for
+	complete      bool              // all of its state was fetched
 	leaveAt       time.Time         // when an upgraded room is left
 }
 
@@ -75,19 +77,30 @@ type windowEvent struct {
 	content *windowContent
 }
 
-// child is an m.space.child event: it lists a room in the Space. One without via removes the room from the Space.
+// child is an m.space.child event. It lists a room in the Space, so that people find it in Element. One without via takes the room out.
 type child struct {
-	id     id.EventID
 	sender id.UserID
 	via    []string
+	// word is what an admin said last. Others can overwrite the event, but not this.
+	word  adminWord
+	event id.EventID // that the admin said it with
 }
 
-// rejection remembers a room that we joined and that is no window.
+// adminWord is what an admin of the Space says about a room in it.
+type adminWord int
+
+const (
+	nothingSaid adminWord = iota
+	lists
+	takesDown
+)
+
+// rejection remembers a room that a kiosk announced, that we joined, and that is not the kiosk's window.
 type rejection struct {
-	child id.EventID // the event that listed it
-	kiosk id.UserID  // set when the reason is that this kiosk is not in the Space
-	pause backoff.Backoff
-	until time.Time
+	room      id.RoomID
+	announced id.EventID // the event that announced it
+	pause     backoff.Backoff
+	until     time.Time
 }
 
 // powerLevels is the part of m.room.power_levels that matters here.
@@ -95,11 +108,34 @@ type powerLevels struct {
 	raw     json.RawMessage
 	Users   map[id.UserID]int `json:"users"`
 	Default int               `json:"users_default"`
+	Events  map[string]int    `json:"events"`
+	// State is the level for state events that Events doesn't name. nil: 50.
+	State *int `json:"state_default"`
+}
+
+// of is a user's level.
+func (p *powerLevels) of(user id.UserID) int {
+	if level, ok := p.Users[user]; ok {
+		return level
+	}
+	return p.Default
+}
+
+// forState is the level that a state event needs.
+func (p *powerLevels) forState(t event.Type) int {
+	level, ok := p.Events[t.Type]
+	switch {
+	case ok:
+		return level
+	case p.State != nil:
+		return *p.State
+	}
+	return 50
 }
 
 func newModel(self id.UserID, admins []id.UserID) *model {
 	return &model{
-		self: self, admins: admins, rooms: make(map[id.RoomID]*room), rejected: make(map[id.RoomID]*rejection),
+		self: self, admins: admins, rooms: make(map[id.RoomID]*room), rejected: make(map[id.UserID]*rejection), down: make(map[id.UserID]id.RoomID),
 		newNames: make(map[id.UserID]string),
 	}
 }
@@ -110,7 +146,7 @@ func (m *model) room(name id.RoomID) *room {
 	if r == nil {
 		r = &room{
 			members: make(map[id.UserID]event.Membership), children: make(map[id.RoomID]child), parents: make(map[id.RoomID]bool),
-			seen: make(map[stateKey]bool),
+			announced: make(map[id.UserID]announcement), seen: make(map[stateKey]bool),
 		}
 		m.rooms[name] = r
 	}
@@ -136,11 +172,7 @@ func (m *model) adminOf(space *room, user id.UserID) bool {
 	if space == nil {
 		return false
 	}
-	level, ok := space.power.Users[user]
-	if !ok {
-		level = space.power.Default
-	}
-	return level >= maxPower || slices.Contains(space.creators, user)
+	return space.power.of(user) >= maxPower || slices.Contains(space.creators, user)
 }
 
 // inNetwork says whether a user is in the Space.

@@ -57,14 +57,13 @@ func stateEvent(room id.RoomID, sender id.UserID, t event.Type, key string, cont
 	return e
 }
 
-// later makes an event newer than all others.
-func later(e *event.Event) *event.Event {
-	e.Timestamp += 1_000_000
-	return e
-}
-
 func member(room id.RoomID, user id.UserID, membership event.Membership) *event.Event {
 	return stateEvent(room, user, event.StateMember, string(user), fmt.Sprintf(`{"membership":%q,"displayname":"I am %s"}`, membership, user))
+}
+
+// announcing is a kiosk's announcement of its room in the network's Space.
+func announcing(kiosk id.UserID, room id.RoomID) *event.Event {
+	return stateEvent(space, kiosk, StateRoom, string(kiosk), fmt.Sprintf(`{"room":%q,"via":[%q]}`, room, kiosk.Homeserver()))
 }
 
 func windowState(sender, kiosk id.UserID) string {
@@ -77,11 +76,13 @@ func newTestModel() *model {
 	m.admission.Space = space
 	for _, e := range []*event.Event{
 		stateEvent(space, admin, event.StateCreate, "", `{"type":"m.space","room_version":"12"}`),
-		stateEvent(space, admin, event.StatePowerLevels, "", `{"users":{}}`),
+		stateEvent(space, admin, event.StatePowerLevels, "", `{"users":{},"events":{"org.multifactorymodel.ewindow.room":0}}`),
 		stateEvent(space, admin, StateNetwork, "", `{"version":1}`),
 		member(space, admin, event.MembershipJoin),
 		member(space, self, event.MembershipJoin),
 		member(space, munich, event.MembershipJoin),
+		announcing(self, ownRoom),
+		announcing(munich, peerRoom),
 		stateEvent(space, self, event.StateSpaceChild, string(ownRoom), `{"via":["a"]}`),
 		stateEvent(space, munich, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`),
 		stateEvent(ownRoom, self, event.StateCreate, "", `{"room_version":"12"}`),
@@ -150,13 +151,45 @@ func TestHostile(t *testing.T) {
 		ownIsOut      bool
 		keepsStranger bool
 	}{
-		{name: "removed child", events: []*event.Event{stateEvent(space, munich, event.StateSpaceChild, string(peerRoom), `{}`)}, leave: "!munich:b"},
+		{name: "child removed by an admin", events: []*event.Event{stateEvent(space, admin, event.StateSpaceChild, string(peerRoom), `{}`)}, leave: "!munich:b"},
+		{name: "child removed by an admin, and listed again by the kiosk", events: []*event.Event{
+			stateEvent(space, admin, event.StateSpaceChild, string(peerRoom), `{}`),
+			stateEvent(space, munich, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`),
+		}, leave: "!munich:b"},
+		{name: "child removed by an admin, and listed again by an admin", events: []*event.Event{
+			stateEvent(space, admin, event.StateSpaceChild, string(peerRoom), `{}`),
+			stateEvent(space, admin, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`),
+		}, listed: "!munich:b"},
+		{name: "child removed by its kiosk", events: []*event.Event{stateEvent(space, munich, event.StateSpaceChild, string(peerRoom), `{}`)}, listed: "!munich:b"},
+		{name: "child removed by a member", events: []*event.Event{
+			member(space, mallory, event.MembershipJoin), stateEvent(space, mallory, event.StateSpaceChild, string(peerRoom), `{}`),
+		}, listed: "!munich:b"},
+		{name: "a kiosk announces no room any more", events: []*event.Event{announcing(munich, "")}, leave: "!munich:b"},
+		{name: "somebody else's announcement of a kiosk's room", events: []*event.Event{
+			member(space, mallory, event.MembershipJoin), stateEvent(space, mallory, StateRoom, string(munich), `{}`),
+			stateEvent(space, mallory, StateRoom, "x", `{"room":"!other:b"}`), stateEvent(space, mallory, StateRoom, "", `{"room":"!other:b"}`),
+		}, listed: "!munich:b"},
+		{name: "a member announces a window's room", events: []*event.Event{
+			member(space, mallory, event.MembershipJoin), announcing(mallory, peerRoom),
+		}, listed: "!munich:b"},
+		{name: "a member announces our room, the Space and no room", events: []*event.Event{
+			member(space, mallory, event.MembershipJoin), announcing(mallory, ownRoom),
+			member(space, "@m2:b", event.MembershipJoin), announcing("@m2:b", space), member(space, "@m3:b", event.MembershipJoin), announcing("@m3:b", "x"),
+		}, listed: "!munich:b"},
+		{name: "an announcement in a membership", events: []*event.Event{
+			announcing(munich, ""),
+			stateEvent(space, munich, event.StateMember, string(munich),
+				`{"membership":"join","org.multifactorymodel.ewindow.room":{"room":"!munich:b","via":["b"]}}`),
+		}, leave: "!munich:b"},
+		{name: "an announcement in a membership that somebody else wrote", events: []*event.Event{
+			stateEvent(space, admin, event.StateMember, string(mallory), `{"membership":"join","org.multifactorymodel.ewindow.room":{"room":"!other:b"}}`),
+		}, listed: "!munich:b"},
 		{name: "kiosk left", events: []*event.Event{member(space, munich, event.MembershipLeave)}, leave: "!munich:b"},
 		{name: "kiosk banned", events: []*event.Event{stateEvent(space, admin, event.StateMember, string(munich), `{"membership":"ban"}`)}, leave: "!munich:b"},
 		{name: "child replaced by a stranger", events: []*event.Event{
 			member(space, mallory, event.MembershipJoin),
 			stateEvent(space, mallory, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`),
-		}},
+		}, listed: "!munich:b"},
 		{name: "child replaced by an admin", events: []*event.Event{
 			stateEvent(space, admin, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`),
 		}, listed: "!munich:b"},
@@ -170,51 +203,58 @@ func TestHostile(t *testing.T) {
 		{name: "our window state redacted", events: []*event.Event{stateEvent(ownRoom, self, StateWindow, "", `{}`)}, listed: "!munich:b"},
 		{name: "network state redacted", events: []*event.Event{stateEvent(space, admin, StateNetwork, "", `{}`)}, listed: "!munich:b"},
 		{name: "room of a stranger", events: []*event.Event{
+			stateEvent(space, mallory, event.StateSpaceChild, string(other), `{"via":["b"]}`), announcing(mallory, other),
+		}, listed: "!munich:b"},
+		{name: "child of a new member", events: []*event.Event{
+			member(space, mallory, event.MembershipJoin),
 			stateEvent(space, mallory, event.StateSpaceChild, string(other), `{"via":["b"]}`),
 		}, listed: "!munich:b"},
 		{name: "room of a new member", events: []*event.Event{
-			member(space, mallory, event.MembershipJoin),
-			stateEvent(space, mallory, event.StateSpaceChild, string(other), `{"via":["b"]}`),
+			member(space, mallory, event.MembershipJoin), announcing(mallory, other),
 		}, listed: "!munich:b", join: "!other:b"},
 		{name: "many rooms of one member", events: append([]*event.Event{member(space, mallory, event.MembershipJoin)}, func() (l []*event.Event) {
 			for i := range 9 {
-				l = append(l, stateEvent(space, mallory, event.StateSpaceChild, fmt.Sprintf("!r%d:b", i), `{"via":["b"]}`))
+				l = append(l, announcing(mallory, id.RoomID(fmt.Sprintf("!r%d:b", i))))
 			}
 			return l
-		}()...), listed: "!munich:b", join: "!r0:b !r1:b !r2:b !r3:b"},
+		}()...), listed: "!munich:b", join: "!r8:b"},
 		{name: "joined room without window", events: []*event.Event{
-			stateEvent(space, munich, event.StateSpaceChild, string(other), `{"via":["b"]}`),
+			member(space, mallory, event.MembershipJoin), announcing(mallory, other),
 			member(other, self, event.MembershipJoin),
 		}, listed: "!munich:b", leave: "!other:b"},
 		{name: "another's kiosk named", events: []*event.Event{
 			member(space, mallory, event.MembershipJoin),
-			stateEvent(space, mallory, event.StateSpaceChild, string(other), `{"via":["b"]}`),
+			announcing(mallory, other),
 			stateEvent(other, mallory, StateWindow, "", windowState(mallory, munich)),
 			member(other, self, event.MembershipJoin),
 		}, listed: "!munich:b", leave: "!other:b"},
 		{name: "second window of one kiosk", events: []*event.Event{
-			stateEvent(space, munich, event.StateSpaceChild, string(other), `{"via":["b"]}`),
-			later(stateEvent(other, munich, StateWindow, "", windowState(munich, munich))),
+			announcing(munich, other),
+			stateEvent(other, munich, StateWindow, "", windowState(munich, munich)),
 			member(other, self, event.MembershipJoin),
-		}, listed: "!other:b"},
+		}, listed: "!other:b", leave: "!munich:b"},
 		{name: "our room listed by somebody else", events: []*event.Event{
 			stateEvent(space, munich, event.StateSpaceChild, string(ownRoom), `{"via":["b"]}`),
-		}, listed: "!munich:b", ownIsOut: true},
+		}, listed: "!munich:b"},
+		{name: "our room removed from the Space by a member", events: []*event.Event{
+			stateEvent(space, munich, event.StateSpaceChild, string(ownRoom), `{}`),
+		}, listed: "!munich:b"},
 		{name: "our room removed from the Space", events: []*event.Event{
 			stateEvent(space, admin, event.StateSpaceChild, string(ownRoom), `{}`),
-		}, listed: "!munich:b", ownIsOut: true},
+			stateEvent(space, self, event.StateSpaceChild, string(ownRoom), `{"via":["a"]}`),
+		}, leave: "!munich:b", ownIsOut: true},
 		{name: "our room listed by an admin", events: []*event.Event{
 			stateEvent(space, admin, event.StateSpaceChild, string(ownRoom), `{"via":["a"]}`),
 		}, listed: "!munich:b"},
 		{name: "we were removed", events: []*event.Event{member(space, self, event.MembershipLeave)}, leave: "!munich:b", ownIsOut: true},
 		{name: "unreadable power levels", events: []*event.Event{
 			stateEvent(space, mallory, event.StatePowerLevels, "", `{"users":{"@mallory:b":1e300}}`),
-			stateEvent(space, mallory, event.StateSpaceChild, string(other), `{"via":["b"]}`),
+			stateEvent(space, mallory, event.StateSpaceChild, string(peerRoom), `{}`),
 		}, listed: "!munich:b"},
 		{name: "somebody with power", events: []*event.Event{
 			stateEvent(space, admin, event.StatePowerLevels, "", `{"users":{"@mallory:b":50}}`),
-			stateEvent(space, mallory, event.StateSpaceChild, string(other), `{"via":["b"]}`),
-		}, listed: "!munich:b", join: "!other:b"},
+			stateEvent(space, mallory, event.StateSpaceChild, string(peerRoom), `{}`),
+		}, leave: "!munich:b"},
 		{name: "the Space in itself", events: []*event.Event{
 			stateEvent(space, munich, event.StateSpaceChild, string(space), `{"via":["b"]}`),
 		}, listed: "!munich:b"},
@@ -230,6 +270,9 @@ func TestHostile(t *testing.T) {
 				m.apply(e)
 			}
 			m.forget()
+			for _, r := range m.rooms {
+				r.complete = true
+			}
 			m.chooseSpace()
 			now := time.Now()
 			join, leave, _ := m.movements(now)
@@ -251,12 +294,13 @@ func TestHostile(t *testing.T) {
 			}
 			for _, v := range join {
 				m.apply(member(v.room, self, event.MembershipJoin))
+				m.rooms[v.room].complete = true
 			}
 			_, second, _ := m.movements(now)
 			for _, v := range second {
 				m.apply(member(v.room, self, event.MembershipLeave))
 			}
-			if again, _, _ := m.movements(now); len(again) > 0 && test.name != "many rooms of one member" {
+			if again, _, _ := m.movements(now); len(again) > 0 {
 				t.Errorf("would join again: %v", again)
 			}
 		})
@@ -287,13 +331,75 @@ func TestKioskReturns(t *testing.T) {
 		t.Fatalf("leaves %v", leave)
 	}
 	m.apply(member(peerRoom, self, event.MembershipLeave))
-	m.apply(stateEvent(space, munich, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`))
+	if join, _, _ := m.movements(now.Add(time.Hour)); len(join) > 0 {
+		t.Fatalf("joins %v for the same announcement", join)
+	}
+	m.apply(announcing(munich, peerRoom))
 	join, _, wake := m.movements(now)
 	if len(join) > 0 || !wake.After(now) {
 		t.Fatalf("joins %v at once, wakes at %v", join, wake)
 	}
 	if join, _, _ = m.movements(wake); rooms(join) != string(peerRoom) {
 		t.Fatalf("joins %v later", join)
+	}
+}
+
+// TestPartialState: a room of which not all is known yet is not rejected. Its state is fetched, and then it is judged.
+func TestPartialState(t *testing.T) {
+	for name, state := range map[string][]*event.Event{
+		"nothing":          {},
+		"its create event": {stateEvent(peerRoom, munich, event.StateCreate, "", `{"room_version":"10"}`)},
+	} {
+		m := newTestModel()
+		m.apply(member(peerRoom, self, event.MembershipLeave))
+		m.forget()
+		for _, e := range append(state, member(peerRoom, self, event.MembershipJoin)) {
+			m.apply(e)
+		}
+		now := time.Now()
+		if join, leave, _ := m.movements(now); len(join)+len(leave)+len(m.rejected) > 0 || !slices.Equal(m.unclear(), []id.RoomID{peerRoom}) {
+			t.Fatalf("%s is known: joins %v, leaves %v, rejects %v, fetches %v", name, join, leave, m.rejected, m.unclear())
+		}
+		// The homeserver leaves something out. That decides nothing, either.
+		m.addState(peerRoom, nil)
+		if _, leave, _ := m.movements(now); name == "nothing" && len(leave) > 0 {
+			t.Fatalf("leaves %v", leave)
+		}
+		m = newTestModel()
+		m.apply(member(peerRoom, self, event.MembershipLeave))
+		m.forget()
+		m.apply(member(peerRoom, self, event.MembershipJoin))
+		m.addState(peerRoom, []*event.Event{
+			stateEvent(peerRoom, munich, StateWindow, "", windowState(munich, munich)), stateEvent(peerRoom, munich, event.StateCreate, "", `{}`),
+		})
+		if listed(m) != string(peerRoom) || len(m.unclear()) > 0 {
+			t.Fatalf("lists %q, fetches %v", listed(m), m.unclear())
+		}
+	}
+}
+
+// TestInvitePlaces: strangers fill their own places for invitations, and no admin's, whatever the stripped state claims.
+func TestInvitePlaces(t *testing.T) {
+	n := &Network{model: newTestModel(), invites: make(map[id.RoomID]*invite), warned: make(map[string]bool)}
+	n.cfg = Config{Bot: nobody{}, Admins: []id.UserID{admin}}
+	invited := func(room id.RoomID, by ...id.UserID) {
+		events := []*event.Event{stateEvent(room, by[0], event.StateCreate, "", `{"type":"m.space"}`)}
+		for _, inviter := range by {
+			events = append(events, stateEvent(room, inviter, event.StateMember, string(self), `{"membership":"invite"}`))
+		}
+		n.applyInvite(room, events)
+	}
+	for i := range 2 * maxInvites {
+		invited(id.RoomID(fmt.Sprintf("!a%d:b", i)), mallory)
+		invited(id.RoomID(fmt.Sprintf("!b%d:b", i)), admin, mallory)
+		invited(id.RoomID(fmt.Sprintf("!c%d:b", i)), mallory, admin)
+	}
+	if len(n.invites) != maxInvites {
+		t.Fatalf("%d invitations of strangers are handled", len(n.invites))
+	}
+	invited("!real:a", admin)
+	if inv := n.invites["!real:a"]; inv == nil || inv.forged || inv.inviter != admin || !inv.space {
+		t.Fatalf("the admin's invitation is %+v", inv)
 	}
 }
 
@@ -396,10 +502,9 @@ func TestTwoOwnRooms(t *testing.T) {
 	if own, isListed := m.own(); own != ownRoom || !isListed {
 		t.Fatalf("own room %q, listed %t", own, isListed)
 	}
-	m.apply(stateEvent(space, admin, event.StateSpaceChild, string(ownRoom), `{}`))
-	m.apply(stateEvent(space, admin, event.StateSpaceChild, string(second), `{"via":["a"]}`))
+	m.apply(announcing(self, second))
 	if own, isListed := m.own(); own != second || !isListed {
-		t.Fatalf("own room %q, listed %t, although an admin listed the other", own, isListed)
+		t.Fatalf("own room %q, listed %t, although the other is announced", own, isListed)
 	}
 }
 
@@ -412,10 +517,11 @@ func FuzzModel(f *testing.F) {
 	f.Add(uint8(4), []byte(`{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"!space:a"}]}`))
 	f.Add(uint8(5), []byte(`{"type":"m.space","room_version":"12"}`))
 	f.Add(uint8(6), []byte(`{"name":"\u202e"}`))
+	f.Add(uint8(10), []byte(`{"room":"!munich:b","via":["b"]}`))
 	f.Add(uint8(9), []byte(`{"replacement_room":"!mallory:b"}`))
 	types := []event.Type{
 		event.StateMember, event.StateSpaceChild, StateWindow, event.StatePowerLevels, event.StateJoinRules, event.StateCreate,
-		event.StateRoomName, event.StateSpaceParent, StateNetwork, event.StateTombstone,
+		event.StateRoomName, event.StateSpaceParent, StateNetwork, event.StateTombstone, StateRoom,
 	}
 	f.Fuzz(func(t *testing.T, kind uint8, data []byte) {
 		var c event.Content
@@ -423,7 +529,10 @@ func FuzzModel(f *testing.F) {
 			return
 		}
 		typ := types[int(kind)%len(types)]
-		for _, room := range []id.RoomID{peerRoom, "!mallory:b"} {
+		for _, room := range []id.RoomID{peerRoom, "!mallory:b", space} {
+			if room == space && typ != event.StateSpaceChild && typ != StateRoom {
+				continue // the homeserver refuses these
+			}
 			for _, key := range []string{"", string(mallory), string(munich), string(peerRoom)} {
 				m := newTestModel()
 				m.apply(member("!mallory:b", self, event.MembershipJoin))

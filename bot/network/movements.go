@@ -24,21 +24,31 @@ type movement struct {
 
 // movements says which rooms of the network we have to join, and which to leave. wake is when to ask again.
 func (m *model) movements(now time.Time) (join, leave []movement, wake time.Time) {
-	children := m.children()
 	wanted := make(map[id.RoomID]bool)
-	perMember := make(map[id.UserID]int)
-	for _, name := range slices.Sorted(maps.Keys(children)) {
-		c, r := children[name], m.rooms[name]
-		if name == m.space || !m.valid(c) || r != nil && r.creator == m.self {
+	peers := m.peers()
+	verdicts := make([]verdict, len(peers))
+	for i, p := range peers { // those that are windows already come first
+		r := m.rooms[p.Room]
+		if verdicts[i] = incomplete; r != nil && r.joined {
+			verdicts[i] = m.judge(r, p.kiosk)
+		}
+		if verdicts[i] == accepted && len(wanted) < maxWindows {
+			wanted[p.Room] = true
+			delete(m.rejected, p.kiosk)
+		}
+	}
+	for i, p := range peers {
+		r := m.rooms[p.Room]
+		joined := r != nil && r.joined
+		if verdicts[i] == accepted || wanted[p.Room] {
 			continue
 		}
-		if r != nil && r.joined {
-			if v := m.judge(r, c); v == noWindow || v == kioskMissing {
-				m.reject(now, name, c, r, v)
-				continue
-			}
-		} else if old := m.rejected[name]; old != nil {
-			if old.child == c.id {
+		if verdicts[i] == noWindow {
+			m.reject(now, p)
+			continue
+		}
+		if old := m.rejected[p.kiosk]; !joined && old != nil {
+			if old.announced == p.event {
 				continue
 			}
 			if now.Before(old.until) {
@@ -46,25 +56,25 @@ func (m *model) movements(now time.Time) (join, leave []movement, wake time.Time
 				continue
 			}
 		}
-		if !m.admin(c.sender) {
-			perMember[c.sender]++
-		}
-		if len(wanted) >= maxWindows || perMember[c.sender] > maxPerMember {
+		if len(wanted) >= maxWindows {
 			continue
 		}
-		wanted[name] = true
-		if r == nil || !r.joined {
-			join = append(join, movement{room: name, via: servers(c.via, c.sender.Homeserver())})
+		wanted[p.Room] = true
+		if !joined {
+			join = append(join, movement{room: p.Room, via: servers(p.Via, p.kiosk.Homeserver())})
 		}
+	}
+	rejected := make(map[id.RoomID]bool, len(m.rejected))
+	for _, old := range m.rejected {
+		rejected[old.room] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.rooms)) {
 		r := m.rooms[name]
-		rejected := m.rejected[name] != nil
 		if m.strange(name, r) {
 			leave = append(leave, movement{room: name})
 			continue
 		}
-		if r.joined && r.creator != m.self && !r.space && !wanted[name] && (r.windowSender != "" || rejected) {
+		if r.joined && r.creator != m.self && !r.space && !wanted[name] && (r.windowSender != "" || rejected[name]) {
 			if r.upgraded { // if we are in a call there, we leave that first
 				if r.leaveAt.IsZero() {
 					r.leaveAt = now.Add(upgradedGrace)
@@ -80,23 +90,17 @@ func (m *model) movements(now time.Time) (join, leave []movement, wake time.Time
 	return join, leave, wake
 }
 
-// reject remembers that a room is no window. When somebody lists it again, we join it again, after a wait that grows each time. The wait
-// has no jitter: only our own homeserver is asked.
-func (m *model) reject(now time.Time, name id.RoomID, c child, r *room, v verdict) {
-	old := m.rejected[name]
+// reject remembers that a room is no window of the kiosk that announces it. When the kiosk announces one anew, we join again, after a wait that grows
+// each time. The wait has no jitter: only our own homeserver is asked.
+func (m *model) reject(now time.Time, p peer) {
+	old := m.rejected[p.kiosk]
 	if old == nil {
-		if len(m.rejected) >= maxChildren {
-			return
-		}
 		old = &rejection{pause: backoff.Backoff{Min: firstRejection / 2, Max: longestRejection, Random: func() float64 { return 1 }}}
-		m.rejected[name] = old
+		m.rejected[p.kiosk] = old
 	}
-	if old.child == c.id && old.pause.Failures() > 0 {
+	if old.announced == p.event {
 		return
 	}
-	old.child, old.kiosk = c.id, ""
+	old.room, old.announced = p.Room, p.event
 	old.until = now.Add(old.pause.Next())
-	if v == kioskMissing {
-		old.kiosk = r.window.sender
-	}
 }

@@ -11,10 +11,17 @@ const version = 1
 var (
 	// StateWindow describes one window. It is state of the window's room, with an empty key. State is not encrypted.
 	StateWindow = event.Type{Type: prefix + "window", Class: event.StateEventType}
+	// StateRoom says which room is the window's of a kiosk. It is state of the network's Space. Its key is the kiosk's user id: homeservers refuse
+	// a key that is another user's id, so nobody else can write it.
+	StateRoom = event.Type{Type: prefix + "room", Class: event.StateEventType}
 	// StateNetwork makes a Space (MSC1772) the room of a network. It is state of the Space, with an empty key.
 	StateNetwork = event.Type{Type: prefix + "network", Class: event.StateEventType}
 )
 
-// again is a member of our m.room.member and m.space.child events. Its only purpose is that the content differs from the one before: a
+// announces is a member of a kiosk's own m.room.member event in a Space that does not let it send [StateRoom], with the same content. Networks of
+// earlier versions have such Spaces. Nobody but the user can write this event, either.
+const announces = prefix + "room"
+
+// again is a member of our m.room.member and [StateRoom] events. Its only purpose is that the content differs from the one before: a
 // homeserver makes no new event if the content is the same.
 const again = prefix + "again"

@@ -68,6 +68,7 @@ type Network struct {
 	desired         directory.State // what SetState said last; no Shutter: it has not been called
 	sent            sentWindow
 	reminders       map[id.UserID]*reminder
+	listing         listing
 	searchedInvites bool            // for invitations that came before the start
 	warned          map[string]bool // what was logged already
 
@@ -113,12 +114,12 @@ func New(cfg Config) (*Network, error) {
 	}
 	n := &Network{
 		cfg: cfg, queue: queue.New[func()](), invites: make(map[id.RoomID]*invite), reminders: make(map[id.UserID]*reminder),
-		warned: make(map[string]bool), store: store{cfg.DB},
+		warned: make(map[string]bool), store: store{cfg.DB}, listing: newListing(),
 	}
 	n.published.names = make(map[id.UserID]string)
 	for _, t := range []event.Type{
 		event.StateCreate, event.StateMember, event.StateRoomName, event.StatePowerLevels, event.StateJoinRules,
-		event.StateSpaceChild, event.StateSpaceParent, event.StateTombstone, StateWindow, StateNetwork,
+		event.StateSpaceChild, event.StateSpaceParent, event.StateTombstone, StateWindow, StateNetwork, StateRoom,
 	} {
 		cfg.Bot.On(t, func(_ context.Context, e *event.Event) { n.collect(e) })
 	}

@@ -23,28 +23,28 @@ func (m *model) replaces(r *room) bool {
 	return old != nil && old.upgraded && old.creator == m.self && old.windowSender == m.self && m.rooms[old.replacement] == r
 }
 
-// lists says whether the other windows accept c, an event that lists our room in the Space.
-func (m *model) lists(c child) bool {
+// inElement says whether the Space's list shows our own room to people in Element, by an event of ours or of an admin.
+func (m *model) inElement(c child) bool {
 	return len(c.via) > 0 && (c.sender == m.self || m.admin(c.sender))
 }
 
-// own is our window room, and whether the network's Space lists it. A room that has just replaced another one counts as listed if that was
-// listed, so that an upgrade does not end a visit.
+// own is our window room, and whether the network knows it: we have announced it, and no admin took it down. A room that has just replaced another
+// one counts if that was announced, so that an upgrade does not end a visit.
 func (m *model) own() (own id.RoomID, listed bool) {
-	children := m.children()
+	_, down := m.down[m.self]
+	announced := m.announcements()[m.self].Room
 	for _, name := range slices.Sorted(maps.Keys(m.rooms)) {
 		if !m.isOwn(m.rooms[name], m.chain) || m.rooms[name].upgraded {
 			continue
 		}
 		r := m.rooms[name]
-		c, exists := children[name]
-		lists := m.lists(c) || !exists && m.replaces(r) && m.lists(children[r.predecessor])
-		// There should be only one. Of several, a listed one is preferred, and then the oldest.
-		if own == "" || lists && !listed || lists == listed && r.created < m.rooms[own].created {
-			own, listed = name, lists
+		known := announced != "" && (name == announced || m.replaces(r) && r.predecessor == announced)
+		// There should be only one. Of several, the one that we have announced is preferred, and then the oldest.
+		if own == "" || known && !listed || known == listed && r.created < m.rooms[own].created {
+			own, listed = name, known
 		}
 	}
-	return own, listed
+	return own, listed && !down
 }
 
 // replaced are the upgraded rooms of ours that the network still lists.
@@ -79,7 +79,8 @@ func (m *model) removedUsers(own *room) []id.UserID {
 		if user == m.self || membership != event.MembershipJoin && membership != event.MembershipInvite {
 			continue
 		}
-		if in := m.membership(user); in == event.MembershipLeave || in == event.MembershipBan {
+		_, down := m.down[user]
+		if in := m.membership(user); down || in == event.MembershipLeave || in == event.MembershipBan {
 			out = append(out, user)
 		}
 	}

@@ -41,26 +41,12 @@ func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Tim
 		})
 	}
 	tasks = n.windowTask(tasks, own, room)
-	c, exists := n.model.rooms[space].children[own]
-	switch {
-	case n.model.lists(c):
+	if _, down := n.model.down[n.model.self]; !down {
 		delete(n.warned, "removed from the Space")
-		var due bool
-		if due, wake = n.remind(now, n.model.absentKiosks(room, n.model.directory())); due {
-			state("list the window's room in the Space again", space, event.StateSpaceChild, string(own),
-				map[string]any{"via": []string{n.cfg.Bot.ServerName()}, again: now.UnixMilli()})
-		}
-		for _, old := range n.model.replaced() {
-			state("remove a window's old room from the Space: "+string(old), space, event.StateSpaceChild, string(old), struct{}{})
-		}
-	case exists && len(c.via) == 0 && c.sender != n.model.self && n.model.admin(c.sender):
-		if !n.warned["removed from the Space"] {
-			n.warned["removed from the Space"] = true
-			n.cfg.Log.Warn().Stringer("room_id", own).Stringer("sender", c.sender).Msg("An admin took this window out of the network")
-		}
-	default:
-		state("list the window's room in the Space", space, event.StateSpaceChild, string(own),
-			&event.SpaceChildEventContent{Via: []string{n.cfg.Bot.ServerName()}})
+		tasks, wake = n.announceTasks(tasks, now, own, room)
+	} else if !n.warned["removed from the Space"] {
+		n.warned["removed from the Space"] = true
+		n.cfg.Log.Warn().Stringer("room_id", own).Msg("An admin took this window out of the network")
 	}
 	if !slices.Contains(room.allow, space) { // the Space was upgraded
 		state("let the network's members in", own, event.StateJoinRules, "", windowJoinRules(space))

@@ -27,17 +27,22 @@ func (n *Network) commit() {
 // applySync applies the events of one sync response.
 func (n *Network) applySync(events []*event.Event) {
 	n.runner.retryNow()
+	sortEvents(events)
+	invited := make(map[id.RoomID][]*event.Event)
 	for _, e := range events {
-		n.apply(e)
+		if e.Mautrix.EventSource&event.SourceInvite != 0 {
+			invited[e.RoomID] = append(invited[e.RoomID], e)
+		} else {
+			n.apply(e)
+		}
+	}
+	for room, state := range invited {
+		n.applyInvite(room, state)
 	}
 }
 
-// apply applies one event of sync.
+// apply applies one event of a room that we are in, or were in.
 func (n *Network) apply(e *event.Event) {
-	if e.Mautrix.EventSource&event.SourceInvite != 0 {
-		n.applyInvite(e)
-		return
-	}
 	if e.StateKey != nil && e.Type.Type == event.StateMember.Type && id.UserID(*e.StateKey) == n.model.self {
 		delete(n.invites, e.RoomID)
 	}
@@ -69,15 +74,25 @@ func (n *Network) reconcile(now time.Time) time.Time {
 	if !listed {
 		listedOwn = ""
 	}
+	may := space != "" && n.model.mayAnnounce(n.model.rooms[space])
 	for _, v := range join {
 		tasks = append(tasks, task{
-			key: "join " + string(v.room), what: "join a window", max: maxJoinBackoff, log: logRoom(v.room),
+			key: "join " + string(v.room), what: "join a window", max: maxJoinBackoff, slow: true, log: logRoom(v.room),
 			do: func(ctx context.Context) (func(), error) {
 				done, err := n.join(ctx, v.room, v.via)
 				if errors.Is(err, mautrix.MForbidden) {
-					n.reintroduce(ctx, space, listedOwn)
+					n.reintroduce(ctx, space, listedOwn, may)
 				}
 				return done, err
+			},
+		})
+	}
+	for _, room := range n.model.unclear() {
+		tasks = append(tasks, task{
+			key: "look " + string(room), what: "fetch a window's state", log: logRoom(room),
+			do: func(ctx context.Context) (func(), error) {
+				events, err := n.fetch(ctx, room)
+				return func() { n.model.addState(room, events) }, err
 			},
 		})
 	}

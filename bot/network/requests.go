@@ -17,6 +17,8 @@ import (
 const (
 	// maxRunning is how many requests are under way at a time.
 	maxRunning = 4
+	// maxSlow is how many of them may be slow.
+	maxSlow = 3
 	// requestLimit bounds one task, with the client's own retries.
 	requestLimit = 2 * time.Minute
 	// settle is how long sync may take to show the effect of a request that succeeded, before the request is made again.
@@ -41,7 +43,9 @@ type task struct {
 	max  time.Duration // the longest wait after a failure; 0: maxBackoff
 	// known says that the owner learns of a success from the answer and not from sync. Then settle does not apply.
 	known bool
-	log   func(*zerolog.Event)
+	// slow says that others decide how long it takes: a foreign server that does not answer. Such tasks never keep the others waiting.
+	slow bool
+	log  func(*zerolog.Event)
 	// do runs in a goroutine of its own. The owner calls the function that it returns, if any, after a success.
 	do func(ctx context.Context) (func(), error)
 	// failed, if set, is called by the owner after a failure.
@@ -64,6 +68,7 @@ type runner struct {
 	log      zerolog.Logger
 	attempts map[string]*attempt
 	running  int
+	slow     int // of those that are running
 	group    sync.WaitGroup
 	cancel   context.CancelFunc
 }
@@ -95,6 +100,7 @@ func (r *runner) run(now time.Time, tasks []task) (wake time.Time) {
 		case a.running:
 		case now.Before(a.next):
 			wake = backoff.Earlier(wake, a.next)
+		case t.slow && r.slow >= maxSlow:
 		case r.running < maxRunning:
 			r.begin(t, a)
 		}
@@ -106,6 +112,9 @@ func (r *runner) run(now time.Time, tasks []task) (wake time.Time) {
 func (r *runner) begin(t task, a *attempt) {
 	a.running = true
 	r.running++
+	if t.slow {
+		r.slow++
+	}
 	r.group.Go(func() {
 		ctx, cancel := context.WithTimeout(r.ctx, requestLimit)
 		defer cancel()
@@ -113,6 +122,9 @@ func (r *runner) begin(t task, a *attempt) {
 		r.post(func() {
 			a.running = false
 			r.running--
+			if t.slow {
+				r.slow--
+			}
 			if err != nil {
 				r.fail(t, a, err)
 				return

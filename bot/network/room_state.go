@@ -1,7 +1,9 @@
 package network
 
 import (
+	"cmp"
 	"encoding/json"
+	"slices"
 
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
@@ -10,6 +12,7 @@ import (
 // addState applies the state of a room that was just joined, as the homeserver returned it. What sync has shown already is newer and stays. So
 // it does not matter when sync shows the room's older state, or whether sync shows all of it.
 func (m *model) addState(room id.RoomID, events []*event.Event) {
+	sortEvents(events)
 	for _, e := range events {
 		if e.StateKey == nil || m.rooms[room] != nil && m.rooms[room].seen[stateKey{e.Type.Type, *e.StateKey}] {
 			continue
@@ -17,6 +20,27 @@ func (m *model) addState(room id.RoomID, events []*event.Event) {
 		e.RoomID = room
 		m.apply(e)
 	}
+	// Dendrite may leave out some state of a room that we have just joined.
+	if r := m.rooms[room]; r != nil {
+		r.complete = r.creator != ""
+	}
+}
+
+// sortEvents brings events into an order in which they can be applied: first the state before a timeline, which has no order of its own, and of
+// that who is there and who has power. The timeline stays as it is.
+func sortEvents(events []*event.Event) {
+	rank := func(e *event.Event) int {
+		switch {
+		case e.Mautrix.EventSource&event.SourceTimeline != 0:
+			return 3
+		case e.Type.Type == event.StateMember.Type:
+			return 0
+		case e.Type.Type == event.StateCreate.Type, e.Type.Type == event.StatePowerLevels.Type:
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(events, func(a, b *event.Event) int { return cmp.Compare(rank(a), rank(b)) })
 }
 
 // apply applies one state event of a room that the bot is in, or was in.
@@ -26,24 +50,31 @@ func (m *model) apply(e *event.Event) {
 	}
 	key, data := *e.StateKey, contentOf(e)
 	if e.Type.Type == event.StateMember.Type && id.UserID(key) == m.self {
-		m.room(e.RoomID).joined = membershipOf(data) == event.MembershipJoin
+		r := m.room(e.RoomID)
+		r.joined = membershipOf(data) == event.MembershipJoin
+		r.complete = r.complete && r.joined
 	}
 	if e.Mautrix.EventSource&event.SourceLeave != 0 {
 		return
 	}
 	r := m.room(e.RoomID)
-	if len(r.seen) < maxMembers+maxChildren {
-		r.seen[stateKey{e.Type.Type, key}] = true
+	switch e.Type.Type {
+	case event.StateSpaceChild.Type:
+		if m.applyChild(r, e, id.RoomID(key), data) {
+			r.saw(e)
+		}
+		return
+	case StateRoom.Type:
+		if user := id.UserID(key); e.Sender == user && validUser(user) {
+			r.announce(user, parseAnnouncement(data, e.ID))
+			r.saw(e)
+		}
+		return
 	}
+	r.saw(e)
 	switch e.Type.Type {
 	case event.StateMember.Type:
-		m.applyMember(r, e.RoomID, e.Sender, id.UserID(key), data)
-		return
-	case event.StateSpaceChild.Type:
-		_, known := r.children[id.RoomID(key)]
-		if validRoom(id.RoomID(key)) && (known || len(r.children) < maxChildren) {
-			r.children[id.RoomID(key)] = child{id: e.ID, sender: e.Sender, via: parseChild(data)}
-		}
+		m.applyMember(r, e, id.UserID(key), data)
 		return
 	case event.StateSpaceParent.Type:
 		if validRoom(id.RoomID(key)) && len(r.parents) < maxChildren {
@@ -79,8 +110,43 @@ func (m *model) apply(e *event.Event) {
 	}
 }
 
-// applyMember applies an m.room.member event. It may clear a rejection whose reason was that this user was not in the Space.
-func (m *model) applyMember(r *room, where id.RoomID, sender, user id.UserID, data []byte) {
+// saw remembers that the state which an event sets is known.
+func (r *room) saw(e *event.Event) {
+	if len(r.seen) < 3*maxMembers {
+		r.seen[stateKey{e.Type.Type, *e.StateKey}] = true
+	}
+}
+
+// announce keeps what a kiosk announces. There is one announcement for each user. An event of its own counts more than the membership.
+func (r *room) announce(user id.UserID, a announcement) {
+	old, known := r.announced[user]
+	if !known && len(r.announced) >= maxMembers || a.inMember && known && !old.inMember {
+		return
+	}
+	r.announced[user] = a
+}
+
+// applyChild applies an m.space.child event, and says whether it matters. Anybody in a Space can write these events, and as many as they like. What
+// counts is what the Space's admins say with them, and whether the entry of our own room is still there.
+func (m *model) applyChild(r *room, e *event.Event, where id.RoomID, data []byte) bool {
+	c, known := r.children[where]
+	admin := m.adminOf(r, e.Sender)
+	if !validRoom(where) || !known && (!admin && e.Sender != m.self || len(r.children) >= maxChildren) {
+		return false
+	}
+	c.sender, c.via = e.Sender, parseChild(data)
+	if admin && e.ID != c.event {
+		c.event, c.word = e.ID, lists
+		if len(c.via) == 0 {
+			c.word = takesDown
+		}
+	}
+	r.children[where] = c
+	return true
+}
+
+// applyMember applies an m.room.member event.
+func (m *model) applyMember(r *room, e *event.Event, user id.UserID, data []byte) {
 	if !validUser(user) {
 		return
 	}
@@ -92,16 +158,22 @@ func (m *model) applyMember(r *room, where id.RoomID, sender, user id.UserID, da
 	if _, known := r.members[user]; !known && len(r.members) >= maxMembers {
 		return
 	}
+	if c.Membership == event.MembershipJoin && r.members[user] != event.MembershipJoin && r.space {
+		m.admitted(r, e.RoomID, user)
+	}
 	r.members[user] = c.Membership
-	if name := cleanName(c.Name); sender == user && c.Membership == event.MembershipJoin && name != "" {
+	if e.Sender != user || c.Membership != event.MembershipJoin {
+		return
+	}
+	if name := cleanName(c.Name); name != "" {
 		m.newNames[user] = name
 	}
-	if where == m.space {
-		for _, old := range m.rejected {
-			if old.kiosk == user {
-				old.child, old.kiosk = "", ""
-			}
-		}
+	// A client that changes the user's name may leave the announcement out. That says nothing.
+	var extra map[string]json.RawMessage
+	if json.Unmarshal(data, &extra) == nil && extra[announces] != nil {
+		a := parseAnnouncement(extra[announces], e.ID)
+		a.inMember = true
+		r.announce(user, a)
 	}
 }
 

@@ -52,10 +52,10 @@ func TestSpaceUpgraded(t *testing.T) {
 	if m.unjoinedSuccessor() != "" || m.admin(munich) {
 		t.Fatal("still waits, or has made Munich an admin")
 	}
-	m.apply(stateEvent(newSpace, self, event.StateSpaceChild, string(ownRoom), `{"via":["a"]}`))
+	m.apply(stateEvent(newSpace, self, StateRoom, string(self), `{"room":"!dresden:a","via":["a"]}`))
 	look("our room is listed there", newSpace)
 	m.apply(member(newSpace, munich, event.MembershipJoin))
-	m.apply(stateEvent(newSpace, munich, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`))
+	m.apply(stateEvent(newSpace, munich, StateRoom, string(munich), `{"room":"!munich:b","via":["b"]}`))
 	look("and Munich's", newSpace)
 	m.apply(stateEvent(ownRoom, self, event.StateJoinRules, "",
 		`{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"!newspace:a"}]}`))
@@ -103,8 +103,9 @@ func TestInvitedBeforeTombstone(t *testing.T) {
 	for inviter, want := range map[id.UserID]string{admin: "", mallory: "refuse !newspace:a"} {
 		n := &Network{model: newTestModel(), invites: make(map[id.RoomID]*invite), warned: make(map[string]bool)}
 		n.cfg = Config{Bot: nobody{}, Admins: []id.UserID{admin}}
-		n.applyInvite(successorCreate(newSpace, inviter, `"type":"m.space",`, space))
-		n.applyInvite(stateEvent(newSpace, inviter, event.StateMember, string(self), `{"membership":"invite"}`))
+		n.applyInvite(newSpace, []*event.Event{
+			successorCreate(newSpace, inviter, `"type":"m.space",`, space), stateEvent(newSpace, inviter, event.StateMember, string(self), `{"membership":"invite"}`),
+		})
 		keys := func() string {
 			var keys []string
 			for _, t := range n.inviteTasks(nil, nil) {
@@ -186,14 +187,10 @@ func TestWindowUpgraded(t *testing.T) {
 	for _, e := range []*event.Event{
 		successorCreate(second, munich, ``, peerRoom), member(second, self, event.MembershipJoin),
 		member(second, munich, event.MembershipJoin), stateEvent(second, munich, StateWindow, "", windowState(munich, munich)),
-		stateEvent(space, munich, event.StateSpaceChild, string(second), `{"via":["b"]}`),
+		announcing(munich, second),
 	} {
 		m.apply(e)
 	}
-	if listed(m) != string(second) {
-		t.Fatalf("lists %s", listed(m))
-	}
-	m.apply(stateEvent(space, munich, event.StateSpaceChild, string(peerRoom), `{}`))
 	now := time.Now()
 	if _, leave, wake := m.movements(now); listed(m) != string(second) || len(leave) > 0 || !wake.Equal(now.Add(upgradedGrace)) {
 		t.Fatalf("lists %s, would leave %v, wakes at %v", listed(m), leave, wake)

@@ -11,60 +11,117 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
-// verdict is the result of judging a joined room that the Space lists.
+// peer is another account of the network that announces a window's room.
+type peer struct {
+	kiosk id.UserID
+	announcement
+}
+
+// announcements are what the accounts of the network announce, our own among them. After an upgrade of the Space, an announcement in the old one
+// counts until there is one in the new one.
+func (m *model) announcements() map[id.UserID]announcement {
+	all := make(map[id.UserID]announcement)
+	for _, space := range slices.Backward(m.chain) {
+		maps.Copy(all, m.rooms[space].announced)
+	}
+	maps.DeleteFunc(all, func(user id.UserID, _ announcement) bool { return !m.inNetwork(user) })
+	return all
+}
+
+// peers are the others that announce a room, sorted by user id. Those that an admin took down are left out, and all if that happened to us.
+func (m *model) peers() (list []peer) {
+	if _, down := m.down[m.self]; down {
+		return nil
+	}
+	all := m.announcements()
+	for _, user := range slices.Sorted(maps.Keys(all)) {
+		a := all[user]
+		_, down := m.down[user]
+		r := m.rooms[a.Room]
+		if user != m.self && a.Room != "" && !down && !slices.Contains(m.chain, a.Room) && (r == nil || r.creator != m.self) {
+			list = append(list, peer{user, a})
+		}
+	}
+	return list
+}
+
+// noteTakeDowns remembers which kiosks an admin took down: their room was removed from the Space's list. This counts until an admin lists their room
+// again or invites them again, whatever the others do, and the kiosks themselves.
+func (m *model) noteTakeDowns() {
+	children := m.children()
+	for user, a := range m.announcements() {
+		switch children[a.Room].word {
+		case takesDown:
+			m.down[user] = a.Room
+		case lists:
+			delete(m.down, user)
+		}
+	}
+	for user, room := range m.down {
+		if !m.inNetwork(user) || children[room].word == lists {
+			delete(m.down, user)
+		}
+	}
+}
+
+// admitted forgets that an admin took a user's window down: the user has come into the Space since, and that takes an admin's invitation.
+func (m *model) admitted(r *room, space id.RoomID, user id.UserID) {
+	for name, c := range r.children {
+		if own := m.rooms[name]; name == r.announced[user].Room || user == m.self && own != nil && own.creator == m.self {
+			c.word = nothingSaid
+			r.children[name] = c
+		}
+	}
+	if slices.Contains(m.chain, space) {
+		delete(m.down, user)
+	}
+}
+
+// verdict is the result of judging a joined room that a kiosk announces.
 type verdict int
 
 const (
-	accepted   verdict = iota // it is another window
-	incomplete                // it may become one: another user listed it, or its window event can't be read; its kiosk may change both
+	accepted   verdict = iota // it is the kiosk's window
+	incomplete                // it may be: not all of its state is known, or its window event can't be read
 	noWindow
-	kioskMissing // its kiosk is not in the network
 )
 
-// judge says whether a joined room that c lists is a window. The sender of its window event must be the kiosk that the event names, that
-// kiosk must be in the network, and it, or an admin, must have listed the room.
-func (m *model) judge(r *room, c child) verdict {
+// judge says whether a joined room is the window of the kiosk that announces it. The kiosk must be the sender of the room's window event, and the
+// event must name it. Only somebody with the highest power in the room can send that event.
+func (m *model) judge(r *room, kiosk id.UserID) verdict {
 	switch w := r.window; {
-	case w == nil && r.windowSender == c.sender && m.inNetwork(c.sender):
+	case w == nil && (r.windowSender == kiosk || r.windowSender == "" && !r.complete):
 		return incomplete
-	case w == nil, w.sender != w.content.Kiosk:
+	case w == nil, w.sender != kiosk, w.content.Kiosk != kiosk:
 		return noWindow
-	case !m.inNetwork(w.sender):
-		return kioskMissing
-	case c.sender != w.sender && !m.admin(c.sender):
-		return incomplete
 	}
 	return accepted
 }
 
-// valid says whether a child of the Space is considered: it is not empty, and its sender is still in the network or an admin.
-func (m *model) valid(c child) bool {
-	return len(c.via) > 0 && (m.inNetwork(c.sender) || m.admin(c.sender))
-}
-
-// directory lists the accepted windows, one for each kiosk, sorted by name.
-func (m *model) directory() []directory.Window {
-	newest := make(map[id.UserID]id.RoomID)
-	children := m.children()
-	for _, name := range slices.Sorted(maps.Keys(children)) {
-		r, c := m.rooms[name], children[name]
-		if r == nil || !r.joined || r.upgraded || !m.valid(c) || m.judge(r, c) != accepted || r.window.sender == m.self {
-			continue
-		}
-		old, exists := newest[r.window.sender]
-		if !exists || m.rooms[old].window.at < r.window.at {
-			newest[r.window.sender] = name
+// unclear are the joined rooms whose state has to be fetched, since sync has not shown enough of it to judge them.
+func (m *model) unclear() (rooms []id.RoomID) {
+	for _, p := range m.peers() {
+		if r := m.rooms[p.Room]; r != nil && r.joined && !r.complete && m.judge(r, p.kiosk) != accepted && !slices.Contains(rooms, p.Room) {
+			rooms = append(rooms, p.Room)
 		}
 	}
+	return rooms
+}
+
+// directory lists the accepted windows, sorted by name.
+func (m *model) directory() []directory.Window {
 	var list []directory.Window
-	for kiosk, name := range newest {
-		r := m.rooms[name]
+	for _, p := range m.peers() {
+		r := m.rooms[p.Room]
+		if r == nil || !r.joined || r.upgraded || m.judge(r, p.kiosk) != accepted {
+			continue
+		}
 		c := r.window.content
 		w := directory.Window{
-			Room: name, Kiosk: kiosk, Name: r.name, City: c.City, Shutter: c.Shutter, Since: jsontime.UMInt(c.Since), Facing: c.Facing, Joined: true,
+			Room: p.Room, Kiosk: p.kiosk, Name: r.name, City: c.City, Shutter: c.Shutter, Since: jsontime.UMInt(c.Since), Facing: c.Facing, Joined: true,
 		}
 		if w.Name == "" {
-			w.Name = clean(kiosk.Localpart(), maxName)
+			w.Name = clean(p.kiosk.Localpart(), maxName)
 		}
 		list = append(list, w)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/network"
 )
@@ -25,14 +26,20 @@ func networkCommand() *cli.Command {
 			Name:  "create",
 			Usage: "make the network's Matrix Space with an admin's account",
 			Description: "The account that makes the Space is the network's admin: it then invites the windows' accounts into the Space, from Element\n" +
-				"or any other Matrix client. Without --password-file, the command asks for the password.",
+				"or any other Matrix client. Without --password-file, the command asks for the password.\n\n" +
+				"With --upgrade, the command changes the Space of a network that an earlier version made. SPACE is its internal room ID, which\n" +
+				"Element shows in the Space's settings.",
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "homeserver", Usage: "`URL` of the admin's homeserver, such as https://matrix.example.org", Required: true},
 				&cli.StringFlag{Name: "username", Usage: "the admin's account `NAME`", Required: true},
 				&cli.StringFlag{Name: "password-file", Usage: "read the password from `FILE`"},
-				&cli.StringFlag{Name: "name", Usage: "what the network is called", Required: true},
+				&cli.StringFlag{Name: "name", Usage: "what the network is called"},
+				&cli.StringFlag{Name: "upgrade", Usage: "change the network `SPACE` instead of making one"},
 			},
 			Action: func(c *cli.Context) error {
+				if c.IsSet("name") == c.IsSet("upgrade") {
+					return errors.New("give --name for a new network, or --upgrade for one that exists")
+				}
 				password, err := readPassword(c)
 				if err != nil {
 					return err
@@ -43,6 +50,9 @@ func networkCommand() *cli.Command {
 				}
 				// The session is for this command alone.
 				defer func() { _, _ = client.Logout(context.WithoutCancel(c.Context)) }()
+				if old := id.RoomID(c.String("upgrade")); old != "" {
+					return upgradeNetwork(c, client, old)
+				}
 				space, err := network.Create(c.Context, client, network.CreateOptions{Name: c.String("name")})
 				if err != nil {
 					return fmt.Errorf("the network could not be made: %w", err)
@@ -53,6 +63,20 @@ func networkCommand() *cli.Command {
 			},
 		}},
 	}
+}
+
+// upgradeNetwork changes the Space of a network that an earlier version made.
+func upgradeNetwork(c *cli.Context, client *mautrix.Client, space id.RoomID) error {
+	changed, err := network.Upgrade(c.Context, client, space)
+	if err != nil {
+		return fmt.Errorf("the network could not be upgraded: %w", err)
+	}
+	result := "the network %s is as this version makes it\n"
+	if changed {
+		result = "the network %s is upgraded\n"
+	}
+	_, err = fmt.Fprintf(c.App.Writer, result, space)
+	return err
 }
 
 // readPassword reads the password from the file of --password-file, else from a line of standard input.

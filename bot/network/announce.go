@@ -1,0 +1,120 @@
+package network
+
+import (
+	"context"
+	"time"
+
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/backoff"
+)
+
+const (
+	// firstListing and longestListing are how long our room's entry in the Space's list stays as others have left it. They may overwrite it as often as
+	// they like.
+	firstListing   = 5 * time.Second
+	longestListing = 6 * time.Hour
+	// quietListing is how long nobody must have overwritten it until the waits are short again.
+	quietListing = 24 * time.Hour
+)
+
+// listing limits how often our room is put into the Space's list.
+type listing struct {
+	pause backoff.Backoff
+	next  time.Time
+}
+
+func newListing() listing {
+	return listing{pause: backoff.Backoff{Min: firstListing, Max: longestListing}}
+}
+
+// done notes that the room was put into the list.
+func (l *listing) done(now time.Time) {
+	if !l.next.IsZero() && now.After(l.next.Add(quietListing)) {
+		l.pause.Reset()
+	}
+	l.next = now.Add(l.pause.Next())
+}
+
+// announceTasks adds the tasks that make our room known: to the other kiosks by our announcement, to people by the Space's list. wake is when to ask
+// again.
+func (n *Network) announceTasks(tasks []task, now time.Time, own id.RoomID, room *room) (_ []task, wake time.Time) {
+	where := n.model.space
+	space := n.model.rooms[where]
+	may := n.model.mayAnnounce(space)
+	if !may && !n.warned["earlier version"] {
+		n.warned["earlier version"] = true
+		n.cfg.Log.Warn().Stringer("room_id", where).
+			Msg("The network's Space was made by an earlier version. It works, but an admin should run: ewindow network create --upgrade")
+	}
+	a := space.announced[n.model.self]
+	due, wake := n.remind(now, n.model.absentKiosks(room, n.model.directory()))
+	known := a.Room == own && (!a.inMember || !may)
+	if !known || due {
+		tasks = append(tasks, task{
+			key: "announce", what: "announce the window's room", log: logRoom(where),
+			do: func(ctx context.Context) (func(), error) {
+				return nil, n.announce(ctx, where, own, may, known)
+			},
+		})
+	}
+	list := func(room id.RoomID, content any, done func()) {
+		tasks = append(tasks, task{
+			key: "list " + string(room), what: "change the Space's list", log: logRoom(where),
+			do: func(ctx context.Context) (func(), error) {
+				_, err := n.cfg.Bot.Client().SendStateEvent(ctx, where, event.StateSpaceChild, string(room), content)
+				return done, err
+			},
+		})
+	}
+	switch {
+	case !known, n.model.inElement(space.children[own]):
+		// One event after the other: Dendrite is more likely to lose some if several come while others join.
+	case now.Before(n.listing.next):
+		wake = backoff.Earlier(wake, n.listing.next)
+	default:
+		list(own, &event.SpaceChildEventContent{Via: []string{n.cfg.Bot.ServerName()}}, func() { n.listing.done(time.Now()) })
+	}
+	for _, old := range n.model.replaced() {
+		list(old, struct{}{}, nil)
+	}
+	return tasks, wake
+}
+
+// mayAnnounce says whether the Space lets us send [StateRoom].
+func (m *model) mayAnnounce(space *room) bool {
+	return space.power.of(m.self) >= space.power.forState(StateRoom)
+}
+
+// announce announces our room in the Space: by an event of its own if we may send it, else in our membership. With once more it makes an event that
+// differs from the last one.
+func (n *Network) announce(ctx context.Context, space, own id.RoomID, may, onceMore bool) error {
+	client := n.cfg.Bot.Client()
+	a := map[string]any{"room": own, "via": []string{n.cfg.Bot.ServerName()}}
+	if onceMore {
+		a[again] = time.Now().UnixMilli()
+	}
+	if may {
+		_, err := client.SendStateEvent(ctx, space, StateRoom, client.UserID.String(), a)
+		return err
+	}
+	return n.sendMember(ctx, space, func(member map[string]any) { member[announces] = a })
+}
+
+// sendMember sends our membership of a room once more, with a change. It does nothing if we are not in the room.
+func (n *Network) sendMember(ctx context.Context, room id.RoomID, change func(member map[string]any)) error {
+	client := n.cfg.Bot.Client()
+	var member map[string]any
+	if err := client.StateEvent(ctx, room, event.StateMember, client.UserID.String(), &member); err != nil {
+		return err
+	}
+	if member["membership"] != string(event.MembershipJoin) {
+		return nil
+	}
+	// This would be another join that a server has to authorise (MSC3083).
+	delete(member, "join_authorised_via_users_server")
+	change(member)
+	_, err := client.SendStateEvent(ctx, room, event.StateMember, client.UserID.String(), member)
+	return err
+}
