@@ -39,11 +39,11 @@ func TestSeats(t *testing.T) {
 				}
 				go func() {
 					for c.pings && ctx.Err() == nil {
-						time.Sleep(5 * time.Second)
+						<-time.After(5 * time.Second)
 						first.heard.Store(int64(s.now()))
 					}
 				}()
-				time.Sleep(2 * time.Second)
+				<-time.After(2 * time.Second)
 				if c.leaves {
 					time.AfterFunc(3*time.Second, func() { s.leave(key, first) })
 				}
@@ -65,7 +65,7 @@ func TestSeats(t *testing.T) {
 					t.Errorf("%d places stay taken, and %d are waited for", len(s.taken), len(s.waiting))
 				}
 				end()
-				time.Sleep(later)
+				<-time.After(later)
 			})
 		})
 	}
