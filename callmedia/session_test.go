@@ -3,6 +3,7 @@ package callmedia_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,7 +42,8 @@ func newParty(t *testing.T, sfu *rig.LiveKit, identity string) *party {
 	p := &party{local: local, identity: identity}
 	token, elsewhere := sfu.Token(t, identity, "room"), sfu.Token(t, "elsewhere "+identity[:1], "room")
 	p.Session, err = callmedia.NewSession(callmedia.SessionConfig{
-		Local: local, Service: service, PictureLimit: 5 * time.Second, Counters: new(callmedia.Counters), AllowLoopback: true, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel),
+		Local: local, Service: service, PictureLimit: 5 * time.Second, Counters: new(callmedia.Counters), AllowLoopback: true,
+		Allowed: netip.Addr.IsLoopback, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel),
 		Token: func(_ context.Context, at string) (string, string, error) {
 			if at != service {
 				return sfu.URL, elsewhere, nil // another way to the same SFU, with another name

@@ -4,9 +4,12 @@ package e2e_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +26,8 @@ var membersAttacks = []attack{
 	{"a member writes for others", memberWritesForOthers},
 	{"a member invents devices", memberInventsDevices},
 	{"a member is a ghost", memberIsAGhost},
+	{"a member overwrites the list", memberOverwritesList},
+	{"a member names services", memberNamesServices},
 	{"a member rings", memberRings},
 	{"a member sends keys", memberSendsKeys},
 	{"a member changes names", memberChangesNames},
@@ -154,6 +159,67 @@ func memberIsAGhost(t *testing.T, a *attacks) {
 	a.checkVisit(t)
 	for _, room := range a.rooms {
 		a.member.does(http.MethodPut, statePath(room, unstable.CallMember, key), struct{}{})
+	}
+}
+
+// memberOverwritesList takes both windows out of the list that Element shows, and adds rooms that are no windows.
+func memberOverwritesList(t *testing.T, a *attacks) {
+	for i, room := range a.rooms {
+		a.member.does(http.MethodPut, statePath(a.Space, event.StateSpaceChild.Type, room), struct{}{})
+		a.member.refused("an announcement for "+a.Windows[1-i].Name, http.MethodPut, statePath(a.Space, network.StateRoom.Type, a.Windows[1-i].userID()),
+			map[string]any{"room": "!x:evil.example", "via": a.servers()})
+	}
+	a.checkVisit(t)
+	for i := range 100 {
+		a.member.does(http.MethodPut, statePath(a.Space, event.StateSpaceChild.Type, fmt.Sprintf("!junk%d:evil.example", i)),
+			map[string]any{"via": []string{"evil.example"}})
+	}
+	// Her own announcement may name any room, also a window's.
+	for _, room := range a.rooms {
+		_ = a.member.try(http.MethodPut, statePath(a.Space, network.StateRoom.Type, a.member.client.UserID.String()),
+			map[string]any{"room": room, "via": a.servers()})
+	}
+}
+
+// memberNamesServices says that her device publishes at an authorisation service on the kiosks' own machine. Nothing may connect there: the kiosks' tokens
+// would be in her hands, and what listens on that address is not for her.
+func memberNamesServices(t *testing.T, a *attacks) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var connections atomic.Int64
+	var serve sync.WaitGroup
+	serve.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			connections.Add(1)
+			_ = conn.Close()
+		}
+	})
+	defer serve.Wait()
+	defer listener.Close()
+	user, device := a.member.client.UserID.String(), a.member.client.DeviceID.String()
+	key := "_" + user + "_" + device + "_m.call"
+	port := listener.Addr().(*net.TCPAddr).Port
+	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "127.1", "0.0.0.0", "2130706433"} {
+		service := fmt.Sprintf("http://%s:%d/admin/reboot", host, port)
+		content := a.membership(user, device, time.Now())
+		content["foci_preferred"] = []map[string]string{{"type": "livekit", "livekit_alias": a.rooms[0], unstable.ServiceURL: service}}
+		content["focus_active"] = map[string]string{"type": "livekit", "focus_selection": unstable.FocusMultiSFU, unstable.ServiceURL: service}
+		for _, room := range a.rooms {
+			a.member.does(http.MethodPut, statePath(room, unstable.CallMember, key), content)
+		}
+		a.checkVisit(t)
+		for _, room := range a.rooms {
+			a.member.does(http.MethodPut, statePath(room, unstable.CallMember, key), struct{}{})
+		}
+	}
+	if n := connections.Load(); n != 0 {
+		t.Errorf("%d connections were made to an address of the member's choice", n)
 	}
 }
 

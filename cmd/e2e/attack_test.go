@@ -6,12 +6,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,6 +66,7 @@ func TestAttacks(t *testing.T) {
 			t.Errorf("%s showed %d of %d pictures while the attacks ran", p.Name, shown, filmed)
 		}
 	}
+	a.checkLogs()
 }
 
 // attack is one kind of attack.
@@ -75,6 +79,7 @@ type attack struct {
 func newAttacks(t *testing.T) *attacks {
 	n := startDemo(t, t.TempDir())
 	n.await("know each other", time.Minute)
+	n.traceLogs()
 	a := &attacks{demoNetwork: n}
 	for i, w := range n.Windows {
 		a.pages[i] = page.Start(t, w.Name, n.page(i))
@@ -277,4 +282,93 @@ func sendRaw(t testing.TB, port, answers int, text string) (statuses []int) {
 		}
 	}
 	return statuses
+}
+
+// traceLogs starts the kiosks and the hubs again with logs that hold everything.
+func (n *demoNetwork) traceLogs() {
+	n.t.Helper()
+	for i, w := range n.Windows {
+		path := filepath.Join(n.folder, w.Username, "config.yaml")
+		config, err := os.ReadFile(path)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		if err := os.WriteFile(path, append(config, "logging:\n  level: trace\n"...), 0o600); err != nil {
+			n.t.Fatal(err)
+		}
+		n.kill([]string{"ewindow hub", filepath.Join(n.folder, w.Username)})
+		n.kill(n.kiosk(i))
+	}
+}
+
+// checkLogs looks for secrets in all logs of the demonstration.
+func (a *attacks) checkLogs() {
+	t := a.t
+	t.Helper()
+	secrets := map[string]string{
+		"the admin's password": a.Password, "the member's access token": a.member.client.AccessToken, "the stranger's access token": a.stranger.client.AccessToken,
+	}
+	data, err := os.ReadFile(filepath.Join(a.folder, "demo.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var demo struct {
+		Windows []struct {
+			Password     string
+			Registration string `json:"registration_secret"`
+			Turn         string `json:"turn_secret"`
+		}
+	}
+	if err := json.Unmarshal(data, &demo); err != nil {
+		t.Fatal(err)
+	}
+	var logs []string
+	for i, w := range a.Windows {
+		name := w.Name + "'s "
+		secrets[name+"password"] = demo.Windows[i].Password
+		secrets[name+"registration secret"] = demo.Windows[i].Registration
+		secrets[name+"TURN secret"] = demo.Windows[i].Turn
+		secrets[name+"page's key"] = a.page(i)[strings.Index(a.page(i), "#")+1:]
+		secrets[name+"access token"] = a.kioskToken(i)
+		for _, pattern := range []string{"*.log", "data/*.log", "data/*/*.log"} {
+			found, err := filepath.Glob(filepath.Join(a.folder, w.Username, pattern))
+			if err != nil {
+				t.Fatal(err)
+			}
+			logs = append(logs, found...)
+		}
+	}
+	details := 0
+	for _, path := range logs {
+		log, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		details += bytes.Count(log, []byte(`"level":"debug"`)) + bytes.Count(log, []byte(" DBG "))
+		for what, secret := range secrets {
+			if len(secret) < 12 {
+				t.Fatalf("%s is %q", what, secret)
+			}
+			if bytes.Contains(log, []byte(secret)) {
+				t.Errorf("%s is in %s", what, path)
+			}
+		}
+	}
+	if details == 0 {
+		t.Errorf("the logs hold no line of the level debug: %q", logs)
+	}
+}
+
+// kioskToken reads a kiosk's access token from its database.
+func (n *demoNetwork) kioskToken(i int) (token string) {
+	n.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+n.database(i)+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.QueryRowContext(n.t.Context(), "SELECT access_token FROM ewindow_account").Scan(&token); err != nil {
+		n.t.Fatal(err)
+	}
+	return token
 }
