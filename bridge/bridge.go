@@ -23,7 +23,9 @@ import (
 // Directory is what the bridge needs of the network: [multifactorymodel.org/ewindow/bot/network.Network] implements it.
 type Directory interface {
 	Own() (id.RoomID, bool)
+	Removed() bool
 	Windows() []directory.Window
+	Kiosks() []id.UserID
 	Name(user id.UserID) string
 	SetState(directory.State)
 }
@@ -241,6 +243,7 @@ func (b *Bridge) readDirectory() {
 	own, joined := b.cfg.Directory.Own()
 	windows := b.cfg.Directory.Windows()
 	b.rules.SetDirectory(own, joined, windows)
+	b.rules.SetKnown(b.cfg.Directory.Removed(), b.cfg.Directory.Kiosks())
 	kiosks := make([]id.UserID, 0, len(windows))
 	for _, w := range windows {
 		kiosks = append(kiosks, w.Kiosk)

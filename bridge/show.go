@@ -35,7 +35,7 @@ func (b *Bridge) show(v window.View) {
 	}
 	if v.Fault != "" {
 		state.Fault = &kiosk.Fault{Code: v.Fault, Since: jsontime.UM(v.FaultSince)}
-		if v.Fault == window.FaultNotJoined {
+		if v.Fault == window.FaultNotJoined || v.Fault == window.FaultRemoved {
 			state.Fault.Detail = string(b.cfg.Calls.UserID())
 		}
 	}

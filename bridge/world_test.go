@@ -34,6 +34,7 @@ type world struct {
 	mu       sync.Mutex
 	log      []string
 	windows  []directory.Window
+	removed  bool
 	own      bool
 	state    kiosk.State
 	calls    []*fakeCall
@@ -107,6 +108,14 @@ func (w *world) Windows() []directory.Window {
 	defer w.mu.Unlock()
 	return slices.Clone(w.windows)
 }
+
+func (w *world) Removed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.removed
+}
+
+func (w *world) Kiosks() []id.UserID { return nil }
 
 func (w *world) Name(user id.UserID) string { return "Name of " + string(user) }
 

@@ -12,7 +12,8 @@ import (
 
 const (
 	// firstListing and longestListing are how long our room's entry in the Space's list stays as others have left it. They may overwrite it as often as
-	// they like.
+	// they like. firstListing is also how long the entry waits if somebody was invited and may be joining: Dendrite can lose a room for good if an event
+	// comes while it joins.
 	firstListing   = 5 * time.Second
 	longestListing = 6 * time.Hour
 	// quietListing is how long nobody must have overwritten it until the waits are short again.
@@ -55,7 +56,11 @@ func (n *Network) announceTasks(tasks []task, now time.Time, own id.RoomID, room
 		tasks = append(tasks, task{
 			key: "announce", what: "announce the window's room", log: logRoom(where),
 			do: func(ctx context.Context) (func(), error) {
-				return nil, n.announce(ctx, where, own, may, known)
+				return func() {
+					if !known && space.awaits() {
+						n.listing.next = time.Now().Add(firstListing)
+					}
+				}, n.announce(ctx, where, own, may, known)
 			},
 		})
 	}
@@ -70,7 +75,6 @@ func (n *Network) announceTasks(tasks []task, now time.Time, own id.RoomID, room
 	}
 	switch {
 	case !known, n.model.inElement(space.children[own]):
-		// One event after the other: Dendrite is more likely to lose some if several come while others join.
 	case now.Before(n.listing.next):
 		wake = backoff.Earlier(wake, n.listing.next)
 	default:
@@ -80,6 +84,16 @@ func (n *Network) announceTasks(tasks []task, now time.Time, own id.RoomID, room
 		list(old, struct{}{}, nil)
 	}
 	return tasks, wake
+}
+
+// awaits says whether somebody is invited and has not come.
+func (r *room) awaits() bool {
+	for _, membership := range r.members {
+		if membership == event.MembershipInvite {
+			return true
+		}
+	}
+	return false
 }
 
 // mayAnnounce says whether the Space lets us send [StateRoom].

@@ -80,7 +80,7 @@ func Upgrade(ctx context.Context, client *mautrix.Client, space id.RoomID) (chan
 	if err := client.StateEvent(ctx, space, event.StatePowerLevels, "", &old); err != nil {
 		return false, fmt.Errorf("upgrade network: read the power levels: %w", err)
 	}
-	power, changed := mergePower(old, networkPower(), nil)
+	power, changed := mergePower(old, networkPower(), false)
 	if !changed {
 		return false, nil
 	}

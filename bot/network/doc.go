@@ -14,6 +14,9 @@
 // The Space also has a list of rooms for people (m.space.child), into which each kiosk puts its own. Any member can overwrite it. We learn one thing
 // from it: an admin took a window out of the list, and with that out of the network.
 //
+// Which accounts are windows or were is remembered (known.go). One that left the Space or was removed is answered by nobody until an admin has
+// invited it again, as a window or as a guest.
+//
 // The network's Space is the one that the accepted invitation of a configured admin led to. The kiosk's database keeps it (store.go). Only its own
 // tombstones lead to another one. The bot leaves every other Space. A database of an earlier version says nothing about it: see adopt.go.
 //

@@ -89,6 +89,7 @@ func (n *Network) inviteTasks(tasks []task, joins []movement) []task {
 			if !accepting { // the other invitations wait until it is known what this one leads to
 				accepting = true
 				n.model.admission = admission{Space: room}
+				n.saved = n.model.admission // acceptTask writes it
 				tasks = append(tasks, n.acceptTask(room, inv.inviter))
 			}
 		default:

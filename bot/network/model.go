@@ -37,7 +37,7 @@ type model struct {
 	chain     []id.RoomID // that Space and its predecessors, the latest first
 	rooms     map[id.RoomID]*room
 	rejected  map[id.UserID]*rejection // by the kiosk that announced the room
-	down      map[id.UserID]id.RoomID  // kiosks, we among them, whose room an admin took out of the Space, and that room
+	known     map[id.UserID]known      // the accounts that are windows or were; our own, if an admin took us down
 	newNames  map[id.UserID]string     // display names since the last look
 }
 
@@ -135,7 +135,7 @@ func (p *powerLevels) forState(t event.Type) int {
 
 func newModel(self id.UserID, admins []id.UserID) *model {
 	return &model{
-		self: self, admins: admins, rooms: make(map[id.RoomID]*room), rejected: make(map[id.UserID]*rejection), down: make(map[id.UserID]id.RoomID),
+		self: self, admins: admins, rooms: make(map[id.RoomID]*room), rejected: make(map[id.UserID]*rejection), known: make(map[id.UserID]known),
 		newNames: make(map[id.UserID]string),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -39,8 +40,8 @@ type Config struct {
 	// Name and City of this window are shown to people. Languages are those of its page. Timezone is an IANA name.
 	Name, City, Timezone string
 	Languages            []string
-	// OnChange is called after [Network.Own], [Network.Windows] or [Network.Name] changed, by one goroutine and with no lock
-	// held. It must not block. It may be nil.
+	// OnChange is called after [Network.Own], [Network.Removed], [Network.Windows], [Network.Kiosks] or [Network.Name] changed, by one
+	// goroutine and with no lock held. It must not block. It may be nil.
 	OnChange func()
 	Log      zerolog.Logger
 }
@@ -51,7 +52,7 @@ type Stats struct {
 	RefusedInvitations uint64
 }
 
-// Network is this window's part in its network. Own, Windows, Name, SetState and Stats may be called from any goroutine.
+// Network is this window's part in its network. Own, Windows, Removed, Kiosks, Name, SetState and Stats may be called from any goroutine.
 type Network struct {
 	cfg     Config
 	queue   *queue.Queue[func()] // for Run's goroutine
@@ -62,7 +63,8 @@ type Network struct {
 	// What follows belongs to Run's goroutine.
 	model           *model
 	store           store
-	saved           admission // as the database has it
+	saved           admission           // as the database has it
+	savedWindows    map[id.UserID]known // so, too; it is never changed
 	invites         map[id.RoomID]*invite
 	runner          *runner
 	desired         directory.State // what SetState said last; no Shutter: it has not been called
@@ -80,7 +82,9 @@ type Network struct {
 type snapshot struct {
 	own     id.RoomID
 	listed  bool
+	removed bool
 	windows []directory.Window
+	kiosks  []id.UserID
 	names   map[id.UserID]string
 }
 
@@ -141,6 +145,21 @@ func (n *Network) Windows() []directory.Window {
 	return slices.Clone(n.published.windows)
 }
 
+// Removed says that this window was in a network and is not any more: an admin removed it, or took its room out of the Space.
+func (n *Network) Removed() bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.published.removed
+}
+
+// Kiosks returns the accounts that are windows or were, in a stable order. This is remembered. Whoever is among them and not in [Network.Windows]
+// must not be answered, not even as a guest. The caller may keep the result.
+func (n *Network) Kiosks() []id.UserID {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return slices.Clone(n.published.kiosks)
+}
+
 // Name is how a user is shown to people: the display name in a room that we share, else the first part of the user id.
 func (n *Network) Name(user id.UserID) string {
 	n.mu.RLock()
@@ -183,6 +202,10 @@ func (n *Network) Run(ctx context.Context) error {
 		return err
 	}
 	n.saved, n.model.admission, n.model.adopting = saved, saved, !known
+	if n.savedWindows, err = n.store.windows(ctx, self); err != nil {
+		return err
+	}
+	n.model.known = maps.Clone(n.savedWindows)
 	n.runner = newRunner(ctx, func(f func()) { n.queue.Put(f) }, n.cfg.Log)
 	if len(n.cfg.Admins) == 0 {
 		n.cfg.Log.Warn().Msg("No network admins are configured, so no invitation into a network will be accepted")
@@ -212,11 +235,13 @@ func (n *Network) Run(ctx context.Context) error {
 // publish makes the results visible to other goroutines, and calls OnChange when they have changed.
 func (n *Network) publish() {
 	own, listed := n.model.own()
-	windows := n.model.directory()
+	windows, kiosks, removed := n.model.directory(), n.model.kiosks(), n.model.removed()
 	n.mu.Lock()
 	changed := n.published.own != own || n.published.listed != listed || len(n.model.newNames) > 0 ||
+		n.published.removed != removed || !slices.Equal(n.published.kiosks, kiosks) ||
 		!slices.EqualFunc(n.published.windows, windows, directory.Window.Equal)
 	n.published.own, n.published.listed, n.published.windows = own, listed, windows
+	n.published.kiosks, n.published.removed = kiosks, removed
 	for user, name := range n.model.newNames {
 		if len(n.published.names) < maxNames || n.published.names[user] != "" {
 			n.published.names[user] = name

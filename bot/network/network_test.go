@@ -269,15 +269,20 @@ func TestFederation(t *testing.T) {
 
 func childEvent(t *testing.T, admin *mautrix.Client, space, room id.RoomID) id.EventID {
 	t.Helper()
-	state, err := admin.State(t.Context(), space)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := state[event.StateSpaceChild][string(room)]
-	if e == nil {
-		t.Fatalf("%s isn't listed in the Space", room)
-	}
-	return e.ID
+	var listed id.EventID
+	rig.Eventually(t, patience, func() error {
+		state, err := admin.State(t.Context(), space)
+		if err != nil {
+			return err
+		}
+		e := state[event.StateSpaceChild][string(room)]
+		if e == nil {
+			return fmt.Errorf("%s isn't listed in the Space", room)
+		}
+		listed = e.ID
+		return nil
+	})
+	return listed
 }
 
 func checkWindowRoom(t *testing.T, client *mautrix.Client, room, space id.RoomID) {

@@ -31,7 +31,6 @@ func (m *model) inElement(c child) bool {
 // own is our window room, and whether the network knows it: we have announced it, and no admin took it down. A room that has just replaced another
 // one counts if that was announced, so that an upgrade does not end a visit.
 func (m *model) own() (own id.RoomID, listed bool) {
-	_, down := m.down[m.self]
 	announced := m.announcements()[m.self].Room
 	for _, name := range slices.Sorted(maps.Keys(m.rooms)) {
 		if !m.isOwn(m.rooms[name], m.chain) || m.rooms[name].upgraded {
@@ -44,7 +43,7 @@ func (m *model) own() (own id.RoomID, listed bool) {
 			own, listed = name, known
 		}
 	}
-	return own, listed && !down
+	return own, listed && !m.isDown(m.self)
 }
 
 // replaced are the upgraded rooms of ours that the network still lists.
@@ -79,8 +78,7 @@ func (m *model) removedUsers(own *room) []id.UserID {
 		if user == m.self || membership != event.MembershipJoin && membership != event.MembershipInvite {
 			continue
 		}
-		_, down := m.down[user]
-		if in := m.membership(user); down || in == event.MembershipLeave || in == event.MembershipBan {
+		if in := m.membership(user); m.known[user].State != isWindow || in == event.MembershipLeave || in == event.MembershipBan {
 			out = append(out, user)
 		}
 	}

@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"slices"
 	"time"
@@ -32,8 +33,9 @@ func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Tim
 	}
 	room := n.model.rooms[own]
 	state := func(what string, where id.RoomID, t event.Type, key string, content any) {
+		data, _ := json.Marshal(content) // so that another content need not wait until sync has shown this one
 		tasks = append(tasks, task{
-			key: what, what: what, log: logRoom(where),
+			key: what + string(data), what: what, log: logRoom(where),
 			do: func(ctx context.Context) (func(), error) {
 				_, err := n.cfg.Bot.Client().SendStateEvent(ctx, where, t, key, content)
 				return nil, err
@@ -41,7 +43,7 @@ func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Tim
 		})
 	}
 	tasks = n.windowTask(tasks, own, room)
-	if _, down := n.model.down[n.model.self]; !down {
+	if !n.model.isDown(n.model.self) {
 		delete(n.warned, "removed from the Space")
 		tasks, wake = n.announceTasks(tasks, now, own, room)
 	} else if !n.warned["removed from the Space"] {
@@ -64,7 +66,7 @@ func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Tim
 			present = append(present, admin)
 		}
 	}
-	if power, changed := mergePower(room.power.raw, n.windowPower(room.creators == nil, present), n.cfg.Admins); changed {
+	if power, changed := mergePower(room.power.raw, n.windowPower(room.creators == nil, present), true); changed {
 		state("set the power levels", own, event.StatePowerLevels, "", power)
 	}
 	for _, user := range n.model.removedUsers(room) {

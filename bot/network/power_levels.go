@@ -48,9 +48,9 @@ func protect(power *event.PowerLevelsEventContent) {
 	}
 }
 
-// mergePower returns old with the levels that want demands, and everything else unchanged. Admins whom want does not name lose their
-// level. old is untrusted.
-func mergePower(old json.RawMessage, want *event.PowerLevelsEventContent, admins []id.UserID) (merged map[string]any, changed bool) {
+// mergePower returns old with the levels that want demands, and everything else unchanged. With exact, the users whom want does not name lose their
+// levels. old is untrusted.
+func mergePower(old json.RawMessage, want *event.PowerLevelsEventContent, exact bool) (merged map[string]any, changed bool) {
 	if json.Unmarshal(old, &merged) != nil || merged == nil {
 		return nil, false
 	}
@@ -64,13 +64,13 @@ func mergePower(old json.RawMessage, want *event.PowerLevelsEventContent, admins
 	}
 	users, events := section("users"), section("events")
 	for user, power := range want.Users {
-		if v, ok := users[string(user)].(float64); !ok || v < float64(power) {
+		if v, ok := users[string(user)].(float64); !ok || v < float64(power) || exact && v != float64(power) {
 			users[string(user)], changed = power, true
 		}
 	}
-	for _, user := range admins {
-		if _, wanted := want.Users[user]; !wanted && users[string(user)] != nil {
-			delete(users, string(user))
+	for user := range users {
+		if _, wanted := want.Users[id.UserID(user)]; exact && !wanted {
+			delete(users, user)
 			changed = true
 		}
 	}

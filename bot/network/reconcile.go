@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -103,18 +104,26 @@ func (n *Network) reconcile(now time.Time) time.Time {
 	return backoff.Earlier(backoff.Earlier(wake, remind), n.runner.run(now, tasks))
 }
 
-// rememberTask adds the task of writing to the database which network we were admitted to, if that has changed.
+// rememberTask adds the tasks of writing to the database which network we were admitted to, and which windows there are and were, if that has changed.
 func (n *Network) rememberTask(tasks []task) []task {
-	a := n.model.admission
-	if a == n.saved {
-		return tasks
+	if a := n.model.admission; a != n.saved {
+		tasks = append(tasks, task{
+			key: "remember", what: "write to the database", known: true,
+			do: func(ctx context.Context) (func(), error) {
+				return func() { n.saved = a }, n.store.setAdmission(ctx, n.model.self, a)
+			},
+		})
 	}
-	return append(tasks, task{
-		key: "remember", what: "write to the database", known: true,
-		do: func(ctx context.Context) (func(), error) {
-			return func() { n.saved = a }, n.store.setAdmission(ctx, n.model.self, a)
-		},
-	})
+	if !maps.Equal(n.model.known, n.savedWindows) {
+		before, now := n.savedWindows, maps.Clone(n.model.known)
+		tasks = append(tasks, task{
+			key: "remember windows", what: "write to the database", known: true,
+			do: func(ctx context.Context) (func(), error) {
+				return func() { n.savedWindows = now }, n.store.setWindows(ctx, n.model.self, before, now)
+			},
+		})
+	}
+	return tasks
 }
 
 // leaveTask leaves a room.

@@ -155,10 +155,12 @@ func (m *model) applyMember(r *room, e *event.Event, user id.UserID, data []byte
 		Name       string           `json:"displayname"`
 	}
 	_ = json.Unmarshal(data, &c) // what cannot be read counts as no membership
-	if _, known := r.members[user]; !known && len(r.members) >= maxMembers {
+	before, known := r.members[user]
+	if !known && len(r.members) >= maxMembers {
 		return
 	}
-	if c.Membership == event.MembershipJoin && r.members[user] != event.MembershipJoin && r.space {
+	// The state of a room that we were in says nothing about the order of things.
+	if before != event.MembershipJoin && (known || e.Mautrix.EventSource&event.SourceTimeline != 0) && c.Membership == event.MembershipJoin && r.space {
 		m.admitted(r, e.RoomID, user)
 	}
 	r.members[user] = c.Membership

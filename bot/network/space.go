@@ -82,7 +82,7 @@ func (m *model) chooseSpace() {
 		m.chain = m.chainOf(chosen)
 		m.admission = admission{Space: chosen, Member: true}
 	}
-	m.noteTakeDowns()
+	m.note()
 }
 
 // strange says whether we are in a room that is a Space and not the network's. Earlier versions joined a Space if a member listed it. One that an

@@ -18,63 +18,29 @@ type peer struct {
 }
 
 // announcements are what the accounts of the network announce, our own among them. After an upgrade of the Space, an announcement in the old one
-// counts until there is one in the new one.
+// counts until there is one in the new one. Accounts that left are among them.
 func (m *model) announcements() map[id.UserID]announcement {
 	all := make(map[id.UserID]announcement)
 	for _, space := range slices.Backward(m.chain) {
 		maps.Copy(all, m.rooms[space].announced)
 	}
-	maps.DeleteFunc(all, func(user id.UserID, _ announcement) bool { return !m.inNetwork(user) })
 	return all
 }
 
 // peers are the others that announce a room, sorted by user id. Those that an admin took down are left out, and all if that happened to us.
 func (m *model) peers() (list []peer) {
-	if _, down := m.down[m.self]; down {
+	if m.isDown(m.self) {
 		return nil
 	}
 	all := m.announcements()
 	for _, user := range slices.Sorted(maps.Keys(all)) {
 		a := all[user]
-		_, down := m.down[user]
 		r := m.rooms[a.Room]
-		if user != m.self && a.Room != "" && !down && !slices.Contains(m.chain, a.Room) && (r == nil || r.creator != m.self) {
+		if user != m.self && a.Room != "" && m.inNetwork(user) && !m.isDown(user) && !slices.Contains(m.chain, a.Room) && (r == nil || r.creator != m.self) {
 			list = append(list, peer{user, a})
 		}
 	}
 	return list
-}
-
-// noteTakeDowns remembers which kiosks an admin took down: their room was removed from the Space's list. This counts until an admin lists their room
-// again or invites them again, whatever the others do, and the kiosks themselves.
-func (m *model) noteTakeDowns() {
-	children := m.children()
-	for user, a := range m.announcements() {
-		switch children[a.Room].word {
-		case takesDown:
-			m.down[user] = a.Room
-		case lists:
-			delete(m.down, user)
-		}
-	}
-	for user, room := range m.down {
-		if !m.inNetwork(user) || children[room].word == lists {
-			delete(m.down, user)
-		}
-	}
-}
-
-// admitted forgets that an admin took a user's window down: the user has come into the Space since, and that takes an admin's invitation.
-func (m *model) admitted(r *room, space id.RoomID, user id.UserID) {
-	for name, c := range r.children {
-		if own := m.rooms[name]; name == r.announced[user].Room || user == m.self && own != nil && own.creator == m.self {
-			c.word = nothingSaid
-			r.children[name] = c
-		}
-	}
-	if slices.Contains(m.chain, space) {
-		delete(m.down, user)
-	}
 }
 
 // verdict is the result of judging a joined room that a kiosk announces.

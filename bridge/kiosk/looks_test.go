@@ -163,6 +163,7 @@ func TestLooks(t *testing.T) {
 		{"visit-held", held}, {"visit-held-alone", heldAlone}, {"visit-crowded", crowded}, {"lost", lost},
 		{"visit-everything", everything}, {"visit-held-everything", everythingHeld}, {"lost-everything", everythingLost}, {"connecting-everything", everythingOpening},
 		{"fault-camera", fault("no_camera", "")}, {"fault-network", fault("network_not_joined", "@window-leipzig:example.org")},
+		{"fault-removed", fault("network_removed", "@window-leipzig:example.org")},
 		{"fault-homeserver", fault("homeserver", "")},
 	}
 	for _, size := range [][2]int{{1920, 1080}, {1080, 1920}} {

@@ -32,6 +32,7 @@ type Rules struct {
 
 	own      id.RoomID
 	joined   bool // our room exists and is listed in the network
+	removed  bool // we were in a network and are not any more
 	windows  windows
 	members  memberships
 	shutter  directory.Shutter
@@ -151,6 +152,13 @@ func (r *Rules) SetDirectory(own id.RoomID, joined bool, list []directory.Window
 	for _, w := range list {
 		r.backoffs.signOfLife(w)
 	}
+}
+
+// SetKnown says whether this window was removed from its network, and which users are windows of the network or were. Of these, only those in the
+// directory are answered: none of the others is ever a guest.
+func (r *Rules) SetKnown(removed bool, kiosks []id.UserID) {
+	r.removed = removed
+	r.windows.setKnown(kiosks)
 }
 
 // SetMembers says who the foreign members of a room's call are. The list is complete.

@@ -520,6 +520,50 @@ func TestNotInANetwork(t *testing.T) {
 	}
 }
 
+// TestRemovedFromNetwork: a window that was removed says so, also while it is shut.
+func TestRemovedFromNetwork(t *testing.T) {
+	m := New(testCountdown, maxPictures)
+	m.SetPage(epoch, true)
+	m.SetKnown(true, nil)
+	for _, shutter := range []directory.Shutter{directory.Shut, directory.Open} {
+		m.SetShutter(epoch, shutter)
+		if p := decide(m, epoch); p.View.Screen != "fault" || p.View.Fault != "network_removed" || p.Room != "" || p.View.Camera {
+			t.Errorf("%s: %+v", shutter, p.View)
+		}
+	}
+	m.SetDirectory(dresden, true, nil)
+	m.SetKnown(false, nil)
+	if p := decide(m, epoch); p.View.Fault != "" {
+		t.Errorf("admitted again: %+v", p.View)
+	}
+}
+
+// TestRemovedKiosks: after a restart, an account that was a window is not answered as a guest, nor named, nor let in, until an admin admits it anew.
+func TestRemovedKiosks(t *testing.T) {
+	b := newBench(t)
+	b.m.SetKnown(false, []id.UserID{kioskUser(munich)})
+	b.m.SetMembers(dresden, []Member{kioskIn(munich)})
+	for shutter, screen := range map[directory.Shutter]Screen{directory.Ajar: "ajar", directory.Open: "alone"} {
+		b.m.SetShutter(b.now, shutter)
+		b.step(0)
+		b.want("", "", screen)
+	}
+	b.m.SetShutter(b.now, directory.Open)
+	// A guest is answered, and the key goes to the guest alone.
+	b.m.SetMembers(dresden, []Member{kioskIn(munich), memberOf(guest)})
+	b.step(0)
+	b.want(dresden, "", "opening")
+	if len(b.last.Named) != 1 || b.last.Named[0].User != guest {
+		t.Fatalf("named %+v", b.last.Named)
+	}
+	b.m.SetMembers(dresden, []Member{kioskIn(munich)})
+	b.step(emptyGrace)
+	b.want("", "", "alone")
+	b.m.SetKnown(false, nil)
+	b.step(0)
+	b.want(dresden, "", "opening")
+}
+
 // TestRoomUpgraded: the room of the call is upgraded during a visit. The old call is left, even if others stay in it, and the visit goes on in
 // the new room as soon as both windows know it.
 func TestRoomUpgraded(t *testing.T) {

@@ -46,6 +46,7 @@ const (
 	FaultHomeserver   Fault = "homeserver"
 	FaultHub          Fault = "hub"
 	FaultNotJoined    Fault = "network_not_joined"
+	FaultRemoved      Fault = "network_removed"
 )
 
 // View is what people at the window see.
@@ -121,7 +122,7 @@ func (r *Rules) view(now time.Time) View {
 	case r.shutter == directory.Shut:
 		s.Screen = ScreenShut
 		s.Missed = slices.Clone(r.knocks.missed)
-		if s.Fault == FaultNotJoined {
+		if s.Fault == FaultNotJoined || s.Fault == FaultRemoved {
 			s.Screen, s.Since = ScreenFault, s.FaultSince
 		}
 	case s.Fault != "" && r.visit == nil:
@@ -261,6 +262,8 @@ func (r *Rules) fault(now time.Time) (code Fault, since time.Time) {
 		return FaultPage, r.pageGoneAt
 	case !r.homeserverDownSince.IsZero():
 		return FaultHomeserver, r.homeserverDownSince
+	case !r.joined && r.removed:
+		return FaultRemoved, time.Time{}
 	case !r.joined:
 		return FaultNotJoined, time.Time{}
 	case open && r.visit != nil && !r.visit.focusLostAt.IsZero():

@@ -11,8 +11,9 @@ import (
 
 // windows are the other windows of the network, and what was seen of them.
 type windows struct {
-	list []directory.Window
-	// kiosks are the users of all windows that were ever listed. A kiosk that was removed from the network is never a guest.
+	list  []directory.Window
+	known []id.UserID // the users that are windows or were, as the network remembers them
+	// kiosks are these, and the users of all windows that are listed. A kiosk that was removed from the network is never a guest.
 	kiosks   map[id.UserID]bool
 	openings map[id.RoomID]opening
 }
@@ -28,6 +29,20 @@ func newWindows() windows { return windows{kiosks: make(map[id.UserID]bool)} }
 func (w *windows) set(list []directory.Window) {
 	w.list = slices.Clone(list)
 	for _, other := range list {
+		w.kiosks[other.Kiosk] = true
+	}
+}
+
+// setKnown says which users are windows or were. The network forgets one when an admin admits its account anew. From then on it may be anybody.
+func (w *windows) setKnown(kiosks []id.UserID) {
+	for _, user := range w.known {
+		delete(w.kiosks, user)
+	}
+	w.known = slices.Clone(kiosks)
+	for _, user := range w.known {
+		w.kiosks[user] = true
+	}
+	for _, other := range w.list {
 		w.kiosks[other.Kiosk] = true
 	}
 }

@@ -217,7 +217,8 @@ func (d *demo) makeNetwork(ctx context.Context) (*mautrix.Client, error) {
 		return err
 	})
 	if d.state.Space != "" {
-		return admin, nil
+		_, err := network.Upgrade(ctx, admin, id.RoomID(d.state.Space))
+		return admin, err
 	}
 	space, err := network.Create(ctx, admin, network.CreateOptions{Name: "Demo network"})
 	if err != nil {
