@@ -8,11 +8,15 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -50,6 +54,9 @@ type DendriteConfig struct {
 	// AllowNetworks and DenyNetworks are the networks, in CIDR notation, that Dendrite may and must not connect to for federation. DenyNetworks
 	// comes first. nil for both: every public address and no other (package addrpolicy). An empty DenyNetworks that is not nil denies nothing.
 	AllowNetworks, DenyNetworks []string
+	// Outbound is the URL of the proxy that Dendrite connects through, see [Outbound]; nil: none. Then the proxy holds the policy, and
+	// AllowNetworks and DenyNetworks only count for addresses of this machine, for which no proxy is used.
+	Outbound *url.URL
 	// BcryptCost is the cost of password hashes, 4 to 31. 0: 10. Tests use 4.
 	BcryptCost int
 	// NoRateLimits removes the limit of about 40 requests a second for each device. It is for tests.
@@ -131,7 +138,7 @@ func (d *Dendrite) Command(program string) (*exec.Cmd, error) {
 	}
 	cmd := exec.Command(program, "-config", path, "-http-bind-address", d.address())
 	cmd.Dir = d.cfg.Dir
-	cmd.Env = os.Environ()
+	cmd.Env = d.environment()
 	if d.cfg.CAFile != "" {
 		bundle, err := d.writeRoots()
 		if err != nil {
@@ -140,6 +147,45 @@ func (d *Dendrite) Command(program string) (*exec.Cmd, error) {
 		cmd.Env = append(cmd.Env, "SSL_CERT_FILE="+bundle)
 	}
 	return cmd, nil
+}
+
+// environment is that of Dendrite: ours, but for proxies, and with the proxy that it has to use. Go reads these variables in upper case first, unless
+// they are empty.
+func (d *Dendrite) environment() []string {
+	if d.cfg.Outbound == nil {
+		return os.Environ()
+	}
+	env := slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.Contains([]string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUEST_METHOD"}, strings.ToUpper(name))
+	})
+	proxy := d.cfg.Outbound.String()
+	return append(env, "HTTP_PROXY="+proxy, "HTTPS_PROXY="+proxy)
+}
+
+// networks are Dendrite's own lists of networks. With a proxy they only say which addresses of this machine Dendrite connects to by itself: the
+// proxy, and what the configuration explicitly allows.
+func (d *Dendrite) networks() (allowed, denied []string) {
+	if d.cfg.Outbound == nil {
+		return d.cfg.AllowNetworks, d.cfg.DenyNetworks
+	}
+	proxy, _ := netip.ParseAddr(d.cfg.Outbound.Hostname())
+	allowed = []string{netip.PrefixFrom(proxy, proxy.BitLen()).String()}
+	var dropped []netip.Prefix // a denied network wins, so one with the proxy in it can't stay in the list
+	for _, text := range d.cfg.DenyNetworks {
+		if p, err := netip.ParsePrefix(text); err == nil && p.Contains(proxy) {
+			dropped = append(dropped, p)
+		} else {
+			denied = append(denied, text)
+		}
+	}
+	for _, text := range d.cfg.AllowNetworks {
+		p, err := netip.ParsePrefix(text)
+		if err == nil && p.Addr().IsLoopback() && p.Bits() >= 8 && !slices.ContainsFunc(dropped, p.Overlaps) {
+			allowed = append(allowed, text)
+		}
+	}
+	return allowed, denied
 }
 
 // Ready returns nil once Dendrite answers under its own name. It is an error if another program uses the port.
@@ -162,6 +208,7 @@ func (d *Dendrite) path(name string) string { return filepath.Join(d.cfg.Dir, na
 type tree = map[string]any
 
 func (d *Dendrite) settings() tree {
+	allowed, denied := d.networks()
 	database := func(name string) tree {
 		return tree{"connection_string": "file:" + d.path(name+".db"), "max_open_conns": 10, "max_idle_conns": 2, "conn_max_lifetime": -1}
 	}
@@ -185,10 +232,12 @@ func (d *Dendrite) settings() tree {
 			"server_notices":                 tree{"enabled": false},
 			"metrics":                        tree{"enabled": false},
 			"cache":                          tree{"max_size_estimated": "64mb", "max_age": "1h"},
-			"jetstream":                      tree{"storage_path": d.path("jetstream"), "topic_prefix": "Dendrite"},
-			"well_known_server_name":         "",
-			"well_known_client_name":         "",
-			"disable_federation":             false,
+			// Only with this cache does Dendrite's media client ask allow_networks and deny_networks.
+			"dns_cache":              tree{"enabled": true, "cache_size": 256, "cache_lifetime": "1m"},
+			"jetstream":              tree{"storage_path": d.path("jetstream"), "topic_prefix": "Dendrite"},
+			"well_known_server_name": "",
+			"well_known_client_name": "",
+			"disable_federation":     false,
 		},
 		"client_api": client,
 		"federation_api": tree{
@@ -197,8 +246,8 @@ func (d *Dendrite) settings() tree {
 			"send_max_retries":       16,
 			"prefer_direct_fetch":    true,
 			"key_perspectives":       []any{}, // the default asks matrix.org
-			"deny_networks":          d.cfg.DenyNetworks,
-			"allow_networks":         d.cfg.AllowNetworks,
+			"deny_networks":          denied,
+			"allow_networks":         allowed,
 		},
 		"media_api": tree{
 			"database": database("mediaapi"), "base_path": d.path("media"), "max_file_size_bytes": maxMedia,

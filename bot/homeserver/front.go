@@ -52,6 +52,8 @@ type FrontConfig struct {
 	// SFUToken gives a device access to the SFU of the first of Transports. nil: there is none, or it is not ours. Its errors are
 	// mautrix.RespErrors.
 	SFUToken func(ctx context.Context, user id.UserID, device id.DeviceID, room id.RoomID) (url, jwt string, err error)
+	// RemoteMedia limits the files of other homeservers that the homeserver keeps; nil: it does that itself.
+	RemoteMedia *RemoteMedia
 	// DB holds scheduled events. It was opened by migrations.OpenHub. The front does not close it.
 	DB  *dbutil.Database
 	Log zerolog.Logger
@@ -62,16 +64,17 @@ type FrontConfig struct {
 //
 // A delayed event is lost if its access token becomes invalid before it is due, because the client logs out or the token expires.
 type Front struct {
-	upstream   *url.URL
-	serverName string
-	wellKnown  map[string]any // the answer of each path below /.well-known/matrix/
-	transport  []transport
-	sfuToken   func(ctx context.Context, user id.UserID, device id.DeviceID, room id.RoomID) (url, jwt string, err error)
-	proxy      *httputil.ReverseProxy
-	client     *http.Client // to the homeserver
-	schedule   *scheduler
-	stored     store
-	log        zerolog.Logger
+	upstream    *url.URL
+	serverName  string
+	wellKnown   map[string]any // the answer of each path below /.well-known/matrix/
+	transport   []transport
+	remoteMedia *RemoteMedia // nil: no limit
+	sfuToken    func(ctx context.Context, user id.UserID, device id.DeviceID, room id.RoomID) (url, jwt string, err error)
+	proxy       *httputil.ReverseProxy
+	client      *http.Client // to the homeserver
+	schedule    *scheduler
+	stored      store
+	log         zerolog.Logger
 }
 
 // transport is one RTC transport in our answers (MSC4143, MSC4195).
@@ -96,11 +99,12 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 		return nil, errors.New("homeserver front: the database is missing")
 	}
 	f := &Front{
-		upstream:   &url.URL{Scheme: cfg.Upstream.Scheme, Host: cfg.Upstream.Host},
-		serverName: cfg.ServerName,
-		transport:  []transport{},
-		sfuToken:   cfg.SFUToken,
-		log:        cfg.Log,
+		upstream:    &url.URL{Scheme: cfg.Upstream.Scheme, Host: cfg.Upstream.Host},
+		serverName:  cfg.ServerName,
+		transport:   []transport{},
+		sfuToken:    cfg.SFUToken,
+		remoteMedia: cfg.RemoteMedia,
+		log:         cfg.Log,
 	}
 	if f.sfuToken != nil && len(cfg.Transports) == 0 {
 		return nil, errors.New("homeserver front: there is an SFU, and no transport that names it")
@@ -188,7 +192,16 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		f.pass(w, r, maxRequest)
 	case targetUpload:
+		defer f.remoteMedia.hold()()
 		f.pass(w, r, maxMedia)
+	case targetMedia:
+		if target.server == f.serverName {
+			f.pass(w, r, maxRequest)
+			return
+		}
+		f.own(w, r, map[string]http.HandlerFunc{http.MethodGet: func(w http.ResponseWriter, r *http.Request) {
+			f.serveRemoteMedia(w, r, target)
+		}})
 	case targetPublicMedia:
 		// Without this rule strangers could let the homeserver fetch any file of any server, and keep it.
 		if target.server != f.serverName {

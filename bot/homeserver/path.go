@@ -17,6 +17,7 @@ const (
 	targetPass                          // passed to the homeserver
 	targetUpload                        // passed to the homeserver, and large
 	targetPublicMedia                   // a file that anybody may ask for, without a token
+	targetMedia                         // a file that users may ask for
 	targetVersions                      // GET /versions
 	targetTransports                    // GET …/rtc/transports (MSC4143)
 	targetSFUToken                      // POST …/sfu_token, see package unstable
@@ -36,7 +37,7 @@ type target struct {
 	room, eventType string
 	stateKey        *string // nil: not a state event
 	txn             string
-	server          string // that has the file
+	server, media   string // of a file
 	delayID         string
 	action          string // "" : it is in the body
 }
@@ -80,6 +81,8 @@ func (p path) target() target {
 		return target{kind: targetPass}
 	case len(rest) >= 3 && rest[1] == "media" && rest[2] == "upload":
 		return target{kind: targetUpload}
+	case len(rest) >= 5 && rest[0] == "v1" && rest[1] == "media" && (rest[2] == "download" || rest[2] == "thumbnail"):
+		return target{kind: targetMedia, server: rest[3], media: rest[4]}
 	case len(rest) == 1 && rest[0] == "versions":
 		return target{kind: targetVersions}
 	case rest.is(unstable.TransportsPath()...), rest.is("v1", "rtc", "transports"):

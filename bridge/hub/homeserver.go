@@ -3,9 +3,11 @@ package hub
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"time"
 
 	"multifactorymodel.org/ewindow/bot/homeserver"
 	"multifactorymodel.org/ewindow/bridge/child"
@@ -39,6 +41,15 @@ func (h *hub) startHomeserver(ctx context.Context) error {
 		Upstream: address, ServerName: s.ServerName, PublicURL: h.cfg.PublicURL, Transports: announced, DB: db,
 		Log: h.cfg.Log.With().Str("part", "homeserver").Logger(),
 	}
+	if s.URL == "" {
+		if cfg.RemoteMedia, err = homeserver.OpenRemoteMedia(homeserver.RemoteMediaConfig{
+			Dir: h.dendriteDir(), ServerName: s.ServerName, Total: remoteMediaTotal, PerUser: remoteMediaPerUser, Age: remoteMediaAge, Log: cfg.Log,
+		}); err != nil {
+			return err
+		}
+		h.parts.OnClose("media database", cfg.RemoteMedia.Close)
+		h.parts.Go("old files", cfg.RemoteMedia.Run)
+	}
 	if h.service != nil {
 		cfg.SFUToken = h.service.DeviceToken
 	}
@@ -50,6 +61,16 @@ func (h *hub) startHomeserver(ctx context.Context) error {
 	h.mux.Handle("/", front)
 	return nil
 }
+
+// How many files of other homeservers Dendrite keeps.
+const (
+	remoteMediaTotal   = 2 << 30   // bytes
+	remoteMediaPerUser = 200 << 20 // bytes a day
+	remoteMediaAge     = 7 * 24 * time.Hour
+)
+
+// dendriteDir is Dendrite's folder.
+func (h *hub) dendriteDir() string { return filepath.Join(h.cfg.DataDir, "dendrite") }
 
 // startDendrite runs Dendrite as a child and returns its address.
 func (h *hub) startDendrite(ctx context.Context) (address string, err error) {
@@ -63,10 +84,16 @@ func (h *hub) startDendrite(ctx context.Context) (address string, err error) {
 		return "", err
 	}
 	cfg := homeserver.DendriteConfig{
-		Dir: filepath.Join(h.cfg.DataDir, "dendrite"), ServerName: s.ServerName, ClientPort: port,
+		Dir: h.dendriteDir(), ServerName: s.ServerName, ClientPort: port,
 		RegistrationSecret: s.RegistrationSecret, BcryptCost: s.BcryptCost, Log: h.cfg.Log,
 		AllowNetworks: prefixTexts(h.cfg.AllowNetworks), DenyNetworks: prefixTexts(h.cfg.DenyNetworks),
 	}
+	outbound, err := homeserver.ListenOutbound(func(a netip.Addr) bool { return mayConnect(&h.cfg, a) })
+	if err != nil {
+		return "", err
+	}
+	h.parts.ServeHTTP(&http.Server{Handler: outbound, ReadHeaderTimeout: headerLimit}, outbound.Listener())
+	cfg.Outbound = outbound.URL()
 	if h.cfg.Relay != nil {
 		cfg.TurnURIs, cfg.TurnSecret = TURNURIs(&h.cfg), h.cfg.Relay.Secret
 	}

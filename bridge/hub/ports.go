@@ -31,8 +31,11 @@ func (h *hub) openPorts() error {
 	return nil
 }
 
+// headerLimit is how long a client may take to send the headers of a request.
+const headerLimit = 10 * time.Second
+
 func (h *hub) newServer() *http.Server {
-	return &http.Server{Handler: h.mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	return &http.Server{Handler: demandProgress(h.mux), ReadHeaderTimeout: headerLimit, IdleTimeout: 2 * time.Minute}
 }
 
 func (h *hub) openHTTPS() error {

@@ -14,7 +14,7 @@
 //
 // Until a connection is handed over, a goroutine of the Port owns it, for ten seconds at most. There are at most 1,024 such
 // connections, 64 of them from one IPv4 address or IPv6 /64; further ones are closed at once. Run waits for all of these goroutines.
-// A connection that was handed over belongs to its server.
+// A connection that was handed over belongs to its server. With those, there are at most 4,096 connections, 200 of them from one source.
 //
 // The PROXY header is read with github.com/pires/go-proxyproto. The library's Conn and Listener are not used. They read the header only at the
 // first Read, but the Port must count the client before that. They also accept version 1.

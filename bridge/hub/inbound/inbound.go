@@ -22,6 +22,12 @@ const (
 	maxSourcePending = 64 // from one IPv4 address or IPv6 /64
 )
 
+// Limits of all connections, handed over or not. A workshop behind one address needs a few for each device.
+const (
+	maxOpen       = 4096
+	maxSourceOpen = 200
+)
+
 // Purpose says which servers a Port has.
 type Purpose int
 
@@ -58,6 +64,7 @@ type Port struct {
 	over       chan struct{} // closed when Run ends
 	all        sync.WaitGroup
 	warnOnce   sync.Once // about a proxy without a header
+	open       *limit.Semaphore[netip.Addr]
 
 	mu       sync.Mutex              // guards what follows
 	pending  map[net.Conn]netip.Addr // connections that are not handed over, with the source that they count for
@@ -72,6 +79,7 @@ func New(cfg Config) *Port {
 	}
 	return &Port{
 		cfg: cfg, http: newHandover(cfg.Listener.Addr()), turn: newHandover(cfg.Listener.Addr()),
+		open: limit.NewSemaphore[netip.Addr](maxOpen, maxSourceOpen),
 		over: make(chan struct{}), pending: make(map[net.Conn]netip.Addr), bySource: make(map[netip.Addr]int),
 	}
 }
@@ -196,9 +204,15 @@ func (p *Port) dispatch(ctx context.Context, raw net.Conn) {
 			return
 		}
 	}
-	to, ready := p.classify(ctx, client)
-	if to == nil {
+	source := sourceOf(client)
+	if !p.open.TryAcquire(source) {
 		_ = raw.Close()
+		return
+	}
+	counted := &countedConn{Conn: client, release: sync.OnceFunc(func() { p.open.Release(source) })}
+	to, ready := p.classify(ctx, counted)
+	if to == nil {
+		_ = counted.Close()
 		return
 	}
 	_ = raw.SetDeadline(time.Time{})
@@ -209,5 +223,17 @@ func (p *Port) dispatch(ctx context.Context, raw net.Conn) {
 	case <-p.over:
 	case <-timer.C:
 	}
-	_ = raw.Close()
+	_ = counted.Close()
+}
+
+// countedConn is a connection that counts as open until it is closed.
+type countedConn struct {
+	net.Conn
+	release func()
+}
+
+// Close implements net.Conn.
+func (c *countedConn) Close() error {
+	c.release()
+	return c.Conn.Close()
 }

@@ -528,3 +528,47 @@ func TestHandedOver(t *testing.T) {
 		}
 	})
 }
+
+// TestOpenConnections demands that one address has a limited number of open connections, and that others still get in.
+func TestOpenConnections(t *testing.T) {
+	const most = 200
+	h := startHub(t)
+	dial := func(from string) (net.Conn, error) {
+		dialer := &tls.Dialer{Config: clientTLS(webName, "http/1.1"), NetDialer: &net.Dialer{Timeout: patient, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}}
+		conn, err := dialer.Dial("tcp", h.addr.String())
+		if err != nil {
+			return nil, err
+		}
+		_ = conn.SetDeadline(time.Now().Add(patient))
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: "+webName+"\r\n\r\n"); err != nil {
+			return nil, err
+		}
+		if _, err := io.ReadFull(conn, make([]byte, 4)); err != nil {
+			return nil, err
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn, nil
+	}
+	var open []net.Conn
+	for n := range most {
+		conn, err := dial("127.0.0.1")
+		if err != nil {
+			t.Fatalf("connection %d: %v", n+1, err)
+		}
+		open = append(open, conn)
+	}
+	if _, err := dial("127.0.0.1"); err == nil {
+		t.Errorf("one address has more than %d connections", most)
+	}
+	if _, err := dial("127.0.0.2"); err != nil {
+		t.Errorf("another address: %v", err)
+	}
+	_ = open[0].Close()
+	for end := time.Now().Add(patient); ; {
+		if _, err := dial("127.0.0.1"); err == nil {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("after one was closed: %v", err)
+		}
+	}
+}

@@ -40,6 +40,9 @@ type Homeserver struct {
 	// HTTPClient trusts that root certificate.
 	HTTPClient *http.Client
 
+	// Media limits the files of other homeservers, if that was asked for.
+	Media *homeserver.RemoteMedia
+
 	dendrite *homeserver.Dendrite
 
 	accounts  sync.Mutex // guards passwords
@@ -55,6 +58,12 @@ type Options struct {
 	// TurnURIs and TurnSecret are the TURN servers that the homeserver announces to clients, and the secret for their credentials.
 	TurnURIs   []string
 	TurnSecret string
+	// RemoteMedia limits the files of other homeservers; nil: no limit. Folder and server name are set.
+	RemoteMedia *homeserver.RemoteMediaConfig
+	// Outbound is the proxy that the homeserver connects through.
+	Outbound *url.URL
+	// AllowNetworks and DenyNetworks are the networks that it may connect to; nil for both: this machine.
+	AllowNetworks, DenyNetworks []string
 }
 
 // StartHomeserver starts a homeserver. It stops when the test ends.
@@ -76,6 +85,9 @@ func StartHomeserverWith(t testing.TB, o Options) *Homeserver {
 	dir := t.TempDir()
 	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)
 
+	if o.AllowNetworks == nil && o.DenyNetworks == nil {
+		o.AllowNetworks, o.DenyNetworks = []string{"127.0.0.0/8", "::1/128"}, []string{}
+	}
 	public := Listen(t)
 	client := Listen(t)
 	hs := &Homeserver{
@@ -98,7 +110,7 @@ func StartHomeserverWith(t testing.TB, o Options) *Homeserver {
 		hs.dendrite, err = homeserver.NewDendrite(homeserver.DendriteConfig{
 			Dir: filepath.Join(dir, "dendrite"), ServerName: hs.ServerName, ClientPort: port, RegistrationSecret: hs.Secret,
 			TurnURIs: o.TurnURIs, TurnSecret: o.TurnSecret,
-			AllowNetworks: []string{"127.0.0.0/8", "::1/128"}, DenyNetworks: []string{},
+			AllowNetworks: o.AllowNetworks, DenyNetworks: o.DenyNetworks, Outbound: o.Outbound,
 			BcryptCost: 4, NoRateLimits: true, CAFile: hs.CAFile, Log: log,
 		})
 		if err != nil {
@@ -122,8 +134,17 @@ func StartHomeserverWith(t testing.TB, o Options) *Homeserver {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
+	var media *homeserver.RemoteMedia
+	if o.RemoteMedia != nil {
+		o.RemoteMedia.Dir, o.RemoteMedia.ServerName = filepath.Join(dir, "dendrite"), hs.ServerName
+		if media, err = homeserver.OpenRemoteMedia(*o.RemoteMedia); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = media.Close() })
+		hs.Media = media
+	}
 	front, err := homeserver.NewFront(homeserver.FrontConfig{
-		Upstream: upstream, ServerName: hs.ServerName, PublicURL: "https://" + hs.ServerName, Transports: o.Transports, SFUToken: o.SFUToken, DB: db,
+		Upstream: upstream, ServerName: hs.ServerName, PublicURL: "https://" + hs.ServerName, Transports: o.Transports, SFUToken: o.SFUToken, RemoteMedia: media, DB: db,
 		Log: log,
 	})
 	if err != nil {
