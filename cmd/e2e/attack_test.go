@@ -48,6 +48,7 @@ type attacker struct {
 // TestAttacks is a visit during which a stranger and a member of the network attack, one attack after the other. Each attack is refused, or changes
 // nothing. Both windows go on with the visit, and lose at most one picture in twenty over all attacks.
 func TestAttacks(t *testing.T) {
+	t.Parallel()
 	a := newAttacks(t)
 	before := a.reports()
 	for _, attack := range slices.Concat(strangersAttacks, membersAttacks) {

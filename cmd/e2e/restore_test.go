@@ -20,6 +20,7 @@ import (
 // TestRestoredWindow: during a visit, Munich's database is replaced by a copy that was made earlier in the same run of its kiosk. Both windows see
 // each other again. The same happens once more within the hour.
 func TestRestoredWindow(t *testing.T) {
+	t.Parallel()
 	n := startDemo(t, t.TempDir())
 	n.await("know each other", time.Minute)
 	var pages [2]*page.Page

@@ -10,6 +10,7 @@ import (
 // TestTwoWindows is one whole visit over the real servers. Package page stands in for the browser on both sides, so the test needs nothing
 // but Go.
 func TestTwoWindows(t *testing.T) {
+	t.Parallel()
 	n := startDemo(t, t.TempDir())
 	n.await("know each other", time.Minute)
 	var pages [2]*page.Page
