@@ -53,15 +53,17 @@ type Window struct {
 	Since   jsontime.UnixMilli `json:"since"`
 	// Facing is the room of the window with which that window is in a visit. It is empty when there is none. The page does not get it.
 	Facing id.RoomID `json:"-"`
+	// Gone is since when the window's kiosk has given no sign of life. It is zero if it has: only then do Shutter and Facing count.
+	Gone jsontime.UnixMilli `json:"gone,omitzero"`
 	// Joined says that we are in the window's room. Without that it cannot be called.
 	Joined bool `json:"joined"`
 }
 
-// Equal says whether w and o are the same. Since is compared as a moment, whatever its time zone.
+// Equal says whether w and o are the same. Since and Gone are compared as moments, whatever their time zone.
 func (w Window) Equal(o Window) bool {
-	since := w.Since.Equal(o.Since.Time)
-	w.Since, o.Since = jsontime.UnixMilli{}, jsontime.UnixMilli{}
-	return since && w == o
+	same := w.Since.Equal(o.Since.Time) && w.Gone.Equal(o.Gone.Time)
+	w.Since, o.Since, w.Gone, o.Gone = jsontime.UnixMilli{}, jsontime.UnixMilli{}, jsontime.UnixMilli{}, jsontime.UnixMilli{}
+	return same && w == o
 }
 
 // State is what this window tells the network. State events are not encrypted, so nothing more may be added.

@@ -29,6 +29,7 @@ func TestWindowJSON(t *testing.T) {
 		want   string
 	}{
 		{w, `{"room":"!a:b","name":"Rosenwerk","city":"Dresden","shutter":"ajar","since":1700000000000,"joined":true}`},
+		{Window{Gone: jsontime.UMInt(5)}, `{"room":"","name":"","city":"","shutter":"","since":0,"gone":5,"joined":false}`},
 		{Window{}, `{"room":"","name":"","city":"","shutter":"","since":0,"joined":false}`},
 	} {
 		if got, err := json.Marshal(c.window); err != nil || string(got) != c.want {

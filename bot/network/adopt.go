@@ -9,6 +9,8 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/tasks"
 )
 
 // maxHistory is how many of our memberships of a Space are read to find an admin's invitation.
@@ -46,11 +48,11 @@ func (m *model) candidates() (list []candidate) {
 // adoptTask finds the network of a window whose database says nothing about it: that of a new kiosk, or one that an earlier version wrote. The
 // account may be in several Spaces then, since earlier versions joined any room that a member had listed. Only a Space counts that a
 // configured admin made, or into which a configured admin invited us.
-func (n *Network) adoptTask() task {
+func (n *Network) adoptTask() tasks.Task {
 	self, candidates := n.model.self, n.model.candidates()
-	return task{
-		key: "adopt", what: "find the network that this window is in", known: true,
-		do: func(ctx context.Context) (func(), error) {
+	return tasks.Task{
+		Key: "adopt", What: "find the network that this window is in", Known: true,
+		Do: func(ctx context.Context) (func(), error) {
 			space, err := n.adoptable(ctx, candidates)
 			if err != nil {
 				return nil, err

@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/backoff"
+	"multifactorymodel.org/ewindow/bot/tasks"
 )
 
 const (
@@ -40,7 +41,7 @@ func (l *listing) done(now time.Time) {
 
 // announceTasks adds the tasks that make our room known: to the other kiosks by our announcement, to people by the Space's list. wake is when to ask
 // again.
-func (n *Network) announceTasks(tasks []task, now time.Time, own id.RoomID, room *room) (_ []task, wake time.Time) {
+func (n *Network) announceTasks(todo []tasks.Task, now time.Time, own id.RoomID, room *room) (_ []tasks.Task, wake time.Time) {
 	where := n.model.space
 	space := n.model.rooms[where]
 	may := n.model.mayAnnounce(space)
@@ -53,9 +54,9 @@ func (n *Network) announceTasks(tasks []task, now time.Time, own id.RoomID, room
 	due, wake := n.remind(now, n.model.absentKiosks(room, n.model.directory()))
 	known := a.Room == own && (!a.inMember || !may)
 	if !known || due {
-		tasks = append(tasks, task{
-			key: "announce", what: "announce the window's room", log: logRoom(where),
-			do: func(ctx context.Context) (func(), error) {
+		todo = append(todo, tasks.Task{
+			Key: "announce", What: "announce the window's room", Log: logRoom(where),
+			Do: func(ctx context.Context) (func(), error) {
 				return func() {
 					if !known && space.awaits() {
 						n.listing.next = time.Now().Add(firstListing)
@@ -65,9 +66,9 @@ func (n *Network) announceTasks(tasks []task, now time.Time, own id.RoomID, room
 		})
 	}
 	list := func(room id.RoomID, content any, done func()) {
-		tasks = append(tasks, task{
-			key: "list " + string(room), what: "change the Space's list", log: logRoom(where),
-			do: func(ctx context.Context) (func(), error) {
+		todo = append(todo, tasks.Task{
+			Key: "list " + string(room), What: "change the Space's list", Log: logRoom(where),
+			Do: func(ctx context.Context) (func(), error) {
 				_, err := n.cfg.Bot.Client().SendStateEvent(ctx, where, event.StateSpaceChild, string(room), content)
 				return done, err
 			},
@@ -83,7 +84,7 @@ func (n *Network) announceTasks(tasks []task, now time.Time, own id.RoomID, room
 	for _, old := range n.model.replaced() {
 		list(old, struct{}{}, nil)
 	}
-	return tasks, wake
+	return todo, wake
 }
 
 // awaits says whether somebody is invited and has not come.

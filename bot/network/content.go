@@ -73,6 +73,11 @@ func (c *windowContent) equal(o *windowContent) bool {
 		c.City == o.City && c.Timezone == o.Timezone && slices.Equal(c.Languages, o.Languages)
 }
 
+// goneContent is the content of [StateGone].
+type goneContent struct {
+	Gone bool `json:"gone,omitempty"`
+}
+
 // networkContent is the content of [StateNetwork]. So far it only matters that the event exists.
 type networkContent struct {
 	Version int           `json:"version"`

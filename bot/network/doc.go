@@ -17,6 +17,8 @@
 // Which accounts are windows or were is remembered (known.go). One that left the Space or was removed is answered by nobody until an admin has
 // invited it again, as a window or as a guest.
 //
+// A window whose kiosk gives its homeserver no sign of life (package alive) is gone: the homeserver says so in its room (…gone).
+//
 // The network's Space is the one that the accepted invitation of a configured admin led to. The kiosk's database keeps it (store.go). Only its own
 // tombstones lead to another one. The bot leaves every other Space. A database of an earlier version says nothing about it: see adopt.go.
 //
@@ -36,7 +38,7 @@
 //
 // Start with [New], which registers handlers on the bot. Call [Network.Run] when the bot's Start has returned. Run's goroutine owns
 // everything: the handlers put whole sync responses into its queue, and requests run in goroutines of their own and put their result there.
-// Run compares the rooms with how they should be (reconcile.go) and makes the requests that are missing (requests.go), until nothing is
+// Run compares the rooms with how they should be (reconcile.go) and makes the requests that are missing (package tasks), until nothing is
 // missing. A start, a crash half-way and an outage need no other code. Package rtc says why the members of rooms are kept here as well as
 // there and in the bot.
 //

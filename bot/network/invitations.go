@@ -10,6 +10,8 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/tasks"
 )
 
 const (
@@ -73,7 +75,7 @@ func (n *Network) hasPlace(more *invite) bool {
 //   - from a configured admin, while we are in no network: accepted, one at a time;
 //   - into the room that the network's Space was upgraded to: accepted;
 //   - from anybody else, or into any other room: refused.
-func (n *Network) inviteTasks(tasks []task, joins []movement) []task {
+func (n *Network) inviteTasks(todo []tasks.Task, joins []movement) []tasks.Task {
 	accepting := n.model.space != ""
 	for _, room := range slices.Sorted(maps.Keys(n.invites)) {
 		inv := n.invites[room]
@@ -82,7 +84,7 @@ func (n *Network) inviteTasks(tasks []task, joins []movement) []task {
 		case slices.ContainsFunc(joins, func(v movement) bool { return v.room == room }):
 			// A window of the network, which is being joined anyway.
 		case room == n.model.unjoinedSuccessor():
-			tasks = append(tasks, n.followTask(room, inv.inviter))
+			todo = append(todo, n.followTask(room, inv.inviter))
 		case n.model.space != "" && inv.predecessor == n.model.space && !inv.forged && n.model.admin(inv.inviter):
 			// The invitation came before the tombstone. Wait for the tombstone.
 		case fromAdmin && inv.space && n.model.space == "":
@@ -90,7 +92,7 @@ func (n *Network) inviteTasks(tasks []task, joins []movement) []task {
 				accepting = true
 				n.model.admission = admission{Space: room}
 				n.saved = n.model.admission // acceptTask writes it
-				tasks = append(tasks, n.acceptTask(room, inv.inviter))
+				todo = append(todo, n.acceptTask(room, inv.inviter))
 			}
 		default:
 			if fromAdmin && !n.warned["refused "+string(room)] && len(n.warned) < maxInvites {
@@ -101,17 +103,17 @@ func (n *Network) inviteTasks(tasks []task, joins []movement) []task {
 				}
 				n.cfg.Log.Warn().Stringer("room_id", room).Stringer("sender", inv.inviter).Msg(why)
 			}
-			tasks = append(tasks, n.refuseTask(room))
+			todo = append(todo, n.refuseTask(room))
 		}
 	}
-	return tasks
+	return todo
 }
 
 // followTask joins the room that the network's Space was upgraded to.
-func (n *Network) followTask(room id.RoomID, inviter id.UserID) task {
-	return task{
-		key: "follow " + string(room), what: "follow the network's Space to its new room", max: maxJoinBackoff, log: logRoom(room),
-		do: func(ctx context.Context) (func(), error) {
+func (n *Network) followTask(room id.RoomID, inviter id.UserID) tasks.Task {
+	return tasks.Task{
+		Key: "follow " + string(room), What: "follow the network's Space to its new room", Max: maxJoinBackoff, Log: logRoom(room),
+		Do: func(ctx context.Context) (func(), error) {
 			addState, err := n.join(ctx, room, servers([]string{inviter.Homeserver()}, n.cfg.Bot.ServerName()))
 			if err != nil {
 				return nil, err
@@ -127,11 +129,11 @@ func (n *Network) followTask(room id.RoomID, inviter id.UserID) task {
 
 // acceptTask joins a Space, and leaves it again if it is not the Space of a network. That it was accepted is remembered before, so that a crash
 // in between does not lead into a Space that we then do not know.
-func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) task {
+func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) tasks.Task {
 	log := n.cfg.Log.With().Stringer("room_id", room).Stringer("sender", inviter).Logger()
-	return task{
-		key: "accept " + string(room), what: "accept the invitation into a network", log: logRoom(room),
-		do: func(ctx context.Context) (func(), error) {
+	return tasks.Task{
+		Key: "accept " + string(room), What: "accept the invitation into a network", Log: logRoom(room),
+		Do: func(ctx context.Context) (func(), error) {
 			client, self := n.cfg.Bot.Client(), n.cfg.Bot.UserID()
 			if err := n.store.setAdmission(ctx, self, admission{Space: room}); err != nil {
 				return nil, err
@@ -166,15 +168,15 @@ func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) task {
 }
 
 // refuseTask refuses an invitation. After some failures the invitation is forgotten.
-func (n *Network) refuseTask(room id.RoomID) task {
+func (n *Network) refuseTask(room id.RoomID) tasks.Task {
 	t := n.leaveTask(room)
-	t.key, t.what, t.known, t.slow = "refuse "+string(room), "refuse an invitation", true, true
-	leave := t.do
-	t.do = func(ctx context.Context) (func(), error) {
+	t.Key, t.What, t.Known, t.Slow = "refuse "+string(room), "refuse an invitation", true, true
+	leave := t.Do
+	t.Do = func(ctx context.Context) (func(), error) {
 		_, err := leave(ctx)
 		return func() { n.refusedOne(room) }, err
 	}
-	t.failed = func(count int) {
+	t.Failed = func(count int) {
 		if count >= refuseAttempts {
 			n.refusedOne(room)
 		}

@@ -14,6 +14,9 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
+// maxJoinBackoff is the longest wait between two attempts to join a room. A server may have a lasting reason to refuse.
+const maxJoinBackoff = 10 * time.Minute
+
 // join joins a room through the servers named, and fetches its state. The function that it returns gives the state to the model.
 func (n *Network) join(ctx context.Context, room id.RoomID, via []string) (func(), error) {
 	client := n.cfg.Bot.Client()

@@ -56,6 +56,8 @@ type room struct {
 	name          string
 	window        *windowEvent
 	windowSender  id.UserID   // the sender of the window event, even when that has no content
+	goneBy        id.UserID   // the sender of the event that says that the kiosk is gone
+	goneAt        int64       // when, in milliseconds since 1970; 0: it is not
 	allow         []id.RoomID // members of these rooms may join
 	power         powerLevels
 	members       map[id.UserID]event.Membership

@@ -14,6 +14,9 @@ var (
 	// StateRoom says which room is the window's of a kiosk. It is state of the network's Space. Its key is the kiosk's user id: homeservers refuse
 	// a key that is another user's id, so nobody else can write it.
 	StateRoom = event.Type{Type: prefix + "room", Class: event.StateEventType}
+	// StateGone says that the homeserver has not heard of a window's kiosk for a while. It is state of the window's room, with an empty key. The kiosk leaves
+	// it with its homeserver as a delayed event (MSC4140), and takes it back when it is there again.
+	StateGone = event.Type{Type: prefix + "gone", Class: event.StateEventType}
 	// StateNetwork makes a Space (MSC1772) the room of a network. It is state of the Space, with an empty key.
 	StateNetwork = event.Type{Type: prefix + "network", Class: event.StateEventType}
 )

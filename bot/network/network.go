@@ -16,8 +16,10 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/alive"
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/queue"
+	"multifactorymodel.org/ewindow/bot/tasks"
 )
 
 // Bot is what the package needs of the Matrix user. [multifactorymodel.org/ewindow/bot.Bot] implements it.
@@ -66,11 +68,12 @@ type Network struct {
 	saved           admission           // as the database has it
 	savedWindows    map[id.UserID]known // so, too; it is never changed
 	invites         map[id.RoomID]*invite
-	runner          *runner
+	runner          *tasks.Runner
 	desired         directory.State // what SetState said last; no Shutter: it has not been called
 	sent            sentWindow
 	reminders       map[id.UserID]*reminder
 	listing         listing
+	sign            *alive.Sign
 	searchedInvites bool            // for invitations that came before the start
 	warned          map[string]bool // what was logged already
 
@@ -123,7 +126,7 @@ func New(cfg Config) (*Network, error) {
 	n.published.names = make(map[id.UserID]string)
 	for _, t := range []event.Type{
 		event.StateCreate, event.StateMember, event.StateRoomName, event.StatePowerLevels, event.StateJoinRules,
-		event.StateSpaceChild, event.StateSpaceParent, event.StateTombstone, StateWindow, StateNetwork, StateRoom,
+		event.StateSpaceChild, event.StateSpaceParent, event.StateTombstone, StateWindow, StateNetwork, StateRoom, StateGone,
 	} {
 		cfg.Bot.On(t, func(_ context.Context, e *event.Event) { n.collect(e) })
 	}
@@ -206,10 +209,13 @@ func (n *Network) Run(ctx context.Context) error {
 		return err
 	}
 	n.model.known = maps.Clone(n.savedWindows)
-	n.runner = newRunner(ctx, func(f func()) { n.queue.Put(f) }, n.cfg.Log)
+	n.runner = tasks.NewRunner(ctx, func(f func()) { n.queue.Put(f) }, n.cfg.Log)
 	if len(n.cfg.Admins) == 0 {
 		n.cfg.Log.Warn().Msg("No network admins are configured, so no invitation into a network will be accepted")
 	}
+	n.sign = alive.New(n.cfg.Bot.Client, StateGone, goneContent{Gone: true}, n.cfg.Log)
+	var signs sync.WaitGroup
+	signs.Go(func() { n.sign.Run(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
@@ -218,6 +224,7 @@ func (n *Network) Run(ctx context.Context) error {
 		}
 		wake := n.reconcile(time.Now())
 		n.publish()
+		n.sign.SetRoom(n.published.own)
 		timer.Stop()
 		if !wake.IsZero() {
 			timer.Reset(max(time.Until(wake), 0))
@@ -228,7 +235,8 @@ func (n *Network) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 	}
-	n.runner.end()
+	n.runner.End()
+	signs.Wait()
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/backoff"
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bot/tasks"
 )
 
 // createBackoff is the shortest wait before a new room is asked for again. The homeserver may still be creating the room of the request
@@ -21,31 +22,40 @@ const createBackoff = 15 * time.Second
 
 // ownTasks adds the tasks for our own room: that it exists, that the Space lists it, and that its state is as it should be. wake is when to
 // ask again.
-func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Time) {
+func (n *Network) ownTasks(todo []tasks.Task, now time.Time) (_ []tasks.Task, wake time.Time) {
 	space, chain := n.model.space, n.model.chain
 	own, _ := n.model.own()
 	if own == "" {
 		known := slices.Collect(maps.Keys(n.model.rooms))
-		return append(tasks, task{
-			key: "make", what: "make the window's room", min: createBackoff, log: logRoom(space),
-			do: func(ctx context.Context) (func(), error) { return n.makeOwn(ctx, chain, known) },
+		return append(todo, tasks.Task{
+			Key: "make", What: "make the window's room", Min: createBackoff, Log: logRoom(space),
+			Do: func(ctx context.Context) (func(), error) { return n.makeOwn(ctx, chain, known) },
 		}), time.Time{}
 	}
 	room := n.model.rooms[own]
 	state := func(what string, where id.RoomID, t event.Type, key string, content any) {
 		data, _ := json.Marshal(content) // so that another content need not wait until sync has shown this one
-		tasks = append(tasks, task{
-			key: what + string(data), what: what, log: logRoom(where),
-			do: func(ctx context.Context) (func(), error) {
+		todo = append(todo, tasks.Task{
+			Key: what + string(data), What: what, Log: logRoom(where),
+			Do: func(ctx context.Context) (func(), error) {
 				_, err := n.cfg.Bot.Client().SendStateEvent(ctx, where, t, key, content)
 				return nil, err
 			},
 		})
 	}
-	tasks = n.windowTask(tasks, own, room)
+	todo = n.windowTask(todo, own, room)
+	if room.goneAt != 0 && room.goneBy == n.model.self {
+		todo = append(todo, tasks.Task{
+			Key: "here", What: "say that this window is here again", Log: logRoom(own),
+			Do: func(ctx context.Context) (func(), error) {
+				_, err := n.cfg.Bot.Client().SendStateEvent(ctx, own, StateGone, "", goneContent{})
+				return n.sign.Again, err
+			},
+		})
+	}
 	if !n.model.isDown(n.model.self) {
 		delete(n.warned, "removed from the Space")
-		tasks, wake = n.announceTasks(tasks, now, own, room)
+		todo, wake = n.announceTasks(todo, now, own, room)
 	} else if !n.warned["removed from the Space"] {
 		n.warned["removed from the Space"] = true
 		n.cfg.Log.Warn().Stringer("room_id", own).Msg("An admin took this window out of the network")
@@ -70,19 +80,19 @@ func (n *Network) ownTasks(tasks []task, now time.Time) (_ []task, wake time.Tim
 		state("set the power levels", own, event.StatePowerLevels, "", power)
 	}
 	for _, user := range n.model.removedUsers(room) {
-		tasks = append(tasks, task{
-			key: "remove " + string(user), what: "remove a user who left the network", log: logRoom(own),
-			do: func(ctx context.Context) (func(), error) {
+		todo = append(todo, tasks.Task{
+			Key: "remove " + string(user), What: "remove a user who left the network", Log: logRoom(own),
+			Do: func(ctx context.Context) (func(), error) {
 				_, err := n.cfg.Bot.Client().KickUser(ctx, own, &mautrix.ReqKickUser{UserID: user, Reason: "no longer in the network"})
 				return nil, err
 			},
 		})
 	}
-	return tasks, wake
+	return todo, wake
 }
 
 // windowTask adds the task of sending our window's state event, if the present event does not have the right content.
-func (n *Network) windowTask(tasks []task, own id.RoomID, room *room) []task {
+func (n *Network) windowTask(todo []tasks.Task, own id.RoomID, room *room) []tasks.Task {
 	var current *windowContent
 	if room.window != nil {
 		current = room.window.content
@@ -92,11 +102,11 @@ func (n *Network) windowTask(tasks []task, own id.RoomID, room *room) []task {
 	}
 	want := n.windowContent(current)
 	if current != nil && want.equal(current) {
-		return tasks
+		return todo
 	}
-	return append(tasks, task{
-		key: "window", what: "tell the network the shutter", known: true, log: logRoom(own),
-		do: func(ctx context.Context) (func(), error) {
+	return append(todo, tasks.Task{
+		Key: "window", What: "tell the network the shutter", Known: true, Log: logRoom(own),
+		Do: func(ctx context.Context) (func(), error) {
 			resp, err := n.cfg.Bot.Client().SendStateEvent(ctx, own, StateWindow, "", want)
 			if err != nil {
 				return nil, err

@@ -19,7 +19,7 @@ func (n *Network) windowPower(listBot bool, admins []id.UserID) *event.PowerLeve
 		Users: make(map[id.UserID]int),
 		Events: map[string]int{
 			unstable.CallMember: 0, unstable.CallMemberStable: 0, unstable.RTCSlot: 50, unstable.CallNotification: 0, unstable.CallDecline: 0,
-			StateWindow.Type: ownWindowPower,
+			StateWindow.Type: ownWindowPower, StateGone.Type: ownWindowPower,
 		},
 		Notifications:   &event.NotificationPowerLevels{RoomPtr: ptr.Ptr(0)},
 		StateDefaultPtr: ptr.Ptr(50),

@@ -12,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/backoff"
+	"multifactorymodel.org/ewindow/bot/tasks"
 )
 
 // collect keeps an event of the bot until commit. It is called by the bot's goroutine.
@@ -27,7 +28,7 @@ func (n *Network) commit() {
 
 // applySync applies the events of one sync response.
 func (n *Network) applySync(events []*event.Event) {
-	n.runner.retryNow()
+	n.runner.RetryNow()
 	sortEvents(events)
 	invited := make(map[id.RoomID][]*event.Event)
 	for _, e := range events {
@@ -58,16 +59,16 @@ func (n *Network) apply(e *event.Event) {
 func (n *Network) reconcile(now time.Time) time.Time {
 	n.model.forget()
 	if n.model.adopting {
-		return n.runner.run(now, []task{n.adoptTask()})
+		return n.runner.Run(now, []tasks.Task{n.adoptTask()})
 	}
 	n.model.chooseSpace()
-	tasks := n.rememberTask(nil)
+	todo := n.rememberTask(nil)
 	var remind time.Time
 	if n.model.space != "" {
-		tasks, remind = n.ownTasks(tasks, now)
+		todo, remind = n.ownTasks(todo, now)
 	}
 	if !n.searchedInvites && (n.model.space == "" || n.model.unjoinedSuccessor() != "") {
-		tasks = append(tasks, task{key: "look", what: "look for invitations", known: true, do: n.findOldInvites})
+		todo = append(todo, tasks.Task{Key: "look", What: "look for invitations", Known: true, Do: n.findOldInvites})
 	}
 	join, leave, wake := n.model.movements(now)
 	space := n.model.space
@@ -77,9 +78,9 @@ func (n *Network) reconcile(now time.Time) time.Time {
 	}
 	may := space != "" && n.model.mayAnnounce(n.model.rooms[space])
 	for _, v := range join {
-		tasks = append(tasks, task{
-			key: "join " + string(v.room), what: "join a window", max: maxJoinBackoff, slow: true, log: logRoom(v.room),
-			do: func(ctx context.Context) (func(), error) {
+		todo = append(todo, tasks.Task{
+			Key: "join " + string(v.room), What: "join a window", Max: maxJoinBackoff, Slow: true, Log: logRoom(v.room),
+			Do: func(ctx context.Context) (func(), error) {
 				done, err := n.join(ctx, v.room, v.via)
 				if errors.Is(err, mautrix.MForbidden) {
 					n.reintroduce(ctx, space, listedOwn, may)
@@ -89,48 +90,48 @@ func (n *Network) reconcile(now time.Time) time.Time {
 		})
 	}
 	for _, room := range n.model.unclear() {
-		tasks = append(tasks, task{
-			key: "look " + string(room), what: "fetch a window's state", log: logRoom(room),
-			do: func(ctx context.Context) (func(), error) {
+		todo = append(todo, tasks.Task{
+			Key: "look " + string(room), What: "fetch a window's state", Log: logRoom(room),
+			Do: func(ctx context.Context) (func(), error) {
 				events, err := n.fetch(ctx, room)
 				return func() { n.model.addState(room, events) }, err
 			},
 		})
 	}
 	for _, v := range leave {
-		tasks = append(tasks, n.leaveTask(v.room))
+		todo = append(todo, n.leaveTask(v.room))
 	}
-	tasks = n.inviteTasks(tasks, join)
-	return backoff.Earlier(backoff.Earlier(wake, remind), n.runner.run(now, tasks))
+	todo = n.inviteTasks(todo, join)
+	return backoff.Earlier(backoff.Earlier(wake, remind), n.runner.Run(now, todo))
 }
 
 // rememberTask adds the tasks of writing to the database which network we were admitted to, and which windows there are and were, if that has changed.
-func (n *Network) rememberTask(tasks []task) []task {
+func (n *Network) rememberTask(todo []tasks.Task) []tasks.Task {
 	if a := n.model.admission; a != n.saved {
-		tasks = append(tasks, task{
-			key: "remember", what: "write to the database", known: true,
-			do: func(ctx context.Context) (func(), error) {
+		todo = append(todo, tasks.Task{
+			Key: "remember", What: "write to the database", Known: true,
+			Do: func(ctx context.Context) (func(), error) {
 				return func() { n.saved = a }, n.store.setAdmission(ctx, n.model.self, a)
 			},
 		})
 	}
 	if !maps.Equal(n.model.known, n.savedWindows) {
 		before, now := n.savedWindows, maps.Clone(n.model.known)
-		tasks = append(tasks, task{
-			key: "remember windows", what: "write to the database", known: true,
-			do: func(ctx context.Context) (func(), error) {
+		todo = append(todo, tasks.Task{
+			Key: "remember windows", What: "write to the database", Known: true,
+			Do: func(ctx context.Context) (func(), error) {
 				return func() { n.savedWindows = now }, n.store.setWindows(ctx, n.model.self, before, now)
 			},
 		})
 	}
-	return tasks
+	return todo
 }
 
 // leaveTask leaves a room.
-func (n *Network) leaveTask(room id.RoomID) task {
-	return task{
-		key: "leave " + string(room), what: "leave a room", log: logRoom(room),
-		do: func(ctx context.Context) (func(), error) {
+func (n *Network) leaveTask(room id.RoomID) tasks.Task {
+	return tasks.Task{
+		Key: "leave " + string(room), What: "leave a room", Log: logRoom(room),
+		Do: func(ctx context.Context) (func(), error) {
 			_, err := n.cfg.Bot.Client().LeaveRoom(ctx, room)
 			return nil, err
 		},

@@ -103,6 +103,12 @@ func (m *model) apply(e *event.Event) {
 		if c, err := parseWindow(data); err == nil {
 			r.window = &windowEvent{id: e.ID, sender: e.Sender, at: e.Timestamp, content: c}
 		}
+	case StateGone.Type:
+		var c goneContent
+		r.goneBy, r.goneAt = e.Sender, 0
+		if json.Unmarshal(data, &c) == nil && c.Gone {
+			r.goneAt = min(max(e.Timestamp, 1), maxMillis)
+		}
 	case StateNetwork.Type:
 		r.network, r.networkSender = true, e.Sender
 	case event.StateTombstone.Type:

@@ -109,7 +109,7 @@ func TestInvitedBeforeTombstone(t *testing.T) {
 		keys := func() string {
 			var keys []string
 			for _, t := range n.inviteTasks(nil, nil) {
-				keys = append(keys, t.key)
+				keys = append(keys, t.Key)
 			}
 			return strings.Join(keys, ", ")
 		}

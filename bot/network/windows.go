@@ -86,6 +86,9 @@ func (m *model) directory() []directory.Window {
 		w := directory.Window{
 			Room: p.Room, Kiosk: p.kiosk, Name: r.name, City: c.City, Shutter: c.Shutter, Since: jsontime.UMInt(c.Since), Facing: c.Facing, Joined: true,
 		}
+		if r.goneAt != 0 && r.goneBy == p.kiosk {
+			w.Gone = jsontime.UMInt(r.goneAt)
+		}
 		if w.Name == "" {
 			w.Name = clean(p.kiosk.Localpart(), maxName)
 		}

@@ -26,6 +26,10 @@ func (r *Rules) free(w directory.Window) bool {
 	return w.Joined && w.Shutter == directory.Open && (w.Facing == "" || w.Facing == r.own)
 }
 
+// callable says whether a visit with w can begin: it is free, and its kiosk is there. A visit goes on if the kiosk is gone for its homeserver: it may
+// be the homeserver that is gone.
+func (r *Rules) callable(w directory.Window) bool { return r.free(w) && w.Gone.IsZero() }
+
 // advanceCall decides which call this window is in: it ends the visit, goes on with it, or begins another one.
 func (r *Rules) advanceCall(now time.Time) {
 	v := r.visit
@@ -112,7 +116,7 @@ func (r *Rules) staysHost(now time.Time, v *visit) bool {
 	if !v.alone || r.ringing.on() {
 		return true
 	}
-	if w, ok := r.windows.in(v.peer); v.peer != "" && (!ok || w.Shutter == directory.Shut || !v.metOnce && !r.free(w)) {
+	if w, ok := r.windows.in(v.peer); v.peer != "" && (!ok || w.Shutter == directory.Shut || !v.metOnce && !r.callable(w)) {
 		return false // the other window has shut, or it was expected here and is in another visit
 	}
 	return now.Sub(v.emptyAt) < emptyGrace
@@ -136,11 +140,11 @@ func (r *Rules) target(now time.Time) (room, peer id.RoomID) {
 	if peer, ok := r.caller(); ok && !r.backoffs.waits(now, r.own) {
 		return r.own, peer
 	}
-	if w, ok := r.windows.in(r.chosen); ok && r.free(w) && !r.backoffs.waits(now, w.Room) {
+	if w, ok := r.windows.in(r.chosen); ok && r.callable(w) && !r.backoffs.waits(now, w.Room) {
 		return w.Room, w.Room
 	}
 	candidates := slices.DeleteFunc(slices.Clone(r.windows.list), func(w directory.Window) bool {
-		return !r.free(w) || r.earlier(w) || r.backoffs.waits(now, w.Room)
+		return !r.callable(w) || r.earlier(w) || r.backoffs.waits(now, w.Room)
 	})
 	if len(candidates) == 0 {
 		return r.expected(now)
@@ -156,10 +160,10 @@ func (r *Rules) target(now time.Time) (room, peer id.RoomID) {
 // a while through two homeservers.
 func (r *Rules) expected(now time.Time) (room, peer id.RoomID) {
 	for _, w := range r.windows.list {
-		if r.free(w) && !r.earlier(w) {
+		if r.callable(w) && !r.earlier(w) {
 			return "", "" // the new window may call this one
 		}
-		if at := r.windows.openings[w.Room].at; r.free(w) && !at.IsZero() && now.Sub(at) < expectTime {
+		if at := r.windows.openings[w.Room].at; r.callable(w) && !at.IsZero() && now.Sub(at) < expectTime {
 			peer = w.Room
 		}
 	}

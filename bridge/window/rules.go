@@ -122,7 +122,7 @@ func (r *Rules) Choose(room id.RoomID) {
 	}
 	r.chosen = room
 	r.backoffs.end(room)
-	if w, ok := r.windows.in(room); ok && r.free(w) && r.visit != nil && r.visit.peer != room {
+	if w, ok := r.windows.in(room); ok && r.callable(w) && r.visit != nil && r.visit.peer != room {
 		r.visit = nil
 	}
 }

@@ -564,6 +564,26 @@ func TestRemovedKiosks(t *testing.T) {
 	b.want(dresden, "", "opening")
 }
 
+// TestGoneWindow: a window whose kiosk gives no sign of life is not called, nor waited for. A visit with it goes on.
+func TestGoneWindow(t *testing.T) {
+	away := windowOf(munich, directory.Open, epoch.Add(-time.Hour))
+	away.Gone = jsontime.UM(epoch)
+	b := newBench(t, away)
+	b.m.SetShutter(b.now, directory.Open)
+	b.step(0)
+	b.want("", "", "alone")
+	b.m.Choose(munich)
+	b.step(0)
+	b.want("", "", "alone")
+	back := windowOf(munich, directory.Open, epoch.Add(-time.Hour))
+	b.m.SetDirectory(dresden, true, []directory.Window{back})
+	b.step(0)
+	b.want(munich, munich, "opening")
+	b.m.SetDirectory(dresden, true, []directory.Window{away})
+	b.step(0)
+	b.want(munich, munich, "opening")
+}
+
 // TestRoomUpgraded: the room of the call is upgraded during a visit. The old call is left, even if others stay in it, and the visit goes on in
 // the new room as soon as both windows know it.
 func TestRoomUpgraded(t *testing.T) {

@@ -221,18 +221,19 @@ export class View {
 
   #windows(m, t) {
     const order = { open: 0, ajar: 1, shut: 2 };
-    const list = [...m.state.windows].sort((a, b) => (order[a.shutter] ?? 3) - (order[b.shutter] ?? 3) || a.name.localeCompare(b.name));
+    const rank = (w) => (w.gone ? 4 : order[w.shutter] ?? 3);
+    const list = [...m.state.windows].sort((a, b) => rank(a) - rank(b) || a.name.localeCompare(b.name));
     const key = JSON.stringify([m.language, m.state.timezone, list, m.state.missed.length > 0]);
     if (key === this.#listed) return;
     this.#listed = key;
     for (const ul of document.querySelectorAll("ul.windows")) {
       const shown = list.slice(0, list.length > maxEntries ? maxEntries - 1 : maxEntries).map((w) => {
-        const shutter = w.shutter in order ? w.shutter : "shut";
+        const shutter = w.shutter in order && !w.gone ? w.shutter : "shut";
         const item = make("li", `entry ${shutter}`);
         const text = make("span", "text");
         text.append(make("strong", "", w.name));
         if (w.city && !w.name.includes(w.city)) text.append(make("span", "city", w.city));
-        const how = make("span", "how", t(shutter));
+        const how = make("span", "how", w.gone ? t("gone_since", { time: clock(m.language, m.state.timezone, w.gone) }) : t(shutter));
         const since = t("since", { time: clock(m.language, m.state.timezone, w.since) });
         if (w.since && shutter !== "shut") how.append(make("span", "since", `, ${since}`));
         text.append(how);

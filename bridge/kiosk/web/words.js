@@ -36,7 +36,8 @@ export function say(language, key, values = {}) {
 
 // clock formats a moment (Unix milliseconds) as hours and minutes in a time zone.
 export function clock(language, timezone, ms) {
-  const options = { hour: "2-digit", minute: "2-digit" };
+  const day = Date.now() - ms > 86_400_000 ? { day: "numeric", month: "numeric" } : {};
+  const options = { ...day, hour: "2-digit", minute: "2-digit" };
   try {
     return new Intl.DateTimeFormat(say(language, "locale"), { ...options, timeZone: timezone || undefined }).format(ms);
   } catch {

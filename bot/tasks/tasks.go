@@ -1,4 +1,8 @@
-package network
+// Package tasks runs requests until nothing is missing. Its user compares how things are with how they should be, and asks each time for all the tasks
+// that are missing ([Runner.Run]). A task that fails is tried again, with growing waits, as long as it is asked for.
+//
+// A Runner belongs to one goroutine. Each task runs in a goroutine of its own and hands its result back through the owner's queue.
+package tasks
 
 import (
 	"cmp"
@@ -31,25 +35,24 @@ const (
 	// minBackoff and maxBackoff are the shortest and the longest wait after a failure.
 	minBackoff = 500 * time.Millisecond
 	maxBackoff = time.Minute
-	// maxJoinBackoff is the longest wait between two attempts to join a room. A server may have a lasting reason to refuse.
-	maxJoinBackoff = 10 * time.Minute
 )
 
-// task is something that should be true and is not yet.
-type task struct {
-	key  string
-	what string        // for the log, the same for all tasks of a kind
-	min  time.Duration // the shortest wait after a failure; 0: minBackoff
-	max  time.Duration // the longest wait after a failure; 0: maxBackoff
-	// known says that the owner learns of a success from the answer and not from sync. Then settle does not apply.
-	known bool
-	// slow says that others decide how long it takes: a foreign server that does not answer. Such tasks never keep the others waiting.
-	slow bool
-	log  func(*zerolog.Event)
-	// do runs in a goroutine of its own. The owner calls the function that it returns, if any, after a success.
-	do func(ctx context.Context) (func(), error)
-	// failed, if set, is called by the owner after a failure.
-	failed func(count int)
+// Task is something that should be true and is not yet.
+type Task struct {
+	// Key names the task. There is one record of attempts for each key.
+	Key  string
+	What string        // for the log, the same for all tasks of a kind
+	Min  time.Duration // the shortest wait after a failure; 0: minBackoff
+	Max  time.Duration // the longest wait after a failure; 0: maxBackoff
+	// Known says that the owner learns of a success from the answer and not from sync. Then settle does not apply.
+	Known bool
+	// Slow says that others decide how long it takes: a foreign server that does not answer. Such tasks never keep the others waiting.
+	Slow bool
+	Log  func(*zerolog.Event)
+	// Do runs in a goroutine of its own. The owner calls the function that it returns, if any, after a success.
+	Do func(ctx context.Context) (func(), error)
+	// Failed, if set, is called by the owner after a failure.
+	Failed func(count int)
 }
 
 // attempt is the record of a task that was begun. It is kept as long as the task is asked for.
@@ -57,12 +60,12 @@ type attempt struct {
 	running   bool
 	pause     backoff.Backoff
 	next      time.Time
-	keepsWait bool // retryNow does not shorten the wait
+	keepsWait bool // RetryNow does not shorten the wait
 }
 
-// runner runs tasks, each again and again until it is not asked for any more. It belongs to the goroutine of Network.Run; the requests run
-// in goroutines of their own, which give their result to post.
-type runner struct {
+// Runner runs tasks, each again and again until it is not asked for any more. It belongs to one goroutine. The
+// requests run in goroutines of their own, which give their result to post.
+type Runner struct {
 	ctx      context.Context // ends a little after the owner's
 	post     func(func())
 	log      zerolog.Logger
@@ -73,17 +76,19 @@ type runner struct {
 	cancel   context.CancelFunc
 }
 
-func newRunner(ctx context.Context, post func(func()), log zerolog.Logger) *runner {
-	r := &runner{post: post, log: log, attempts: make(map[string]*attempt)}
+// NewRunner returns a Runner whose requests may go on for three seconds after ctx has ended. post puts a function into the queue of the owner. The owner
+// calls End.
+func NewRunner(ctx context.Context, post func(func()), log zerolog.Logger) *Runner {
+	r := &Runner{post: post, log: log, attempts: make(map[string]*attempt)}
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return r
 }
 
-// run begins those of the tasks whose time has come, in their order. It returns when to look again.
-func (r *runner) run(now time.Time, tasks []task) (wake time.Time) {
+// Run begins those of the tasks whose time has come, in their order. It returns when to look again.
+func (r *Runner) Run(now time.Time, tasks []Task) (wake time.Time) {
 	asked := make(map[string]bool, len(tasks))
 	for _, t := range tasks {
-		asked[t.key] = true
+		asked[t.Key] = true
 	}
 	for key, a := range r.attempts {
 		if !asked[key] && !a.running {
@@ -91,16 +96,16 @@ func (r *runner) run(now time.Time, tasks []task) (wake time.Time) {
 		}
 	}
 	for _, t := range tasks {
-		a := r.attempts[t.key]
+		a := r.attempts[t.Key]
 		if a == nil {
-			a = &attempt{pause: backoff.Backoff{Min: cmp.Or(t.min, minBackoff), Max: cmp.Or(t.max, maxBackoff)}}
-			r.attempts[t.key] = a
+			a = &attempt{pause: backoff.Backoff{Min: cmp.Or(t.Min, minBackoff), Max: cmp.Or(t.Max, maxBackoff)}}
+			r.attempts[t.Key] = a
 		}
 		switch {
 		case a.running:
 		case now.Before(a.next):
 			wake = backoff.Earlier(wake, a.next)
-		case t.slow && r.slow >= maxSlow:
+		case t.Slow && r.slow >= maxSlow:
 		case r.running < maxRunning:
 			r.begin(t, a)
 		}
@@ -109,20 +114,20 @@ func (r *runner) run(now time.Time, tasks []task) (wake time.Time) {
 }
 
 // begin starts one attempt.
-func (r *runner) begin(t task, a *attempt) {
+func (r *Runner) begin(t Task, a *attempt) {
 	a.running = true
 	r.running++
-	if t.slow {
+	if t.Slow {
 		r.slow++
 	}
 	r.group.Go(func() {
 		ctx, cancel := context.WithTimeout(r.ctx, requestLimit)
 		defer cancel()
-		done, err := t.do(ctx)
+		done, err := t.Do(ctx)
 		r.post(func() {
 			a.running = false
 			r.running--
-			if t.slow {
+			if t.Slow {
 				r.slow--
 			}
 			if err != nil {
@@ -131,7 +136,7 @@ func (r *runner) begin(t task, a *attempt) {
 			}
 			a.pause.Reset()
 			a.next = time.Time{}
-			if !t.known {
+			if !t.Known {
 				a.next = time.Now().Add(settle)
 			}
 			if done != nil {
@@ -142,27 +147,27 @@ func (r *runner) begin(t task, a *attempt) {
 }
 
 // fail notes a failed attempt and when to try again.
-func (r *runner) fail(t task, a *attempt, err error) {
+func (r *Runner) fail(t Task, a *attempt, err error) {
 	wait := max(a.pause.Next(), retryAfter(err))
 	failures := a.pause.Failures()
 	a.next = time.Now().Add(wait)
 	// A task with a shortest wait of its own may still be under way in the homeserver, so it is not tried sooner.
-	a.keepsWait = t.min > 0 || answered(err)
+	a.keepsWait = t.Min > 0 || answered(err)
 	e := r.log.Debug()
 	if failures == 1 || failures == 4 || failures%20 == 0 {
 		e = r.log.Warn()
 	}
-	if t.log != nil {
-		t.log(e)
+	if t.Log != nil {
+		t.Log(e)
 	}
-	e.Err(err).Str("task", t.what).Int("failures", failures).Dur("retry_in", wait).Msg("A request failed, it will be tried again")
-	if t.failed != nil {
-		t.failed(failures)
+	e.Err(err).Str("task", t.What).Int("failures", failures).Dur("retry_in", wait).Msg("A request failed, it will be tried again")
+	if t.Failed != nil {
+		t.Failed(failures)
 	}
 }
 
-// retryNow ends the wait of the tasks that failed because there was no connection. It is called when the homeserver answers again.
-func (r *runner) retryNow() {
+// RetryNow ends the wait of the tasks that failed because there was no connection. It is called when the homeserver answers again.
+func (r *Runner) RetryNow() {
 	for _, a := range r.attempts {
 		if a.pause.Failures() > 0 && !a.keepsWait {
 			a.next = time.Time{}
@@ -184,8 +189,8 @@ func answered(err error) bool {
 	return true
 }
 
-// end waits until no task is running any more. After endGrace it cancels them.
-func (r *runner) end() {
+// End waits until no task is running any more. After endGrace it cancels them.
+func (r *Runner) End() {
 	timer := time.AfterFunc(endGrace, r.cancel)
 	defer timer.Stop()
 	defer r.cancel()
