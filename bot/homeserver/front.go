@@ -52,6 +52,8 @@ type FrontConfig struct {
 	// SFUToken gives a device access to the SFU of the first of Transports. nil: there is none, or it is not ours. Its errors are
 	// mautrix.RespErrors.
 	SFUToken func(ctx context.Context, user id.UserID, device id.DeviceID, room id.RoomID) (url, jwt string, err error)
+	// TURN gives a user access to a TURN server (GET /voip/turnServer). nil: the homeserver does that itself.
+	TURN func(user id.UserID) TURNAccess
 	// RemoteMedia limits the files of other homeservers that the homeserver keeps; nil: it does that itself.
 	RemoteMedia *RemoteMedia
 	// DB holds scheduled events. It was opened by migrations.OpenHub. The front does not close it.
@@ -68,7 +70,8 @@ type Front struct {
 	serverName  string
 	wellKnown   map[string]any // the answer of each path below /.well-known/matrix/
 	transport   []transport
-	remoteMedia *RemoteMedia // nil: no limit
+	turn        func(user id.UserID) TURNAccess // nil: the homeserver's
+	remoteMedia *RemoteMedia                    // nil: no limit
 	sfuToken    func(ctx context.Context, user id.UserID, device id.DeviceID, room id.RoomID) (url, jwt string, err error)
 	proxy       *httputil.ReverseProxy
 	client      *http.Client // to the homeserver
@@ -104,6 +107,7 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 		transport:   []transport{},
 		sfuToken:    cfg.SFUToken,
 		remoteMedia: cfg.RemoteMedia,
+		turn:        cfg.TURN,
 		log:         cfg.Log,
 	}
 	if f.sfuToken != nil && len(cfg.Transports) == 0 {
@@ -191,6 +195,12 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		f.pass(w, r, maxRequest)
+	case targetTURN:
+		if f.turn == nil {
+			f.pass(w, r, maxRequest)
+			return
+		}
+		f.own(w, r, map[string]http.HandlerFunc{http.MethodGet: f.serveTURN})
 	case targetUpload:
 		defer f.remoteMedia.hold()()
 		f.pass(w, r, maxMedia)

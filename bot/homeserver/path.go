@@ -20,6 +20,7 @@ const (
 	targetMedia                         // a file that users may ask for
 	targetVersions                      // GET /versions
 	targetTransports                    // GET …/rtc/transports (MSC4143)
+	targetTURN                          // GET …/voip/turnServer
 	targetSFUToken                      // POST …/sfu_token, see package unstable
 	targetSend                          // PUT /rooms/{room}/send or state, delayed if the query says so (MSC4140)
 	targetDelayedList                   // GET …/delayed_events
@@ -87,6 +88,8 @@ func (p path) target() target {
 		return target{kind: targetVersions}
 	case rest.is(unstable.TransportsPath()...), rest.is("v1", "rtc", "transports"):
 		return target{kind: targetTransports}
+	case len(rest) == 3 && versionPattern.MatchString(rest[0]) && rest[1] == "voip" && rest[2] == "turnServer":
+		return target{kind: targetTURN}
 	case rest.is(unstable.SFUTokenPath()...):
 		return target{kind: targetSFUToken}
 	case len(rest) >= 3 && path(rest[:3]).is(unstable.DelayedPath()...):

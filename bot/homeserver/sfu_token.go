@@ -42,3 +42,21 @@ func (f *Front) serveSFUToken(w http.ResponseWriter, r *http.Request) {
 		unstable.ServiceURL: f.transport[0].ServiceURL, "url": url, "jwt": jwt,
 	})
 }
+
+// TURNAccess is access to a TURN server, as clients are told (client-server API, "Voice over IP").
+type TURNAccess struct {
+	Username string   `json:"username"`
+	Password string   `json:"password"`
+	URIs     []string `json:"uris"`
+	TTL      int      `json:"ttl"` // seconds
+}
+
+// serveTURN gives a user access to our TURN server.
+func (f *Front) serveTURN(w http.ResponseWriter, r *http.Request) {
+	who, err := f.authenticate(r)
+	if err != nil {
+		f.fail(w, r, err)
+		return
+	}
+	exhttp.WriteJSONResponse(w, http.StatusOK, f.turn(who.user))
+}

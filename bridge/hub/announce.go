@@ -1,13 +1,20 @@
 package hub
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
-	"multifactorymodel.org/ewindow/callmedia/focus"
+	"github.com/livekit/protocol/livekit"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/homeserver"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
@@ -147,10 +154,30 @@ func TURNURIs(cfg *Config) (uris []string) {
 	return uris
 }
 
-// turnForLiveKit lists the relay's addresses in LiveKit's form, one for each transport.
-func turnForLiveKit(cfg *Config) (list []focus.Turn) {
-	for _, s := range turnServers(cfg) {
-		list = append(list, focus.Turn{Host: s.host, Port: s.port, Protocol: string(s.transport), Secret: cfg.Relay.Secret})
+// turnLifetime is how long TURN credentials are valid. The relay checks that only when a client makes an allocation: when it joins, and when
+// it restarts ICE.
+const turnLifetime = 4 * time.Hour
+
+// turnName is a user's name at the relay. Whatever a user has credentials from, and for which device, the relay counts their allocations together.
+// Anybody on the wire can read the name, so it is no user id.
+func turnName(cfg *Config, user id.UserID) string {
+	mac := hmac.New(sha256.New, []byte(cfg.Relay.Secret))
+	_, _ = mac.Write([]byte(user)) // never fails
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))[:22]
+}
+
+// turnAccess is what a homeserver's client is told about the relay (Matrix client-server API, VoIP).
+func turnAccess(cfg *Config, user id.UserID) homeserver.TURNAccess {
+	name, password := turnserver.Credentials(cfg.Relay.Secret, turnName(cfg, user), turnLifetime)
+	return homeserver.TURNAccess{Username: name, Password: password, URIs: TURNURIs(cfg), TTL: int(turnLifetime.Seconds())}
+}
+
+// iceServers is the same in LiveKit's form.
+func iceServers(cfg *Config, user id.UserID) []*livekit.ICEServer {
+	access := turnAccess(cfg, user)
+	list := make([]*livekit.ICEServer, len(access.URIs))
+	for i, uri := range access.URIs {
+		list[i] = &livekit.ICEServer{Urls: []string{uri}, Username: access.Username, Credential: access.Password}
 	}
 	return list
 }

@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/livekit/protocol/livekit"
+	"maunium.net/go/mautrix/id"
+
 	"multifactorymodel.org/ewindow/bridge/child"
 	"multifactorymodel.org/ewindow/callmedia/focus"
 	"multifactorymodel.org/ewindow/turnserver"
@@ -37,7 +40,11 @@ func (h *hub) startFocus(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	proxy, err := focus.NewProxy(focus.ProxyConfig{LiveKitURL: api, Key: key, Secret: secret, Log: log})
+	signalling := focus.ProxyConfig{LiveKitURL: api, Key: key, Secret: secret, Log: log}
+	if h.cfg.Relay != nil && f.LiveKitURL == "" {
+		signalling.ICEServers = func(user id.UserID) []*livekit.ICEServer { return iceServers(&h.cfg, user) }
+	}
+	proxy, err := focus.NewProxy(signalling)
 	if err != nil {
 		return err
 	}
@@ -60,7 +67,7 @@ func (h *hub) startLiveKit(ctx context.Context, key, secret string) (api string,
 	}
 	server, err := focus.NewLiveKit(focus.LiveKitConfig{
 		Dir: filepath.Join(h.cfg.DataDir, "livekit"), Key: key, Secret: secret, Port: port, UDPPort: udp, TCPPort: tcp,
-		NodeIP: nodeIP(&h.cfg), AllowLoopback: f.AllowLoopback, Turn: turnForLiveKit(&h.cfg), Log: h.cfg.Log,
+		NodeIP: nodeIP(&h.cfg), AllowLoopback: f.AllowLoopback, Log: h.cfg.Log,
 	})
 	if err != nil {
 		return "", err

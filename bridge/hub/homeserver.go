@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"maunium.net/go/mautrix/id"
+
 	"multifactorymodel.org/ewindow/bot/homeserver"
 	"multifactorymodel.org/ewindow/bridge/child"
 	"multifactorymodel.org/ewindow/migrations"
@@ -49,6 +51,9 @@ func (h *hub) startHomeserver(ctx context.Context) error {
 		}
 		h.parts.OnClose("media database", cfg.RemoteMedia.Close)
 		h.parts.Go("old files", cfg.RemoteMedia.Run)
+	}
+	if h.cfg.Relay != nil {
+		cfg.TURN = func(user id.UserID) homeserver.TURNAccess { return turnAccess(&h.cfg, user) }
 	}
 	if h.service != nil {
 		cfg.SFUToken = h.service.DeviceToken
@@ -94,9 +99,6 @@ func (h *hub) startDendrite(ctx context.Context) (address string, err error) {
 	}
 	h.parts.ServeHTTP(&http.Server{Handler: outbound, ReadHeaderTimeout: headerLimit}, outbound.Listener())
 	cfg.Outbound = outbound.URL()
-	if h.cfg.Relay != nil {
-		cfg.TurnURIs, cfg.TurnSecret = TURNURIs(&h.cfg), h.cfg.Relay.Secret
-	}
 	server, err := homeserver.NewDendrite(cfg)
 	if err != nil {
 		return "", err

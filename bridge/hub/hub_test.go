@@ -8,14 +8,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/rs/zerolog"
 
-	"multifactorymodel.org/ewindow/callmedia/focus"
 	"multifactorymodel.org/ewindow/turnserver"
 )
 
@@ -51,27 +49,30 @@ func prefixes(texts ...string) (list []netip.Prefix) {
 	return list
 }
 
-// TestTURNServers checks that LiveKit and the homeserver announce the same TURN servers.
+// TestTURNServers checks that clients of LiveKit and of the homeserver are told the same TURN servers, with credentials that belong to the user.
 func TestTURNServers(t *testing.T) {
 	c := wholeHub()
-	relay := c.Relay
-	c.Relay = nil
-	if got := turnForLiveKit(c); got != nil {
-		t.Errorf("without a relay: %v", got)
+	c.Relay.Listen, c.Relay.ShareHTTPSPort = append(c.Relay.Listen, listeners("tls://0.0.0.0:5349")...), true
+	const want = "turn:192.0.2.7:3478?transport=udp turn:192.0.2.7:3478?transport=tcp " +
+		"turns:hub.example.org:5349?transport=tcp turns:hub.example.org:443?transport=tcp"
+	const user, other = "@anna:example.org", "@bert:example.org"
+	access, servers := turnAccess(c, user), iceServers(c, user)
+	if text := strings.Join(access.URIs, " "); text != want || access.TTL != 4*60*60 || access.Password == "" {
+		t.Errorf("clients of the homeserver are told %+v", access)
 	}
-	c.Relay = relay
-	relay.Listen, relay.ShareHTTPSPort = append(relay.Listen, listeners("tls://0.0.0.0:5349")...), true
-	want := []focus.Turn{
-		{Host: "192.0.2.7", Port: 3478, Protocol: "udp", Secret: turnSecret}, {Host: "192.0.2.7", Port: 3478, Protocol: "tcp", Secret: turnSecret},
-		{Host: "hub.example.org", Port: 5349, Protocol: "tls", Secret: turnSecret},
-		{Host: "hub.example.org", Port: 443, Protocol: "tls", Secret: turnSecret},
+	var uris []string
+	_, name, _ := strings.Cut(access.Username, ":")
+	for _, s := range servers {
+		uris = append(uris, s.GetUrls()...)
+		if _, same, _ := strings.Cut(s.GetUsername(), ":"); same != name || s.GetCredential() == "" {
+			t.Errorf("the user is called %q, and %q", same, name)
+		}
 	}
-	if got := turnForLiveKit(c); !reflect.DeepEqual(got, want) {
-		t.Errorf("LiveKit is told %v", got)
+	if text := strings.Join(uris, " "); text != want {
+		t.Errorf("clients of LiveKit are told %s", text)
 	}
-	if text := strings.Join(TURNURIs(c), " "); text != "turn:192.0.2.7:3478?transport=udp turn:192.0.2.7:3478?transport=tcp "+
-		"turns:hub.example.org:5349?transport=tcp turns:hub.example.org:443?transport=tcp" {
-		t.Errorf("the homeserver is told %s", text)
+	if name == "" || strings.Contains(name, "anna") || name == turnName(c, other) {
+		t.Errorf("the user is called %q at the relay", name)
 	}
 }
 

@@ -23,8 +23,8 @@ func (s *Service) DeviceToken(ctx context.Context, user id.UserID, device id.Dev
 		return "", "", refused.matrix()
 	}
 	s.confirm(user)
-	jwt, refused := s.issue(ctx, user, roomName(room.String(), callSlot), plainIdentity(user.String(), device.String()), issue{
-		confirmed: true, creates: s.creators.mayCreate(user.Homeserver()),
+	jwt, refused := s.issue(ctx, roomName(room.String(), callSlot), plainIdentity(user.String(), device.String()), issue{
+		User: user, Room: room, Confirmed: true, Creates: s.creators.mayCreate(user.Homeserver()),
 	})
 	if refused != nil {
 		return "", "", refused.matrix()

@@ -30,7 +30,7 @@ func FuzzRequest(f *testing.F) {
 		} {
 			w, err := decode(body)
 			if err != nil {
-				if err.status != http.StatusBadRequest || err.code != "M_NOT_JSON" && err.code != "M_BAD_JSON" || w.room != "" || w.identity != nil {
+				if err.status != http.StatusBadRequest || err.code != "M_NOT_JSON" && err.code != "M_BAD_JSON" || w.name != "" || w.identity != nil {
 					t.Fatalf("refused with %+v and %+v", err, w)
 				}
 				continue
@@ -38,7 +38,7 @@ func FuzzRequest(f *testing.F) {
 			if len(body) > maxBody || !json.Valid(body) {
 				t.Fatal("a body that is no JSON or too long was accepted")
 			}
-			if len(w.room) != 43 || !validServerName(w.token.MatrixServerName) || w.token.AccessToken == "" {
+			if len(w.name) != 43 || !validServerName(w.token.MatrixServerName) || w.token.AccessToken == "" {
 				t.Fatalf("accepted %+v", w)
 			}
 			name := w.identity("@u:s")
@@ -49,7 +49,7 @@ func FuzzRequest(f *testing.F) {
 			if err := json.Compact(&again, body); err != nil {
 				t.Fatal(err)
 			}
-			if v, err := decode(again.Bytes()); err != nil || v.room != w.room || v.identity("@u:s") != name {
+			if v, err := decode(again.Bytes()); err != nil || v.name != w.name || v.identity("@u:s") != name {
 				t.Fatalf("encoded again it is %+v, %v", v, err)
 			}
 		}

@@ -100,7 +100,8 @@ type hashedRequest struct {
 // tokenRequest is a request of either form, after all checks that need no other server.
 type tokenRequest struct {
 	token    openIDToken
-	room     string // LiveKit's name for it
+	room     id.RoomID
+	name     string // LiveKit's name for it
 	claimed  id.UserID
 	identity func(user id.UserID) string
 }
@@ -137,7 +138,7 @@ func decodePlain(body io.Reader) (tokenRequest, *apiError) {
 		return tokenRequest{}, err
 	}
 	return tokenRequest{
-		token: r.OpenIDToken, room: roomName(r.Room, callSlot),
+		token: r.OpenIDToken, room: id.RoomID(r.Room), name: roomName(r.Room, callSlot),
 		identity: func(user id.UserID) string { return plainIdentity(user.String(), r.DeviceID) },
 	}, nil
 }
@@ -160,7 +161,7 @@ func decodeHashed(body io.Reader) (tokenRequest, *apiError) {
 		return tokenRequest{}, badJSON("slot_id is not an application and an id with # in between.")
 	}
 	return tokenRequest{
-		token: r.OpenIDToken, room: roomName(r.RoomID, r.SlotID), claimed: id.UserID(m.ClaimedUserID),
+		token: r.OpenIDToken, room: id.RoomID(r.RoomID), name: roomName(r.RoomID, r.SlotID), claimed: id.UserID(m.ClaimedUserID),
 		identity: func(user id.UserID) string { return hashedIdentity(user.String(), m.ClaimedDeviceID, m.ID) },
 	}, nil
 }

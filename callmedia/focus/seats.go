@@ -1,10 +1,7 @@
 package focus
 
 import (
-	"bufio"
 	"context"
-	"net"
-	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -104,8 +101,8 @@ func (s *seats) try(key seatKey, how issue) (mine, other *seat) {
 	if len(list) > 0 {
 		// The newest has the place. The others are being thrown out.
 		other = list[len(list)-1]
-		same := how.login != "" && how.login == other.login
-		if silent := s.now()-time.Duration(other.heard.Load()) > silenceLimit; !same && !how.confirmed && !silent {
+		same := how.Login != "" && how.Login == other.Login
+		if silent := s.now()-time.Duration(other.heard.Load()) > silenceLimit; !same && !how.Confirmed && !silent {
 			return nil, other
 		}
 	}
@@ -128,40 +125,5 @@ func (s *seats) leave(key seatKey, mine *seat) {
 
 func (s *seats) now() time.Duration { return time.Since(s.begin) }
 
-// watch returns a ResponseWriter whose connection tells a seat when its client sends something.
-func (s *seats) watch(w http.ResponseWriter, mine *seat) http.ResponseWriter {
-	return &watchedWriter{w, func() { mine.heard.Store(int64(s.now())) }}
-}
-
-// watchedWriter is an http.ResponseWriter that calls heard whenever something is read from the connection that is taken over.
-type watchedWriter struct {
-	http.ResponseWriter
-	heard func()
-}
-
-// Unwrap is for http.ResponseController.
-func (w *watchedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// Hijack implements http.Hijacker.
-func (w *watchedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	return &watchedConn{conn, w.heard}, buffered, nil
-}
-
-// watchedConn calls heard when something was read.
-type watchedConn struct {
-	net.Conn
-	heard func()
-}
-
-// Read implements net.Conn.
-func (c *watchedConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if n > 0 {
-		c.heard()
-	}
-	return n, err
-}
+// hear notes a sign of life.
+func (s *seats) hear(mine *seat) { mine.heard.Store(int64(s.now())) }

@@ -19,14 +19,14 @@ func TestSeats(t *testing.T) {
 		taken         bool
 		within        time.Duration
 	}{
-		{name: "another token while the first client is alive", first: issue{login: "a"}, second: issue{login: "b"}, pings: true, within: silenceLimit + time.Second},
+		{name: "another token while the first client is alive", first: issue{Login: "a"}, second: issue{Login: "b"}, pings: true, within: silenceLimit + time.Second},
 		{name: "a token of somebody else", second: issue{}, pings: true, within: silenceLimit + time.Second},
-		{name: "an OpenID token against a confirmed device", first: issue{login: "a", confirmed: true}, second: issue{login: "b"}, pings: true, within: silenceLimit + time.Second},
-		{name: "the same client again", first: issue{login: "a"}, second: issue{login: "a"}, pings: true, taken: true, within: soon},
-		{name: "a confirmed device", first: issue{login: "a"}, second: issue{login: "b", confirmed: true}, pings: true, taken: true, within: soon},
-		{name: "a confirmed device again", first: issue{login: "a", confirmed: true}, second: issue{login: "b", confirmed: true}, pings: true, taken: true, within: soon},
-		{name: "the first client leaves", first: issue{login: "a"}, second: issue{login: "b"}, leaves: true, taken: true, within: 3*time.Second + soon},
-		{name: "the first client's network is gone", first: issue{login: "a"}, second: issue{login: "b"}, taken: true, within: silenceLimit + time.Second},
+		{name: "an OpenID token against a confirmed device", first: issue{Login: "a", Confirmed: true}, second: issue{Login: "b"}, pings: true, within: silenceLimit + time.Second},
+		{name: "the same client again", first: issue{Login: "a"}, second: issue{Login: "a"}, pings: true, taken: true, within: soon},
+		{name: "a confirmed device", first: issue{Login: "a"}, second: issue{Login: "b", Confirmed: true}, pings: true, taken: true, within: soon},
+		{name: "a confirmed device again", first: issue{Login: "a", Confirmed: true}, second: issue{Login: "b", Confirmed: true}, pings: true, taken: true, within: soon},
+		{name: "the first client leaves", first: issue{Login: "a"}, second: issue{Login: "b"}, leaves: true, taken: true, within: 3*time.Second + soon},
+		{name: "the first client's network is gone", first: issue{Login: "a"}, second: issue{Login: "b"}, taken: true, within: silenceLimit + time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -52,7 +52,7 @@ func TestSeats(t *testing.T) {
 				if took := time.Since(begun); (second != nil) != c.taken || took > c.within {
 					t.Errorf("taken: %v, after %v", second != nil, took)
 				}
-				if other := s.take(ctx, seatKey{"room", "@window:a.example:OTHER"}, issue{login: "x"}); other == nil {
+				if other := s.take(ctx, seatKey{"room", "@window:a.example:OTHER"}, issue{Login: "x"}); other == nil {
 					t.Error("another place is taken, too")
 				}
 				if !c.leaves {
@@ -75,13 +75,13 @@ func TestSeats(t *testing.T) {
 func TestSeatsBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, key := newSeats(), seatKey{"room", "identity"}
-		first := s.take(t.Context(), key, issue{login: "a"})
-		again := s.take(t.Context(), key, issue{login: "a"})
+		first := s.take(t.Context(), key, issue{Login: "a"})
+		again := s.take(t.Context(), key, issue{Login: "a"})
 		s.leave(key, again) // LiveKit has refused it
 		ctx, end := context.WithCancel(t.Context())
 		results := make(chan *seat, 100)
 		for range cap(results) {
-			go func() { results <- s.take(ctx, key, issue{login: "b"}) }()
+			go func() { results <- s.take(ctx, key, issue{Login: "b"}) }()
 		}
 		synctest.Wait()
 		if len(results) != cap(results)-maxSeatWaiting {

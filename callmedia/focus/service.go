@@ -206,7 +206,7 @@ func (s *Service) authorise(ctx context.Context, source string, r tokenRequest) 
 			Msg("An OpenID token was refused: this user gets tokens through their homeserver only")
 		return "", errForbidden
 	}
-	return s.issue(ctx, user, r.room, r.identity(user), issue{creates: s.creators.mayCreate(server)})
+	return s.issue(ctx, r.name, r.identity(user), issue{User: user, Room: r.room, Creates: s.creators.mayCreate(server)})
 }
 
 // errNoRoom is lk-jwt-service's answer when LiveKit does not work.
@@ -216,10 +216,10 @@ var (
 	errNoToken   = &apiError{status: http.StatusInternalServerError, code: "M_UNKNOWN", message: "Unable to sign a token."}
 )
 
-// issue makes a token for a room, which is created first if the user may do that.
-func (s *Service) issue(ctx context.Context, user id.UserID, room, identity string, how issue) (string, *apiError) {
-	if how.creates {
-		if err := createRoom(ctx, s.rooms, room); err != nil {
+// issue makes a token for LiveKit's room of a name, which is created first if the user may do that.
+func (s *Service) issue(ctx context.Context, name, identity string, how issue) (string, *apiError) {
+	if how.Creates {
+		if err := createRoom(ctx, s.rooms, name); err != nil {
 			s.counts.failed.Add(1)
 			s.cfg.Log.Error().Err(err).Msg("LiveKit did not make a room: it may be down, or its key and secret may be others than ours")
 			return "", errNoRoom
@@ -228,12 +228,12 @@ func (s *Service) issue(ctx context.Context, user id.UserID, room, identity stri
 	} else {
 		s.counts.restricted.Add(1)
 	}
-	jwt, err := sign(s.cfg.Key, s.cfg.Secret, room, identity, how)
+	jwt, err := sign(s.cfg.Key, s.cfg.Secret, name, identity, how)
 	if err != nil {
 		s.counts.failed.Add(1)
 		s.cfg.Log.Error().Err(err).Msg("A token could not be signed")
 		return "", errNoToken
 	}
-	s.cfg.Log.Debug().Stringer("user_id", user).Bool("full_access", how.creates).Bool("confirmed", how.confirmed).Msg("Access was given")
+	s.cfg.Log.Debug().Stringer("user_id", how.User).Bool("full_access", how.Creates).Bool("confirmed", how.Confirmed).Msg("Access was given")
 	return jwt, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/livekit/protocol/livekit"
 	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix/id"
 )
 
 // signalPaths are the paths of LiveKit that clients need: both forms of signalling, and the ones that explain a refusal. Everything
@@ -25,7 +26,10 @@ type ProxyConfig struct {
 	LiveKitURL string
 	// Key and Secret are LiveKit's, for tokens.
 	Key, Secret string
-	Log         zerolog.Logger
+	// ICEServers are what a user's clients are told, in place of what LiveKit says. nil: LiveKit's. Each user must have one name for the TURN server's
+	// quota; LiveKit would give each join another one.
+	ICEServers func(user id.UserID) []*livekit.ICEServer
+	Log        zerolog.Logger
 }
 
 // Proxy passes LiveKit's signalling on, and nothing else. It is an http.Handler that expects request paths without the prefix that it is mounted
@@ -92,7 +96,7 @@ func (p *Proxy) serveJoin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Header.Set("Authorization", bearer+token) // LiveKit reads the token that was checked
-	if who.creates {
+	if who.Creates {
 		if err := createRoom(r.Context(), p.rooms, who.room); err != nil && r.Context().Err() == nil {
 			p.cfg.Log.Warn().Err(err).Msg("LiveKit did not make a room for somebody who joins")
 		}
@@ -105,7 +109,12 @@ func (p *Proxy) serveJoin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer p.seats.leave(key, mine)
-	p.proxy.ServeHTTP(p.seats.watch(w, mine), r)
+	watched := &watchedWriter{ResponseWriter: w, heard: func() { p.seats.hear(mine) }}
+	if p.cfg.ICEServers != nil {
+		watched.servers = p.cfg.ICEServers(who.User)
+		r.Header.Del("Sec-Websocket-Extensions") // what is compressed can't be changed
+	}
+	p.proxy.ServeHTTP(watched, r)
 }
 
 const bearer = "Bearer "

@@ -2,48 +2,51 @@ package focus
 
 import (
 	"crypto/rand"
-	"strings"
+	"encoding/json"
 
 	"github.com/livekit/protocol/auth"
+	"maunium.net/go/mautrix/id"
 )
 
 // issueAttribute is the attribute (LiveKit's, visible to all in the room) in which a token says how it was issued. Participants can't change their
 // attributes, and LiveKit copies them into the tokens with which it replaces those that expire.
 const issueAttribute = "org.multifactorymodel.ewindow.issue"
 
-// issue says how a token was issued. It is what the proxy knows about somebody who joins.
+// issue says how a token was issued, and for whom. It is what the proxy knows about somebody who joins.
 type issue struct {
-	// login is another one for each token that the service signs. Who has a token with the same login is the same client: it was given to nobody
+	// Login is another one for each token that the service signs. Who has a token with the same login is the same client: it was given to nobody
 	// else.
-	login string
-	// confirmed: the user's homeserver has confirmed the device. An OpenID token proves the user only, and anybody whom the user has given it to
+	Login string `json:"login"`
+	// User and Room are Matrix's names. The identity in a token may be a hash, and LiveKit's name of the room always is.
+	User id.UserID `json:"user"`
+	Room id.RoomID `json:"room"`
+	// Confirmed: the user's homeserver has confirmed the device. An OpenID token proves the user only, and anybody whom the user has given it to
 	// can use it.
-	confirmed bool
-	// creates: the user may create the room.
-	creates bool
+	Confirmed bool `json:"confirmed,omitempty"`
+	// Creates: the user may create the room.
+	Creates bool `json:"creates,omitempty"`
 }
 
 // text is the value of issueAttribute.
 func (i issue) text() string {
-	var flags strings.Builder
-	if i.confirmed {
-		flags.WriteByte('c')
+	text, err := json.Marshal(i)
+	if err != nil {
+		return "" // texts can always be encoded
 	}
-	if i.creates {
-		flags.WriteByte('r')
-	}
-	return flags.String() + "." + i.login
+	return string(text)
 }
 
 // readIssue reads a value of issueAttribute. The zero issue is what a token of somebody else says.
-func readIssue(text string) issue {
-	flags, login, _ := strings.Cut(text, ".")
-	return issue{login: login, confirmed: strings.Contains(flags, "c"), creates: strings.Contains(flags, "r")}
+func readIssue(text string) (i issue) {
+	if json.Unmarshal([]byte(text), &i) != nil {
+		return issue{}
+	}
+	return i
 }
 
 // sign makes a token that lets a participant enter a room. It never lets them create one: the proxy does that for those who may.
 func sign(key, secret, room, identity string, how issue) (string, error) {
-	how.login = rand.Text()
+	how.Login = rand.Text()
 	yes, no := true, false
 	return auth.NewAccessToken(key, secret).SetIdentity(identity).SetValidFor(tokenLifetime).
 		SetAttributes(map[string]string{issueAttribute: how.text()}).
