@@ -20,6 +20,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/budget"
+	"multifactorymodel.org/ewindow/bot/identity"
 	"multifactorymodel.org/ewindow/bot/keystore"
 	"multifactorymodel.org/ewindow/turnserver/limit"
 )
@@ -44,7 +45,10 @@ type Config struct {
 	// OnHomeserver is called when the homeserver becomes reachable or unreachable, with the time of that change. The goroutine of Start and Run
 	// calls it, and it must not block. It may be nil.
 	OnHomeserver func(online bool, since time.Time)
-	Log          zerolog.Logger
+	// OnNewIdentity is called when a user's identity (master key) turns out not to be the one that was first seen, with the present one. It is
+	// called with an empty key when the identity is confirmed, or is the first one again. It must not block, and may be nil.
+	OnNewIdentity func(user id.UserID, key id.Ed25519)
+	Log           zerolog.Logger
 }
 
 // Device is one device of a user.
@@ -79,12 +83,13 @@ type Bot struct {
 	syncedFuns []func(context.Context)
 
 	// Set by Start, read-only once ready is true.
-	ready     atomic.Bool
-	crypto    *crypto.SQLCryptoStore
-	olm       *keystore.Store // crypto, as mautrix uses it
-	mach      *crypto.OlmMachine
-	fetcher   *crypto.OlmMachine // asks for keys, see openCrypto
-	knownRuns []string           // numbers of our own runs, see copy_check.go
+	ready      atomic.Bool
+	crypto     *crypto.SQLCryptoStore
+	olm        *keystore.Store // crypto, as mautrix uses it
+	identities *identity.Tracker
+	mach       *crypto.OlmMachine
+	fetcher    *crypto.OlmMachine // asks for keys, see openCrypto
+	knownRuns  []string           // numbers of our own runs, see copy_check.go
 
 	background sync.WaitGroup            // requests that sync does not wait for; Run waits for them at its end
 	work       *budget.Budget            // what others' messages make us do
@@ -129,6 +134,9 @@ func New(cfg Config) (*Bot, error) {
 	}
 	if cfg.OnHomeserver == nil {
 		cfg.OnHomeserver = func(bool, time.Time) {}
+	}
+	if cfg.OnNewIdentity == nil {
+		cfg.OnNewIdentity = func(id.UserID, id.Ed25519) {}
 	}
 	if cfg.HTTPClient == nil {
 		cfg.HTTPClient = NewHTTPClient()

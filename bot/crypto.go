@@ -12,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/identity"
 	"multifactorymodel.org/ewindow/bot/keystore"
 )
 
@@ -27,6 +28,7 @@ func (b *Bot) openCrypto(ctx context.Context, a *session) error {
 		return err
 	}
 	b.olm = keystore.New(b.crypto)
+	b.identities = identity.New(b.crypto, b.onNewIdentity)
 	if err := b.olm.EndRoomSessions(ctx); err != nil {
 		return err
 	}

@@ -66,7 +66,13 @@ func without[T any](users []id.UserID, got map[id.UserID]T) (missed []id.UserID)
 func (b *Bot) fetchKeys(ctx context.Context, users []id.UserID) (map[id.UserID]map[id.DeviceID]*id.Device, error) {
 	ctx, cancel := context.WithTimeout(quietly(ctx), fetchTime)
 	defer cancel()
-	return b.fetcher.FetchKeys(mautrix.WithMaxRetries(ctx, 0), users, true)
+	got, err := b.fetcher.FetchKeys(mautrix.WithMaxRetries(ctx, 0), users, true)
+	for user := range got {
+		if err := b.identities.Report(ctx, user); err != nil && ctx.Err() == nil {
+			b.log.Warn().Err(err).Msg("An identity can't be looked up")
+		}
+	}
+	return got, err
 }
 
 // refetch asks for a user's devices once more, unless that user has caused it too often. It says whether there was an answer.

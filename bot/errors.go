@@ -16,6 +16,8 @@ var (
 	// ErrUntrusted says that the device's owner has not cross-signed it, or that the owner's identity has changed since it was first seen.
 	// The device gets nothing until that changes.
 	ErrUntrusted = errors.New("the device is not trusted")
+	// ErrNewIdentity is an ErrUntrusted: the owner's identity is not the one that was first seen, see [Bot.ConfirmIdentity].
+	ErrNewIdentity = fmt.Errorf("%w: its owner's identity has changed", ErrUntrusted)
 	// ErrNoOneTimeKey says that there is no Olm session with the device, and that its homeserver had no key to begin one with: try again.
 	ErrNoOneTimeKey = errors.New("the device has no one-time keys left, or its homeserver can't be reached")
 )

@@ -112,6 +112,9 @@ func (b *Bot) target(ctx context.Context, d Device) (*id.Device, error) {
 		return nil, ErrUnknownDevice
 	}
 	if !b.trusted(ctx, device) {
+		if key, err := b.identities.Changed(ctx, d.User); err == nil && key != "" {
+			return nil, ErrNewIdentity
+		}
 		return nil, ErrUntrusted
 	}
 	return device, nil

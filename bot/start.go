@@ -26,6 +26,7 @@ func (b *Bot) Start(ctx context.Context) error {
 		func(ctx context.Context) error { return b.openCrypto(ctx, a) },
 		b.openIdentity,
 		func(ctx context.Context) error { return b.beginRun(ctx, a) },
+		func(ctx context.Context) error { return b.identities.ReportAll(ctx) },
 		func(ctx context.Context) error { b.ready.Store(true); return b.dispatchState(ctx) },
 	} {
 		if err := b.persist(ctx, step); err != nil {

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,7 +32,7 @@ type Directory interface {
 }
 
 // Calls is the Matrix side of calls. [rtc.Manager] implements most of it, and command ewindow adds the bot's part. Join, Remove and SetWindows
-// return at once. Decline, Notice, People and Ring block until their request has ended, so the bridge calls them in goroutines of their own.
+// return at once. All others but UserID block until their request has ended, so the bridge calls them in goroutines of their own.
 type Calls interface {
 	// UserID is the bot's user ID, "" before it is known. The screen shows it until the bot has been invited into a network.
 	UserID() id.UserID
@@ -49,6 +50,10 @@ type Calls interface {
 	Remove(room id.RoomID, member rtc.Member)
 	// SetWindows says which users are the network's windows.
 	SetWindows(users []id.UserID)
+	// KnowIdentities asks for the identities of users of whom none is known.
+	KnowIdentities(ctx context.Context, users []id.UserID) error
+	// ConfirmIdentity makes a user's new identity the trusted one.
+	ConfirmIdentity(ctx context.Context, user id.UserID, key id.Ed25519) error
 }
 
 // Call is one call this window is in: [rtc.Call] implements it.
@@ -129,7 +134,8 @@ type Bridge struct {
 	leaving   map[id.RoomID]chan struct{} // calls that are being left; each channel is closed when its call has been left
 	lastMedia chan struct{}               // closed when the last session is closed
 	announced directory.State
-	rung      uint64 // the ring that was sent last
+	rung      uint64      // the ring that was sent last
+	kiosks    []id.UserID // of the windows whose identities were asked for
 
 	page         uint64        // the page on the screen, 0 for none
 	pageWork     chan struct{} // closed when the last function given to onPage has returned
@@ -193,6 +199,11 @@ func (b *Bridge) HandleDecline(room id.RoomID, sender id.UserID, notification id
 	b.queue.Put(func() { b.rules.RingDecline(room, sender, notification) })
 }
 
+// HandleIdentity reports that a user's identity is new, with their present key. An empty key says that it is confirmed, or the first one again.
+func (b *Bridge) HandleIdentity(user id.UserID, key id.Ed25519) {
+	b.queue.Put(func() { b.rules.SetIdentity(user, key) })
+}
+
 // HandleLegacyCall reports that sender called a room in the way that Matrix had before MatrixRTC, and was rejected.
 func (b *Bridge) HandleLegacyCall(room id.RoomID, sender id.UserID) {
 	b.queue.Put(func() { b.rules.LegacyCall(b.now(), room, sender) })
@@ -249,6 +260,17 @@ func (b *Bridge) readDirectory() {
 		kiosks = append(kiosks, w.Kiosk)
 	}
 	b.cfg.Calls.SetWindows(kiosks)
+	if slices.Equal(kiosks, b.kiosks) {
+		return
+	}
+	// A window's first identity is kept from the moment when we hear of the window, and not only from the first visit.
+	b.kiosks = kiosks
+	b.tasks.Go(func() {
+		if err := b.cfg.Calls.KnowIdentities(b.ctx, kiosks); err != nil && b.ctx.Err() == nil {
+			b.cfg.Log.Warn().Err(err).Msg("The identities of the network's windows can't be asked for, it will be tried again")
+			b.queue.Put(func() { b.kiosks = nil }) // when the directory changes again
+		}
+	})
 }
 
 // reconcile does what the plan says, and returns when it is to be called again.

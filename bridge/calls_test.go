@@ -247,3 +247,31 @@ func TestUnseenGuestLosesTheKey(t *testing.T) {
 		})
 	}
 }
+
+// TestNewIdentityIsAsked: a window whose identity is new is not called. The page asks about it, and the answer goes to the bot. The identities of all
+// windows are asked for as soon as the windows are known.
+func TestNewIdentityIsAsked(t *testing.T) {
+	run(t, longOpen(), func(w *world) {
+		w.bridge.HandleDirectory()
+		synctest.Wait()
+		if known := w.known; !slices.Equal(known, []id.UserID{kioskIn(munich).User}) {
+			t.Errorf("identities asked for: %v", known)
+		}
+		w.bridge.HandleIdentity(kioskIn(munich).User, "new")
+		w.bridge.HandlePage(kiosk.PageUp{ID: 1, Shutter: "shut"})
+		w.press(true)
+		w.screen()
+		w.logged()
+		s := w.screen()
+		if s.Screen != "identity" || s.Identity == nil || *s.Identity != (kiosk.Identity{User: kioskIn(munich).User, Key: "new", Name: "munich:b"}) || len(s.Windows) != 1 {
+			t.Fatalf("screen %+v, %+v", s, s.Identity)
+		}
+		pass(time.Second)
+		w.bridge.HandlePage(kiosk.IdentityAnswer{User: s.Identity.User, Key: "older", Confirmed: true})
+		w.expect()
+		w.bridge.HandlePage(kiosk.IdentityAnswer{User: s.Identity.User, Key: "new", Confirmed: true})
+		w.expect("confirm @kiosk-munich:b new")
+		w.bridge.HandleIdentity(kioskIn(munich).User, "")
+		w.expect("join !munich:b")
+	})
+}

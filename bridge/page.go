@@ -53,6 +53,8 @@ func (b *Bridge) handlePage(msg kiosk.Message) {
 		}
 	case kiosk.KnockAnswer:
 		b.rules.AnswerKnock(now, msg.ID, msg.LetIn)
+	case kiosk.IdentityAnswer:
+		b.rules.AnswerIdentity(now, msg.User, msg.Key, msg.Confirmed)
 	case kiosk.Camera:
 		b.rules.SetCamera(msg.State, msg.Code)
 	case kiosk.Picture:

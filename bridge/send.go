@@ -18,7 +18,7 @@ const (
 	peopleLimit = 10 * time.Second
 )
 
-// send sends a message to our own room in another goroutine. Run must not wait for the homeserver.
+// send does what a message says, mostly to our own room, in another goroutine. Run must not wait for the homeserver.
 func (b *Bridge) send(room id.RoomID, m window.Message) {
 	var what func(ctx context.Context) error
 	switch {
@@ -26,6 +26,9 @@ func (b *Bridge) send(room id.RoomID, m window.Message) {
 		b.cfg.Calls.Remove(room, rtc.Member{
 			User: m.Remove.User, Device: m.Remove.Device, Identity: m.Remove.Identity, Service: m.Remove.Service, Created: m.Remove.Created,
 		})
+		return
+	case m.Confirm != nil:
+		b.confirm(*m.Confirm)
 		return
 	case m.Decline != "":
 		what = func(ctx context.Context) error { return b.cfg.Calls.Decline(ctx, room, m.Decline) }
@@ -38,6 +41,17 @@ func (b *Bridge) send(room id.RoomID, m window.Message) {
 		defer cancel()
 		if err := what(ctx); err != nil && b.ctx.Err() == nil {
 			b.cfg.Log.Warn().Err(err).Stringer("room_id", room).Msg("The room could not be told what became of a call")
+		}
+	})
+}
+
+// confirm makes a new identity the trusted one. The rules hear of that when the bot reports it.
+func (b *Bridge) confirm(i window.Identity) {
+	b.tasks.Go(func() {
+		ctx, cancel := context.WithTimeout(b.ctx, messageLimit)
+		defer cancel()
+		if err := b.cfg.Calls.ConfirmIdentity(ctx, i.Who.User, i.Key); err != nil && b.ctx.Err() == nil {
+			b.cfg.Log.Warn().Err(err).Stringer("user_id", i.Who.User).Msg("A new identity could not be confirmed")
 		}
 	})
 }

@@ -17,12 +17,15 @@ func (b *Bridge) show(v window.View) {
 	state := kiosk.State{
 		Screen: v.Screen, Name: b.cfg.Name, Shutter: v.Shutter, Since: jsontime.UM(v.Since), CountUntil: v.CountUntil,
 		Camera: v.Camera, Send: v.Send, Seen: v.Seen, Held: v.Held, Trials: v.Trials,
-		Withheld: n.names(v.Withheld), Unseen: n.names(v.Unseen), Allowed: n.names(v.Allowed), More: v.More, Stranger: v.Stranger,
+		Withheld: n.names(v.Withheld), Renewed: n.names(v.Renewed), Unseen: n.names(v.Unseen), Allowed: n.names(v.Allowed), More: v.More, Stranger: v.Stranger,
 		Peer: n.person(v.Peer), Shared: n.person(v.Shared), CanRing: v.CanRing, Windows: v.Windows,
 		TestPattern: b.cfg.TestPattern, Languages: slices.Clone(b.cfg.Languages), Timezone: b.cfg.Timezone,
 	}
 	for _, p := range v.Guests {
 		state.Guests = append(state.Guests, *n.person(&p))
+	}
+	if i := v.Identity; i != nil {
+		state.Identity = &kiosk.Identity{User: i.Who.User, Key: i.Key, Name: n.name(i.Who), Guest: i.Who.Window == ""}
 	}
 	if k := v.Knock; k != nil {
 		state.Knock = &kiosk.Knock{ID: k.ID, Name: n.name(k.Who), Guest: k.Who.Window == "", Others: n.names(k.Others)}

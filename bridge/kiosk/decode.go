@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"maunium.net/go/mautrix/id"
+
 	"multifactorymodel.org/ewindow/bot/directory"
 )
 
@@ -14,6 +16,12 @@ const maxMessage = 64 << 10
 
 // maxTile is the highest number of a tile that a page may send.
 const maxTile = 15
+
+// The longest user id and identity key that a page may send, in bytes. The Matrix specification allows 255; a key has 43.
+const (
+	maxUserID = 255
+	maxKey    = 64
+)
 
 // incoming is any message of the page.
 type incoming struct {
@@ -31,6 +39,10 @@ type incoming struct {
 	Playing bool   `json:"playing"`
 	Frames  uint64 `json:"frames"`
 	LetIn   bool   `json:"let_in"`
+	User    string `json:"user"`
+	Key     string `json:"key"`
+	// Confirmed is a pointer so that a message without it confirms nothing and is refused.
+	Confirmed *bool `json:"confirmed"`
 }
 
 // hello is the first message of every client.
@@ -82,6 +94,11 @@ func decode(data []byte) (Message, error) {
 		return Shutter{To: to, Room: m.Room}, nil
 	case "knock":
 		return KnockAnswer{ID: m.ID, LetIn: m.LetIn}, nil
+	case "identity":
+		if m.User == "" || len(m.User) > maxUserID || m.Key == "" || len(m.Key) > maxKey || m.Confirmed == nil {
+			return nil, errors.New("read page: an answer about an identity is out of range")
+		}
+		return IdentityAnswer{User: id.UserID(m.User), Key: id.Ed25519(m.Key), Confirmed: *m.Confirmed}, nil
 	case "ring":
 		if m.To != "start" && m.To != "cancel" {
 			return nil, errors.New("read page: a ring message is out of range")

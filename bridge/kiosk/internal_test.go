@@ -33,6 +33,8 @@ func encodeMessage(t testing.TB, m Message) []byte {
 		fields = map[string]any{"type": "ring", "to": to}
 	case KnockAnswer:
 		fields = map[string]any{"type": "knock", "id": m.ID, "let_in": m.LetIn}
+	case IdentityAnswer:
+		fields = map[string]any{"type": "identity", "user": m.User, "key": m.Key, "confirmed": m.Confirmed}
 	case Camera:
 		fields = map[string]any{"type": "camera", "state": m.State, "code": m.Code}
 	case Picture:
@@ -61,14 +63,20 @@ func TestDecode(t *testing.T) {
 		`{"type":"shutter","to":"half"}`:                                 nil,
 		`{"type":"knock","id":4,"let_in":true}`:                          KnockAnswer{ID: 4, LetIn: true},
 		`{"type":"ring","to":"start"}`:                                   RingPeople{Start: true}, `{"type":"ring","to":"cancel"}`: RingPeople{}, `{"type":"ring"}`: nil,
-		`{"type":"knock","id":4}`:                                                  KnockAnswer{ID: 4},
-		`{"type":"knock","id":4,"let_in":1}`:                                       nil,
-		`{"type":"shutter","to":"open","room":"` + strings.Repeat("a", 256) + `"}`: nil,
-		`{"type":"camera","state":"fault","code":"tired"}`:                         nil,
-		`{"type":"camera","state":"half"}`:                                         nil,
-		`{"type":"picture","tile":16}`:                                             nil,
-		`{"type":"picture","tile":-1}`:                                             nil,
-		`{"type":"hello","version":2,"role":"page"}`:                               nil,
+		`{"type":"identity","user":"@a:b","key":"k","confirmed":true}`:                             IdentityAnswer{"@a:b", "k", true},
+		`{"type":"identity","user":"@a:b","key":"k","confirmed":false}`:                            IdentityAnswer{"@a:b", "k", false},
+		`{"type":"identity","user":"@a:b","key":"k"}`:                                              nil,
+		`{"type":"identity","user":"@a:b","confirmed":true}`:                                       nil,
+		`{"type":"identity","key":"k","confirmed":true}`:                                           nil,
+		`{"type":"identity","user":"` + strings.Repeat("a", 256) + `","key":"k","confirmed":true}`: nil,
+		`{"type":"knock","id":4}`:                                                                  KnockAnswer{ID: 4},
+		`{"type":"knock","id":4,"let_in":1}`:                                                       nil,
+		`{"type":"shutter","to":"open","room":"` + strings.Repeat("a", 256) + `"}`:                 nil,
+		`{"type":"camera","state":"fault","code":"tired"}`:                                         nil,
+		`{"type":"camera","state":"half"}`:                                                         nil,
+		`{"type":"picture","tile":16}`:                                                             nil,
+		`{"type":"picture","tile":-1}`:                                                             nil,
+		`{"type":"hello","version":2,"role":"page"}`:                                               nil,
 		`{}`: nil, `[]`: nil, ``: nil, `null`: nil, `{"type":"shutter","to":"open"} {}`: nil,
 		`{"type":"answer","sdp":"` + strings.Repeat("a", maxMessage) + `"}`: nil,
 	} {
@@ -159,7 +167,7 @@ func fullState(now time.Time) State {
 	return State{
 		Screen: "visit", Name: "Werk", Shutter: "open", Since: jsontime.UM(now.Add(-time.Minute)), CountUntil: now.Add(time.Second), CountMS: 1000,
 		Camera: true, Send: true, Seen: true, Peer: &Person{"Rosenwerk", 0}, Guests: []Person{{"Anna", 1}}, Shared: &Person{"Anna", 3},
-		Knock: &Knock{ID: 2, Name: "Ben", Guest: true, Others: []string{"Anna"}}, CanRing: true, Held: true, Trials: true, Withheld: []string{"Emil"}, Unseen: []string{"Finn"}, Allowed: []string{"Gina"}, More: 2, Stranger: true,
+		Knock: &Knock{ID: 2, Name: "Ben", Guest: true, Others: []string{"Anna"}}, CanRing: true, Held: true, Trials: true, Withheld: []string{"Emil"}, Renewed: []string{"Hans"}, Identity: &Identity{"@a:b", "key", "Rosenwerk", true}, Unseen: []string{"Finn"}, Allowed: []string{"Gina"}, More: 2, Stranger: true,
 		Ring: &Ring{"ringing", []string{"Dora"}}, Missed: []Missed{{"Cem", true, jsontime.UM(now.Add(-time.Hour))}},
 		Windows: []directory.Window{{Room: "!a:b", Name: "Rosenwerk", City: "Dresden", Shutter: "open", Since: jsontime.UM(now), Joined: true}},
 		Fault:   &Fault{Code: "hub", Since: jsontime.UM(now), Detail: "x"}, TestPattern: true, Languages: []string{"de"}, Timezone: "Europe/Berlin",

@@ -9,6 +9,7 @@
 //	               answer{id, sdp}                to the offer with the same id
 //	               shutter{to, room}              open, ajar or shut: a press on the button; room: the other window to call first
 //	               knock{id, let_in}              the answer to the knock with this id
+//	               identity{user, key, confirmed} the answer about the new identity that is shown
 //	               ring{to}                       start or cancel ringing the window's people in Element
 //	               camera{state, code}            on, off, or fault with its reason
 //	               picture{tile, playing, frames} another's picture moves, or has been still for two seconds
@@ -30,12 +31,16 @@
 // client.go is one WebSocket, observer.go is a client in Go. key.go has the page's key. site.go serves the files in the folder web.
 package kiosk
 
-import "multifactorymodel.org/ewindow/bot/directory"
+import (
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
+)
 
 // protocolVersion is the version of the messages above. A page with another version is told to reload itself.
 const protocolVersion = 2
 
-// Message is something that the page did: one of [PageUp], [PageDown], [Answer], [Shutter], [KnockAnswer],
+// Message is something that the page did: one of [PageUp], [PageDown], [Answer], [Shutter], [KnockAnswer], [IdentityAnswer],
 // [RingPeople], [Camera] and [Picture].
 type Message interface{ message() }
 
@@ -73,6 +78,15 @@ type KnockAnswer struct {
 	LetIn bool
 }
 
+// IdentityAnswer says what somebody at the window said about a new identity.
+type IdentityAnswer struct {
+	// User and Key are those of the [Identity] that the page showed.
+	User id.UserID
+	Key  id.Ed25519
+	// Confirmed is false for "not now".
+	Confirmed bool
+}
+
 // RingPeople says that somebody starts or cancels ringing the window's people in Element.
 type RingPeople struct{ Start bool }
 
@@ -92,11 +106,12 @@ type Picture struct {
 	Frames uint64
 }
 
-func (PageUp) message()      {}
-func (PageDown) message()    {}
-func (Answer) message()      {}
-func (Shutter) message()     {}
-func (KnockAnswer) message() {}
-func (RingPeople) message()  {}
-func (Camera) message()      {}
-func (Picture) message()     {}
+func (PageUp) message()         {}
+func (PageDown) message()       {}
+func (Answer) message()         {}
+func (Shutter) message()        {}
+func (KnockAnswer) message()    {}
+func (RingPeople) message()     {}
+func (IdentityAnswer) message() {}
+func (Camera) message()         {}
+func (Picture) message()        {}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.mau.fi/util/jsontime"
+	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/cmd/e2e/browser"
@@ -77,6 +78,60 @@ func TestAjar(t *testing.T) {
 	settled(t, page)
 	tap("#ajar")
 	page.until("the ajar window", func(s snapshot) bool { return s.Screen == "ajar" })
+	page.key("Escape", "Escape", 27)
+	page.until("the shut window", func(s snapshot) bool { return s.Screen == "shut" })
+}
+
+// TestIdentity answers the question about a new identity by keyboard and touch. "Not now" is what a single button chooses.
+func TestIdentity(t *testing.T) {
+	browser.Need(t)
+	r := newPageRig(t)
+	page := openPage(t, r, browser.Options{})
+	page.key("a", "KeyA", 65)
+	page.until("the ajar window", func(s snapshot) bool { return s.Screen == "ajar" })
+	ask := func(user id.UserID, key id.Ed25519, guest bool) {
+		t.Helper()
+		state := ajarState()
+		state.Screen, state.Identity = "identity", &kiosk.Identity{User: user, Key: key, Name: "Rosenwerk", Guest: guest}
+		// A press in the same turn of the event loop in which the question appears answers nothing.
+		if err := page.eval(`new MutationObserver((_, o) => {
+			if (document.querySelector("#identity .detail").textContent !== "`+user.String()+`") return;
+			o.disconnect();
+			for (const e of ["#confirm", "#later"]) document.querySelector(e).click();
+		}).observe(document.querySelector("#identity"), { attributes: true, childList: true, subtree: true, characterData: true }), 1`, nil); err != nil {
+			t.Fatal(err)
+		}
+		r.SetState(state)
+		page.text(`document.querySelector("#identity .detail").textContent`, user.String())
+		page.text(`document.activeElement.id`, "later")
+	}
+	answer := func(want kiosk.IdentityAnswer, press func()) {
+		t.Helper()
+		rig.Eventually(t, 10*time.Second, func() error {
+			press() // again and again, until the guard's time is over
+			m, _ := last[kiosk.IdentityAnswer](r.served)
+			return rig.Check(m == want, "the answer", m)
+		})
+	}
+	ask("@rosenwerk:x", "one", false)
+	page.text(`document.querySelector("#identity h2").textContent`, "Rosenwerk hat einen neuen Schlüssel")
+	page.text(status, "Rosenwerk hat einen neuen Schlüssel. Das ist so, wenn dort das Gerät neu eingerichtet wurde. Oder jemand will mithören. "+
+		"Fragt nach, zum Beispiel am Telefon. Bis dahin gibt es keine Verbindung.")
+	if m, answered := last[kiosk.IdentityAnswer](r.served); answered {
+		t.Fatalf("answered %+v", m)
+	}
+	answer(kiosk.IdentityAnswer{User: "@rosenwerk:x", Key: "one"}, func() { page.key(" ", "Space", 32) })
+	ask("@anna:x", "two", true)
+	page.text(`document.querySelector("#identity h2").textContent`, "Rosenwerk (aus Element) hat einen neuen Schlüssel")
+	page.key("ArrowLeft", "ArrowLeft", 37)
+	page.text(`document.activeElement.id`, "confirm")
+	answer(kiosk.IdentityAnswer{User: "@anna:x", Key: "two", Confirmed: true}, func() { page.key("Enter", "Enter", 13) })
+	ask("@ben:x", "three", true)
+	answer(kiosk.IdentityAnswer{User: "@ben:x", Key: "three"}, func() {
+		if err := page.eval(`document.querySelector("#later").click()`, nil); err != nil {
+			t.Fatal(err)
+		}
+	})
 	page.key("Escape", "Escape", 27)
 	page.until("the shut window", func(s snapshot) bool { return s.Screen == "shut" })
 }

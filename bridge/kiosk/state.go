@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.mau.fi/util/jsontime"
+	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bridge/window"
@@ -35,9 +36,10 @@ type State struct {
 	// although nobody is seen.
 	Held   bool `json:"held"`
 	Trials bool `json:"trials"`
-	// Withheld are the names of the people who neither see nor hear us because they have not verified their device, and Unseen of those who don't
-	// because they are not seen. Allowed are the people who see us without being seen.
+	// Withheld are the names of the people who neither see nor hear us because they have not verified their device, Renewed of those who don't
+	// because their identity is new, and Unseen of those who don't because they are not seen. Allowed are the people who see us without being seen.
 	Withheld List[string] `json:"withheld"`
+	Renewed  List[string] `json:"renewed"`
 	Unseen   List[string] `json:"unseen"`
 	Allowed  List[string] `json:"allowed"`
 	// Peer is the other window, or the guest, in the big picture; nil for none.
@@ -50,6 +52,8 @@ type State struct {
 	Stranger bool `json:"stranger"`
 	// Shared is who shares a screen, with the screen's tile; nil for nobody. The shared screen is the big picture.
 	Shared *Person `json:"shared"`
+	// Identity is the new identity that people are asked about, nil for none.
+	Identity *Identity `json:"identity"`
 	// Knock is who wants in, nil for nobody.
 	Knock *Knock `json:"knock"`
 	// CanRing says that the window's people can be rung now. Ring is the state or the result of ringing, nil for none.
@@ -84,6 +88,15 @@ type Person struct {
 	Name string `json:"name"`
 	// Tile numbers the picture among the streams of the peer connection, -1 while there is none.
 	Tile int `json:"tile"`
+}
+
+// Identity is the new identity of a window or a guest.
+type Identity struct {
+	User id.UserID  `json:"user"`
+	Key  id.Ed25519 `json:"key"`
+	Name string     `json:"name"`
+	// Guest says that it is somebody in Element, not a window.
+	Guest bool `json:"guest"`
 }
 
 // Knock is somebody who wants in.

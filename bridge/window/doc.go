@@ -35,6 +35,8 @@
 //	a window is open for longer         | calls it        | unchanged       | unchanged
 //	a window has just opened            | expects it      | unchanged       | unchanged
 //	a window opens, facing another      | unchanged       | unchanged       | unchanged
+//	a window's identity is new          | asks            | asks            | unchanged
+//	a window with a new identity calls  | asks            | asks            | unchanged
 //	a window calls                      | answers         | knock           | missed
 //	a guest calls                       | answers         | knock           | declines
 //	a guest rings, but does not come    | unchanged       | knock           | declines
@@ -80,6 +82,7 @@
 //	it shows nothing for long           | begins again    | begins again    | unchanged
 //	a guest joins                       | visit, guest    | visit, guest    | missed, told
 //	a guest who joined is not seen      | unseen          | unseen          | missed, told
+//	the other window's identity is new  | asks            | asks            | unchanged
 //	somebody unknown connects           | unknown         | unknown         | unchanged
 //	a third window calls                | visit, third    | visit, third    | missed
 //	another open window is chosen       | begins again    | unchanged       | unchanged
@@ -96,6 +99,7 @@
 //	the guest's member is stale         | removes         | removes         | unchanged
 //	the guest's camera is off           | held back       | held back       | unchanged
 //	the guest's device is not confirmed | withheld        | withheld        | unchanged
+//	the guest's identity is new         | renewed         | renewed         | unchanged
 //	somebody unknown connects           | unknown         | unknown         | unchanged
 //	more than 16 people call            | visit, 3 more   | visit, 3 more   | missed
 //	a window calls                      | joined          | joined          | missed
@@ -107,6 +111,12 @@
 // new key at once. See guests.go.
 //
 // Whoever is at the SFU without a membership gets no key. The screen says that somebody unknown is there, after [StrangerGrace]. See strangers.go.
+//
+// # The first identity is kept
+//
+// A window whose identity is not the one that was first seen is treated like one that was removed from the network, until somebody at this window
+// confirms the new identity: the screen asks for that. A guest with a new identity gets no key, is told so, and people are asked after the call. See
+// identities.go.
 //
 // # Nothing unseen
 //

@@ -23,6 +23,7 @@ func FuzzRules(f *testing.F) {
 	// A window calls while people are rung.
 	f.Add([]byte("2001B00101010CZ1'02S"))
 	f.Add([]byte{2, 1, 4, 16, 0, 1, 6, 5, 10, 0, 18, 255, 10, 1, 18, 100, 10, 17, 18, 255}) // a guest next to a window that is seen
+	f.Add([]byte{2, 1, 4, 16, 0, 1, 22, 4, 6, 5, 18, 20, 23, 1, 22, 8, 18, 20, 23, 1, 22, 0, 18, 40, 22, 4, 18, 80})
 	f.Add([]byte{0, 1, 6, 4, 20, 2, 20, 60, 6, 0, 20, 60, 6, 4, 21, 2, 20, 255, 20, 255, 21, 2, 10, 100, 10, 100})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		rooms := []id.RoomID{munich, bolzano, "!zz:z"}
@@ -36,7 +37,7 @@ func FuzzRules(f *testing.F) {
 		var there model
 		var got ledger
 		for len(data) >= 2 && len(data) < 400 {
-			kind, arg := data[0]%22, data[1]
+			kind, arg := data[0]%24, data[1]
 			data = data[2:]
 			room := rooms[int(arg)%len(rooms)]
 			switch kind {
@@ -107,6 +108,13 @@ func FuzzRules(f *testing.F) {
 			case 19:
 				m.Rang(now, m.ringing.count, "$ring", int(arg%4), nil)
 				m.RingDecline(dresden, []id.UserID{guest, "@stranger:x"}[arg>>2%2], "$ring")
+			case 22:
+				user := []id.UserID{kioskUser(munich), kioskUser(bolzano), guest}[arg%3]
+				m.SetIdentity(user, []id.Ed25519{"", "new", "newer"}[arg>>2%3])
+			case 23:
+				if p := m.pending(now); p != nil {
+					m.AnswerIdentity(now, p.Who.User, p.Key, arg&1 == 1)
+				}
 			case 20, 21:
 				if c := m.visit; c != nil {
 					identity := []string{memberOf(guest).Identity, memberOf("@stranger:x").Identity, "unknown"}[arg%3]
@@ -240,6 +248,14 @@ func check(t *testing.T, m *Rules, now time.Time, p Plan) {
 		t.Fatalf("sends with %+v", p)
 	}
 	checkNamed(t, m, p)
+	if (p.View.Screen == ScreenIdentity) != (p.View.Identity != nil) || p.View.Identity != nil && p.Room != "" {
+		t.Fatalf("an identity: %+v", p)
+	}
+	for _, member := range slices.Concat(p.Members, p.Named) {
+		if m.windows.kiosks[member.User] && m.renewed(member.User) {
+			t.Fatalf("%s has a new identity, and yet %+v", member.User, p)
+		}
+	}
 	for _, member := range p.Members {
 		if w, kiosk := m.windows.of(member.User); kiosk && w.Room != p.Peer || !kiosk && m.windows.kiosks[member.User] {
 			t.Fatalf("shows %s while with %s", member.User, p.Peer)

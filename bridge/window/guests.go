@@ -64,15 +64,23 @@ func (r *Rules) advanceGuests(now time.Time) {
 	r.outbox.tell(now, NoticeCamera, v.members[0].User)
 }
 
-// Withheld reports that a member's device gets no media keys, because its owner has not verified it.
+// Withheld reports that a member's device gets no media keys, because its owner has not verified it, or has a new identity.
 func (r *Rules) Withheld(now time.Time, visit uint64, user id.UserID) {
 	v := r.visitNumber(visit)
 	if v == nil || slices.Contains(v.withheld, user) || len(v.withheld) >= maxNamed {
 		return
 	}
 	v.withheld = append(v.withheld, user)
-	if v.room == r.own && r.windows.person(user).Window == "" {
-		r.outbox.tell(now, NoticeDevice, user)
+	if r.windows.person(user).Window != "" {
+		return
+	}
+	what := NoticeDevice
+	if r.renewed(user) {
+		what = NoticeIdentity
+		r.identities.askLater(user)
+	}
+	if v.room == r.own {
+		r.outbox.tell(now, what, user)
 	}
 }
 

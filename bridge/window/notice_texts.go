@@ -20,6 +20,8 @@ const (
 	NoticeUnseen
 	// NoticeDevice says that a person's device gets no media keys, because its owner has not verified it.
 	NoticeDevice
+	// NoticeIdentity says that a person gets no media keys, because they have reset their identity, and what to do.
+	NoticeIdentity
 	// NoticeLegacy says that a person called in a way that does not work.
 	NoticeLegacy
 )
@@ -37,6 +39,8 @@ var notices = map[string]map[Notice]string{
 			"deine Kamera ein, dann geht es weiter. Ist sie schon an, ruf bitte noch einmal an: Vier Bilder haben hier Platz.",
 		NoticeDevice: "{name}, dieses Gerät ist nicht bestätigt, deshalb bekommt es vom Fenster weder Bild noch Ton. " +
 			"Bestätige es in Element unter „Einstellungen → Sitzungen“, dann ruf noch einmal an.",
+		NoticeIdentity: "{name}, deine Identität in Element ist neu, deshalb bekommst du vom Fenster weder Bild noch Ton. Leg auf und " +
+			"bitte jemanden am Fenster, zu bestätigen, dass du es bist: Der Bildschirm fragt danach. Dann ruf noch einmal an.",
 		NoticeLegacy: "{name}, so kann das Fenster nicht angerufen werden. Starte bitte einen Videoanruf mit dem " +
 			"Kamerazeichen oben in diesem Raum (Element Call).",
 	},
@@ -50,6 +54,8 @@ var notices = map[string]map[Notice]string{
 			"Turn your camera on, and it goes on. If it is on already, please call again: there is room for four pictures.",
 		NoticeDevice: "{name}, this device is not verified, so it gets neither picture nor sound from the window. " +
 			"Verify it in Element under “Settings → Sessions”, then call again.",
+		NoticeIdentity: "{name}, your identity in Element is new, so you get neither picture nor sound from the window. Hang up, and ask " +
+			"somebody at the window to confirm that it is you: the screen asks for it. Then call again.",
 		NoticeLegacy: "{name}, the window cannot be called in this way. Please start a video call with the camera " +
 			"button in the header of this room (Element Call).",
 	},
@@ -63,6 +69,8 @@ var notices = map[string]map[Notice]string{
 			"telecamera e si riprende. Se è già accesa, richiama: qui c’è posto per quattro immagini.",
 		NoticeDevice: "{name}, questo dispositivo non è verificato, perciò dalla finestra non riceve né immagine né " +
 			"suono. Verificalo in Element in “Impostazioni → Sessioni”, poi richiama.",
+		NoticeIdentity: "{name}, la tua identità in Element è nuova, perciò dalla finestra non ricevi né immagine né suono. Riaggancia e " +
+			"chiedi a qualcuno alla finestra di confermare che sei tu: lo chiede lo schermo. Poi richiama.",
 		NoticeLegacy: "{name}, la finestra non si può chiamare in questo modo. Avvia una videochiamata con il pulsante " +
 			"della telecamera in alto in questa stanza (Element Call).",
 	},

@@ -14,7 +14,7 @@ const (
 	maxMessages = 64
 )
 
-// Message is to be sent to our own room, once. Exactly one of Decline, Notice and Remove is set.
+// Message is to be sent to our own room, once. Exactly one of Decline, Notice, Remove and Confirm is set.
 type Message struct {
 	// Decline is a call notification to be declined (MSC4310).
 	Decline id.EventID
@@ -23,6 +23,8 @@ type Message struct {
 	User   id.UserID
 	// Remove is a stale member to be taken out of the call.
 	Remove *Member
+	// Confirm is a new identity that somebody at the window has confirmed. It does not go to the room.
+	Confirm *Identity
 }
 
 // outbox keeps what is to be sent, until [Rules.TakeMessages] takes it.

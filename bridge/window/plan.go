@@ -62,7 +62,8 @@ type Ring struct {
 //  6. guests: whether they must be told why they see nothing;
 //  7. participants at the SFU whom no membership explains;
 //  8. who gets our picture without being seen, for how long;
-//  9. the loss of the other window, which outlives the visit.
+//  9. new identities, about which people at the window are asked;
+//  10. the loss of the other window, which outlives the visit.
 func (r *Rules) Advance(now time.Time) {
 	r.budgets.charge(now)
 	r.windows.advance(now)
@@ -73,6 +74,7 @@ func (r *Rules) Advance(now time.Time) {
 	r.advanceGuests(now)
 	r.advanceParticipants(now)
 	r.advanceUnseen(now)
+	r.advanceIdentities(now)
 	r.advanceLoss(now)
 }
 

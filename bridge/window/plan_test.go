@@ -35,7 +35,7 @@ func unchanged(t *testing.T, r *Rules, now time.Time) {
 	for i := range second.View.Windows {
 		second.View.Windows[i].Room = "changed"
 	}
-	for _, people := range [][]Person{second.View.Guests, second.View.Withheld, second.View.Unseen, second.View.Allowed, second.View.Declined} {
+	for _, people := range [][]Person{second.View.Guests, second.View.Withheld, second.View.Renewed, second.View.Unseen, second.View.Allowed, second.View.Declined} {
 		for i := range people {
 			people[i].User = "changed"
 		}
@@ -45,6 +45,9 @@ func unchanged(t *testing.T, r *Rules, now time.Time) {
 	}
 	if p := second.View.Peer; p != nil {
 		p.User = "changed"
+	}
+	if i := second.View.Identity; i != nil {
+		i.Key = "changed"
 	}
 	if k := second.View.Knock; k != nil {
 		k.Who.User = "changed"
@@ -104,11 +107,13 @@ func deepCopy(v reflect.Value) any {
 // TestPlanChangesNothing: reading a plan, and writing into it, has no effect on the rules.
 func TestPlanChangesNothing(t *testing.T) {
 	begin := map[string]func(b *bench){
-		"missed":  func(b *bench) { b.m.SetShutter(b.now, directory.Shut); b.step(time.Minute); b.call(guest) },
-		"stale":   func(b *bench) { b.see(guest); b.stale(guest) },
-		"lost":    func(b *bench) { b.windows(b.after()); b.see(kioskUser(munich)); b.show(munich, false) },
-		"unseen":  func(b *bench) { b.see(guest); b.call(ben); b.step(PictureBudget) },
-		"allowed": func(b *bench) { b.m.AllowUnseenGuests(); b.see(guest); b.call(ben); b.step(PictureBudget) },
+		"missed":   func(b *bench) { b.m.SetShutter(b.now, directory.Shut); b.step(time.Minute); b.call(guest) },
+		"stale":    func(b *bench) { b.see(guest); b.stale(guest) },
+		"lost":     func(b *bench) { b.windows(b.after()); b.see(kioskUser(munich)); b.show(munich, false) },
+		"identity": func(b *bench) { b.windows(b.longer()); b.m.SetIdentity(kioskUser(munich), "new") },
+		"renewed":  func(b *bench) { b.see(guest); b.m.SetIdentity(guest, "new"); b.m.Withheld(b.now, b.last.Visit, guest) },
+		"unseen":   func(b *bench) { b.see(guest); b.call(ben); b.step(PictureBudget) },
+		"allowed":  func(b *bench) { b.m.AllowUnseenGuests(); b.see(guest); b.call(ben); b.step(PictureBudget) },
 		"withheld": func(b *bench) {
 			b.call(guest, ben)
 			b.m.Withheld(b.now, b.last.Visit, guest)

@@ -52,24 +52,27 @@ type Rules struct {
 	restarts int    // visits in a row that were begun again because nobody was seen
 	backoffs backoffs
 	budgets  budgets
-	loss     loss
-	knocks   knocks
-	ringing  ringing
-	outbox   outbox
+	// identities are those that are new.
+	identities identities
+	loss       loss
+	knocks     knocks
+	ringing    ringing
+	outbox     outbox
 }
 
 // New makes the rules of a window that is shut. tiles is how many pictures of others the page can show; more than four
 // are not shown.
 func New(countdown time.Duration, tiles int) *Rules {
 	return &Rules{
-		countdown: countdown,
-		tiles:     min(tiles, maxPictures),
-		shutter:   directory.Shut,
-		windows:   newWindows(),
-		members:   newMemberships(),
-		backoffs:  make(backoffs),
-		budgets:   budgets{used: make(map[id.UserID]*used)},
-		outbox:    newOutbox(),
+		countdown:  countdown,
+		tiles:      min(tiles, maxPictures),
+		shutter:    directory.Shut,
+		windows:    newWindows(),
+		members:    newMemberships(),
+		backoffs:   make(backoffs),
+		budgets:    budgets{used: make(map[id.UserID]*used)},
+		outbox:     newOutbox(),
+		identities: identities{keys: make(map[id.UserID]id.Ed25519), answered: make(map[id.UserID]id.Ed25519)},
 	}
 }
 
@@ -95,6 +98,7 @@ func (r *Rules) SetShutter(now time.Time, to directory.Shutter) {
 	r.chosen = ""
 	r.visit = nil
 	r.loss, r.restarts = loss{}, 0
+	clear(r.identities.answered) // other people may be there now
 	r.ringing.forget()
 	r.backoffs.endAll()
 }
@@ -148,7 +152,7 @@ func (r *Rules) SetCamera(state, code string) {
 // SetDirectory says what the network is now: our own room, whether the network lists it, and all other windows.
 func (r *Rules) SetDirectory(own id.RoomID, joined bool, list []directory.Window) {
 	r.own, r.joined = own, joined
-	r.windows.set(list)
+	r.windows.set(list, r.renewed)
 	for _, w := range list {
 		r.backoffs.signOfLife(w)
 	}

@@ -29,6 +29,8 @@ const (
 	ScreenVisit Screen = "visit"
 	// ScreenLost: the connection to the focus or to the other window is lost.
 	ScreenLost Screen = "lost"
+	// ScreenIdentity: somebody's identity is new, and people are asked whether it is them.
+	ScreenIdentity Screen = "identity"
 	// ScreenFault: something keeps the window from working.
 	ScreenFault Screen = "fault"
 )
@@ -62,9 +64,10 @@ type View struct {
 	// Held says that nothing is sent because nobody else's camera is on. Trials says that now and then our picture goes out for a moment although
 	// nobody is seen.
 	Held, Trials bool
-	// Withheld are the people who get no keys because their devices are not verified, and Unseen those who get none because they are not seen,
+	// Withheld are the people who get no keys because their devices are not verified, Renewed those who get none because their identity is new, and
+	// Unseen those who get none because they are not seen,
 	// unless Held. Allowed are the guests who see us without being seen, as the configuration allows.
-	Withheld, Unseen, Allowed []Person
+	Withheld, Renewed, Unseen, Allowed []Person
 	// Peer is the person in the big picture, nil for nobody. Guests are the others in the call. More is how many people are in the call besides
 	// them, without a name and without our key. Shared is the person who shares a screen.
 	Peer   *Person
@@ -73,6 +76,8 @@ type View struct {
 	Shared *Person
 	// Stranger says that somebody is at the SFU whom no membership explains. They get no key of ours.
 	Stranger bool
+	// Identity is the new identity that people are asked about, nil for none.
+	Identity *Identity
 	// Knock is who wants in, nil for nobody.
 	Knock *Knock
 	// CanRing says that the window's people can be rung. Ring is the state or the result of ringing, empty for none. Declined are the
@@ -116,7 +121,7 @@ type Missed struct {
 
 // view decides what people see. This also decides whether anything may be sent.
 func (r *Rules) view(now time.Time) View {
-	s := View{Screen: ScreenAlone, Shutter: r.shutter, Since: r.openedAt, Windows: slices.Clone(r.windows.list)}
+	s := View{Screen: ScreenAlone, Shutter: r.shutter, Since: r.openedAt, Windows: slices.Clone(r.windows.all)}
 	s.Fault, s.FaultSince = r.fault(now)
 	switch {
 	case r.shutter == directory.Shut:
@@ -148,6 +153,10 @@ func (r *Rules) viewWaiting(now time.Time, s *View) {
 		}
 	}
 	s.Camera = true
+	if s.Identity = r.pending(now); s.Identity != nil {
+		s.Screen = ScreenIdentity
+		return
+	}
 	if r.loss.peer != "" {
 		s.Screen, s.Since = ScreenLost, r.loss.at
 		s.Peer = &Person{Tile: -1, Window: r.loss.peer}
@@ -161,7 +170,8 @@ func (r *Rules) viewVisit(now time.Time, v *visit, s *View) {
 	s.Peer, s.Guests = r.people(v, named)
 	s.More = more
 	s.Shared = r.sharer(v)
-	s.Withheld = r.persons(named, func(user id.UserID) bool { return slices.Contains(v.withheld, user) })
+	s.Withheld = r.persons(named, func(user id.UserID) bool { return slices.Contains(v.withheld, user) && !r.renewed(user) })
+	s.Renewed = r.persons(named, func(user id.UserID) bool { return slices.Contains(v.withheld, user) && r.renewed(user) })
 	s.Unseen = r.persons(named, func(user id.UserID) bool { return r.cut(v, user) && !slices.Contains(v.withheld, user) })
 	s.Stranger = len(v.strangers(now)) > 0
 	counting := v.countdown.running(now)

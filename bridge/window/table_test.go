@@ -166,6 +166,13 @@ var outcomes = map[string]func(o outcome) bool{
 	"held back": func(o outcome) bool {
 		return o.after.Visit == o.before.Visit && o.after.View.Held && !o.after.Send && !o.after.Camera && o.sent(0, 0, NoticeCamera)
 	},
+	"asks": func(o outcome) bool {
+		return o.waiting(ScreenIdentity, o.before.Announce.Shutter) && *o.after.View.Identity == Identity{Person{-1, munich, kioskUser(munich)}, "new"} &&
+			len(o.after.View.Windows) == 1 && o.sent(0, 0)
+	},
+	"renewed": func(o outcome) bool {
+		return o.after.Visit == o.before.Visit && len(o.after.View.Renewed) == 1 && len(o.after.View.Withheld) == 0 && o.sent(0, 0, NoticeIdentity)
+	},
 	"unseen": func(o outcome) bool { // the guest is named and gets no key
 		return o.after.Visit == o.before.Visit && o.after.Send && len(o.after.Named) == 1 && len(o.after.View.Guests) == 1 &&
 			slices.Equal(o.after.View.Unseen, []Person{{Tile: -1, User: guest}}) && o.sent(0, 0, NoticeUnseen)
@@ -268,6 +275,12 @@ var sections = map[string]section{
 			w.Facing = rosenwerk
 			b.windows(w)
 		},
+		"a window's identity is new": func(b *bench) { b.windows(b.longer()); b.m.SetIdentity(kioskUser(munich), "new") },
+		"a window with a new identity calls": func(b *bench) {
+			b.windows(b.longer())
+			b.m.SetIdentity(kioskUser(munich), "new")
+			b.call(kioskUser(munich))
+		},
 		"a window calls":                   func(b *bench) { b.call(kioskUser(munich)) },
 		"a guest calls":                    func(b *bench) { b.ring(guest); b.call(guest) },
 		"a guest rings, but does not come": func(b *bench) { b.ring(guest) },
@@ -322,6 +335,7 @@ var sections = map[string]section{
 		},
 		"a guest joins":                      func(b *bench) { b.call(guest) },
 		"a guest who joined is not seen":     func(b *bench) { b.call(guest); b.step(PictureBudget) },
+		"the other window's identity is new": func(b *bench) { b.m.SetIdentity(kioskUser(munich), "new") },
 		"somebody unknown connects":          func(b *bench) { b.m.ParticipantArrived(b.now, b.last.Visit, "unknown"); b.step(StrangerGrace) },
 		"a third window calls":               func(b *bench) { b.windows(b.after(), b.other()); b.call(kioskUser(rosenwerk)) },
 		"another open window is chosen":      func(b *bench) { b.windows(b.after(), b.other()); b.m.Choose(rosenwerk) },
@@ -337,7 +351,11 @@ var sections = map[string]section{
 		"the guest's member is stale":         func(b *bench) { b.stale(guest) },
 		"the guest's camera is off":           func(b *bench) { b.cameraOff(guest) },
 		"the guest's device is not confirmed": func(b *bench) { b.m.Withheld(b.now, b.last.Visit, guest) },
-		"somebody unknown connects":           func(b *bench) { b.m.ParticipantArrived(b.now, b.last.Visit, "unknown"); b.step(StrangerGrace) },
+		"the guest's identity is new": func(b *bench) {
+			b.m.SetIdentity(guest, "new")
+			b.m.Withheld(b.now, b.last.Visit, guest)
+		},
+		"somebody unknown connects": func(b *bench) { b.m.ParticipantArrived(b.now, b.last.Visit, "unknown"); b.step(StrangerGrace) },
 		"more than 16 people call": func(b *bench) {
 			for i := range maxNamed + 2 {
 				b.call(id.UserID(fmt.Sprintf("@g%02d:x", i)))

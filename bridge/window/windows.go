@@ -11,6 +11,8 @@ import (
 
 // windows are the other windows of the network, and what was seen of them.
 type windows struct {
+	all []directory.Window
+	// list are those of them whose identity is not new. Only they are called, answered and shown in a visit.
 	list  []directory.Window
 	known []id.UserID // the users that are windows or were, as the network remembers them
 	// kiosks are these, and the users of all windows that are listed. A kiosk that was removed from the network is never a guest.
@@ -26,8 +28,10 @@ type opening struct {
 
 func newWindows() windows { return windows{kiosks: make(map[id.UserID]bool)} }
 
-func (w *windows) set(list []directory.Window) {
-	w.list = slices.Clone(list)
+// set sets all windows. renewed says whose identity is new: these are like kiosks that were removed from the network.
+func (w *windows) set(list []directory.Window, renewed func(kiosk id.UserID) bool) {
+	w.all = slices.Clone(list)
+	w.list = slices.DeleteFunc(slices.Clone(list), func(o directory.Window) bool { return renewed(o.Kiosk) })
 	for _, other := range list {
 		w.kiosks[other.Kiosk] = true
 	}
@@ -42,7 +46,7 @@ func (w *windows) setKnown(kiosks []id.UserID) {
 	for _, user := range w.known {
 		w.kiosks[user] = true
 	}
-	for _, other := range w.list {
+	for _, other := range w.all {
 		w.kiosks[other.Kiosk] = true
 	}
 }
@@ -67,7 +71,7 @@ func (w *windows) of(user id.UserID) (directory.Window, bool) {
 	return directory.Window{}, false
 }
 
-// mayCall says whether a user's call counts. Only a kiosk that was removed from the network may not call.
+// mayCall says whether a user's call counts. Only a kiosk that was removed from the network, or whose identity is new, may not call.
 func (w *windows) mayCall(user id.UserID) bool {
 	_, listed := w.of(user)
 	return listed || !w.kiosks[user]
@@ -76,8 +80,10 @@ func (w *windows) mayCall(user id.UserID) bool {
 // person says who a user is: a window or a guest.
 func (w *windows) person(user id.UserID) Person {
 	p := Person{Tile: -1, User: user}
-	if other, kiosk := w.of(user); kiosk {
-		p.Window = other.Room
+	for _, other := range w.all {
+		if other.Kiosk == user {
+			p.Window = other.Room
+		}
 	}
 	return p
 }

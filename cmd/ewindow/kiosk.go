@@ -56,7 +56,8 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		HomeserverURL: cfg.Homeserver.URL, Username: cfg.Homeserver.Username, Password: cfg.Homeserver.Password,
 		DeviceName: cfg.Homeserver.DeviceName, AcceptUnsignedDevices: cfg.Homeserver.AcceptUnsignedDevices,
 		DB: db, DataDir: cfg.DataDir, Log: log.With().Str("part", "bot").Logger(),
-		OnHomeserver: func(online bool, since time.Time) { window.HandleHomeserver(online, since) },
+		OnHomeserver:  func(online bool, since time.Time) { window.HandleHomeserver(online, since) },
+		OnNewIdentity: func(user id.UserID, key id.Ed25519) { window.HandleIdentity(user, key) },
 	})
 	if err != nil {
 		return err
@@ -159,6 +160,16 @@ func (c matrixCalls) Join(room id.RoomID, opts rtc.JoinOptions) (bridge.Call, er
 
 // UserID is the bot's.
 func (c matrixCalls) UserID() id.UserID { return c.bot.UserID() }
+
+// KnowIdentities asks for the identities of users of whom none is known.
+func (c matrixCalls) KnowIdentities(ctx context.Context, users []id.UserID) error {
+	return c.bot.KnowIdentities(ctx, users)
+}
+
+// ConfirmIdentity makes a user's new identity the trusted one.
+func (c matrixCalls) ConfirmIdentity(ctx context.Context, user id.UserID, key id.Ed25519) error {
+	return c.bot.ConfirmIdentity(ctx, user, key)
+}
 
 // People are the users in a room.
 func (c matrixCalls) People(ctx context.Context, room id.RoomID) ([]id.UserID, error) {

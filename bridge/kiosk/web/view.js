@@ -9,7 +9,7 @@ const longName = 20; // letters that fit into one line of the sign on the shutte
 // numbers are short codes of faults that people can read out on the phone. A code never gets another meaning.
 const numbers = {
   no_camera: "K1", camera_busy: "K2", camera_denied: "K3", no_microphone: "K4", page: "P1", program: "P2", replaced: "P3", locked: "P4",
-  homeserver: "N1", hub: "N2", network_not_joined: "N3", network_removed: "N4", clock: "T1", not_trusted: "V1",
+  homeserver: "N1", hub: "N2", network_not_joined: "N3", network_removed: "N4", clock: "T1",
 };
 
 const $ = (selector) => document.querySelector(selector);
@@ -37,6 +37,7 @@ function icon(name) {
 export class View {
   #m = null;
   #screen = ""; // the one that is shown
+  #asked; // the key that people were asked about last
   #listed = "";
   #previewTimer = 0;
   #tiles = new Map();
@@ -64,6 +65,12 @@ export class View {
     $("#notnow").addEventListener("click", () => f(false));
   }
 
+  // onIdentity takes the answer about a new identity, true for "confirm".
+  onIdentity(f) {
+    $("#confirm").addEventListener("click", () => f(true));
+    $("#later").addEventListener("click", () => f(false));
+  }
+
   onCall(f) {
     $("#call").addEventListener("click", f);
   }
@@ -78,9 +85,10 @@ export class View {
     return screen === "shut" || screen === "alone" || screen === "ajar";
   }
 
-  // choose moves the focus between the two answers to a knock.
+  // choose moves the focus between the two answers to a knock, or about a new identity.
   choose(first) {
     if (this.#m?.screen === "knocked") $(first ? "#letin" : "#notnow").focus({ preventScroll: true });
+    if (this.#m?.screen === "identity") $(first ? "#confirm" : "#later").focus({ preventScroll: true });
   }
 
   // left shows how many seconds are left to answer a knock, or until ringing ends.
@@ -132,7 +140,9 @@ export class View {
     this.#own(m, t);
     this.#buttons(m, t);
     this.clock();
-    if (before !== m.screen) $(m.screen === "knocked" ? "#letin" : "#press").focus({ preventScroll: true });
+    const asked = m.state.identity?.key;
+    if (before !== m.screen || asked !== this.#asked) $(m.screen === "knocked" ? "#letin" : m.screen === "identity" ? "#later" : "#press").focus({ preventScroll: true });
+    this.#asked = asked;
     if (m.state.name) put($("#status"), this.#announcement(m, t));
   }
 
@@ -282,10 +292,10 @@ export class View {
 
   // #notes are the sentences about those whom nobody knows, who see us unseen, and who neither see nor hear us.
   #notes(m, t) {
-    const { stranger, withheld, unseen, allowed, more } = m.state;
+    const { stranger, withheld, renewed, unseen, allowed, more } = m.state;
     return [
       stranger && t("stranger"), allowed.length && t("allowed", { names: allowed }), withheld.length && t("withheld", { names: withheld }),
-      unseen.length && t("not_seen", { names: unseen }), more && t("more", { n: more }),
+      renewed.length && t("renewed", { names: renewed }), unseen.length && t("not_seen", { names: unseen }), more && t("more", { n: more }),
     ].filter(Boolean);
   }
 
@@ -306,6 +316,18 @@ export class View {
     put($("#knocked .others"), m.state.knock?.others.length ? t("knock_others", { names: m.state.knock.others }) : "");
     put($("#letin span"), t("let_in"));
     put($("#notnow span"), t("not_now"));
+  }
+
+  _identity(m, t) {
+    put($("#identity h2"), this.#identity(m, t));
+    put($("#identity .do"), t("identity_do"));
+    put($("#identity .detail"), m.state.identity?.user ?? "");
+    put($("#confirm span"), t("identity_confirm"));
+    put($("#later span"), t("not_now"));
+  }
+
+  #identity(m, t) {
+    return m.state.identity ? t(m.state.identity.guest ? "identity_guest" : "identity_window", { name: m.state.identity.name }) : "";
   }
 
   #knock(m, t) {
@@ -367,7 +389,7 @@ export class View {
     const text = t(m.replaced ? "press_here" : opens ? "press_open" : "press_shut");
     $("#press").setAttribute("aria-label", text);
     put($("#hint"), text);
-    $("#press").hidden = m.screen === "knocked"; // people must choose an answer
+    $("#press").hidden = m.screen === "knocked" || m.screen === "identity"; // people must choose an answer
     const call = $("#call");
     call.hidden = m.down || !(m.screen === "ringing" || this.calls(m.screen, m.state));
     call.querySelector("use").setAttribute("href", m.screen === "ringing" ? "#i-shut" : "#i-bell");
@@ -401,6 +423,8 @@ export class View {
         return `${t("ringing")} ${t("ringing_do")} ${$("#ringing .others").textContent}`.trim();
       case "knocked":
         return `${this.#knock(m, t)}. ${$("#knocked .others").textContent} ${t("knock_which")}`;
+      case "identity":
+        return `${this.#identity(m, t)}. ${t("identity_do")}`;
       case "opening":
         return `${name ? t("opening", { name }) : t("opening_guest")}. ${notes}`.trim();
       case "visit":
