@@ -153,7 +153,7 @@ func others() []directory.Window {
 		{Room: "!a:x", Name: "Rosenwerk", City: "Dresden", Shutter: "open", Since: noon, Joined: true},
 		{Room: "!b:x", Name: "Officine Creative", City: "Bologna", Shutter: "ajar", Since: noon, Joined: true},
 		{Room: "!c:x", Name: "Fablab Muenchen", City: "München", Shutter: "shut", Since: noon, Joined: true},
-		{Room: "!d:x", Name: "Werkraum Warmbronn", Shutter: "shut", Since: noon, Joined: true},
+		{Room: "!d:x", Name: "Werkraum Warmbronn", Shutter: "open", Since: noon, Gone: noon, Joined: true},
 	}
 }
 
