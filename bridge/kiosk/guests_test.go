@@ -66,7 +66,7 @@ func TestHeld(t *testing.T) {
 			"Cem, Dora non ci vede né sente: da lì non arriva nessuna immagine. Con la telecamera si riprende.\n" +
 			"Altri nella chiamata, senza immagine né suono: 3. C’è posto per 16 persone.",
 	} {
-		for _, screen := range []window.Screen{"opening", "lost", "visit"} {
+		for _, screen := range []window.Screen{"opening", "lost", "visit", "ringing"} {
 			only.Screen, only.Languages = screen, []string{language}
 			r.SetState(only)
 			page.text(fmt.Sprintf(`[...document.querySelectorAll("#%s .notes p")].map((e) => e.innerText).join("\n")`, screen), says)

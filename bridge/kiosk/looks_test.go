@@ -112,6 +112,7 @@ func TestLooks(t *testing.T) {
 	crowd.Knock = &kiosk.Knock{ID: 2, Name: "Annegret von der Heydt-Rosenberg", Guest: true, Others: []string{"Bernd", "Verein für offene Werkstätten Warmbronn"}}
 	ringing := ajarState()
 	ringing.Screen, ringing.CountUntil = "ringing", time.Now().Add(time.Hour)
+	ringing.Stranger = true
 	ringing.Ring = &kiosk.Ring{Status: "ringing", Declined: []string{"Annegret von der Heydt-Rosenberg", "Ben"}}
 	unanswered := aloneState()
 	unanswered.CanRing, unanswered.Ring = true, &kiosk.Ring{Status: "failed"}

@@ -420,7 +420,7 @@ export class View {
       case "ajar":
         return `${$("#alone .note").textContent} ${t("ajar_say")} ${t("ajar_do")}`.trim();
       case "ringing":
-        return `${t("ringing")} ${t("ringing_do")} ${$("#ringing .others").textContent}`.trim();
+        return `${t("ringing")} ${t("ringing_do")} ${$("#ringing .others").textContent} ${notes}`.trim();
       case "knocked":
         return `${this.#knock(m, t)}. ${$("#knocked .others").textContent} ${t("knock_which")}`;
       case "identity":
