@@ -210,9 +210,20 @@ func TestKnock(t *testing.T) {
 	}
 	page.text(`document.activeElement.id`, "press")
 	missed := shutState()
-	missed.Missed = []kiosk.Missed{{Name: "Rosenwerk", At: jsontime.UM(time.Date(2026, 11, 25, 17, 5, 0, 0, time.UTC))}}
-	r.SetState(missed)
-	page.text(`document.querySelector("#missed").textContent`, "Rosenwerk hat um 18:05 geklopft")
+	berlin, err := time.LoadLocation(missed.Timezone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is older than a day has its date, too.
+	lately := time.Now().Add(-2 * time.Hour)
+	for at, want := range map[time.Time]string{
+		lately: "Rosenwerk hat um " + lately.In(berlin).Format("15:04") + " geklopft",
+		time.Date(2026, 11, 25, 17, 5, 0, 0, time.UTC): "Rosenwerk hat um 25.11., 18:05 geklopft",
+	} {
+		missed.Missed = []kiosk.Missed{{Name: "Rosenwerk", At: jsontime.UM(at)}}
+		r.SetState(missed)
+		page.text(`document.querySelector("#missed").textContent`, want)
+	}
 }
 
 // TestRing rings the window's people by key and by touch, and stops it.
