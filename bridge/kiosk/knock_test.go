@@ -214,11 +214,11 @@ func TestKnock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What is older than a day has its date, too.
+	// What is older than a day has its date.
 	lately := time.Now().Add(-2 * time.Hour)
 	for at, want := range map[time.Time]string{
 		lately: "Rosenwerk hat um " + lately.In(berlin).Format("15:04") + " geklopft",
-		time.Date(2026, 11, 25, 17, 5, 0, 0, time.UTC): "Rosenwerk hat um 25.11., 18:05 geklopft",
+		time.Date(2026, 11, 25, 17, 5, 0, 0, time.UTC): "Rosenwerk hat am 25.11. geklopft",
 	} {
 		missed.Missed = []kiosk.Missed{{Name: "Rosenwerk", At: jsontime.UM(at)}}
 		r.SetState(missed)

@@ -1,5 +1,5 @@
 // What people see. This file only draws: the arguments of render and count have everything that it needs.
-import { clock, say } from "./words.js";
+import { clock, say, saySince } from "./words.js";
 
 const previewTime = 10_000; // ms for which our own picture is shown at the beginning of a visit
 const maxEntries = 6; // other windows in the list; if there are more, the last entry says how many
@@ -193,7 +193,7 @@ export class View {
     put($("#others h3"), t("windows"));
     this.#windows(m, t);
     $("#shut").classList.toggle("missed", m.state.missed.length > 0);
-    const missed = m.state.missed.map((o) => t("missed", { name: o.name, time: clock(m.language, m.state.timezone, o.at) }));
+    const missed = m.state.missed.map((o) => saySince(m.language, m.state.timezone, "missed", o.at, { name: o.name }));
     if ($("#missed").dataset.shown !== missed.join("\n")) {
       $("#missed").dataset.shown = missed.join("\n");
       $("#missed").replaceChildren(...missed.map((text) => make("li", "pill", text)));
@@ -243,8 +243,8 @@ export class View {
         const text = make("span", "text");
         text.append(make("strong", "", w.name));
         if (w.city && !w.name.includes(w.city)) text.append(make("span", "city", w.city));
-        const how = make("span", "how", w.gone ? t("gone_since", { time: clock(m.language, m.state.timezone, w.gone) }) : t(shutter));
-        const since = t("since", { time: clock(m.language, m.state.timezone, w.since) });
+        const how = make("span", "how", w.gone ? saySince(m.language, m.state.timezone, "gone_since", w.gone) : t(shutter));
+        const since = saySince(m.language, m.state.timezone, "since", w.since);
         if (w.since && shutter !== "shut") how.append(make("span", "since", `, ${since}`));
         text.append(how);
         item.append(icon(shutter), text);
@@ -337,7 +337,7 @@ export class View {
   _lost(m, t) {
     const name = this.#mainName(m);
     put($("#lost h2"), name ? t("lost_name", { name }) : t("lost"));
-    put($("#lost .since"), m.state.since ? t("lost_since", { time: clock(m.language, m.state.timezone, m.state.since) }) : "");
+    put($("#lost .since"), m.state.since ? saySince(m.language, m.state.timezone, "lost_since", m.state.since) : "");
     put($("#lost .note"), t(m.state.trials ? "lost_trials" : "lost_note"));
   }
 
@@ -347,7 +347,7 @@ export class View {
     put($("#fault .do"), t(`faults.${code}.do`) || t("faults.other.do"));
     put($("#fault .detail"), detail);
     put($("#fault .number"), t("code", { code: number({ code }) }));
-    put($("#fault .code .since"), since ? t("since", { time: clock(m.language, m.state.timezone, since) }) : "");
+    put($("#fault .code .since"), since ? saySince(m.language, m.state.timezone, "since", since) : "");
   }
 
   // #arrange gives each tile its role: the big picture, a guest in the strip, or none.

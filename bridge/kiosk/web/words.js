@@ -36,8 +36,16 @@ export function say(language, key, values = {}) {
 
 // clock formats a moment (Unix milliseconds) as hours and minutes in a time zone.
 export function clock(language, timezone, ms) {
-  const day = Date.now() - ms > 86_400_000 ? { day: "numeric", month: "numeric" } : {};
-  const options = { ...day, hour: "2-digit", minute: "2-digit" };
+  return format(language, timezone, ms, { hour: "2-digit", minute: "2-digit" });
+}
+
+// saySince is say for a text with a {time}. A moment that was more than a day ago is named by its day, and its text has "_day" after its key.
+export function saySince(language, timezone, key, ms, values = {}) {
+  if (Date.now() - ms <= 86_400_000) return say(language, key, { ...values, time: clock(language, timezone, ms) });
+  return say(language, `${key}_day`, { ...values, time: format(language, timezone, ms, { day: "numeric", month: "numeric" }) });
+}
+
+function format(language, timezone, ms, options) {
   try {
     return new Intl.DateTimeFormat(say(language, "locale"), { ...options, timeZone: timezone || undefined }).format(ms);
   } catch {
