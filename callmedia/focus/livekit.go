@@ -2,7 +2,6 @@ package focus
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.yaml.in/yaml/v3"
 
 	"multifactorymodel.org/ewindow/bot/privatefile"
 )
@@ -151,11 +151,10 @@ func (l *LiveKit) write() (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	// JSON is YAML, and needs no care with quoting.
-	text, err := json.MarshalIndent(l.settings(), "", "  ")
+	text, err := yaml.Marshal(l.settings())
 	if err != nil {
 		return "", err
 	}
 	path = filepath.Join(dir, configName)
-	return path, privatefile.Write(path, append(text, '\n'))
+	return path, privatefile.Write(path, text)
 }

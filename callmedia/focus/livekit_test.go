@@ -4,7 +4,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/base64"
-	"encoding/json"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/livekit/protocol/livekit"
+	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/proto"
 
 	"multifactorymodel.org/ewindow/callmedia/focus"
@@ -67,14 +67,14 @@ func TestLiveKitConfig(t *testing.T) {
 			t.Fatal(err)
 		}
 		var settings struct {
-			Bind []string `json:"bind_addresses"`
+			Bind []string `yaml:"bind_addresses"`
 			Room struct {
-				AutoCreate bool                    `json:"auto_create"`
-				Codecs     []struct{ Mime string } `json:"enabled_codecs"`
-			} `json:"room"`
-			RTC map[string]any `json:"rtc"`
+				AutoCreate bool                    `yaml:"auto_create"`
+				Codecs     []struct{ Mime string } `yaml:"enabled_codecs"`
+			} `yaml:"room"`
+			RTC map[string]any `yaml:"rtc"`
 		}
-		if err := json.Unmarshal(text, &settings); err != nil {
+		if err := yaml.Unmarshal(text, &settings); err != nil {
 			t.Fatal(err)
 		}
 		if len(settings.Bind) != 1 || settings.Bind[0] != "127.0.0.1" || settings.Room.AutoCreate || settings.RTC["use_external_ip"] != false {

@@ -126,13 +126,15 @@ func TestLayers(t *testing.T) {
 	off[1].Store(1)
 	sees("the small picture instead of the large one", largeGets, 0)
 	off[1].Store(0)
-	// LiveKit uses a layer above the lowest again only after ten seconds.
+	// LiveKit uses the layer again when packets of it have come for two seconds.
 	sees("the large picture again", largeGets, 1)
 	// Nothing comes of a track without size, and the publisher is told which layer the others watch.
 	large.SetTrackSize(track.SID(), 0, 0)
 	await(t, window, func(e sfu.QualityWanted) bool {
 		return e.TrackSID == track.SID() && e.Wanted && e.Quality == livekit.VideoQuality_LOW
 	})
+	// As in a call, what nobody watches is not sent.
+	off[1].Store(1)
 	before := largePackets.Load()
 	<-time.After(time.Second)
 	if n := largePackets.Load(); n != before {
@@ -140,6 +142,7 @@ func TestLayers(t *testing.T) {
 	}
 	large.SetTrackSize(track.SID(), 1280, 720)
 	await(t, window, func(e sfu.QualityWanted) bool { return e.Wanted && e.Quality > livekit.VideoQuality_LOW })
+	off[1].Store(0)
 	rig.Eventually(t, patience, func() error {
 		if n, layer := largePackets.Load(), largeGets.Load(); n <= before || layer != 1 {
 			return fmt.Errorf("%d packets came since the track is shown again, the last one of layer %d", n-before, layer)

@@ -20,8 +20,7 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// patience bounds every wait in these tests. LiveKit may take more than ten seconds to use a simulcast layer: it waits for half seconds in a row
-// with enough packets of the layer, and starts again after one with too few. That happens when the publisher runs on a busy machine.
+// patience bounds every wait in these tests.
 const patience = time.Minute
 
 func join(t testing.TB, s *rig.LiveKit, identity string, change func(*sfu.Options)) *sfu.Room {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,8 +44,19 @@ func buildProgram(tags string) func() (string, error) {
 
 var built []string // folders of programs that were built
 
+// TestMain keeps the ports that "ewindow demo" prefers for its pages. So the demonstrations of tests that run at the same time never choose the same
+// ports, also not while one of their kiosks is being started again.
 func TestMain(m *testing.M) {
+	var kept []net.Listener
+	for _, port := range []string{"8470", "8471"} {
+		if listener, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil { // otherwise another program has it, which is as good
+			kept = append(kept, listener)
+		}
+	}
 	code := m.Run()
+	for _, listener := range kept {
+		_ = listener.Close()
+	}
 	for _, folder := range built {
 		_ = os.RemoveAll(folder)
 	}

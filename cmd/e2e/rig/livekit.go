@@ -3,7 +3,6 @@ package rig
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"os"
@@ -16,6 +15,7 @@ import (
 	"github.com/livekit/protocol/auth"
 	"github.com/livekit/protocol/livekit"
 	"github.com/rs/zerolog"
+	"go.yaml.in/yaml/v3"
 
 	"multifactorymodel.org/ewindow/bridge/child"
 	"multifactorymodel.org/ewindow/callmedia/focus"
@@ -103,7 +103,7 @@ func enableAutoCreate(path string) error {
 		return err
 	}
 	var settings map[string]any
-	if err := json.Unmarshal(text, &settings); err != nil {
+	if err := yaml.Unmarshal(text, &settings); err != nil {
 		return err
 	}
 	room, ok := settings["room"].(map[string]any)
@@ -111,7 +111,7 @@ func enableAutoCreate(path string) error {
 		return errors.New("the configuration does not set room.auto_create to false")
 	}
 	room["auto_create"] = true
-	if text, err = json.Marshal(settings); err != nil {
+	if text, err = yaml.Marshal(settings); err != nil {
 		return err
 	}
 	return os.WriteFile(path, text, 0o600)
