@@ -22,6 +22,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/budget"
 	"multifactorymodel.org/ewindow/bot/identity"
 	"multifactorymodel.org/ewindow/bot/keystore"
+	"multifactorymodel.org/ewindow/bot/verification"
 	"multifactorymodel.org/ewindow/turnserver/limit"
 )
 
@@ -48,7 +49,11 @@ type Config struct {
 	// OnNewIdentity is called when a user's identity (master key) turns out not to be the one that was first seen, with the present one. It is
 	// called with an empty key when the identity is confirmed, or is the first one again. It must not block, and may be nil.
 	OnNewIdentity func(user id.UserID, key id.Ed25519)
-	Log           zerolog.Logger
+	// Verifiers are the users who may compare emoji with us, and OnEmoji is called with the emoji to be compared, and with nil when there are none
+	// any more. It must not block, and may be nil.
+	Verifiers []id.UserID
+	OnEmoji   func(*verification.Emoji)
+	Log       zerolog.Logger
 }
 
 // Device is one device of a user.
@@ -87,6 +92,7 @@ type Bot struct {
 	crypto     *crypto.SQLCryptoStore
 	olm        *keystore.Store // crypto, as mautrix uses it
 	identities *identity.Tracker
+	verifier   *verification.Verifier
 	mach       *crypto.OlmMachine
 	fetcher    *crypto.OlmMachine // asks for keys, see openCrypto
 	knownRuns  []string           // numbers of our own runs, see copy_check.go

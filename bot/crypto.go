@@ -14,6 +14,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/identity"
 	"multifactorymodel.org/ewindow/bot/keystore"
+	"multifactorymodel.org/ewindow/bot/verification"
 )
 
 // openCrypto loads the Olm account, or makes one, and makes sure that the homeserver has the same device keys.
@@ -45,6 +46,11 @@ func (b *Bot) openCrypto(ctx context.Context, a *session) error {
 		return fmt.Errorf("load the encryption keys: %w", err)
 	}
 	b.mach = mach
+	if b.verifier, err = verification.New(ctx, verification.Config{
+		Client: b.client, Machine: mach, Identities: b.identities, Users: b.cfg.Verifiers, Show: b.cfg.OnEmoji, Log: b.log,
+	}); err != nil {
+		return err
+	}
 	// mautrix keeps our own identity's public keys in a field without a lock, and clears the field whenever our own user's keys are fetched.
 	// Another goroutine may read it then, find nothing, and send a message without our signature. So another OlmMachine fetches the keys.
 	b.fetcher = crypto.NewOlmMachine(b.client, &log, b.crypto, b.state)

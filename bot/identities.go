@@ -30,6 +30,14 @@ func (b *Bot) KnowIdentities(ctx context.Context, users []id.UserID) error {
 	return err
 }
 
+// AnswerEmoji says whether people see the same emoji on both sides. If they do, we sign the other user's identity when the other side agrees.
+func (b *Bot) AnswerEmoji(ctx context.Context, same bool) error {
+	if !b.ready.Load() {
+		return errNotStarted
+	}
+	return b.verifier.Answer(ctx, same)
+}
+
 // ConfirmIdentity makes a user's new identity the trusted one. key is what OnNewIdentity reported: if the user has changed their identity once more
 // since then, that is an error.
 func (b *Bot) ConfirmIdentity(ctx context.Context, user id.UserID, key id.Ed25519) error {

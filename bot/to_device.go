@@ -11,6 +11,8 @@ import (
 	"maunium.net/go/mautrix/crypto"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/verification"
 )
 
 // maxContent is the longest content of a to-device message, in bytes. Homeservers accept no longer ones.
@@ -110,9 +112,17 @@ func (b *Bot) knownKey(ctx context.Context, user id.UserID, key id.SenderKey) bo
 	return err == nil && device != nil && !device.Deleted
 }
 
-// handlePlain answers the requests for keys and secrets in the background. They are the only messages in the clear that we need. Notices that
+// handlePlain answers the requests for keys and secrets in the background. Besides those of a comparison of emoji, they are the only messages in the clear that we need. Notices that
 // a key is withheld would be kept, and change nothing.
 func (b *Bot) handlePlain(ctx context.Context, e *event.Event) {
+	if verification.Is(e.Type) {
+		b.guard(e.Type.Type, func() {
+			if !b.verifier.Handle(quietly(ctx), time.Now(), e) {
+				b.stats.drop(DropUnhandled, 1)
+			}
+		})
+		return
+	}
 	var (
 		from   id.DeviceID
 		answer func(ctx context.Context)

@@ -15,6 +15,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/queue"
 	"multifactorymodel.org/ewindow/bot/rtc"
+	"multifactorymodel.org/ewindow/bot/verification"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/bridge/window"
 	"multifactorymodel.org/ewindow/callmedia"
@@ -54,6 +55,8 @@ type Calls interface {
 	KnowIdentities(ctx context.Context, users []id.UserID) error
 	// ConfirmIdentity makes a user's new identity the trusted one.
 	ConfirmIdentity(ctx context.Context, user id.UserID, key id.Ed25519) error
+	// AnswerEmoji says whether people see the same emoji as the other side of a comparison.
+	AnswerEmoji(ctx context.Context, same bool) error
 }
 
 // Call is one call this window is in: [rtc.Call] implements it.
@@ -202,6 +205,21 @@ func (b *Bridge) HandleDecline(room id.RoomID, sender id.UserID, notification id
 // HandleIdentity reports that a user's identity is new, with their present key. An empty key says that it is confirmed, or the first one again.
 func (b *Bridge) HandleIdentity(user id.UserID, key id.Ed25519) {
 	b.queue.Put(func() { b.rules.SetIdentity(user, key) })
+}
+
+// HandleEmoji reports emoji that are to be compared with an admin's, nil for none any more.
+func (b *Bridge) HandleEmoji(e *verification.Emoji) {
+	b.queue.Put(func() {
+		if e == nil {
+			b.rules.EndComparison()
+			return
+		}
+		symbols := make([]string, len(e.Symbols))
+		for i, symbol := range e.Symbols {
+			symbols[i] = string(symbol)
+		}
+		b.rules.SetComparison(e.User, symbols, e.Names)
+	})
 }
 
 // HandleLegacyCall reports that sender called a room in the way that Matrix had before MatrixRTC, and was rejected.

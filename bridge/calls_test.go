@@ -12,6 +12,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/rtc"
+	"multifactorymodel.org/ewindow/bot/verification"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/bridge/window"
 	"multifactorymodel.org/ewindow/callmedia"
@@ -273,5 +274,33 @@ func TestNewIdentityIsAsked(t *testing.T) {
 		w.expect("confirm @kiosk-munich:b new")
 		w.bridge.HandleIdentity(kioskIn(munich).User, "")
 		w.expect("join !munich:b")
+	})
+}
+
+// TestEmojiAreCompared: the emoji of a comparison come to the page, and the answer goes to the bot, once.
+func TestEmojiAreCompared(t *testing.T) {
+	run(t, nil, func(w *world) {
+		w.bridge.HandlePage(kiosk.PageUp{ID: 1, Shutter: "shut"})
+		w.bridge.HandleEmoji(&verification.Emoji{User: guest, Symbols: []rune("🐶🔒"), Names: []string{"Dog", "Lock"}})
+		w.screen()
+		w.logged()
+		s := w.screen()
+		if s.Screen != "verify" || s.Verify == nil || s.Verify.Name != "Name of "+string(guest) || !slices.Equal(s.Verify.Symbols, []string{"🐶", "🔒"}) ||
+			!slices.Equal(s.Verify.Names, []string{"Dog", "Lock"}) || s.Camera {
+			t.Fatalf("screen %+v, %+v", s, s.Verify)
+		}
+		pass(time.Second)
+		for range 2 {
+			w.bridge.HandlePage(kiosk.VerifyAnswer{ID: s.Verify.ID, Same: true})
+		}
+		w.expect("emoji true")
+		if s := w.screen(); s.Screen != "shut" || s.Verify != nil {
+			t.Errorf("screen %+v", s)
+		}
+		w.bridge.HandleEmoji(&verification.Emoji{User: guest})
+		w.bridge.HandleEmoji(nil)
+		if s := w.screen(); s.Screen != "shut" {
+			t.Errorf("screen %+v", s)
+		}
 	})
 }

@@ -55,6 +55,8 @@ func (b *Bridge) handlePage(msg kiosk.Message) {
 		b.rules.AnswerKnock(now, msg.ID, msg.LetIn)
 	case kiosk.IdentityAnswer:
 		b.rules.AnswerIdentity(now, msg.User, msg.Key, msg.Confirmed)
+	case kiosk.VerifyAnswer:
+		b.rules.AnswerComparison(now, msg.ID, msg.Same)
 	case kiosk.Camera:
 		b.rules.SetCamera(msg.State, msg.Code)
 	case kiosk.Picture:

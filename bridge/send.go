@@ -30,6 +30,9 @@ func (b *Bridge) send(room id.RoomID, m window.Message) {
 	case m.Confirm != nil:
 		b.confirm(*m.Confirm)
 		return
+	case m.Compared != nil:
+		b.compared(*m.Compared)
+		return
 	case m.Decline != "":
 		what = func(ctx context.Context) error { return b.cfg.Calls.Decline(ctx, room, m.Decline) }
 	default:
@@ -52,6 +55,17 @@ func (b *Bridge) confirm(i window.Identity) {
 		defer cancel()
 		if err := b.cfg.Calls.ConfirmIdentity(ctx, i.Who.User, i.Key); err != nil && b.ctx.Err() == nil {
 			b.cfg.Log.Warn().Err(err).Stringer("user_id", i.Who.User).Msg("A new identity could not be confirmed")
+		}
+	})
+}
+
+// compared passes on whether people see the same emoji.
+func (b *Bridge) compared(same bool) {
+	b.tasks.Go(func() {
+		ctx, cancel := context.WithTimeout(b.ctx, messageLimit)
+		defer cancel()
+		if err := b.cfg.Calls.AnswerEmoji(ctx, same); err != nil && b.ctx.Err() == nil {
+			b.cfg.Log.Warn().Err(err).Msg("The answer about the emoji could not be passed on")
 		}
 	})
 }

@@ -27,6 +27,9 @@ func (b *Bridge) show(v window.View) {
 	if i := v.Identity; i != nil {
 		state.Identity = &kiosk.Identity{User: i.Who.User, Key: i.Key, Name: n.name(i.Who), Guest: i.Who.Window == ""}
 	}
+	if c := v.Comparison; c != nil {
+		state.Verify = &kiosk.Verify{ID: c.ID, Name: n.name(c.Who), Symbols: c.Symbols, Names: c.Names}
+	}
 	if k := v.Knock; k != nil {
 		state.Knock = &kiosk.Knock{ID: k.ID, Name: n.name(k.Who), Guest: k.Who.Window == "", Others: n.names(k.Others)}
 	}

@@ -208,6 +208,11 @@ func (m matrix) ConfirmIdentity(_ context.Context, user id.UserID, key id.Ed2551
 	return nil
 }
 
+func (m matrix) AnswerEmoji(_ context.Context, same bool) error {
+	m.note("emoji %t", same)
+	return nil
+}
+
 func (m matrix) SetWindows(users []id.UserID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

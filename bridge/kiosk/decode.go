@@ -41,8 +41,9 @@ type incoming struct {
 	LetIn   bool   `json:"let_in"`
 	User    string `json:"user"`
 	Key     string `json:"key"`
-	// Confirmed is a pointer so that a message without it confirms nothing and is refused.
+	// These are pointers so that a message without them confirms nothing and is refused.
 	Confirmed *bool `json:"confirmed"`
+	Same      *bool `json:"same"`
 }
 
 // hello is the first message of every client.
@@ -99,6 +100,11 @@ func decode(data []byte) (Message, error) {
 			return nil, errors.New("read page: an answer about an identity is out of range")
 		}
 		return IdentityAnswer{User: id.UserID(m.User), Key: id.Ed25519(m.Key), Confirmed: *m.Confirmed}, nil
+	case "verify":
+		if m.Same == nil {
+			return nil, errors.New("read page: an answer about emoji is empty")
+		}
+		return VerifyAnswer{ID: m.ID, Same: *m.Same}, nil
 	case "ring":
 		if m.To != "start" && m.To != "cancel" {
 			return nil, errors.New("read page: a ring message is out of range")

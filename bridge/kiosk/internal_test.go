@@ -35,6 +35,8 @@ func encodeMessage(t testing.TB, m Message) []byte {
 		fields = map[string]any{"type": "knock", "id": m.ID, "let_in": m.LetIn}
 	case IdentityAnswer:
 		fields = map[string]any{"type": "identity", "user": m.User, "key": m.Key, "confirmed": m.Confirmed}
+	case VerifyAnswer:
+		fields = map[string]any{"type": "verify", "id": m.ID, "same": m.Same}
 	case Camera:
 		fields = map[string]any{"type": "camera", "state": m.State, "code": m.Code}
 	case Picture:
@@ -69,6 +71,9 @@ func TestDecode(t *testing.T) {
 		`{"type":"identity","user":"@a:b","confirmed":true}`:                                       nil,
 		`{"type":"identity","key":"k","confirmed":true}`:                                           nil,
 		`{"type":"identity","user":"` + strings.Repeat("a", 256) + `","key":"k","confirmed":true}`: nil,
+		`{"type":"verify","id":2,"same":true}`:                                                     VerifyAnswer{2, true},
+		`{"type":"verify","id":2,"same":false}`:                                                    VerifyAnswer{2, false},
+		`{"type":"verify","id":2}`:                                                                 nil,
 		`{"type":"knock","id":4}`:                                                                  KnockAnswer{ID: 4},
 		`{"type":"knock","id":4,"let_in":1}`:                                                       nil,
 		`{"type":"shutter","to":"open","room":"` + strings.Repeat("a", 256) + `"}`:                 nil,
@@ -167,7 +172,7 @@ func fullState(now time.Time) State {
 	return State{
 		Screen: "visit", Name: "Werk", Shutter: "open", Since: jsontime.UM(now.Add(-time.Minute)), CountUntil: now.Add(time.Second), CountMS: 1000,
 		Camera: true, Send: true, Seen: true, Peer: &Person{"Rosenwerk", 0}, Guests: []Person{{"Anna", 1}}, Shared: &Person{"Anna", 3},
-		Knock: &Knock{ID: 2, Name: "Ben", Guest: true, Others: []string{"Anna"}}, CanRing: true, Held: true, Trials: true, Withheld: []string{"Emil"}, Renewed: []string{"Hans"}, Identity: &Identity{"@a:b", "key", "Rosenwerk", true}, Unseen: []string{"Finn"}, Allowed: []string{"Gina"}, More: 2, Stranger: true,
+		Knock: &Knock{ID: 2, Name: "Ben", Guest: true, Others: []string{"Anna"}}, CanRing: true, Held: true, Trials: true, Withheld: []string{"Emil"}, Renewed: []string{"Hans"}, Identity: &Identity{"@a:b", "key", "Rosenwerk", true}, Verify: &Verify{3, "Anna", []string{"x"}, []string{"X"}}, Unseen: []string{"Finn"}, Allowed: []string{"Gina"}, More: 2, Stranger: true,
 		Ring: &Ring{"ringing", []string{"Dora"}}, Missed: []Missed{{"Cem", true, jsontime.UM(now.Add(-time.Hour))}},
 		Windows: []directory.Window{{Room: "!a:b", Name: "Rosenwerk", City: "Dresden", Shutter: "open", Since: jsontime.UM(now), Joined: true}},
 		Fault:   &Fault{Code: "hub", Since: jsontime.UM(now), Detail: "x"}, TestPattern: true, Languages: []string{"de"}, Timezone: "Europe/Berlin",

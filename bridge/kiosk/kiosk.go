@@ -10,6 +10,7 @@
 //	               shutter{to, room}              open, ajar or shut: a press on the button; room: the other window to call first
 //	               knock{id, let_in}              the answer to the knock with this id
 //	               identity{user, key, confirmed} the answer about the new identity that is shown
+//	               verify{id, same}               whether the emoji that are shown are the same
 //	               ring{to}                       start or cancel ringing the window's people in Element
 //	               camera{state, code}            on, off, or fault with its reason
 //	               picture{tile, playing, frames} another's picture moves, or has been still for two seconds
@@ -41,7 +42,7 @@ import (
 const protocolVersion = 2
 
 // Message is something that the page did: one of [PageUp], [PageDown], [Answer], [Shutter], [KnockAnswer], [IdentityAnswer],
-// [RingPeople], [Camera] and [Picture].
+// [VerifyAnswer], [RingPeople], [Camera] and [Picture].
 type Message interface{ message() }
 
 // PageUp says that a page has connected and is the one on the screen now.
@@ -87,6 +88,13 @@ type IdentityAnswer struct {
 	Confirmed bool
 }
 
+// VerifyAnswer says whether somebody at the window sees the same emoji as an admin.
+type VerifyAnswer struct {
+	// ID is the ID of the [Verify] that the page showed.
+	ID   uint64
+	Same bool
+}
+
 // RingPeople says that somebody starts or cancels ringing the window's people in Element.
 type RingPeople struct{ Start bool }
 
@@ -111,6 +119,7 @@ func (PageDown) message()       {}
 func (Answer) message()         {}
 func (Shutter) message()        {}
 func (KnockAnswer) message()    {}
+func (VerifyAnswer) message()   {}
 func (RingPeople) message()     {}
 func (IdentityAnswer) message() {}
 func (Camera) message()         {}

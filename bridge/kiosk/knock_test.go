@@ -136,6 +136,42 @@ func TestIdentity(t *testing.T) {
 	page.until("the shut window", func(s snapshot) bool { return s.Screen == "shut" })
 }
 
+// TestVerify compares emoji by keyboard and touch, at an open and at a shut window. "Not the same" is what a single button chooses.
+func TestVerify(t *testing.T) {
+	browser.Need(t)
+	r := newPageRig(t)
+	page := openPage(t, r, browser.Options{})
+	for i, step := range []struct {
+		state kiosk.State
+		same  bool
+		press func()
+	}{
+		{shutState(), false, func() { page.key(" ", "Space", 32) }},
+		{aloneState(), true, func() { page.key("ArrowLeft", "ArrowLeft", 37); page.key("Enter", "Enter", 13) }},
+		{ajarState(), true, func() {
+			if err := page.eval(`document.querySelector("#same").click()`, nil); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		state := step.state
+		state.Screen, state.Camera = "verify", false
+		state.Verify = &kiosk.Verify{ID: uint64(i + 1), Name: "Anna", Symbols: []string{"🐶", "🔒"}, Names: []string{"Dog", "Lock"}}
+		r.SetState(state)
+		page.text(`String(ewindow.snapshot().state.verify?.id)`, strconv.Itoa(i+1))
+		page.text(`[...document.querySelectorAll("#verify .emoji li")].map((e) => e.textContent).join()`, "🐶Hund,🔒Schloss")
+		page.text(`document.querySelector("#verify h2").textContent`, "Anna vergleicht mit euch sieben Zeichen")
+		page.text(`document.activeElement.id`, "differs")
+		page.until("the comparison", func(s snapshot) bool { return s.Screen == "verify" && s.Own.Video == "none" })
+		want := kiosk.VerifyAnswer{ID: uint64(i + 1), Same: step.same}
+		rig.Eventually(t, 10*time.Second, func() error {
+			step.press() // again and again, until the guard's time is over
+			m, _ := last[kiosk.VerifyAnswer](r.served)
+			return rig.Check(m == want, "the answer", m)
+		})
+	}
+}
+
 // TestKnock answers knocks by keyboard and touch. A press that began before the screen changed must not answer.
 func TestKnock(t *testing.T) {
 	browser.Need(t)

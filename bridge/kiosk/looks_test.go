@@ -76,7 +76,7 @@ const tooBig = `(() => {
 	}
 	if (document.scrollingElement.scrollHeight > innerHeight || document.scrollingElement.scrollWidth > innerWidth) out.push("it scrolls");
 	const boxes = ["#title", "#signs", "#hint", "#language", "#ajar", "#call", "#ringing .card", "#held", "#opening .notes", "#visit .notes", "#lost .notes",
-		"#cards .guest", "#knocked .card", "#identity .card", "#own", "#missed", "#sign", "#others", "#push", "#trouble", "#alone .say", "#sill ul",
+		"#cards .guest", "#knocked .card", "#identity .card", "#verify .card", "#own", "#missed", "#sign", "#others", "#push", "#trouble", "#alone .say", "#sill ul",
 		"#count", "#opening h2", "#fault h2", "#fault .do", "#fault .code", "#lost h2", "#lost .since", ".picture[data-role=guest]"]
 		.map((s) => [s, document.querySelector(s)])
 		.filter(([, e]) => e && e.getClientRects().length && e.dataset.show !== "no" && e.getBoundingClientRect().width > 0)
@@ -108,6 +108,12 @@ func TestLooks(t *testing.T) {
 	identity.Screen, identityGuest.Screen = "identity", "identity"
 	identity.Identity = &kiosk.Identity{User: "@window-rosenwerk:example.org", Key: "k", Name: "Verein für offene Werkstätten Warmbronn"}
 	identityGuest.Identity = &kiosk.Identity{User: "@annegret.von.der.heydt-rosenberg:matrix.example.org", Key: "k", Name: "Annegret von der Heydt-Rosenberg", Guest: true}
+	verify, verifyShut := aloneState(), shutState()
+	for _, s := range []*kiosk.State{&verify, &verifyShut} {
+		s.Screen, s.Camera = "verify", false
+		s.Verify = &kiosk.Verify{ID: 1, Name: "Annegret von der Heydt-Rosenberg", Symbols: []string{"🐶", "🔧", "✈️", "☂️", "📁", "🎧", "🌽"},
+			Names: []string{"Dog", "Spanner", "Aeroplane", "Umbrella", "Folder", "Headphones", "Corn"}}
+	}
 	crowd := knockedState()
 	crowd.Knock = &kiosk.Knock{ID: 2, Name: "Annegret von der Heydt-Rosenberg", Guest: true, Others: []string{"Bernd", "Verein für offene Werkstätten Warmbronn"}}
 	ringing := ajarState()
@@ -163,7 +169,7 @@ func TestLooks(t *testing.T) {
 	}{
 		{"shut", shutState()}, {"shut-long", long}, {"shut-empty", empty},
 		{"shut-missed", missed}, {"ajar", ajarState()}, {"ringing", ringing}, {"alone-unanswered", unanswered},
-		{"identity", identity}, {"identity-guest", identityGuest}, {"knocked", knocked}, {"knocked-crowd", crowd}, {"alone", aloneState()}, {"alone-long", aloneLong}, {"opening", opening}, {"connecting", connecting},
+		{"verify", verify}, {"verify-shut", verifyShut}, {"identity", identity}, {"identity-guest", identityGuest}, {"knocked", knocked}, {"knocked-crowd", crowd}, {"alone", aloneState()}, {"alone-long", aloneLong}, {"opening", opening}, {"connecting", connecting},
 		{"connecting-unconfirmed", unconfirmed}, {"lost-unconfirmed", unconfirmedLost},
 		{"visit", visitState()}, {"visit-guests", guests}, {"visit-shared", shared},
 		{"visit-held", held}, {"visit-held-alone", heldAlone}, {"visit-crowded", crowded}, {"lost", lost},

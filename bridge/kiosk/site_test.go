@@ -163,6 +163,15 @@ func TestLanguages(t *testing.T) {
 			t.Errorf("no sentence for %s", code)
 		}
 	}
+	emoji := 0
+	for key := range english {
+		if strings.HasPrefix(key, "emoji.") {
+			emoji++
+		}
+	}
+	if emoji != 64 { // Matrix specification, m.sas.v1
+		t.Errorf("names of %d emoji", emoji)
+	}
 	for _, language := range []string{"de", "it"} {
 		other := flat(language)
 		if len(other) != len(english) {

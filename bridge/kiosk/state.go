@@ -54,6 +54,8 @@ type State struct {
 	Shared *Person `json:"shared"`
 	// Identity is the new identity that people are asked about, nil for none.
 	Identity *Identity `json:"identity"`
+	// Verify is the emoji to be compared, nil for none.
+	Verify *Verify `json:"verify"`
 	// Knock is who wants in, nil for nobody.
 	Knock *Knock `json:"knock"`
 	// CanRing says that the window's people can be rung now. Ring is the state or the result of ringing, nil for none.
@@ -97,6 +99,17 @@ type Identity struct {
 	Name string     `json:"name"`
 	// Guest says that it is somebody in Element, not a window.
 	Guest bool `json:"guest"`
+}
+
+// Verify is emoji that are compared with those of an admin's Element.
+type Verify struct {
+	// ID numbers the comparisons.
+	ID uint64 `json:"id"`
+	// Name is the admin's.
+	Name string `json:"name"`
+	// Symbols are the emoji, and Names their English names.
+	Symbols List[string] `json:"symbols"`
+	Names   List[string] `json:"names"`
 }
 
 // Knock is somebody who wants in.

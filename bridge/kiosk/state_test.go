@@ -18,7 +18,7 @@ func TestStateGolden(t *testing.T) {
 	past := now.Add(-time.Second)
 	for name, state := range map[string]State{
 		"full": fullState(now), "empty": {},
-		"nil_lists": {CountUntil: past, Peer: &Person{Tile: -1}, Identity: &Identity{}, Knock: &Knock{}, Ring: &Ring{}, Missed: []Missed{{}}, Windows: []directory.Window{{}}, Fault: &Fault{}},
+		"nil_lists": {CountUntil: past, Peer: &Person{Tile: -1}, Identity: &Identity{}, Verify: &Verify{}, Knock: &Knock{}, Ring: &Ring{}, Missed: []Missed{{}}, Windows: []directory.Window{{}}, Fault: &Fault{}},
 	} {
 		m := state.message(now)
 		m.Page = "abc"

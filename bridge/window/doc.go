@@ -36,6 +36,7 @@
 //	a window has just opened            | expects it      | unchanged       | unchanged
 //	a window opens, facing another      | unchanged       | unchanged       | unchanged
 //	a window's identity is new          | asks            | asks            | unchanged
+//	emoji are to be compared            | compares        | compares        | compares
 //	a window with a new identity calls  | asks            | asks            | unchanged
 //	a window calls                      | answers         | knock           | missed
 //	a guest calls                       | answers         | knock           | declines
@@ -99,6 +100,7 @@
 //	the guest's member is stale         | removes         | removes         | unchanged
 //	the guest's camera is off           | held back       | held back       | unchanged
 //	the guest's device is not confirmed | withheld        | withheld        | unchanged
+//	emoji are to be compared            | unchanged       | unchanged       | compares
 //	the guest's identity is new         | renewed         | renewed         | unchanged
 //	somebody unknown connects           | unknown         | unknown         | unchanged
 //	more than 16 people call            | visit, 3 more   | visit, 3 more   | missed

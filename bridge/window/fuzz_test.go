@@ -24,6 +24,7 @@ func FuzzRules(f *testing.F) {
 	f.Add([]byte("2001B00101010CZ1'02S"))
 	f.Add([]byte{2, 1, 4, 16, 0, 1, 6, 5, 10, 0, 18, 255, 10, 1, 18, 100, 10, 17, 18, 255}) // a guest next to a window that is seen
 	f.Add([]byte{2, 1, 4, 16, 0, 1, 22, 4, 6, 5, 18, 20, 23, 1, 22, 8, 18, 20, 23, 1, 22, 0, 18, 40, 22, 4, 18, 80})
+	f.Add([]byte{2, 1, 24, 20, 25, 3, 0, 1, 24, 20, 6, 4, 25, 1, 6, 0, 18, 90, 25, 1})
 	f.Add([]byte{0, 1, 6, 4, 20, 2, 20, 60, 6, 0, 20, 60, 6, 4, 21, 2, 20, 255, 20, 255, 21, 2, 10, 100, 10, 100})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		rooms := []id.RoomID{munich, bolzano, "!zz:z"}
@@ -37,7 +38,7 @@ func FuzzRules(f *testing.F) {
 		var there model
 		var got ledger
 		for len(data) >= 2 && len(data) < 400 {
-			kind, arg := data[0]%24, data[1]
+			kind, arg := data[0]%26, data[1]
 			data = data[2:]
 			room := rooms[int(arg)%len(rooms)]
 			switch kind {
@@ -111,6 +112,14 @@ func FuzzRules(f *testing.F) {
 			case 22:
 				user := []id.UserID{kioskUser(munich), kioskUser(bolzano), guest}[arg%3]
 				m.SetIdentity(user, []id.Ed25519{"", "new", "newer"}[arg>>2%3])
+			case 24:
+				m.SetComparison(guest, []string{"🐶"}, []string{"Dog"})
+			case 25:
+				if arg%2 == 0 {
+					m.EndComparison()
+				} else if c := m.comparing.now; c != nil {
+					m.AnswerComparison(now, c.ID, arg&2 == 2)
+				}
 			case 23:
 				if p := m.pending(now); p != nil {
 					m.AnswerIdentity(now, p.Who.User, p.Key, arg&1 == 1)
@@ -250,6 +259,9 @@ func check(t *testing.T, m *Rules, now time.Time, p Plan) {
 	checkNamed(t, m, p)
 	if (p.View.Screen == ScreenIdentity) != (p.View.Identity != nil) || p.View.Identity != nil && p.Room != "" {
 		t.Fatalf("an identity: %+v", p)
+	}
+	if (p.View.Screen == ScreenVerify) != (p.View.Comparison != nil) || p.View.Comparison != nil && (p.Room != "" || p.View.Camera) {
+		t.Fatalf("a comparison: %+v", p)
 	}
 	for _, member := range slices.Concat(p.Members, p.Named) {
 		if m.windows.kiosks[member.User] && m.renewed(member.User) {

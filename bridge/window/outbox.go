@@ -14,7 +14,7 @@ const (
 	maxMessages = 64
 )
 
-// Message is to be sent to our own room, once. Exactly one of Decline, Notice, Remove and Confirm is set.
+// Message is to be sent to our own room, once. Exactly one of Decline, Notice, Remove, Confirm and Compared is set.
 type Message struct {
 	// Decline is a call notification to be declined (MSC4310).
 	Decline id.EventID
@@ -25,6 +25,8 @@ type Message struct {
 	Remove *Member
 	// Confirm is a new identity that somebody at the window has confirmed. It does not go to the room.
 	Confirm *Identity
+	// Compared says whether people see the same emoji. It does not go to the room, either.
+	Compared *bool
 }
 
 // outbox keeps what is to be sent, until [Rules.TakeMessages] takes it.

@@ -62,7 +62,7 @@ type Ring struct {
 //  6. guests: whether they must be told why they see nothing;
 //  7. participants at the SFU whom no membership explains;
 //  8. who gets our picture without being seen, for how long;
-//  9. new identities, about which people at the window are asked;
+//  9. new identities, about which people at the window are asked, and emoji to be compared;
 //  10. the loss of the other window, which outlives the visit.
 func (r *Rules) Advance(now time.Time) {
 	r.budgets.charge(now)
@@ -75,6 +75,7 @@ func (r *Rules) Advance(now time.Time) {
 	r.advanceParticipants(now)
 	r.advanceUnseen(now)
 	r.advanceIdentities(now)
+	r.advanceComparison(now)
 	r.advanceLoss(now)
 }
 

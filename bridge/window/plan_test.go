@@ -46,6 +46,9 @@ func unchanged(t *testing.T, r *Rules, now time.Time) {
 	if p := second.View.Peer; p != nil {
 		p.User = "changed"
 	}
+	if c := second.View.Comparison; c != nil {
+		c.Symbols[0], c.Names[0] = "changed", "changed"
+	}
 	if i := second.View.Identity; i != nil {
 		i.Key = "changed"
 	}
@@ -111,6 +114,7 @@ func TestPlanChangesNothing(t *testing.T) {
 		"stale":    func(b *bench) { b.see(guest); b.stale(guest) },
 		"lost":     func(b *bench) { b.windows(b.after()); b.see(kioskUser(munich)); b.show(munich, false) },
 		"identity": func(b *bench) { b.windows(b.longer()); b.m.SetIdentity(kioskUser(munich), "new") },
+		"compares": func(b *bench) { b.m.SetComparison(guest, []string{"🐶"}, []string{"Dog"}) },
 		"renewed":  func(b *bench) { b.see(guest); b.m.SetIdentity(guest, "new"); b.m.Withheld(b.now, b.last.Visit, guest) },
 		"unseen":   func(b *bench) { b.see(guest); b.call(ben); b.step(PictureBudget) },
 		"allowed":  func(b *bench) { b.m.AllowUnseenGuests(); b.see(guest); b.call(ben); b.step(PictureBudget) },

@@ -47,11 +47,12 @@ type Rules struct {
 	homeserverDownSince time.Time // zero while it answers
 	noFocusSince        time.Time // zero while one is known
 
-	visit    *visit // nil while there is none
-	visits   uint64 // how many there were
-	restarts int    // visits in a row that were begun again because nobody was seen
-	backoffs backoffs
-	budgets  budgets
+	visit     *visit // nil while there is none
+	visits    uint64 // how many there were
+	restarts  int    // visits in a row that were begun again because nobody was seen
+	backoffs  backoffs
+	budgets   budgets
+	comparing comparing
 	// identities are those that are new.
 	identities identities
 	loss       loss

@@ -31,6 +31,8 @@ const (
 	ScreenLost Screen = "lost"
 	// ScreenIdentity: somebody's identity is new, and people are asked whether it is them.
 	ScreenIdentity Screen = "identity"
+	// ScreenVerify: emoji are to be compared with those of an admin's Element.
+	ScreenVerify Screen = "verify"
 	// ScreenFault: something keeps the window from working.
 	ScreenFault Screen = "fault"
 )
@@ -78,6 +80,8 @@ type View struct {
 	Stranger bool
 	// Identity is the new identity that people are asked about, nil for none.
 	Identity *Identity
+	// Comparison is the emoji to be compared, nil for none.
+	Comparison *Comparison
 	// Knock is who wants in, nil for nobody.
 	Knock *Knock
 	// CanRing says that the window's people can be rung. Ring is the state or the result of ringing, empty for none. Declined are the
@@ -124,6 +128,10 @@ func (r *Rules) view(now time.Time) View {
 	s := View{Screen: ScreenAlone, Shutter: r.shutter, Since: r.openedAt, Windows: slices.Clone(r.windows.all)}
 	s.Fault, s.FaultSince = r.fault(now)
 	switch {
+	case r.compares():
+		c := *r.comparing.now
+		c.Symbols, c.Names = slices.Clone(c.Symbols), slices.Clone(c.Names)
+		s.Screen, s.Since, s.Comparison = ScreenVerify, r.comparing.since, &c
 	case r.shutter == directory.Shut:
 		s.Screen = ScreenShut
 		s.Missed = slices.Clone(r.knocks.missed)

@@ -170,6 +170,9 @@ var outcomes = map[string]func(o outcome) bool{
 		return o.waiting(ScreenIdentity, o.before.Announce.Shutter) && *o.after.View.Identity == Identity{Person{-1, munich, kioskUser(munich)}, "new"} &&
 			len(o.after.View.Windows) == 1 && o.sent(0, 0)
 	},
+	"compares": func(o outcome) bool {
+		return o.waiting(ScreenVerify, o.before.Announce.Shutter) && !o.after.View.Camera && len(o.after.View.Comparison.Symbols) == 1 && o.sent(0, 0)
+	},
 	"renewed": func(o outcome) bool {
 		return o.after.Visit == o.before.Visit && len(o.after.View.Renewed) == 1 && len(o.after.View.Withheld) == 0 && o.sent(0, 0, NoticeIdentity)
 	},
@@ -276,6 +279,7 @@ var sections = map[string]section{
 			b.windows(w)
 		},
 		"a window's identity is new": func(b *bench) { b.windows(b.longer()); b.m.SetIdentity(kioskUser(munich), "new") },
+		"emoji are to be compared":   func(b *bench) { b.m.SetComparison(guest, []string{"🐶"}, []string{"Dog"}) },
 		"a window with a new identity calls": func(b *bench) {
 			b.windows(b.longer())
 			b.m.SetIdentity(kioskUser(munich), "new")
@@ -351,6 +355,7 @@ var sections = map[string]section{
 		"the guest's member is stale":         func(b *bench) { b.stale(guest) },
 		"the guest's camera is off":           func(b *bench) { b.cameraOff(guest) },
 		"the guest's device is not confirmed": func(b *bench) { b.m.Withheld(b.now, b.last.Visit, guest) },
+		"emoji are to be compared":            func(b *bench) { b.m.SetComparison(cem, []string{"🐶"}, []string{"Dog"}) },
 		"the guest's identity is new": func(b *bench) {
 			b.m.SetIdentity(guest, "new")
 			b.m.Withheld(b.now, b.last.Visit, guest)

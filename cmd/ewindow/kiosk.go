@@ -13,6 +13,7 @@ import (
 	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/network"
 	"multifactorymodel.org/ewindow/bot/rtc"
+	"multifactorymodel.org/ewindow/bot/verification"
 	"multifactorymodel.org/ewindow/bridge"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/bridge/lifecycle"
@@ -52,11 +53,17 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 
 	// Every part reports to the bridge. The bridge needs all parts, so it is made last.
 	var window *bridge.Bridge
+	admins := make([]id.UserID, len(cfg.Network.Admins))
+	for i, admin := range cfg.Network.Admins {
+		admins[i] = id.UserID(admin)
+	}
 	matrix, err := bot.New(bot.Config{
 		HomeserverURL: cfg.Homeserver.URL, Username: cfg.Homeserver.Username, Password: cfg.Homeserver.Password,
 		DeviceName: cfg.Homeserver.DeviceName, AcceptUnsignedDevices: cfg.Homeserver.AcceptUnsignedDevices,
 		DB: db, DataDir: cfg.DataDir, Log: log.With().Str("part", "bot").Logger(),
 		OnHomeserver:  func(online bool, since time.Time) { window.HandleHomeserver(online, since) },
+		Verifiers:     admins,
+		OnEmoji:       func(e *verification.Emoji) { window.HandleEmoji(e) },
 		OnNewIdentity: func(user id.UserID, key id.Ed25519) { window.HandleIdentity(user, key) },
 	})
 	if err != nil {
@@ -77,10 +84,6 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	})
 	if err != nil {
 		return err
-	}
-	admins := make([]id.UserID, len(cfg.Network.Admins))
-	for i, admin := range cfg.Network.Admins {
-		admins[i] = id.UserID(admin)
 	}
 	directory, err := network.New(network.Config{
 		Bot: matrix, DB: db, Admins: admins, Name: cfg.Window.Name, City: cfg.Window.City, Timezone: cfg.Window.Timezone,
@@ -169,6 +172,11 @@ func (c matrixCalls) KnowIdentities(ctx context.Context, users []id.UserID) erro
 // ConfirmIdentity makes a user's new identity the trusted one.
 func (c matrixCalls) ConfirmIdentity(ctx context.Context, user id.UserID, key id.Ed25519) error {
 	return c.bot.ConfirmIdentity(ctx, user, key)
+}
+
+// AnswerEmoji says whether people see the same emoji as the other side of a comparison.
+func (c matrixCalls) AnswerEmoji(ctx context.Context, same bool) error {
+	return c.bot.AnswerEmoji(ctx, same)
 }
 
 // People are the users in a room.

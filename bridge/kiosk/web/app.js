@@ -133,7 +133,7 @@ function take(m) {
   if (early && performance.now() - early.at < granted && shutter() === "shut") open(early.to);
   if ((m.screen === "ringing") !== (before?.screen === "ringing")) newRinging();
   if (m.knock?.id !== before?.knock?.id) newKnock();
-  if (m.identity?.key !== before?.identity?.key && m.identity) guardKnock();
+  if (m.identity?.key !== before?.identity?.key || m.verify?.id !== before?.verify?.id) guardKnock();
   if (before && m.guests.length > before.guests.length && m.screen === "visit") sound.arrived(hour());
   update();
 }
@@ -163,7 +163,7 @@ function call() {
   else if (view.calls(screen(), state)) program.send({ type: "ring", to: "start" });
 }
 
-// guardKnock notes when people can first see a knock, or a new identity. Presses shortly after that are not meant for it.
+// guardKnock notes when people can first see a knock, a new identity, or emoji. Presses shortly after that are not meant for it.
 function guardKnock() {
   local.knockAt = Infinity;
   requestAnimationFrame(() => requestAnimationFrame(() => { local.knockAt = performance.now(); }));
@@ -183,6 +183,13 @@ function answerIdentity(confirmed) {
   media.play();
   if (screen() !== "identity" || !(performance.now() - local.knockAt >= knockGuard)) return;
   program.send({ type: "identity", user: state.identity.user, key: state.identity.key, confirmed });
+}
+
+// answerVerify says whether people see the same emoji.
+function answerVerify(same) {
+  sound.audio();
+  if (screen() !== "verify" || !(performance.now() - local.knockAt >= knockGuard)) return;
+  program.send({ type: "verify", id: state.verify.id, same });
 }
 
 async function answer(m) {
@@ -296,7 +303,7 @@ function update() {
   const send = open && state.send && camera.video;
   media.send(send ? camera.audio : null, send ? camera.video : null);
   const shown = screen();
-  if ((shown === "knocked" || shown === "identity") && view.screen !== shown) guardKnock(); // also a knock that is shown again after a fault
+  if (["knocked", "identity", "verify"].includes(shown) && view.screen !== shown) guardKnock(); // also a knock that is shown again after a fault
   media.hear(shown === "visit" && !state.held); // there is never sound without a picture
   if (shown !== "visit") local.visitAt = 0;
   else if (!local.visitAt) local.visitAt = Date.now();
@@ -308,7 +315,7 @@ function update() {
   count();
 }
 
-const empty = { name: "", guests: [], windows: [], missed: [], knock: null, identity: null, ring: null, can_ring: false, held: false, trials: false, withheld: [], renewed: [], unseen: [], allowed: [], more: 0, stranger: false, peer: null, shared: null, languages: [], timezone: "", since: 0, seen: false };
+const empty = { name: "", guests: [], windows: [], missed: [], knock: null, identity: null, verify: null, ring: null, can_ring: false, held: false, trials: false, withheld: [], renewed: [], unseen: [], allowed: [], more: 0, stranger: false, peer: null, shared: null, languages: [], timezone: "", since: 0, seen: false };
 
 // count shows the countdown and makes its sound. It uses the page's clock, because states come only when something changes.
 function count() {
@@ -380,6 +387,7 @@ async function begin() {
   view.onKnock(answerKnock);
   view.onCall(call);
   view.onIdentity(answerIdentity);
+  view.onVerify(answerVerify);
   setInterval(() => { view.clock(); count(); stayAwake(); }, 1000);
   expose({ media, camera, program, screen, shutter, state: () => state, name: () => state?.name ?? "" });
   stayAwake();

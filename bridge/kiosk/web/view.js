@@ -71,6 +71,12 @@ export class View {
     $("#later").addEventListener("click", () => f(false));
   }
 
+  // onVerify takes the answer about emoji, true for "the same".
+  onVerify(f) {
+    $("#same").addEventListener("click", () => f(true));
+    $("#differs").addEventListener("click", () => f(false));
+  }
+
   onCall(f) {
     $("#call").addEventListener("click", f);
   }
@@ -85,9 +91,10 @@ export class View {
     return screen === "shut" || screen === "alone" || screen === "ajar";
   }
 
-  // choose moves the focus between the two answers to a knock, or about a new identity.
+  // choose moves the focus between the two answers to a knock, about a new identity, or about emoji.
   choose(first) {
     if (this.#m?.screen === "knocked") $(first ? "#letin" : "#notnow").focus({ preventScroll: true });
+    if (this.#m?.screen === "verify") $(first ? "#same" : "#differs").focus({ preventScroll: true });
     if (this.#m?.screen === "identity") $(first ? "#confirm" : "#later").focus({ preventScroll: true });
   }
 
@@ -140,8 +147,8 @@ export class View {
     this.#own(m, t);
     this.#buttons(m, t);
     this.clock();
-    const asked = m.state.identity?.key;
-    if (before !== m.screen || asked !== this.#asked) $(m.screen === "knocked" ? "#letin" : m.screen === "identity" ? "#later" : "#press").focus({ preventScroll: true });
+    const asked = m.screen === "verify" ? m.state.verify?.id : m.state.identity?.key;
+    if (before !== m.screen || asked !== this.#asked) $(m.screen === "knocked" ? "#letin" : m.screen === "identity" ? "#later" : m.screen === "verify" ? "#differs" : "#press").focus({ preventScroll: true });
     this.#asked = asked;
     if (m.state.name) put($("#status"), this.#announcement(m, t));
   }
@@ -326,6 +333,24 @@ export class View {
     put($("#later span"), t("not_now"));
   }
 
+  _verify(m, t) {
+    const { name, symbols, names } = m.state.verify ?? { name: "", symbols: [], names: [] };
+    put($("#verify h2"), t("verify", { name }));
+    put($("#verify .do"), t("verify_do"));
+    const list = $("#verify .emoji");
+    const shown = [m.language, ...symbols].join("\n");
+    if (list.dataset.shown !== shown) {
+      list.dataset.shown = shown;
+      list.replaceChildren(...symbols.map((symbol, i) => {
+        const item = make("li");
+        item.append(make("span", "", symbol), t(`emoji.${names[i]}`) || (names[i] ?? ""));
+        return item;
+      }));
+    }
+    put($("#same span"), t("verify_same"));
+    put($("#differs span"), t("verify_differs"));
+  }
+
   #identity(m, t) {
     return m.state.identity ? t(m.state.identity.guest ? "identity_guest" : "identity_window", { name: m.state.identity.name }) : "";
   }
@@ -389,7 +414,7 @@ export class View {
     const text = t(m.replaced ? "press_here" : opens ? "press_open" : "press_shut");
     $("#press").setAttribute("aria-label", text);
     put($("#hint"), text);
-    $("#press").hidden = m.screen === "knocked" || m.screen === "identity"; // people must choose an answer
+    $("#press").hidden = m.screen === "knocked" || m.screen === "identity" || m.screen === "verify"; // people must choose an answer
     const call = $("#call");
     call.hidden = m.down || !(m.screen === "ringing" || this.calls(m.screen, m.state));
     call.querySelector("use").setAttribute("href", m.screen === "ringing" ? "#i-shut" : "#i-bell");
@@ -423,6 +448,8 @@ export class View {
         return `${t("ringing")} ${t("ringing_do")} ${$("#ringing .others").textContent} ${notes}`.trim();
       case "knocked":
         return `${this.#knock(m, t)}. ${$("#knocked .others").textContent} ${t("knock_which")}`;
+      case "verify":
+        return `${$("#verify h2").textContent}. ${t("verify_do")} ${(m.state.verify?.names ?? []).map((n) => t(`emoji.${n}`) || n).join(", ")}`;
       case "identity":
         return `${this.#identity(m, t)}. ${t("identity_do")}`;
       case "opening":
