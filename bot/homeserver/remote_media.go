@@ -108,16 +108,17 @@ var (
 	errFetchBusy = mautrix.MLimitExceeded.WithMessage("Too many files are being fetched").WithExtraField("retry_after_ms", 1000)
 )
 
-// begin asks whether a user may let the homeserver fetch a file. end must be called after the request. The error is a mautrix.RespError.
-func (m *RemoteMedia) begin(ctx context.Context, user id.UserID, origin, media string) (end func(), err error) {
+// begin asks whether a user may let the homeserver fetch a file. charge must be called when the homeserver answers, end after the request. The error
+// is a mautrix.RespError.
+func (m *RemoteMedia) begin(ctx context.Context, user id.UserID, origin, media string) (charge, end func(), err error) {
 	release := m.hold()
 	_, known, err := m.size(ctx, origin, media)
 	if known {
-		return release, nil
+		return func() {}, release, nil
 	}
 	if err != nil {
 		release()
-		return nil, err
+		return nil, nil, err
 	}
 	var total int64
 	err = m.db.QueryRowContext(ctx, `SELECT COALESCE(SUM(file_size_bytes), 0) FROM mediaapi_media_repository WHERE media_origin<>$1`, m.cfg.ServerName).Scan(&total)
@@ -129,11 +130,9 @@ func (m *RemoteMedia) begin(ctx context.Context, user id.UserID, origin, media s
 	}
 	if err != nil {
 		release()
-		return nil, err
+		return nil, nil, err
 	}
-	return func() {
-		defer release()
-		defer m.fetches.Release(user)
+	charge = sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeLimit)
 		defer cancel()
 		stored, _, err := m.size(ctx, origin, media)
@@ -142,7 +141,27 @@ func (m *RemoteMedia) begin(ctx context.Context, user id.UserID, origin, media s
 			stored = maxMedia
 		}
 		m.spend(user, stored)
+	})
+	return charge, func() {
+		charge() // there may have been no answer
+		m.fetches.Release(user)
+		release()
 	}, nil
+}
+
+// chargingWriter calls charge before the client can see an answer. The homeserver answers when it has stored the file.
+type chargingWriter struct {
+	http.ResponseWriter
+	charge func()
+}
+
+// Unwrap is for http.ResponseController.
+func (w *chargingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (w *chargingWriter) WriteHeader(status int) {
+	w.charge()
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // acquire waits until a user may fetch one more file.
@@ -250,12 +269,13 @@ func (f *Front) serveRemoteMedia(w http.ResponseWriter, r *http.Request, t targe
 		return
 	}
 	if f.remoteMedia != nil {
-		end, err := f.remoteMedia.begin(r.Context(), who.user, t.server, t.media)
+		charge, end, err := f.remoteMedia.begin(r.Context(), who.user, t.server, t.media)
 		if err != nil {
 			f.fail(w, r, err)
 			return
 		}
 		defer end()
+		w = &chargingWriter{w, charge}
 	}
 	f.pass(w, r, maxRequest)
 }
