@@ -42,26 +42,26 @@ func (l *listing) done(now time.Time) {
 // announceTasks adds the tasks that make our room known: to the other kiosks by our announcement, to people by the Space's list. wake is when to ask
 // again.
 func (n *Network) announceTasks(todo []tasks.Task, now time.Time, own id.RoomID, room *room) (_ []tasks.Task, wake time.Time) {
-	where := n.model.space
+	where, home := n.model.space, n.model.home()
 	space := n.model.rooms[where]
-	may := n.model.mayAnnounce(space)
+	may := n.model.mayAnnounce(n.model.rooms[home])
 	if !may && !n.warned["earlier version"] {
 		n.warned["earlier version"] = true
 		n.cfg.Log.Warn().Stringer("room_id", where).
 			Msg("The network's Space was made by an earlier version. It works, but an admin should run: ewindow network create --upgrade")
 	}
-	a := space.announced[n.model.self]
+	a := n.model.rooms[home].announced[n.model.self]
 	due, wake := n.remind(now, n.model.absentKiosks(room, n.model.directory()))
 	known := a.Room == own && (!a.inMember || !may)
 	if !known || due {
 		todo = append(todo, tasks.Task{
-			Key: "announce", What: "announce the window's room", Log: logRoom(where),
+			Key: "announce", What: "announce the window's room", Log: logRoom(home),
 			Do: func(ctx context.Context) (func(), error) {
 				return func() {
 					if !known && space.awaits() {
 						n.listing.next = time.Now().Add(firstListing)
 					}
-				}, n.announce(ctx, where, own, may, known)
+				}, n.announce(ctx, home, own, may, known)
 			},
 		})
 	}
@@ -102,19 +102,19 @@ func (m *model) mayAnnounce(space *room) bool {
 	return space.power.of(m.self) >= space.power.forState(StateRoom)
 }
 
-// announce announces our room in the Space: by an event of its own if we may send it, else in our membership. With once more it makes an event that
+// announce announces our room in the Space, or in the room of the windows: by an event of its own if we may send it, else in our membership. With once more it makes an event that
 // differs from the last one.
-func (n *Network) announce(ctx context.Context, space, own id.RoomID, may, onceMore bool) error {
+func (n *Network) announce(ctx context.Context, home, own id.RoomID, may, onceMore bool) error {
 	client := n.cfg.Bot.Client()
 	a := map[string]any{"room": own, "via": []string{n.cfg.Bot.ServerName()}}
 	if onceMore {
 		a[again] = time.Now().UnixMilli()
 	}
 	if may {
-		_, err := client.SendStateEvent(ctx, space, StateRoom, client.UserID.String(), a)
+		_, err := client.SendStateEvent(ctx, home, StateRoom, client.UserID.String(), a)
 		return err
 	}
-	return n.sendMember(ctx, space, func(member map[string]any) { member[announces] = a })
+	return n.sendMember(ctx, home, func(member map[string]any) { member[announces] = a })
 }
 
 // sendMember sends our membership of a room once more, with a change. It does nothing if we are not in the room.

@@ -5,21 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"unicode"
 
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bot/plain"
 )
 
 // Limits on what others write. Those of texts are in characters.
 const (
-	maxName      = 64
 	maxCity      = 64
 	maxLanguages = 8
-	maxTag       = 64  // a language, a time zone
-	maxID        = 255 // bytes, as Matrix has it
 	maxVia       = 5
 	maxMillis    = 253_402_300_799_999 // the last moment of the year 9999
 )
@@ -46,21 +42,21 @@ func parseWindow(data []byte) (*windowContent, error) {
 	switch {
 	case c.Version < version:
 		return nil, errors.New("read window state: the version is missing")
-	case !validUser(c.Kiosk):
+	case !plain.ValidUser(c.Kiosk):
 		return nil, errors.New("read window state: the kiosk is not a user id")
 	}
 	c.Shutter = directory.ParseShutter(string(c.Shutter))
 	if c.Since < 0 || c.Since > maxMillis {
 		c.Since = 0
 	}
-	if !validRoom(c.Facing) {
+	if !plain.ValidRoom(c.Facing) {
 		c.Facing = ""
 	}
-	c.City = clean(c.City, maxCity)
-	c.Timezone = tag(c.Timezone)
+	c.City = plain.Clean(c.City, maxCity)
+	c.Timezone = plain.Tag(c.Timezone)
 	var languages []string
 	for _, l := range c.Languages {
-		if l = tag(l); l != "" && len(languages) < maxLanguages {
+		if l = plain.Tag(l); l != "" && len(languages) < maxLanguages {
 			languages = append(languages, l)
 		}
 	}
@@ -78,10 +74,30 @@ type goneContent struct {
 	Gone bool `json:"gone,omitempty"`
 }
 
-// networkContent is the content of [StateNetwork]. So far it only matters that the event exists.
+// networkContent is the content of [StateNetwork], in a network's Space and in the room of its windows. Each names the other.
 type networkContent struct {
 	Version int           `json:"version"`
 	Policy  networkPolicy `json:"policy"`
+	// Windows is the room of the network's windows. Networks of earlier versions have none.
+	Windows id.RoomID `json:"windows,omitempty"`
+	// Space is the network's Space, Via are servers through which it can be joined.
+	Space id.RoomID `json:"space,omitempty"`
+	Via   []string  `json:"via,omitempty"`
+}
+
+// parseNetwork reads a network event. What can't be read counts as not there: it matters, too, that the event exists.
+func parseNetwork(data []byte) (c networkContent) {
+	if json.Unmarshal(data, &c) != nil {
+		return networkContent{}
+	}
+	if !plain.ValidRoom(c.Windows) {
+		c.Windows = ""
+	}
+	if !plain.ValidRoom(c.Space) {
+		c.Space = ""
+	}
+	c.Via = validVia(c.Via)
+	return c
 }
 
 // networkPolicy says how the network is run.
@@ -104,7 +120,7 @@ type announcement struct {
 // parseAnnouncement reads what a kiosk announces. One that can't be read names no room.
 func parseAnnouncement(data []byte, event id.EventID) announcement {
 	var a announcement
-	if json.Unmarshal(data, &a) != nil || !validRoom(a.Room) {
+	if json.Unmarshal(data, &a) != nil || !plain.ValidRoom(a.Room) {
 		return announcement{event: event}
 	}
 	return announcement{Room: a.Room, Via: validVia(a.Via), event: event}
@@ -124,117 +140,9 @@ func parseChild(data []byte) []string {
 // validVia returns the servers in the list, without those that can't be any.
 func validVia(list []string) (via []string) {
 	for _, server := range list {
-		if validServer(server) && !slices.Contains(via, server) && len(via) < maxVia {
+		if plain.ValidServer(server) && !slices.Contains(via, server) && len(via) < maxVia {
 			via = append(via, server)
 		}
 	}
 	return via
-}
-
-// cleanName is what clean makes of a name, or "" if that has no letter and no digit. A person whose name is nothing but marks or symbols could
-// be overlooked.
-func cleanName(s string) string {
-	name := clean(s, maxName)
-	if !strings.ContainsFunc(name, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsNumber(r) }) {
-		return ""
-	}
-	return name
-}
-
-const (
-	joiner          = '\u200d' // connects the parts of an emoji
-	emojiStyle      = '\ufe0f' // shows the symbol before it as an emoji
-	brailleBlank    = '\u2800'
-	maxMarksALetter = 2 // as many as Vietnamese and Thai need
-)
-
-// clean makes a line that can be shown to people: no control or direction characters, nothing invisible, few marks on each letter, single spaces,
-// at most limit characters.
-func clean(s string, limit int) string {
-	var line []rune
-	between := rune(0) // what stands before the next character: a space, a joiner or nothing
-	marks := 0         // that the last letter has
-	for _, r := range s {
-		last := rune(0) // the character that a mark or a joiner would belong to
-		if len(line) > 0 && between != ' ' {
-			last = line[len(line)-1]
-		}
-		switch {
-		case unicode.IsSpace(r):
-			if len(line) > 0 {
-				between = ' '
-			}
-			continue
-		case r == joiner:
-			if unicode.IsSymbol(last) || last == emojiStyle {
-				between = joiner
-			}
-			continue
-		case r == emojiStyle:
-			if !unicode.IsSymbol(last) {
-				continue
-			}
-			between = 0
-		case hidden(r):
-			continue
-		case unicode.IsMark(r):
-			if last == 0 || marks == maxMarksALetter {
-				continue
-			}
-			between = 0
-			marks++
-		default:
-			if between == joiner && !unicode.IsSymbol(r) {
-				between = 0
-			}
-			marks = 0
-		}
-		next := []rune{between, r}
-		if between == 0 {
-			next = next[1:]
-		}
-		if len(line)+len(next) > limit {
-			break
-		}
-		line, between = append(line, next...), 0
-	}
-	return string(line)
-}
-
-// hidden says whether a character shows nothing, or something else than itself. Some fillers count as letters in Unicode.
-func hidden(r rune) bool {
-	return !unicode.IsPrint(r) || r == unicode.ReplacementChar || r == brailleBlank ||
-		unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
-}
-
-// tag returns s if it looks like a language (BCP 47) or a time zone (IANA), else "".
-func tag(s string) string {
-	if len(s) > maxTag || strings.ContainsFunc(s, func(r rune) bool {
-		return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_+/", r)
-	}) {
-		return ""
-	}
-	return s
-}
-
-// printable says whether s consists of visible ASCII characters and is not too long for an identifier.
-func printable(s string) bool {
-	return len(s) <= maxID && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
-}
-
-func validUser(u id.UserID) bool {
-	local, server, found := strings.Cut(string(u), ":")
-	return found && len(local) > 1 && local[0] == '@' && printable(string(u)) && validServer(server)
-}
-
-func validRoom(r id.RoomID) bool {
-	return len(r) > 1 && r[0] == '!' && printable(string(r))
-}
-
-// validServer accepts a little more than the grammar of server names (Matrix specification, appendix "Server Name"), but no name that could
-// change the address of a request.
-func validServer(s string) bool {
-	return s != "" && len(s) <= maxID && !strings.ContainsFunc(s, func(r rune) bool {
-		return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-.:[]", r)
-	})
 }

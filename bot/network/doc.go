@@ -1,10 +1,14 @@
 // Package network is one window's part in its network: its admission, its own room, and the directory of the other windows.
 //
-// A network is a Matrix Space that an admin made with [Create]. The admin invites a bot. [Network.Run] accepts, makes the bot's
-// encrypted window room, announces it in the Space (…room), and finds every other window in the same way:
+// A network is a Matrix Space that an admin made with [Create], and a room for its windows. Whom an admin invites into that room is a window; it comes into
+// the Space by itself (restricted join, MSC3083). Whom an admin invites into the Space is a person. Space and room name each other in their …network
+// events. Networks of earlier versions have no such room, so everybody in the Space can be a window, and what follows happens in the Space alone.
 //
-//	Space ── …room of @dresden ──► window room of Dresden    …window: kiosk, shutter, since, facing, city
-//	      ── …room of @munich  ──► window room of Munich     joined by everybody in the Space (restricted join, MSC3083)
+// The admin invites a bot. [Network.Run] accepts, makes the bot's
+// encrypted window room, announces it in the room of the windows (…room), and finds every other window in the same way:
+//
+//	windows ── …room of @dresden ──► window room of Dresden    …window: kiosk, shutter, since, facing, city
+//	        ── …room of @munich  ──► window room of Munich     joined by everybody in the Space (restricted join, MSC3083)
 //
 // The key of a …room event is the kiosk's user id. Homeservers refuse such a key from anybody else, so nobody can change what a kiosk announces. The
 // Spaces of earlier versions do not let kiosks send it: there they announce their room in their membership, which nobody else can write, either.
@@ -28,7 +32,8 @@
 // # How an admin's invitation becomes a tile
 //
 //  1. bot.Bot hands over the invitation's stripped state. [Network.collect] and [Network.commit] (reconcile.go) queue it for Run.
-//  2. applyInvite (invitations.go) notes who invites. inviteTasks accepts an admin's invitation: acceptTask joins the Space.
+//  2. applyInvite (invitations.go) notes who invites. inviteTasks accepts an admin's invitation: acceptTask joins the room of the windows, and enterTask
+//     the Space.
 //  3. The state of the Space goes into the model (room_state.go), and chooseSpace (space.go) makes it the network.
 //  4. ownTasks (own_room_tasks.go) makes the window's room, announceTasks (announce.go) make it known.
 //  5. At another kiosk, sync shows the …room event. movements (movements.go) makes it join the room, and judge (windows.go) accepts it.

@@ -11,6 +11,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/plain"
 	"multifactorymodel.org/ewindow/bot/tasks"
 )
 
@@ -31,7 +32,7 @@ type invite struct {
 
 // applyInvite applies the stripped state of a room that somebody invites us into.
 func (n *Network) applyInvite(room id.RoomID, events []*event.Event) {
-	if r := n.model.rooms[room]; !validRoom(room) || r != nil && r.joined {
+	if r := n.model.rooms[room]; !plain.ValidRoom(room) || r != nil && r.joined {
 		return
 	}
 	inv := &invite{}
@@ -73,6 +74,7 @@ func (n *Network) hasPlace(more *invite) bool {
 
 // inviteTasks adds the tasks that answer invitations:
 //   - from a configured admin, while we are in no network: accepted, one at a time;
+//   - from an admin, into the room of the network's windows: accepted;
 //   - into the room that the network's Space was upgraded to: accepted;
 //   - from anybody else, or into any other room: refused.
 func (n *Network) inviteTasks(todo []tasks.Task, joins []movement) []tasks.Task {
@@ -87,21 +89,20 @@ func (n *Network) inviteTasks(todo []tasks.Task, joins []movement) []tasks.Task 
 			todo = append(todo, n.followTask(room, inv.inviter))
 		case n.model.space != "" && inv.predecessor == n.model.space && !inv.forged && n.model.admin(inv.inviter):
 			// The invitation came before the tombstone. Wait for the tombstone.
-		case fromAdmin && inv.space && n.model.space == "":
+		case room == n.model.windows && !inv.forged && n.model.admin(inv.inviter):
+			todo = append(todo, n.followTask(room, inv.inviter))
+		case fromAdmin && n.model.space == "":
 			if !accepting { // the other invitations wait until it is known what this one leads to
 				accepting = true
 				n.model.admission = admission{Space: room}
 				n.saved = n.model.admission // acceptTask writes it
-				todo = append(todo, n.acceptTask(room, inv.inviter))
+				todo = append(todo, n.acceptTask(room, inv.space, inv.inviter))
 			}
 		default:
 			if fromAdmin && !n.warned["refused "+string(room)] && len(n.warned) < maxInvites {
 				n.warned["refused "+string(room)] = true
-				why := "This window is in a network already: an invitation into a second one is refused"
-				if !inv.space {
-					why = "An admin's invitation is refused: it doesn't lead into a network's Space"
-				}
-				n.cfg.Log.Warn().Stringer("room_id", room).Stringer("sender", inv.inviter).Msg(why)
+				n.cfg.Log.Warn().Stringer("room_id", room).Stringer("sender", inv.inviter).
+					Msg("This window is in a network already: an admin's invitation into another room is refused")
 			}
 			todo = append(todo, n.refuseTask(room))
 		}
@@ -109,10 +110,10 @@ func (n *Network) inviteTasks(todo []tasks.Task, joins []movement) []tasks.Task 
 	return todo
 }
 
-// followTask joins the room that the network's Space was upgraded to.
+// followTask joins another room of the network: the one that its Space was upgraded to, or that of its windows.
 func (n *Network) followTask(room id.RoomID, inviter id.UserID) tasks.Task {
 	return tasks.Task{
-		Key: "follow " + string(room), What: "follow the network's Space to its new room", Max: maxJoinBackoff, Log: logRoom(room),
+		Key: "follow " + string(room), What: "join a room of the network", Max: maxJoinBackoff, Log: logRoom(room),
 		Do: func(ctx context.Context) (func(), error) {
 			addState, err := n.join(ctx, room, servers([]string{inviter.Homeserver()}, n.cfg.Bot.ServerName()))
 			if err != nil {
@@ -121,15 +122,24 @@ func (n *Network) followTask(room id.RoomID, inviter id.UserID) tasks.Task {
 			return func() {
 				addState()
 				delete(n.invites, room)
-				n.cfg.Log.Info().Stringer("room_id", room).Msg("The network's Space was upgraded, and this window is in the new one")
+				n.cfg.Log.Info().Stringer("room_id", room).Msg("This window has come into another room of its network: its Space was upgraded, or this is the room of its windows")
 			}, nil
 		},
 	}
 }
 
-// acceptTask joins a Space, and leaves it again if it is not the Space of a network. That it was accepted is remembered before, so that a crash
-// in between does not lead into a Space that we then do not know.
-func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) tasks.Task {
+// enterTask joins the network's Space. Who is in the room of its windows may do so without an invitation (MSC3083).
+func (n *Network) enterTask(windows *room) tasks.Task {
+	space, via := n.model.admission.Space, servers(windows.windowsVia, windows.creator.Homeserver())
+	return tasks.Task{
+		Key: "enter " + space.String(), What: "join the network's Space", Max: maxJoinBackoff, Log: logRoom(space),
+		Do: func(ctx context.Context) (func(), error) { return n.join(ctx, space, via) },
+	}
+}
+
+// acceptTask joins a network's Space or the room of its windows, and leaves the room again if it is neither. That it was accepted is remembered before,
+// so that a crash in between does not lead into a room that we then do not know.
+func (n *Network) acceptTask(room id.RoomID, isSpace bool, inviter id.UserID) tasks.Task {
 	log := n.cfg.Log.With().Stringer("room_id", room).Stringer("sender", inviter).Logger()
 	return tasks.Task{
 		Key: "accept " + string(room), What: "accept the invitation into a network", Log: logRoom(room),
@@ -142,13 +152,21 @@ func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) tasks.Task {
 			if err != nil {
 				return nil, err
 			}
-			err = client.StateEvent(ctx, room, StateNetwork, "", new(json.RawMessage))
+			var content json.RawMessage
+			err = client.StateEvent(ctx, room, StateNetwork, "", &content)
 			if err != nil && !errors.Is(err, mautrix.MNotFound) {
 				return nil, err
 			}
-			if err == nil {
+			accepted := admission{Space: room}
+			if !isSpace {
+				accepted.Space = parseNetwork(content).Space
+			}
+			if err == nil && accepted.Space != "" {
 				return func() {
 					addState()
+					if n.model.admission.Space == room {
+						n.model.admission = accepted
+					}
 					n.model.admitted(n.model.rooms[room], room, n.model.self)
 					delete(n.invites, room)
 					log.Info().Msg("This window was taken into a network")
@@ -161,7 +179,7 @@ func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) tasks.Task {
 				n.model.admission = admission{}
 				delete(n.invites, room)
 				n.refused.Add(1)
-				log.Warn().Msg("The Space this window was invited into is not a network of e-window, so it was left again")
+				log.Warn().Msg("The room that this window was invited into is no network of e-window, so it was left again")
 			}, nil
 		},
 	}

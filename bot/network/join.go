@@ -12,6 +12,8 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/plain"
 )
 
 // maxJoinBackoff is the longest wait between two attempts to join a room. A server may have a lasting reason to refuse.
@@ -50,10 +52,10 @@ func (n *Network) join(ctx context.Context, room id.RoomID, via []string) (func(
 // same moment as we did may never have received our membership. Dendrite then rejects all our events in the Space for good, and does not let us
 // join the rooms of that homeserver's windows. New events of the same meaning bring it what it lacks. If reintroduce fails, it is tried again at
 // the next refusal.
-func (n *Network) reintroduce(ctx context.Context, space, own id.RoomID, may bool) {
+func (n *Network) reintroduce(ctx context.Context, space, home, own id.RoomID, may bool) {
 	err := n.sendMember(ctx, space, func(member map[string]any) { member[again] = time.Now().UnixMilli() })
 	if err == nil && own != "" {
-		err = n.announce(ctx, space, own, may, true)
+		err = n.announce(ctx, home, own, may, true)
 	}
 	n.cfg.Log.Info().Err(err).Stringer("room_id", space).Msg("A window's homeserver does not know us, so the network is told again that we are here")
 }
@@ -74,7 +76,7 @@ func (n *Network) fetch(ctx context.Context, room id.RoomID) ([]*event.Event, er
 // servers returns the list with one more server, if that is valid and not in it.
 func servers(list []string, more string) []string {
 	list = slices.Clone(list)
-	if validServer(more) && !slices.Contains(list, more) {
+	if plain.ValidServer(more) && !slices.Contains(list, more) {
 		list = append(list, more)
 	}
 	return list

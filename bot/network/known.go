@@ -27,6 +27,9 @@ const (
 	// takenDown: an admin took its room out of the Space's list. It counts again when an admin lists its room or invites it again, whatever the others do,
 	// and the kiosk itself.
 	takenDown standing = 2
+	// expelled: it is out of the Space, and was still in the room of the windows, from which it can come into the Space by itself. It counts again when it
+	// has left that room, too, and an admin has invited it there again.
+	expelled standing = 3
 )
 
 // isDown says whether an admin took a user's window down.
@@ -43,18 +46,26 @@ func (m *model) note() {
 		}
 	}
 	for user, old := range m.known {
-		switch in := m.membership(user); {
-		case in == event.MembershipLeave, in == event.MembershipBan:
-			m.known[user] = known{old.Room, left}
+		if user == m.self {
+			continue
+		}
+		switch in := m.windowMembership(user); {
+		case out(in) && old.State != left:
+			m.known[user] = known{old.Room, m.outState(user)}
 		case in == event.MembershipJoin && old.State == left:
 			delete(m.known, user)
 		}
 	}
+	if m.windows != "" && m.isWindow() && !m.isDown(m.self) {
+		m.known[m.self] = known{Room: m.windows}
+	}
 	children := m.children()
 	for user, a := range m.announcements() {
-		switch in := m.membership(user); {
-		case in == event.MembershipLeave, in == event.MembershipBan:
-			set(user, a.Room, left) // also if we were not here when it was a window
+		switch in := m.windowMembership(user); {
+		case out(in):
+			if _, exists := m.known[user]; !exists {
+				set(user, a.Room, left) // we were not here when it was a window
+			}
 		case in != event.MembershipJoin:
 		case children[a.Room].word == takesDown:
 			set(user, a.Room, takenDown)
@@ -67,6 +78,17 @@ func (m *model) note() {
 	}
 }
 
+// out says whether somebody with this membership has left or was removed.
+func out(m event.Membership) bool { return m == event.MembershipLeave || m == event.MembershipBan }
+
+// outState is what a window becomes that is out of the network. One that comes into the network is in the room of the windows first, and is not expelled.
+func (m *model) outState(user id.UserID) standing {
+	if m.windows != "" && m.isIn(m.windows) && m.rooms[m.windows].members[user] == event.MembershipJoin {
+		return expelled
+	}
+	return left
+}
+
 // admitted forgets that an admin took a user's window down: the user has come into the Space since, and that takes an admin's invitation.
 func (m *model) admitted(r *room, space id.RoomID, user id.UserID) {
 	for name, c := range r.children {
@@ -76,7 +98,7 @@ func (m *model) admitted(r *room, space id.RoomID, user id.UserID) {
 		}
 	}
 	if space == m.admission.Space || slices.Contains(m.chain, space) {
-		if m.isDown(user) {
+		if m.isDown(user) || user == m.self {
 			delete(m.known, user)
 		}
 	}
@@ -84,7 +106,8 @@ func (m *model) admitted(r *room, space id.RoomID, user id.UserID) {
 
 // removed says whether we were in a network and are not any more, since an admin removed us or took our window down, or since we left.
 func (m *model) removed() bool {
-	return m.space == "" && m.admission.Member || m.isDown(m.self)
+	_, was := m.known[m.self]
+	return m.space == "" && m.admission.Member || m.isDown(m.self) || m.windows != "" && was && !m.isWindow()
 }
 
 // kiosks are the others that are windows or were, sorted.

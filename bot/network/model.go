@@ -29,12 +29,14 @@ const (
 // goroutine.
 type model struct {
 	self   id.UserID
+	name   string // of our window
 	admins []id.UserID
 
 	admission admission   // what was accepted
 	adopting  bool        // nothing is known about that yet
 	space     id.RoomID   // the network's Space; empty: we are in none
 	chain     []id.RoomID // that Space and its predecessors, the latest first
+	windows   id.RoomID   // the room of the network's windows; empty: the network is of an earlier version
 	rooms     map[id.RoomID]*room
 	rejected  map[id.UserID]*rejection // by the kiosk that announced the room
 	known     map[id.UserID]known      // the accounts that are windows or were; our own, if an admin took us down
@@ -49,6 +51,9 @@ type room struct {
 	space         bool
 	creators      []id.UserID // those whose power has no limit (room version 12)
 	network       bool
+	windows       id.RoomID // of a network's Space: the room of its windows
+	windowsOf     id.RoomID // of that room: the Space
+	windowsVia    []string  // and the servers through which the Space can be joined
 	networkSender id.UserID // of the network event
 	upgraded      bool      // there is a tombstone
 	replacement   id.RoomID // the room that the tombstone names
@@ -66,6 +71,7 @@ type room struct {
 	parents       map[id.RoomID]bool
 	seen          map[stateKey]bool // the state that an event was applied for
 	complete      bool              // all of its state was fetched
+	nameless      bool              // its name was looked for, several times
 	leaveAt       time.Time         // when an upgraded room is left
 }
 
@@ -177,9 +183,35 @@ func (m *model) adminOf(space *room, user id.UserID) bool {
 	return space.power.of(user) >= maxPower || slices.Contains(space.creators, user)
 }
 
-// inNetwork says whether a user is in the Space.
-func (m *model) inNetwork(user id.UserID) bool {
-	return m.membership(user) == event.MembershipJoin
+// isWindow says whether we have been admitted to the network as a window, and not only into its Space.
+func (m *model) isWindow() bool {
+	return m.space != "" && (m.windows == "" || m.isIn(m.windows))
+}
+
+// isIn says whether we are in a room.
+func (m *model) isIn(room id.RoomID) bool { return m.rooms[room] != nil && m.rooms[room].joined }
+
+// home is the room in which the windows announce their rooms.
+func (m *model) home() id.RoomID {
+	if m.windows != "" {
+		return m.windows
+	}
+	return m.space
+}
+
+// windowMembership is a user's membership of the network as a window. In networks of earlier versions everybody in the Space can be one.
+func (m *model) windowMembership(user id.UserID) event.Membership {
+	in := m.membership(user)
+	if m.windows == "" || in == event.MembershipLeave || in == event.MembershipBan {
+		return in
+	}
+	if !m.isIn(m.windows) {
+		return ""
+	}
+	if as := m.rooms[m.windows].members[user]; as != event.MembershipJoin {
+		return as
+	}
+	return in
 }
 
 // membership is a user's membership of the network's Space. After an upgrade of the Space, the old Space counts for users who have not

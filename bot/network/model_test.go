@@ -17,6 +17,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bot/plain"
 	"multifactorymodel.org/ewindow/bot/queue"
 	"multifactorymodel.org/ewindow/bot/tasks"
 )
@@ -94,6 +95,9 @@ func newTestModel() *model {
 		member(peerRoom, munich, event.MembershipJoin),
 	} {
 		m.apply(e)
+	}
+	for _, r := range m.rooms {
+		r.complete = true
 	}
 	m.chooseSpace()
 	return m
@@ -366,9 +370,17 @@ func TestPartialState(t *testing.T) {
 		m.apply(member(peerRoom, self, event.MembershipLeave))
 		m.forget()
 		m.apply(member(peerRoom, self, event.MembershipJoin))
+		m.apply(stateEvent(peerRoom, munich, StateWindow, "", windowState(munich, munich)))
+		if listed(m) != string(peerRoom) || !slices.Equal(m.unclear(), []id.RoomID{peerRoom}) {
+			t.Fatalf("sync has shown its window event alone: lists %q, fetches %v", listed(m), m.unclear())
+		}
 		m.addState(peerRoom, []*event.Event{
 			stateEvent(peerRoom, munich, StateWindow, "", windowState(munich, munich)), stateEvent(peerRoom, munich, event.StateCreate, "", `{}`),
 		})
+		if listed(m) != string(peerRoom) || !slices.Equal(m.unclear(), []id.RoomID{peerRoom}) {
+			t.Fatalf("its name is missing: lists %q, fetches %v", listed(m), m.unclear())
+		}
+		m.addState(peerRoom, []*event.Event{stateEvent(peerRoom, munich, event.StateRoomName, "", `{"name":"Munich"}`)})
 		if listed(m) != string(peerRoom) || len(m.unclear()) > 0 {
 			t.Fatalf("lists %q, fetches %v", listed(m), m.unclear())
 		}
@@ -400,6 +412,35 @@ func TestInvitePlaces(t *testing.T) {
 	}
 }
 
+// TestSameNames: windows of one name are told apart by their servers, or else by their accounts. Ours counts, too.
+func TestSameNames(t *testing.T) {
+	m := newTestModel()
+	m.name = "Dresden"
+	window := func(kiosk id.UserID, name string) {
+		room := id.RoomID("!" + kiosk[1:])
+		for _, e := range []*event.Event{
+			member(space, kiosk, event.MembershipJoin), announcing(kiosk, room), member(room, self, event.MembershipJoin),
+			stateEvent(room, kiosk, StateWindow, "", windowState(kiosk, kiosk)),
+			stateEvent(room, kiosk, event.StateRoomName, "", fmt.Sprintf(`{"name":%q}`, name)),
+		} {
+			m.apply(e)
+		}
+	}
+	window("@a:c", "fablab MUNICH")
+	window("@b:c", "DRESDEN")
+	window("@c:a", "Weimar")
+	window("@d:c", "Bolzano")
+	window("@e:c", "Bolzano")
+	var got []string
+	for _, w := range m.directory() {
+		got = append(got, w.Name)
+	}
+	want := []string{"Bolzano (@d:c)", "Bolzano (@e:c)", "DRESDEN (c)", "FabLab Munich (b)", "Weimar", "fablab MUNICH (c)"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
 // TestTimeline reads what a homeserver shows after a join: everything since the room was made, with our own past.
 func TestTimeline(t *testing.T) {
 	m := newModel(self, nil)
@@ -420,8 +461,8 @@ func TestTimeline(t *testing.T) {
 	})
 	m.forget()
 	m.chooseSpace()
-	if m.space != space || !m.inNetwork(munich) {
-		t.Fatalf("the Space is %q, Munich in it: %t", m.space, m.inNetwork(munich))
+	if m.space != space || m.membership(munich) != event.MembershipJoin {
+		t.Fatalf("the Space is %q, Munich in it: %t", m.space, m.membership(munich) == event.MembershipJoin)
 	}
 }
 
@@ -537,7 +578,7 @@ func FuzzModel(f *testing.F) {
 				m.chooseSpace()
 				m.movements(time.Now())
 				for _, w := range m.directory() {
-					if w.Kiosk != munich || w.Room != peerRoom || len(w.Name) > 4*maxName {
+					if w.Kiosk != munich || w.Room != peerRoom || len(w.Name) > 4*plain.MaxName {
 						t.Fatalf("lists %+v", w)
 					}
 				}

@@ -70,7 +70,7 @@ func (m *model) movements(now time.Time) (join, leave []movement, wake time.Time
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.rooms)) {
 		r := m.rooms[name]
-		if m.strange(name, r) {
+		if m.strange(name, r) || m.expelled(name, r) {
 			leave = append(leave, movement{room: name})
 			continue
 		}

@@ -18,6 +18,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/alive"
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bot/plain"
 	"multifactorymodel.org/ewindow/bot/queue"
 	"multifactorymodel.org/ewindow/bot/tasks"
 )
@@ -74,6 +75,7 @@ type Network struct {
 	reminders       map[id.UserID]*reminder
 	listing         listing
 	sign            *alive.Sign
+	started         bool            // the state from before the start was applied
 	searchedInvites bool            // for invitations that came before the start
 	warned          map[string]bool // what was logged already
 
@@ -100,7 +102,7 @@ type sentWindow struct {
 
 // New checks the configuration and registers the handlers on the bot. It starts nothing.
 func New(cfg Config) (*Network, error) {
-	cfg.Name, cfg.City = cleanName(cfg.Name), clean(cfg.City, maxCity)
+	cfg.Name, cfg.City = plain.Name(cfg.Name), plain.Clean(cfg.City, maxCity)
 	switch {
 	case cfg.Bot == nil:
 		return nil, errors.New("network: the bot is missing")
@@ -112,7 +114,7 @@ func New(cfg Config) (*Network, error) {
 		return nil, fmt.Errorf("network: more than %d languages", maxLanguages)
 	}
 	for _, admin := range cfg.Admins {
-		if !validUser(admin) {
+		if !plain.ValidUser(admin) {
 			return nil, fmt.Errorf("network: %q is not a Matrix user id", admin)
 		}
 	}
@@ -171,7 +173,7 @@ func (n *Network) Name(user id.UserID) string {
 	if name != "" {
 		return name
 	}
-	return clean(user.Localpart(), maxName)
+	return plain.Clean(user.Localpart(), plain.MaxName)
 }
 
 // SetState tells the network the state of this window. It returns at once. Only the last state is sent, again and again until the homeserver has
@@ -186,7 +188,7 @@ func (n *Network) Stats() Stats { return Stats{RefusedInvitations: n.refused.Loa
 // sane replaces the values of a state that are not valid.
 func sane(s directory.State) directory.State {
 	s.Shutter = directory.ParseShutter(string(s.Shutter))
-	if !validRoom(s.Facing) {
+	if !plain.ValidRoom(s.Facing) {
 		s.Facing = ""
 	}
 	return s
@@ -200,6 +202,7 @@ func (n *Network) Run(ctx context.Context) error {
 		return errors.New("network: run before the bot was started")
 	}
 	n.model = newModel(self, n.cfg.Admins)
+	n.model.name = n.cfg.Name
 	saved, known, err := n.store.admission(ctx, self)
 	if err != nil {
 		return err

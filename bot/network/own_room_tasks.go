@@ -13,6 +13,8 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/backoff"
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bot/newroom"
+	"multifactorymodel.org/ewindow/bot/plain"
 	"multifactorymodel.org/ewindow/bot/tasks"
 )
 
@@ -125,10 +127,10 @@ func (n *Network) windowTask(todo []tasks.Task, own id.RoomID, room *room) []tas
 func (n *Network) windowContent(old *windowContent) *windowContent {
 	c := &windowContent{
 		Version: version, Kiosk: n.model.self, Shutter: directory.Shut, Since: time.Now().UnixMilli(),
-		City: n.cfg.City, Timezone: tag(n.cfg.Timezone),
+		City: n.cfg.City, Timezone: plain.Tag(n.cfg.Timezone),
 	}
 	for _, l := range n.cfg.Languages {
-		if l = tag(l); l != "" {
+		if l = plain.Tag(l); l != "" {
 			c.Languages = append(c.Languages, l)
 		}
 	}
@@ -174,7 +176,7 @@ func (n *Network) makeOwn(ctx context.Context, chain []id.RoomID, known []id.Roo
 			return func() { n.model.addState(room, events) }, nil
 		}
 	}
-	room, err := createRoom(ctx, client, n.windowRequest(chain[0]))
+	room, err := newroom.Create(ctx, client, n.windowRequest(chain[0]))
 	if err != nil {
 		return nil, err
 	}

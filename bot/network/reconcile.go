@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -41,6 +42,12 @@ func (n *Network) applySync(events []*event.Event) {
 	for room, state := range invited {
 		n.applyInvite(room, state)
 	}
+	if !n.started { // the bot begins with the whole state of all rooms
+		n.started = true
+		for _, r := range n.model.rooms {
+			r.complete = r.joined && r.creator != ""
+		}
+	}
 }
 
 // apply applies one event of a room that we are in, or were in.
@@ -54,6 +61,9 @@ func (n *Network) apply(e *event.Event) {
 	n.model.apply(e)
 }
 
+// maxLooks is how often a room's state is fetched because it has no name.
+const maxLooks = 6
+
 // reconcile compares the rooms with how they should be, and starts the requests that are missing. It returns when to look again if nothing
 // happens before.
 func (n *Network) reconcile(now time.Time) time.Time {
@@ -64,10 +74,18 @@ func (n *Network) reconcile(now time.Time) time.Time {
 	n.model.chooseSpace()
 	todo := n.rememberTask(nil)
 	var remind time.Time
-	if n.model.space != "" {
+	switch {
+	case n.model.isWindow():
 		todo, remind = n.ownTasks(todo, now)
+	case n.model.space != "" && !n.warned["no window"]:
+		n.warned["no window"] = true
+		n.cfg.Log.Warn().Stringer("room_id", n.model.windows).
+			Msg("This account is in the network's Space, but is no window: an admin has to invite it into the room of the network's windows")
 	}
-	if !n.searchedInvites && (n.model.space == "" || n.model.unjoinedSuccessor() != "") {
+	if r := n.model.waiting(); r != nil {
+		todo = append(todo, n.enterTask(r))
+	}
+	if !n.searchedInvites && (!n.model.isWindow() || n.model.unjoinedSuccessor() != "") {
 		todo = append(todo, tasks.Task{Key: "look", What: "look for invitations", Known: true, Do: n.findOldInvites})
 	}
 	join, leave, wake := n.model.movements(now)
@@ -76,14 +94,15 @@ func (n *Network) reconcile(now time.Time) time.Time {
 	if !listed {
 		listedOwn = ""
 	}
-	may := space != "" && n.model.mayAnnounce(n.model.rooms[space])
+	home := n.model.home()
+	may := n.model.isWindow() && n.model.mayAnnounce(n.model.rooms[home])
 	for _, v := range join {
 		todo = append(todo, tasks.Task{
 			Key: "join " + string(v.room), What: "join a window", Max: maxJoinBackoff, Slow: true, Log: logRoom(v.room),
 			Do: func(ctx context.Context) (func(), error) {
 				done, err := n.join(ctx, v.room, v.via)
 				if errors.Is(err, mautrix.MForbidden) {
-					n.reintroduce(ctx, space, listedOwn, may)
+					n.reintroduce(ctx, space, home, listedOwn, may)
 				}
 				return done, err
 			},
@@ -94,7 +113,19 @@ func (n *Network) reconcile(now time.Time) time.Time {
 			Key: "look " + string(room), What: "fetch a window's state", Log: logRoom(room),
 			Do: func(ctx context.Context) (func(), error) {
 				events, err := n.fetch(ctx, room)
-				return func() { n.model.addState(room, events) }, err
+				if err != nil {
+					return nil, err
+				}
+				n.queue.Put(func() { n.model.addState(room, events) })
+				if !slices.ContainsFunc(events, func(e *event.Event) bool { return e.Type.Type == event.StateRoomName.Type }) {
+					return nil, errors.New("the homeserver does not show the room's name") // Dendrite, shortly after a join
+				}
+				return func() { n.model.room(room).nameless = true }, nil // a name that can't be read does not count
+			},
+			Failed: func(count int) {
+				if count >= maxLooks {
+					n.model.room(room).nameless = true
+				}
 			},
 		})
 	}

@@ -7,6 +7,8 @@ import (
 
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/plain"
 )
 
 // addState applies the state of a room that was just joined, as the homeserver returned it. What sync has shown already is newer and stays. So
@@ -45,7 +47,7 @@ func sortEvents(events []*event.Event) {
 
 // apply applies one state event of a room that the bot is in, or was in.
 func (m *model) apply(e *event.Event) {
-	if e.StateKey == nil || !validRoom(e.RoomID) {
+	if e.StateKey == nil || !plain.ValidRoom(e.RoomID) {
 		return
 	}
 	key, data := *e.StateKey, contentOf(e)
@@ -65,7 +67,7 @@ func (m *model) apply(e *event.Event) {
 		}
 		return
 	case StateRoom.Type:
-		if user := id.UserID(key); e.Sender == user && validUser(user) {
+		if user := id.UserID(key); e.Sender == user && plain.ValidUser(user) {
 			r.announce(user, parseAnnouncement(data, e.ID))
 			r.saw(e)
 		}
@@ -77,7 +79,7 @@ func (m *model) apply(e *event.Event) {
 		m.applyMember(r, e, id.UserID(key), data)
 		return
 	case event.StateSpaceParent.Type:
-		if validRoom(id.RoomID(key)) && len(r.parents) < maxChildren {
+		if plain.ValidRoom(id.RoomID(key)) && len(r.parents) < maxChildren {
 			r.parents[id.RoomID(key)] = len(parseChild(data)) > 0
 		}
 		return
@@ -91,7 +93,7 @@ func (m *model) apply(e *event.Event) {
 	case event.StateRoomName.Type:
 		var c event.RoomNameEventContent
 		_ = json.Unmarshal(data, &c) // a name that cannot be read counts as none
-		r.name = cleanName(c.Name)
+		r.name = plain.Name(c.Name)
 	case event.StatePowerLevels.Type:
 		p := powerLevels{raw: data}
 		_ = json.Unmarshal(data, &p) // power levels that cannot be read give nobody power
@@ -110,7 +112,8 @@ func (m *model) apply(e *event.Event) {
 			r.goneAt = min(max(e.Timestamp, 1), maxMillis)
 		}
 	case StateNetwork.Type:
-		r.network, r.networkSender = true, e.Sender
+		c := parseNetwork(data)
+		r.network, r.networkSender, r.windows, r.windowsOf, r.windowsVia = true, e.Sender, c.Windows, c.Space, c.Via
 	case event.StateTombstone.Type:
 		r.applyTombstone(data)
 	}
@@ -137,7 +140,7 @@ func (r *room) announce(user id.UserID, a announcement) {
 func (m *model) applyChild(r *room, e *event.Event, where id.RoomID, data []byte) bool {
 	c, known := r.children[where]
 	admin := m.adminOf(r, e.Sender)
-	if !validRoom(where) || !known && (!admin && e.Sender != m.self || len(r.children) >= maxChildren) {
+	if !plain.ValidRoom(where) || !known && (!admin && e.Sender != m.self || len(r.children) >= maxChildren) {
 		return false
 	}
 	c.sender, c.via = e.Sender, parseChild(data)
@@ -153,7 +156,7 @@ func (m *model) applyChild(r *room, e *event.Event, where id.RoomID, data []byte
 
 // applyMember applies an m.room.member event.
 func (m *model) applyMember(r *room, e *event.Event, user id.UserID, data []byte) {
-	if !validUser(user) {
+	if !plain.ValidUser(user) {
 		return
 	}
 	var c struct {
@@ -173,7 +176,7 @@ func (m *model) applyMember(r *room, e *event.Event, user id.UserID, data []byte
 	if e.Sender != user || c.Membership != event.MembershipJoin {
 		return
 	}
-	if name := cleanName(c.Name); name != "" {
+	if name := plain.Name(c.Name); name != "" {
 		m.newNames[user] = name
 	}
 	// A client that changes the user's name may leave the announcement out. That says nothing.
@@ -192,7 +195,7 @@ func (r *room) applyCreate(e *event.Event, data []byte) {
 	}
 	r.creator, r.created, r.space = e.Sender, e.Timestamp, c.Type == event.RoomTypeSpace
 	r.creators, r.predecessor = nil, ""
-	if c.Predecessor != nil && validRoom(c.Predecessor.RoomID) {
+	if c.Predecessor != nil && plain.ValidRoom(c.Predecessor.RoomID) {
 		r.predecessor = c.Predecessor.RoomID
 	}
 	if c.RoomVersion.PrivilegedRoomCreators() {
@@ -204,7 +207,7 @@ func (r *room) applyTombstone(data []byte) {
 	var c event.TombstoneEventContent
 	_ = json.Unmarshal(data, &c) // a tombstone that cannot be read names no room
 	r.upgraded, r.replacement = true, ""
-	if validRoom(c.ReplacementRoom) {
+	if plain.ValidRoom(c.ReplacementRoom) {
 		r.replacement = c.ReplacementRoom
 	}
 }

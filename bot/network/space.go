@@ -70,6 +70,10 @@ func (m *model) isNetwork(name id.RoomID) bool {
 // chooseSpace sets the network's Space: the one that the accepted invitation led to, or the latest that it was upgraded to, if we are in it. No
 // other Space is ever chosen, and none follows when we are removed from it.
 func (m *model) chooseSpace() {
+	// The invitation may have led to the room of a network's windows.
+	if r := m.rooms[m.admission.Space]; r != nil && r.joined && !r.space && r.windowsOf != "" {
+		m.admission = admission{Space: r.windowsOf}
+	}
 	chosen := m.latest(m.admission.Space)
 	if !m.isNetwork(chosen) {
 		chosen = ""
@@ -77,10 +81,15 @@ func (m *model) chooseSpace() {
 	if chosen != m.space {
 		clear(m.rejected)
 	}
-	m.space, m.chain = chosen, nil
+	m.space, m.chain, m.windows = chosen, nil, ""
 	if chosen != "" {
 		m.chain = m.chainOf(chosen)
 		m.admission = admission{Space: chosen, Member: true}
+		for _, space := range m.chain {
+			if m.windows = m.rooms[space].windows; m.windows != "" {
+				break
+			}
+		}
 	}
 	m.note()
 }
@@ -90,6 +99,34 @@ func (m *model) chooseSpace() {
 func (m *model) strange(name id.RoomID, r *room) bool {
 	return r.joined && r.space && name != m.admission.Space && !slices.Contains(m.chain, name) &&
 		(m.space == "" || r.predecessor != m.space || !m.admin(r.creator))
+}
+
+// expelled says whether we have to leave a room since we are not a window any more: the Space after we were removed from the room of the windows, or that
+// room after we were removed from the Space. A room of windows that an invitation has just led to is not left: the Space is being joined.
+func (m *model) expelled(name id.RoomID, r *room) bool {
+	switch {
+	case !r.joined:
+		return false
+	case name == m.space:
+		_, was := m.known[m.self]
+		return was && !m.isWindow()
+	case r.space, r.windowsOf == "", name == m.windows, name == m.admission.Space:
+		return false
+	}
+	return m.space != "" || m.admission.Member || r.windowsOf != m.admission.Space
+}
+
+// waiting is the room of windows that an admin's invitation led to, as long as we are not in the network's Space.
+func (m *model) waiting() *room {
+	if m.space != "" || m.admission.Space == "" || m.admission.Member {
+		return nil
+	}
+	for _, r := range m.rooms {
+		if r.joined && !r.space && r.windowsOf == m.admission.Space {
+			return r
+		}
+	}
+	return nil
 }
 
 // children are the rooms that the network's Space lists. After an upgrade the list of the old Space counts, until the new one says

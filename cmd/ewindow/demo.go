@@ -220,7 +220,7 @@ func (d *demo) makeNetwork(ctx context.Context) (*mautrix.Client, error) {
 		_, err := network.Upgrade(ctx, admin, id.RoomID(d.state.Space))
 		return admin, err
 	}
-	space, err := network.Create(ctx, admin, network.CreateOptions{Name: "Demo network"})
+	space, err := network.Create(ctx, admin, network.CreateOptions{Name: "Demo network", WindowsRoom: true})
 	if err != nil {
 		return nil, fmt.Errorf("make the network: %w", err)
 	}
@@ -238,14 +238,21 @@ const (
 // a server joins a room while another event is sent there, Dendrite may never get the room's state.
 func (d *demo) invite(ctx context.Context, admin *mautrix.Client) error {
 	space := id.RoomID(d.state.Space)
+	room, err := network.WindowsRoom(ctx, admin, space)
+	if err != nil {
+		return fmt.Errorf("look into the network: %w", err)
+	}
+	if room == "" { // the demonstration's data are of an earlier version
+		room = space
+	}
 	for _, p := range d.state.Windows {
 		user := id.UserID(p.userID())
-		state, err := admin.State(ctx, space)
+		state, err := admin.State(ctx, room)
 		if err != nil {
 			return fmt.Errorf("look into the network: %w", err)
 		}
 		if member := state[event.StateMember][user.String()]; member == nil || member.Content.AsMember().Membership == event.MembershipLeave {
-			if _, err := admin.InviteUser(ctx, space, &mautrix.ReqInviteUser{UserID: user}); err != nil {
+			if _, err := admin.InviteUser(ctx, room, &mautrix.ReqInviteUser{UserID: user}); err != nil {
 				return fmt.Errorf("invite %s into the network: %w", p.Name, err)
 			}
 		}

@@ -25,8 +25,8 @@ func networkCommand() *cli.Command {
 		Subcommands: []*cli.Command{{
 			Name:  "create",
 			Usage: "make the network's Matrix Space with an admin's account",
-			Description: "The account that makes the Space is the network's admin: it then invites the windows' accounts into the Space, from Element\n" +
-				"or any other Matrix client. Without --password-file, the command asks for the password.\n\n" +
+			Description: "The account that makes the Space is the network's admin: it then invites the windows' accounts into the room of the windows, and\n" +
+				"people into the Space, from Element or any other Matrix client. Without --password-file, the command asks for the password.\n\n" +
 				"With --upgrade, the command changes the Space of a network that an earlier version made. SPACE is its internal room ID, which\n" +
 				"Element shows in the Space's settings.",
 			Flags: []cli.Flag{
@@ -53,12 +53,13 @@ func networkCommand() *cli.Command {
 				if old := id.RoomID(c.String("upgrade")); old != "" {
 					return upgradeNetwork(c, client, old)
 				}
-				space, err := network.Create(c.Context, client, network.CreateOptions{Name: c.String("name")})
+				space, err := network.Create(c.Context, client, network.CreateOptions{Name: c.String("name"), WindowsRoom: true})
 				if err != nil {
 					return fmt.Errorf("the network could not be made: %w", err)
 				}
-				_, err = fmt.Fprintf(c.App.Writer, "network: %s\nIts admin is %s. List this user ID in network.admins of each window's configuration,\n"+
-					"then invite each window's account into the Space %q from Element.\n", space, client.UserID, c.String("name"))
+				_, err = fmt.Fprintf(c.App.Writer, "network: %s\nIts admin is %s. List this user ID in network.admins of each window's configuration. Then, in Element,\n"+
+					"invite each window's account into the room \"%s: windows\", and the people who may look in into the Space.\n",
+					space, client.UserID, c.String("name"))
 				return err
 			},
 		}},
@@ -71,11 +72,24 @@ func upgradeNetwork(c *cli.Context, client *mautrix.Client, space id.RoomID) err
 	if err != nil {
 		return fmt.Errorf("the network could not be upgraded: %w", err)
 	}
-	result := "the network %s is as this version makes it\n"
-	if changed {
-		result = "the network %s is upgraded\n"
+	windows, err := network.WindowsRoom(c.Context, client, space)
+	if err != nil {
+		return fmt.Errorf("the network could not be upgraded: %w", err)
 	}
-	_, err = fmt.Fprintf(c.App.Writer, result, space)
+	switch {
+	case windows == "":
+		invited, err := network.AddWindowsRoom(c.Context, client, space)
+		if err != nil {
+			return fmt.Errorf("the network could not be upgraded: %w", err)
+		}
+		_, err = fmt.Fprintf(c.App.Writer, "the network %s is upgraded: it has a room for its windows now. Invited there as windows: %s\n"+
+			"Remove from that room whoever is none. Others who are in the Space only look in.\n", space, invited)
+		return err
+	case changed:
+		_, err = fmt.Fprintf(c.App.Writer, "the network %s is upgraded\n", space)
+	default:
+		_, err = fmt.Fprintf(c.App.Writer, "the network %s is as this version makes it\n", space)
+	}
 	return err
 }
 
