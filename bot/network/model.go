@@ -40,6 +40,7 @@ type model struct {
 	rooms     map[id.RoomID]*room
 	rejected  map[id.UserID]*rejection // by the kiosk that announced the room
 	known     map[id.UserID]known      // the accounts that are windows or were; our own, if an admin took us down
+	called    map[id.RoomID]string     // names of rooms, kept when we leave: Dendrite may hide a room's name from those who come back
 	newNames  map[id.UserID]string     // display names since the last look
 }
 
@@ -144,7 +145,7 @@ func (p *powerLevels) forState(t event.Type) int {
 func newModel(self id.UserID, admins []id.UserID) *model {
 	return &model{
 		self: self, admins: admins, rooms: make(map[id.RoomID]*room), rejected: make(map[id.UserID]*rejection), known: make(map[id.UserID]known),
-		newNames: make(map[id.UserID]string),
+		called: make(map[id.RoomID]string), newNames: make(map[id.UserID]string),
 	}
 }
 

@@ -377,6 +377,9 @@ func TestPartialState(t *testing.T) {
 		m.addState(peerRoom, []*event.Event{
 			stateEvent(peerRoom, munich, StateWindow, "", windowState(munich, munich)), stateEvent(peerRoom, munich, event.StateCreate, "", `{}`),
 		})
+		if w := m.directory(); len(w) != 1 || w[0].Name != "FabLab Munich" {
+			t.Fatalf("its name is hidden, and it is listed as %+v", w)
+		}
 		if listed(m) != string(peerRoom) || !slices.Equal(m.unclear(), []id.RoomID{peerRoom}) {
 			t.Fatalf("its name is missing: lists %q, fetches %v", listed(m), m.unclear())
 		}

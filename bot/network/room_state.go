@@ -94,6 +94,9 @@ func (m *model) apply(e *event.Event) {
 		var c event.RoomNameEventContent
 		_ = json.Unmarshal(data, &c) // a name that cannot be read counts as none
 		r.name = plain.Name(c.Name)
+		if _, known := m.called[e.RoomID]; r.name != "" && (known || len(m.called) < maxChildren) {
+			m.called[e.RoomID] = r.name
+		}
 	case event.StatePowerLevels.Type:
 		p := powerLevels{raw: data}
 		_ = json.Unmarshal(data, &p) // power levels that cannot be read give nobody power

@@ -94,7 +94,7 @@ func (m *model) directory() []directory.Window {
 		}
 		c := r.window.content
 		w := directory.Window{
-			Room: p.Room, Kiosk: p.kiosk, Name: r.name, City: c.City, Shutter: c.Shutter, Since: jsontime.UMInt(c.Since), Facing: c.Facing, Joined: true,
+			Room: p.Room, Kiosk: p.kiosk, Name: cmp.Or(r.name, m.called[p.Room]), City: c.City, Shutter: c.Shutter, Since: jsontime.UMInt(c.Since), Facing: c.Facing, Joined: true,
 		}
 		if r.goneAt != 0 && r.goneBy == p.kiosk {
 			w.Gone = jsontime.UMInt(r.goneAt)
