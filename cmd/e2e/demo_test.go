@@ -44,23 +44,33 @@ func buildProgram(tags string) func() (string, error) {
 
 var built []string // folders of programs that were built
 
-// TestMain keeps the ports that "ewindow demo" prefers for its pages. So the demonstrations of tests that run at the same time never choose the same
-// ports, also not while one of their kiosks is being started again.
 func TestMain(m *testing.M) {
-	var kept []net.Listener
-	for _, port := range []string{"8470", "8471"} {
-		if listener, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil { // otherwise another program has it, which is as good
-			kept = append(kept, listener)
-		}
-	}
 	code := m.Run()
-	for _, listener := range kept {
-		_ = listener.Close()
-	}
 	for _, folder := range built {
 		_ = os.RemoveAll(folder)
 	}
 	os.Exit(code)
+}
+
+// pagePorts are the ports that "ewindow demo" prefers for its pages, and that keepPorts has taken.
+var pagePorts struct {
+	sync.Mutex
+	taken [2]net.Listener
+}
+
+// keepPorts takes these ports until the end of the process, unless another program has them now. So the demonstrations of tests that run at the same time
+// never choose the same ports, also not while one of their kiosks is being started again.
+func keepPorts() {
+	pagePorts.Lock()
+	defer pagePorts.Unlock()
+	for i := range pagePorts.taken {
+		if pagePorts.taken[i] != nil {
+			continue
+		}
+		if listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 8470+i)); err == nil {
+			pagePorts.taken[i] = listener
+		}
+	}
 }
 
 // demoNetwork is a running demonstration ("ewindow demo"): two homeservers, LiveKit and two kiosks.
@@ -117,6 +127,7 @@ func startDemoProgram(t testing.TB, program func() (string, error), folder strin
 	rig.Program(t, child.Dendrite) // build the servers first, so that the time limits below do not include it
 	rig.Program(t, child.LiveKit)
 	rig.Exclusive(t)
+	keepPorts()
 	n := &demoNetwork{t: t, folder: folder, started: time.Now(), ended: make(chan struct{})}
 	n.process = exec.Command(path, append([]string{"demo", "--data", folder}, args...)...)
 	out, err := n.process.StdoutPipe()
