@@ -9,7 +9,6 @@ package alive
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -20,6 +19,8 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/backoff"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
+	"multifactorymodel.org/ewindow/bot/request"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
@@ -31,23 +32,18 @@ const (
 
 	requestLimit = 15 * time.Second // of one request
 	goodbyeLimit = 2 * time.Second  // of the request at the end
-	maxAnswer    = 1 << 20          // bytes
 )
 
-var (
-	// errUnknown: there is no such delayed event. It was sent.
-	errUnknown = errors.New("the delayed event is not known")
-	// errUnsupported: the homeserver has no delayed events.
-	errUnsupported = errors.New("the homeserver has no delayed events (MSC4140)")
-)
+// errUnsupported: the homeserver has no delayed events.
+var errUnsupported = errors.New("the homeserver has no delayed events (MSC4140)")
 
 // Sign is the sign of life of one window. SetRoom and Again may be called from any goroutine.
 type Sign struct {
-	client  func() *mautrix.Client
-	typ     event.Type
-	content any
-	log     zerolog.Logger
-	changed chan struct{} // has one element after Again
+	requests *request.Client
+	typ      event.Type
+	content  any
+	log      zerolog.Logger
+	changed  chan struct{} // has one element after Again
 
 	mu   sync.Mutex // guards room
 	room id.RoomID
@@ -55,12 +51,11 @@ type Sign struct {
 	// What follows belongs to Run's goroutine.
 	waits   id.RoomID // the room that the delayed event is for
 	delayID string    // a secret: whoever knows it can say that the window is gone
-	inBody  bool      // the homeserver wants the action on a delayed event in the body, as older texts of MSC4140 have it
 }
 
 // New returns a Sign whose event has this type and content, and an empty key. client is called when Run was.
 func New(client func() *mautrix.Client, typ event.Type, content any, log zerolog.Logger) *Sign {
-	return &Sign{client: client, typ: typ, content: content, log: log, changed: make(chan struct{}, 1)}
+	return &Sign{requests: request.New(client), typ: typ, content: content, log: log, changed: make(chan struct{}, 1)}
 }
 
 // SetRoom says which room the event is for. An empty room takes the event back.
@@ -121,32 +116,31 @@ func (s *Sign) step(ctx context.Context) error {
 		s.delayID = ""
 	}
 	if s.delayID != "" {
-		if err := s.act(ctx, requestLimit, unstable.DelayRestart); !errors.Is(err, errUnknown) {
+		if err := s.act(ctx, requestLimit, unstable.DelayRestart); !matrixerror.IsNotFound(err) {
 			return err
 		}
-		s.delayID = ""
+		s.delayID = "" // it was sent
 	}
 	if room == "" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestLimit)
 	defer cancel()
-	client := s.quiet()
-	versions, err := client.Versions(ctx)
-	if err != nil {
-		return refusal(err)
-	}
-	if !versions.UnstableFeatures[unstable.Delayed] {
+	has, err := s.requests.HasDelayed(ctx)
+	if err == nil && !has {
 		return errUnsupported
 	}
-	resp, err := client.SendStateEvent(ctx, room, s.typ, "", s.content, mautrix.ReqSendEvent{UnstableDelay: Delay})
 	if err != nil {
-		return refusal(err)
+		return err
 	}
-	if resp.UnstableDelayID == "" {
-		return errUnsupported // the homeserver has sent the event at once
+	delayID, err := s.requests.ScheduleState(ctx, room, s.typ, "", s.content, Delay)
+	if refused := matrixerror.Of(err); refused != nil && refused.Status == http.StatusNotImplemented {
+		return errUnsupported // it was sent at once
 	}
-	s.waits, s.delayID = room, string(resp.UnstableDelayID)
+	if err != nil {
+		return err
+	}
+	s.waits, s.delayID = room, delayID
 	return nil
 }
 
@@ -157,41 +151,5 @@ func (s *Sign) act(ctx context.Context, limit time.Duration, action string) erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	client := s.quiet()
-	if !s.inBody {
-		path := mautrix.ClientURLPath{}
-		for _, part := range append(unstable.DelayedPath(), s.delayID, action) {
-			path = append(path, part)
-		}
-		_, err := client.MakeFullRequest(ctx, mautrix.FullRequest{Method: http.MethodPost, URL: client.BuildURL(path)})
-		if err == nil || !errors.Is(err, mautrix.MUnrecognized) {
-			return refusal(err)
-		}
-	}
-	_, err := client.UpdateDelayedEvent(ctx, &mautrix.ReqUpdateDelayedEvent{DelayID: id.DelayID(s.delayID), Action: event.DelayAction(action)})
-	s.inBody = err == nil
-	return refusal(err)
-}
-
-// refusal makes an error without the path of the request, which may hold the delay id.
-func refusal(err error) error {
-	var failed mautrix.HTTPError
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, mautrix.MNotFound):
-		return errUnknown
-	case errors.As(err, &failed) && failed.Response != nil:
-		return fmt.Errorf("the homeserver answers with status %d", failed.Response.StatusCode)
-	}
-	return errors.New("the homeserver does not answer")
-}
-
-// quiet returns a client that makes each request once and does not log it.
-func (s *Sign) quiet() *mautrix.Client {
-	c := s.client()
-	return &mautrix.Client{
-		HomeserverURL: c.HomeserverURL, UserID: c.UserID, DeviceID: c.DeviceID, AccessToken: c.AccessToken, UserAgent: c.UserAgent,
-		Client: c.Client, ResponseSizeLimit: maxAnswer, IgnoreRateLimit: true, Log: zerolog.Nop(),
-	}
+	return s.requests.UpdateDelayed(ctx, s.delayID, action)
 }

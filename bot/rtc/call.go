@@ -16,7 +16,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/backoff"
-	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
 	"multifactorymodel.org/ewindow/bot/rtc/mediakeys"
 	"multifactorymodel.org/ewindow/bot/rtc/membership"
 	"multifactorymodel.org/ewindow/bot/rtc/transport"
@@ -158,7 +158,7 @@ func (c *Call) Renew() {
 
 // Token fetches the address and a fresh token of the SFU behind a livekit_service_url. If a service knows only the newer endpoint, that is used.
 // Our own service is an exception: where we publish, the identity must be the one of our membership. Refusals are
-// [multifactorymodel.org/ewindow/bot/rtc/matrixerror.Error]s. If it is not our own service, and not announced by the homeserver of a member who
+// [multifactorymodel.org/ewindow/bot/matrixerror.Error]s. If it is not our own service, and not announced by the homeserver of a member who
 // uses it, the error is [transport.ErrNotAnnounced].
 func (c *Call) Token(ctx context.Context, service string) (url, jwt string, err error) {
 	self, own := c.m.hs.Self(), c.service.Load()

@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
 	"multifactorymodel.org/ewindow/bot/rtc/membership"
 )
 

@@ -19,7 +19,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
-	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
 	"multifactorymodel.org/ewindow/bot/rtc/mediakeys"
 	"multifactorymodel.org/ewindow/bot/rtc/membership"
 	"multifactorymodel.org/ewindow/bot/rtc/transport"

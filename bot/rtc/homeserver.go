@@ -6,18 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync/atomic"
 	"time"
 
-	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
-	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
+	"multifactorymodel.org/ewindow/bot/request"
 	"multifactorymodel.org/ewindow/bot/rtc/membership"
-	"multifactorymodel.org/ewindow/bot/rtc/strictjson"
 	"multifactorymodel.org/ewindow/bot/rtc/transport"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
@@ -56,55 +54,23 @@ type homeserver interface {
 
 // matrix is the homeserver of a bot.
 type matrix struct {
-	bot    Bot
-	client *transport.Client
-	// actionInBody: the homeserver wants a delayed event's action in the body and not in the path, see UpdateDelayed.
-	actionInBody atomic.Bool
-}
-
-// once returns a client for requests that are made once, whose answers are short, and that are not logged. The caller of a request
-// decides whether to repeat it, and a path may hold a delay id, which is a secret.
-func (h *matrix) once() *mautrix.Client {
-	c := h.bot.Client()
-	return &mautrix.Client{
-		HomeserverURL: c.HomeserverURL, UserID: c.UserID, DeviceID: c.DeviceID, AccessToken: c.AccessToken, UserAgent: c.UserAgent,
-		Client: c.Client, ResponseSizeLimit: transport.MaxAnswer, IgnoreRateLimit: true, Log: zerolog.Nop(),
-	}
-}
-
-// do makes a request that mautrix has no method for, and returns its JSON answer.
-func (h *matrix) do(ctx context.Context, method string, path []string, body any) (json.RawMessage, error) {
-	parts := make([]any, len(path))
-	for i, part := range path {
-		parts[i] = part
-	}
-	client := h.once()
-	data, err := client.MakeFullRequest(ctx, mautrix.FullRequest{Method: method, URL: client.BuildClientURL(parts...), RequestJSON: body})
-	if err != nil {
-		return nil, matrixerror.FromMautrix(err)
-	}
-	return data, nil
+	bot      Bot
+	client   *transport.Client
+	requests *request.Client
 }
 
 func (h *matrix) Self() bot.Device { return bot.Device{User: h.bot.UserID(), ID: h.bot.DeviceID()} }
 
 func (h *matrix) Delayed(ctx context.Context) (bool, error) {
-	data, err := h.do(ctx, http.MethodGet, []string{"versions"}, nil)
+	delayed, err := h.requests.HasDelayed(ctx)
 	if err != nil {
 		return false, fmt.Errorf("read versions: %w", err)
 	}
-	return parseVersions(data), nil
-}
-
-// parseVersions says whether the answer of /versions has the feature of delayed events.
-func parseVersions(data []byte) (delayed bool) {
-	o, _ := strictjson.Parse(data)
-	features, _ := o.Object("unstable_features")
-	return string(features[unstable.Delayed]) == "true"
+	return delayed, nil
 }
 
 func (h *matrix) Transport(ctx context.Context) (string, error) {
-	data, err := h.do(ctx, http.MethodGet, unstable.TransportsPath(), nil)
+	data, err := h.requests.Do(ctx, http.MethodGet, unstable.TransportsPath(), nil)
 	if err != nil {
 		return "", fmt.Errorf("read transports: %w", err)
 	}
@@ -116,7 +82,7 @@ func (h *matrix) WellKnown(ctx context.Context) (string, error) {
 }
 
 func (h *matrix) SendState(ctx context.Context, room id.RoomID, key string, content any) (id.EventID, error) {
-	answer, err := h.once().SendStateEvent(ctx, room, typeMember, key, content)
+	answer, err := h.requests.Once().SendStateEvent(ctx, room, typeMember, key, content)
 	if err != nil {
 		return "", fmt.Errorf("send call membership: %w", matrixerror.FromMautrix(err))
 	}
@@ -124,49 +90,29 @@ func (h *matrix) SendState(ctx context.Context, room id.RoomID, key string, cont
 }
 
 func (h *matrix) Schedule(ctx context.Context, room id.RoomID, key string, delay time.Duration) (string, error) {
-	answer, err := h.once().SendStateEvent(ctx, room, typeMember, key, struct{}{}, mautrix.ReqSendEvent{UnstableDelay: delay})
+	delayID, err := h.requests.ScheduleState(ctx, room, typeMember, key, struct{}{}, delay)
 	if err != nil {
-		return "", fmt.Errorf("schedule delayed leave: %w", matrixerror.FromMautrix(err))
+		return "", fmt.Errorf("schedule delayed leave: %w", err)
 	}
-	if answer.UnstableDelayID == "" {
-		// The homeserver does not know the parameter and has sent the empty membership at once.
-		return "", fmt.Errorf("schedule delayed leave: %w", &matrixerror.Error{Status: http.StatusNotImplemented})
-	}
-	return string(answer.UnstableDelayID), nil
+	return delayID, nil
 }
 
-// UpdateDelayed first uses the path of MSC4140's newest text, which ends in the action. A homeserver that does not know it gets the
-// older form, which has the action in the body.
 func (h *matrix) UpdateDelayed(ctx context.Context, delayID, action string) error {
-	if !h.actionInBody.Load() {
-		_, err := h.do(ctx, http.MethodPost, append(unstable.DelayedPath(), delayID, action), nil)
-		if !matrixerror.IsUnsupported(err) {
-			return wrapDelayed(action, err)
-		}
+	if err := h.requests.UpdateDelayed(ctx, delayID, action); err != nil {
+		return fmt.Errorf("%s delayed leave: %w", action, err)
 	}
-	_, err := h.once().UpdateDelayedEvent(ctx, &mautrix.ReqUpdateDelayedEvent{DelayID: id.DelayID(delayID), Action: event.DelayAction(action)})
-	if err == nil {
-		h.actionInBody.Store(true)
-	}
-	return wrapDelayed(action, matrixerror.FromMautrix(err))
-}
-
-func wrapDelayed(action string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s delayed leave: %w", action, err)
+	return nil
 }
 
 func (h *matrix) State(ctx context.Context, room id.RoomID, key string) (content json.RawMessage, err error) {
-	if err = h.once().StateEvent(ctx, room, typeMember, key, &content); err != nil {
+	if err = h.requests.Once().StateEvent(ctx, room, typeMember, key, &content); err != nil {
 		return nil, fmt.Errorf("read call membership: %w", matrixerror.FromMautrix(err))
 	}
 	return content, nil
 }
 
 func (h *matrix) OpenID(ctx context.Context) (json.RawMessage, error) {
-	token, err := h.once().RequestOpenIDToken(ctx)
+	token, err := h.requests.Once().RequestOpenIDToken(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("request OpenID token: %w", matrixerror.FromMautrix(err))
 	}
@@ -178,7 +124,7 @@ func (h *matrix) OpenID(ctx context.Context) (json.RawMessage, error) {
 }
 
 func (h *matrix) SFUToken(ctx context.Context, room id.RoomID) (service, sfu, jwt string, err error) {
-	data, err := h.do(ctx, http.MethodPost, unstable.SFUTokenPath(), map[string]id.RoomID{"room_id": room})
+	data, err := h.requests.Do(ctx, http.MethodPost, unstable.SFUTokenPath(), map[string]id.RoomID{"room_id": room})
 	if err == nil {
 		service, sfu, jwt, err = transport.ParseSFUToken(data)
 	}

@@ -13,7 +13,8 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
+	"multifactorymodel.org/ewindow/bot/request"
 	"multifactorymodel.org/ewindow/bot/rtc/membership"
 	"multifactorymodel.org/ewindow/bot/rtc/transport"
 	"multifactorymodel.org/ewindow/bot/unstable"
@@ -44,7 +45,7 @@ func newOddServer(t *testing.T) (*oddServer, *matrix) {
 	}
 	s.client.DefaultHTTPRetries = 4
 	s.client.Log = zerolog.Nop()
-	return s, &matrix{bot: s, client: transport.NewClient(http.DefaultClient, http.DefaultClient)}
+	return s, &matrix{bot: s, client: transport.NewClient(http.DefaultClient, http.DefaultClient), requests: request.New(s.Client)}
 }
 
 func answerError(w http.ResponseWriter, status int, body string) {
@@ -129,7 +130,7 @@ func TestErrorsKeepSecrets(t *testing.T) {
 func TestLongAnswer(t *testing.T) {
 	s, hs := newOddServer(t)
 	s.answer = func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, strings.Repeat(" ", transport.MaxAnswer+1)+`{}`)
+		_, _ = io.WriteString(w, strings.Repeat(" ", request.MaxAnswer+1)+`{}`)
 	}
 	if _, err := hs.OpenID(t.Context()); err == nil || matrixerror.Of(err) != nil {
 		t.Errorf("got %v", err)
@@ -151,18 +152,5 @@ func TestQueueLimit(t *testing.T) {
 	}
 	if ran != maxQueue+1 || m.dropped.Load() != 5 {
 		t.Errorf("%d ran, %d dropped", ran, m.dropped.Load())
-	}
-}
-
-func TestParseVersions(t *testing.T) {
-	for in, want := range map[string]bool{
-		`{"versions":["v1.11"],"unstable_features":{"org.matrix.msc4140":true}}`:   true,
-		`{"versions":["v1.11"],"unstable_features":{"org.matrix.msc4140":false}}`:  false,
-		`{"versions":["v1.11"],"unstable_features":{"org.matrix.msc4140":"true"}}`: false,
-		`{}`: false, `x`: false,
-	} {
-		if got := parseVersions([]byte(in)); got != want {
-			t.Errorf("%s: got %v", in, got)
-		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/backoff"
 	"multifactorymodel.org/ewindow/bot/queue"
+	"multifactorymodel.org/ewindow/bot/request"
 	"multifactorymodel.org/ewindow/bot/rtc/mediakeys"
 	"multifactorymodel.org/ewindow/bot/rtc/membership"
 	"multifactorymodel.org/ewindow/bot/rtc/ring"
@@ -135,7 +136,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		cfg.Allowed = addrpolicy.Public
 	}
 	client := transport.NewClient(bot.NewHTTPClient(), bot.NewGuardedHTTPClient(cfg.Allowed))
-	m, err := newManager(cfg, &matrix{bot: cfg.Bot, client: client}, membership.DelayedLeaves{DB: cfg.DB}, client)
+	m, err := newManager(cfg, &matrix{bot: cfg.Bot, client: client, requests: request.New(cfg.Bot.Client)}, membership.DelayedLeaves{DB: cfg.DB}, client)
 	if err != nil {
 		return nil, err
 	}

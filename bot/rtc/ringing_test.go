@@ -13,7 +13,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
 	"multifactorymodel.org/ewindow/bot/rtc/ring"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )

@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
 )
 
 // TestAdvice: the log says once what the homeserver lacks for calls, and nothing when it lacks nothing.

@@ -9,7 +9,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/rtc/membership"
-	"multifactorymodel.org/ewindow/bot/rtc/strictjson"
+	"multifactorymodel.org/ewindow/bot/strictjson"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 

@@ -14,7 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
 	"multifactorymodel.org/ewindow/bot/rtc/transport"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )

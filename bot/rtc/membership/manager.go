@@ -8,7 +8,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/backoff"
-	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
 )
 
 const (

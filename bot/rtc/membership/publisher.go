@@ -11,8 +11,8 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
 	"multifactorymodel.org/ewindow/bot/queue"
-	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 

@@ -11,8 +11,8 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
-	"multifactorymodel.org/ewindow/bot/rtc/strictjson"
 	"multifactorymodel.org/ewindow/bot/rtc/transport"
+	"multifactorymodel.org/ewindow/bot/strictjson"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 

@@ -8,7 +8,7 @@ import (
 
 	"go.mau.fi/util/glob"
 
-	"multifactorymodel.org/ewindow/bot/rtc/strictjson"
+	"multifactorymodel.org/ewindow/bot/strictjson"
 )
 
 const (

@@ -3,7 +3,7 @@ package ring
 import (
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/rtc/strictjson"
+	"multifactorymodel.org/ewindow/bot/strictjson"
 )
 
 // Decline says that somebody declined our ring (MSC4310).

@@ -7,7 +7,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/rtc/strictjson"
+	"multifactorymodel.org/ewindow/bot/strictjson"
 )
 
 // Ring is a notification that somebody calls a room (MSC4075).

@@ -8,7 +8,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/rtc/strictjson"
+	"multifactorymodel.org/ewindow/bot/strictjson"
 )
 
 // Contents as Element Call 0.26.1 and matrix-js-sdk 43 send them (MSC4075, MSC4310).

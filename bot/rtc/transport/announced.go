@@ -9,7 +9,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
 )
 
 // ErrNotAnnounced says that somebody named a service that no homeserver of theirs announces. Nothing was sent there.

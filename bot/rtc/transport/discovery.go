@@ -5,8 +5,8 @@ import (
 	"errors"
 	"net/http"
 
-	"multifactorymodel.org/ewindow/bot/rtc/matrixerror"
-	"multifactorymodel.org/ewindow/bot/rtc/strictjson"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
+	"multifactorymodel.org/ewindow/bot/strictjson"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 

@@ -6,7 +6,7 @@ import (
 	"net/url"
 	"strings"
 
-	"multifactorymodel.org/ewindow/bot/rtc/strictjson"
+	"multifactorymodel.org/ewindow/bot/strictjson"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 

@@ -20,7 +20,7 @@ import (
 	"go.mau.fi/util/retryafter"
 	"maunium.net/go/mautrix"
 
-	"multifactorymodel.org/ewindow/bot/rtc/strictjson"
+	"multifactorymodel.org/ewindow/bot/strictjson"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
