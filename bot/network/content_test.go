@@ -8,7 +8,6 @@ import (
 	"unicode/utf8"
 
 	"maunium.net/go/mautrix/event"
-	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/plain"
 )
@@ -151,32 +150,6 @@ func FuzzParseChild(f *testing.F) {
 		again, err := json.Marshal(map[string]any{"via": list})
 		if err != nil || !slices.Equal(parseChild(again), list) {
 			t.Fatalf("not stable: %s: %v", again, err)
-		}
-	})
-}
-
-func FuzzMergePower(f *testing.F) {
-	f.Add([]byte(`{"users":{"@bot:a":100},"events":{"m.call.member":50},"ban":50}`))
-	f.Add([]byte(`{"users":{"@away:a":50,"@admin:a":0,"@other:a":50}}`))
-	f.Add([]byte(`{"users":[],"events":"none"}`))
-	f.Add([]byte(`{}`))
-	f.Add([]byte(`null`))
-	n := &Network{cfg: Config{Bot: nobody{}}}
-	want := n.windowPower(true, []id.UserID{"@admin:a"})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		merged, changed := mergePower(data, want, true)
-		if !changed {
-			return
-		}
-		if users := merged["users"].(map[string]any); len(users) != len(want.Users) {
-			t.Fatalf("levels of %v", users)
-		}
-		out, err := json.Marshal(merged)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, again := mergePower(out, want, true); again {
-			t.Fatalf("%s would be changed for ever, from %s", out, data)
 		}
 	})
 }

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"go.mau.fi/util/ptr"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
@@ -17,6 +16,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/newroom"
 	"multifactorymodel.org/ewindow/bot/plain"
+	"multifactorymodel.org/ewindow/bot/powerlevels"
 )
 
 // CreateOptions describe a new network.
@@ -149,7 +149,7 @@ func Upgrade(ctx context.Context, client *mautrix.Client, space id.RoomID) (chan
 	if err := client.StateEvent(ctx, space, event.StatePowerLevels, "", &old); err != nil {
 		return false, fmt.Errorf("upgrade network: read the power levels: %w", err)
 	}
-	power, changed := mergePower(old, networkPower(), false)
+	power, changed := powerlevels.Merge(old, networkPower(), false)
 	if !changed {
 		return false, nil
 	}
@@ -201,24 +201,9 @@ func AddWindowsRoom(ctx context.Context, client *mautrix.Client, space id.RoomID
 	return invited, nil
 }
 
-// networkPower are the power levels of a network's Space.
+// networkPower are the power levels of a network's Space. Each kiosk announces its own room, and lists it for people.
 func networkPower() *event.PowerLevelsEventContent {
-	power := &event.PowerLevelsEventContent{
-		Users: make(map[id.UserID]int),
-		Events: map[string]int{
-			StateRoom.Type:             0, // each kiosk announces its own room
-			event.StateSpaceChild.Type: 0, // and lists it for people
-			StateNetwork.Type:          100,
-		},
-		EventsDefault:   50,
-		StateDefaultPtr: ptr.Ptr(50),
-		InvitePtr:       ptr.Ptr(50),
-		KickPtr:         ptr.Ptr(50),
-		BanPtr:          ptr.Ptr(50),
-		RedactPtr:       ptr.Ptr(50),
-	}
-	protect(power)
-	return power
+	return powerlevels.Network(StateNetwork, StateRoom, event.StateSpaceChild)
 }
 
 // windowRequest describes our window's room. All of it is made in one request, so that the room is either complete or does not exist.
@@ -240,7 +225,7 @@ func (n *Network) windowRequest(space id.RoomID) *mautrix.ReqCreateRoom {
 			}),
 			newroom.State(StateWindow, "", n.initialWindow()),
 		},
-		PowerLevelOverride: n.windowPower(false, nil),
+		PowerLevelOverride: powerlevels.Window("", nil, StateWindow, StateGone),
 	}
 }
 

@@ -14,13 +14,11 @@ import (
 
 // Limits on what is kept of other people's events, and power levels.
 const (
-	maxMembers     = 10_000 // of one room
-	maxChildren    = 1000   // of the Space, listed by its admins or by us
-	maxWindows     = 256    // in the directory
-	maxNames       = 20_000
-	maxPower       = 50 // the power level from which somebody counts as an admin of the Space
-	adminPower     = 50 // of an admin in our window's room
-	ownWindowPower = 100
+	maxMembers  = 10_000 // of one room
+	maxChildren = 1000   // of the Space, listed by its admins or by us
+	maxWindows  = 256    // in the directory
+	maxNames    = 20_000
+	maxPower    = 50 // the power level from which somebody counts as an admin of the Space
 	// upgradedGrace is how long we stay in an upgraded room before we leave it. Leaving a call there takes up to five seconds.
 	upgradedGrace = 6 * time.Second
 )

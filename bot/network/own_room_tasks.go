@@ -15,6 +15,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/newroom"
 	"multifactorymodel.org/ewindow/bot/plain"
+	"multifactorymodel.org/ewindow/bot/powerlevels"
 	"multifactorymodel.org/ewindow/bot/tasks"
 )
 
@@ -78,7 +79,11 @@ func (n *Network) ownTasks(todo []tasks.Task, now time.Time) (_ []tasks.Task, wa
 			present = append(present, admin)
 		}
 	}
-	if power, changed := mergePower(room.power.raw, n.windowPower(room.creators == nil, present), true); changed {
+	listed := n.model.self
+	if room.creators != nil {
+		listed = ""
+	}
+	if power, changed := powerlevels.Merge(room.power.raw, powerlevels.Window(listed, present, StateWindow, StateGone), true); changed {
 		state("set the power levels", own, event.StatePowerLevels, "", power)
 	}
 	for _, user := range n.model.removedUsers(room) {
