@@ -112,8 +112,8 @@ func (b *Bot) knownKey(ctx context.Context, user id.UserID, key id.SenderKey) bo
 	return err == nil && device != nil && !device.Deleted
 }
 
-// handlePlain answers the requests for keys and secrets in the background. Besides those of a comparison of emoji, they are the only messages in the clear that we need. Notices that
-// a key is withheld would be kept, and change nothing.
+// handlePlain answers the requests for keys and secrets in the background. Besides those of a comparison of emoji, they are the only messages in the
+// clear that we need. Notices that a key is withheld would be kept, and change nothing.
 func (b *Bot) handlePlain(ctx context.Context, e *event.Event) {
 	if verification.Is(e.Type) {
 		b.guard(e.Type.Type, func() {

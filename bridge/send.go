@@ -20,6 +20,7 @@ const (
 
 // send does what a message says, mostly to our own room, in another goroutine. Run must not wait for the homeserver.
 func (b *Bridge) send(room id.RoomID, m window.Message) {
+	failed := "The room could not be told what became of a call"
 	var what func(ctx context.Context) error
 	switch {
 	case m.Remove != nil:
@@ -27,12 +28,14 @@ func (b *Bridge) send(room id.RoomID, m window.Message) {
 			User: m.Remove.User, Device: m.Remove.Device, Identity: m.Remove.Identity, Service: m.Remove.Service, Created: m.Remove.Created,
 		})
 		return
-	case m.Confirm != nil:
-		b.confirm(*m.Confirm)
-		return
+	case m.Confirm != nil: // the rules hear of it when the bot reports it
+		failed = "A new identity could not be confirmed"
+		what = func(ctx context.Context) error {
+			return b.cfg.Calls.ConfirmIdentity(ctx, m.Confirm.Who.User, m.Confirm.Key)
+		}
 	case m.Compared != nil:
-		b.compared(*m.Compared)
-		return
+		failed = "The answer about the emoji could not be passed on"
+		what = func(ctx context.Context) error { return b.cfg.Calls.AnswerEmoji(ctx, *m.Compared) }
 	case m.Decline != "":
 		what = func(ctx context.Context) error { return b.cfg.Calls.Decline(ctx, room, m.Decline) }
 	default:
@@ -43,29 +46,7 @@ func (b *Bridge) send(room id.RoomID, m window.Message) {
 		ctx, cancel := context.WithTimeout(b.ctx, messageLimit)
 		defer cancel()
 		if err := what(ctx); err != nil && b.ctx.Err() == nil {
-			b.cfg.Log.Warn().Err(err).Stringer("room_id", room).Msg("The room could not be told what became of a call")
-		}
-	})
-}
-
-// confirm makes a new identity the trusted one. The rules hear of that when the bot reports it.
-func (b *Bridge) confirm(i window.Identity) {
-	b.tasks.Go(func() {
-		ctx, cancel := context.WithTimeout(b.ctx, messageLimit)
-		defer cancel()
-		if err := b.cfg.Calls.ConfirmIdentity(ctx, i.Who.User, i.Key); err != nil && b.ctx.Err() == nil {
-			b.cfg.Log.Warn().Err(err).Stringer("user_id", i.Who.User).Msg("A new identity could not be confirmed")
-		}
-	})
-}
-
-// compared passes on whether people see the same emoji.
-func (b *Bridge) compared(same bool) {
-	b.tasks.Go(func() {
-		ctx, cancel := context.WithTimeout(b.ctx, messageLimit)
-		defer cancel()
-		if err := b.cfg.Calls.AnswerEmoji(ctx, same); err != nil && b.ctx.Err() == nil {
-			b.cfg.Log.Warn().Err(err).Msg("The answer about the emoji could not be passed on")
+			b.cfg.Log.Warn().Err(err).Stringer("room_id", room).Msg(failed)
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"sync"
 
+	"go.mau.fi/util/dbutil"
 	"maunium.net/go/mautrix/crypto"
 	"maunium.net/go/mautrix/id"
 )
@@ -83,20 +84,10 @@ func (t *Tracker) ReportAll(ctx context.Context) error {
 	return err
 }
 
-func (t *Tracker) changed(ctx context.Context) (users []id.UserID, err error) {
+func (t *Tracker) changed(ctx context.Context) ([]id.UserID, error) {
 	rows, err := t.store.DB.Query(ctx, "SELECT user_id FROM crypto_cross_signing_keys WHERE usage='master' AND key<>first_seen_key")
+	users, err := dbutil.NewRowIterWithError(rows, dbutil.ScanSingleColumn[id.UserID], err).AsList()
 	if err != nil {
-		return nil, fmt.Errorf("look up new identities: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var user id.UserID
-		if err := rows.Scan(&user); err != nil {
-			return nil, fmt.Errorf("look up new identities: %w", err)
-		}
-		users = append(users, user)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("look up new identities: %w", err)
 	}
 	return users, nil

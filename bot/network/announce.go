@@ -102,8 +102,8 @@ func (m *model) mayAnnounce(space *room) bool {
 	return space.power.of(m.self) >= space.power.forState(StateRoom)
 }
 
-// announce announces our room in the Space, or in the room of the windows: by an event of its own if we may send it, else in our membership. With once more it makes an event that
-// differs from the last one.
+// announce announces our room in home: by an event of its own if we may send it, else in our membership. With onceMore it makes an event that differs
+// from the last one.
 func (n *Network) announce(ctx context.Context, home, own id.RoomID, may, onceMore bool) error {
 	client := n.cfg.Bot.Client()
 	a := map[string]any{"room": own, "via": []string{n.cfg.Bot.ServerName()}}

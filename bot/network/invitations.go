@@ -122,7 +122,7 @@ func (n *Network) followTask(room id.RoomID, inviter id.UserID) tasks.Task {
 			return func() {
 				addState()
 				delete(n.invites, room)
-				n.cfg.Log.Info().Stringer("room_id", room).Msg("This window has come into another room of its network: its Space was upgraded, or this is the room of its windows")
+				n.cfg.Log.Info().Stringer("room_id", room).Msg("This window has come into another room of its network")
 			}, nil
 		},
 	}

@@ -201,7 +201,7 @@ func (m *model) home() id.RoomID {
 // windowMembership is a user's membership of the network as a window. In networks of earlier versions everybody in the Space can be one.
 func (m *model) windowMembership(user id.UserID) event.Membership {
 	in := m.membership(user)
-	if m.windows == "" || in == event.MembershipLeave || in == event.MembershipBan {
+	if m.windows == "" || out(in) {
 		return in
 	}
 	if !m.isIn(m.windows) {

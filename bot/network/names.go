@@ -11,8 +11,8 @@ const version = 1
 var (
 	// StateWindow describes one window. It is state of the window's room, with an empty key. State is not encrypted.
 	StateWindow = event.Type{Type: prefix + "window", Class: event.StateEventType}
-	// StateRoom says which room is the window's of a kiosk. It is state of the network's Space. Its key is the kiosk's user id: homeservers refuse
-	// a key that is another user's id, so nobody else can write it.
+	// StateRoom says which room is the window's of a kiosk. It is state of the room of the network's windows, or of the Space of a network that has no
+	// such room. Its key is the kiosk's user id: homeservers refuse a key that is another user's id, so nobody else can write it.
 	StateRoom = event.Type{Type: prefix + "room", Class: event.StateEventType}
 	// StateGone says that the homeserver has not heard of a window's kiosk for a while. It is state of the window's room, with an empty key. The kiosk leaves
 	// it with its homeserver as a delayed event (MSC4140), and takes it back when it is there again.

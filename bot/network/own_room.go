@@ -73,15 +73,15 @@ func (m *model) absentKiosks(own *room, windows []directory.Window) map[id.UserI
 
 // removedUsers are the users in our own room who left the network or were removed from it.
 func (m *model) removedUsers(own *room) []id.UserID {
-	var out []id.UserID
+	var users []id.UserID
 	for user, membership := range own.members {
 		if user == m.self || membership != event.MembershipJoin && membership != event.MembershipInvite {
 			continue
 		}
-		if in := m.membership(user); m.known[user].State != isWindow || in == event.MembershipLeave || in == event.MembershipBan {
-			out = append(out, user)
+		if m.known[user].State != isWindow || out(m.membership(user)) {
+			users = append(users, user)
 		}
 	}
-	slices.Sort(out)
-	return out
+	slices.Sort(users)
+	return users
 }

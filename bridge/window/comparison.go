@@ -36,7 +36,7 @@ func (r *Rules) EndComparison() { r.comparing.now = nil }
 
 // compares says whether a comparison is on the screen. It waits while somebody is there, or wants in. It does not need an open window.
 func (r *Rules) compares() bool {
-	return r.comparing.now != nil && r.visit == nil && (r.shutter != "ajar" || r.knocks.waiting() == nil)
+	return r.comparing.now != nil && r.visit == nil && !r.knockedAjar()
 }
 
 // advanceComparison notes since when a comparison is on the screen.

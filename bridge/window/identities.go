@@ -52,7 +52,7 @@ func (i *identities) askLater(user id.UserID) {
 
 // pending is the new identity to be shown next, nil for none: those of windows first. None is shown while the window is shut, or in a call.
 func (r *Rules) pending(now time.Time) *Identity {
-	if r.visit != nil || r.effective(now) == directory.Shut || r.knocks.waiting() != nil && r.shutter == directory.Ajar {
+	if r.visit != nil || r.effective(now) == directory.Shut || r.knockedAjar() {
 		return nil
 	}
 	var users []id.UserID

@@ -89,6 +89,9 @@ func (k *knocks) waiting() *knock {
 	return nil
 }
 
+// knockedAjar says whether somebody wants in while the window is ajar, so that people have to answer first.
+func (r *Rules) knockedAjar() bool { return r.shutter == directory.Ajar && r.knocks.waiting() != nil }
+
 // admitted says whether somebody who was let in is in our call, or on the way into it.
 func (k *knocks) admitted(now time.Time) bool {
 	return slices.ContainsFunc(k.list, func(o *knock) bool {

@@ -67,8 +67,7 @@ type View struct {
 	// nobody is seen.
 	Held, Trials bool
 	// Withheld are the people who get no keys because their devices are not verified, Renewed those who get none because their identity is new, and
-	// Unseen those who get none because they are not seen,
-	// unless Held. Allowed are the guests who see us without being seen, as the configuration allows.
+	// Unseen those who get none because they are not seen, unless Held. Allowed are the guests who see us without being seen, as the configuration allows.
 	Withheld, Renewed, Unseen, Allowed []Person
 	// Peer is the person in the big picture, nil for nobody. Guests are the others in the call. More is how many people are in the call besides
 	// them, without a name and without our key. Shared is the person who shares a screen.

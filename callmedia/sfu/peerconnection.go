@@ -3,7 +3,6 @@ package sfu
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"time"
 
 	"github.com/livekit/protocol/livekit"
@@ -18,7 +17,6 @@ import (
 
 	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/peerconnection"
-	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
 // ICE timing. After iceLost without any packet the room ends: joining again is quicker than the 25 s until pion fails by default.
@@ -74,10 +72,7 @@ func newPeerConnection(opts Options, servers []webrtc.ICEServer, estimate func(c
 	}
 	settings.SetNet(network)
 	if opts.Allowed != nil {
-		settings.SetRemoteIPFilter(func(ip net.IP) bool {
-			addr, ok := netip.AddrFromSlice(ip)
-			return ok && addrpolicy.Reachable(addr, opts.Allowed)
-		})
+		settings.SetRemoteIPFilter(func(ip net.IP) bool { return reachable(ip, opts.Allowed) })
 	}
 	policy := webrtc.ICETransportPolicyAll
 	if opts.ForceRelay {

@@ -30,19 +30,19 @@ func newNetwork(allowed func(netip.Addr) bool) (transport.Net, error) {
 	return network{std, allowed}, err
 }
 
-// mayReach says whether the policy allows an address.
-func (n network) mayReach(ip net.IP) bool {
-	if n.allowed == nil {
+// reachable says whether a policy allows an address. nil allows every address.
+func reachable(ip net.IP, allowed func(netip.Addr) bool) bool {
+	if allowed == nil {
 		return true
 	}
 	addr, ok := netip.AddrFromSlice(ip)
-	return ok && addrpolicy.Reachable(addr, n.allowed)
+	return ok && addrpolicy.Reachable(addr, allowed)
 }
 
 // ResolveUDPAddr implements transport.Net.
 func (n network) ResolveUDPAddr(name, address string) (*net.UDPAddr, error) {
 	addr, err := n.Net.ResolveUDPAddr(name, address)
-	if err == nil && !n.mayReach(addr.IP) {
+	if err == nil && !reachable(addr.IP, n.allowed) {
 		return nil, addrpolicy.ErrDenied
 	}
 	return addr, err
@@ -51,7 +51,7 @@ func (n network) ResolveUDPAddr(name, address string) (*net.UDPAddr, error) {
 // ResolveTCPAddr implements transport.Net.
 func (n network) ResolveTCPAddr(name, address string) (*net.TCPAddr, error) {
 	addr, err := n.Net.ResolveTCPAddr(name, address)
-	if err == nil && !n.mayReach(addr.IP) {
+	if err == nil && !reachable(addr.IP, n.allowed) {
 		return nil, addrpolicy.ErrDenied
 	}
 	return addr, err

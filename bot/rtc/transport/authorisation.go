@@ -66,10 +66,7 @@ func NewClient(own, guarded *http.Client) *Client {
 // WellKnown reads the transport in the .well-known file of our own homeserver's name. It is "" when there is none.
 func (c *Client) WellKnown(ctx context.Context, server string) (service string, err error) {
 	services, err := c.fetchServices(ctx, c.files, server)
-	if len(services) > 0 {
-		service = services[0]
-	}
-	return service, err
+	return first(services), err
 }
 
 // fetchServices reads all usable services in the .well-known file of a homeserver's name.

@@ -46,10 +46,15 @@ func Find(ctx context.Context, hs Homeserver, fallback string) (service string, 
 
 // ParseTransports reads the homeserver's answer to a request for its transports. Without a usable entry it returns "".
 func ParseTransports(data []byte) (service string) {
-	if services := parse(data, unstable.RTCTransports); len(services) > 0 {
-		service = services[0]
+	return first(parse(data, unstable.RTCTransports))
+}
+
+// first is the service that a homeserver prefers, "" when it names none.
+func first(services []string) string {
+	if len(services) == 0 {
+		return ""
 	}
-	return service
+	return services[0]
 }
 
 // parseWellKnown reads the services in the file .well-known/matrix/client.
