@@ -48,9 +48,6 @@ type DendriteConfig struct {
 	ClientPort int
 	// RegistrationSecret is the secret that [Register] needs. "": no accounts can be made.
 	RegistrationSecret string
-	// TurnURIs and TurnSecret are the TURN servers that clients are told. Empty: none.
-	TurnURIs   []string
-	TurnSecret string
 	// AllowNetworks and DenyNetworks are the networks, in CIDR notation, that Dendrite may and must not connect to for federation. DenyNetworks
 	// comes first. nil for both: every public address and no other (package addrpolicy). An empty DenyNetworks that is not nil denies nothing.
 	AllowNetworks, DenyNetworks []string
@@ -83,8 +80,6 @@ func NewDendrite(cfg DendriteConfig) (*Dendrite, error) {
 		return nil, fmt.Errorf("dendrite: %d is no port", cfg.ClientPort)
 	case cfg.BcryptCost != 0 && (cfg.BcryptCost < 4 || cfg.BcryptCost > 31):
 		return nil, fmt.Errorf("dendrite: bcrypt cost %d is not between 4 and 31", cfg.BcryptCost)
-	case len(cfg.TurnURIs) > 0 && cfg.TurnSecret == "":
-		return nil, errors.New("dendrite: TURN servers without a secret")
 	}
 	for _, list := range [][]string{cfg.AllowNetworks, cfg.DenyNetworks} {
 		for _, network := range list {
@@ -217,9 +212,6 @@ func (d *Dendrite) settings() tree {
 		"guests_disabled":            true,
 		"registration_shared_secret": d.cfg.RegistrationSecret,
 		"rate_limiting":              tree{"enabled": !d.cfg.NoRateLimits, "threshold": 20, "cooloff_ms": 500},
-	}
-	if len(d.cfg.TurnURIs) > 0 {
-		client["turn"] = tree{"turn_user_lifetime": "24h", "turn_uris": d.cfg.TurnURIs, "turn_shared_secret": d.cfg.TurnSecret}
 	}
 	return tree{
 		"version": 2,

@@ -22,7 +22,6 @@ func TestDendriteConfig(t *testing.T) {
 		`dendrite: "a b" is no server name`:               func(c *homeserver.DendriteConfig) { c.ServerName = "a b" },
 		"dendrite: 0 is no port":                          func(c *homeserver.DendriteConfig) { c.ClientPort = 0 },
 		"dendrite: bcrypt cost 3 is not between 4 and 31": func(c *homeserver.DendriteConfig) { c.BcryptCost = 3 },
-		"dendrite: TURN servers without a secret":         func(c *homeserver.DendriteConfig) { c.TurnURIs = []string{"turn:example.org"} },
 		"dendrite: invalid CIDR address: 10.0.0.0":        func(c *homeserver.DendriteConfig) { c.DenyNetworks = []string{"10.0.0.0"} },
 		"dendrite: invalid CIDR address: everything":      func(c *homeserver.DendriteConfig) { c.AllowNetworks = []string{"everything"} },
 	} {
@@ -45,7 +44,6 @@ func TestDendriteFiles(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dendrite")
 	d, err := homeserver.NewDendrite(homeserver.DendriteConfig{
 		Dir: dir, ServerName: "example.org", ClientPort: 18008, RegistrationSecret: "quoted: \"'#", CAFile: ca,
-		TurnURIs: []string{"turn:turn.example.org?transport=udp"}, TurnSecret: "t",
 	})
 	if err != nil {
 		t.Fatal(err)

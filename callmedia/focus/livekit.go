@@ -26,9 +26,6 @@ const (
 	// three seconds, is most of the time that people wait for a picture when they join or when a media key comes late. Publishers
 	// limit key frames themselves.
 	pliThrottle = "100ms"
-	// turnLifetime is how long TURN credentials are valid, in seconds. A TURN server checks that only when a client makes an
-	// allocation: when it joins, and when it restarts ICE.
-	turnLifetime = 4 * 60 * 60
 	// maxIdentity has room for every Matrix user id (255 bytes) with a device id.
 	maxIdentity = 512
 	// maxMetadata is the size, in bytes, of the metadata that a participant may set, and of its attributes. MatrixRTC's clients set none. Each
@@ -40,17 +37,6 @@ const (
 
 	configName = "livekit.yaml"
 )
-
-// Turn is a TURN server that LiveKit hands out to clients, with credentials made from a shared secret (the scheme of coturn's
-// REST API).
-type Turn struct {
-	// Host is a name or an IP address.
-	Host string
-	Port int
-	// Protocol is "udp", "tcp" or "tls".
-	Protocol string
-	Secret   string
-}
 
 // LiveKitConfig is what a LiveKit server runs with. Dir, Key, Secret, Port, UDPPort and NodeIP are required.
 type LiveKitConfig struct {
@@ -66,9 +52,7 @@ type LiveKitConfig struct {
 	NodeIP string
 	// AllowLoopback announces loopback candidates, too. If NodeIP is a loopback address, no other interface is used.
 	AllowLoopback bool
-	// Turn is what clients are told. If it is empty they are not told anybody else's STUN servers either.
-	Turn []Turn
-	Log  zerolog.Logger
+	Log           zerolog.Logger
 }
 
 // LiveKit knows how to start a LiveKit server and how to find out whether it works. It starts nothing by itself. Its methods may be
@@ -98,11 +82,6 @@ func NewLiveKit(cfg LiveKitConfig) (*LiveKit, error) {
 	}
 	if cfg.TCPPort < 0 || cfg.TCPPort > 65535 || cfg.TCPPort == cfg.Port {
 		return nil, fmt.Errorf("configure LiveKit: TCP port %d is not between 0 and 65535 or that of signalling", cfg.TCPPort)
-	}
-	for _, t := range cfg.Turn {
-		if t.Host == "" || t.Port <= 0 || t.Port > 65535 || t.Secret == "" || t.Protocol != "udp" && t.Protocol != "tcp" && t.Protocol != "tls" {
-			return nil, fmt.Errorf("configure LiveKit: the TURN server %q port %d protocol %q is not complete", t.Host, t.Port, t.Protocol)
-		}
 	}
 	return &LiveKit{cfg: cfg, client: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}, nil
 }

@@ -48,17 +48,9 @@ func (l *LiveKit) settings() map[string]any {
 		}
 		rtc["ips"] = map[string]any{"includes": taken}
 	}
-	if len(c.Turn) == 0 {
-		// If the list were empty LiveKit would tell clients the STUN servers of large companies. So they are told LiveKit's own media
-		// port: they send there anyway, and it does not answer such requests.
-		rtc["stun_servers"] = []string{netip.AddrPortFrom(node, uint16(c.UDPPort)).String()}
-	} else {
-		var list []map[string]any
-		for _, t := range c.Turn {
-			list = append(list, map[string]any{"host": t.Host, "port": t.Port, "protocol": t.Protocol, "secret": t.Secret, "ttl": turnLifetime})
-		}
-		rtc["turn_servers"] = list
-	}
+	// The proxy tells clients our TURN servers. If this list were empty LiveKit would tell them the STUN servers of large companies. So it names
+	// LiveKit's own media port: clients send there anyway, and it does not answer such requests.
+	rtc["stun_servers"] = []string{netip.AddrPortFrom(node, uint16(c.UDPPort)).String()}
 	// There is no RED, since nobody can split its blocks once they are encrypted, and no AV1, since it can't be encrypted frame by frame.
 	var codecs []map[string]string
 	for _, c := range []codec.Codec{codec.Opus, codec.VP8, codec.H264, codec.VP9} {

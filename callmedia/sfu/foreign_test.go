@@ -98,10 +98,10 @@ func TestForeignICE(t *testing.T) {
 		}()
 		return port
 	}
-	var turn []focus.Turn
+	var turn []rig.Turn
 	for i, protocol := range []string{"udp", "tcp", "tls"} {
 		address := fmt.Sprintf("127.0.0.%d", 5+i)
-		turn = append(turn, focus.Turn{Host: address, Port: count(address), Protocol: protocol, Secret: "secret"})
+		turn = append(turn, rig.Turn{Host: address, Port: count(address), Protocol: protocol, Secret: "secret"})
 	}
 	s := rig.StartLiveKitWith(t, rig.LiveKitOptions{Turn: turn})
 	var log logBuffer

@@ -55,9 +55,6 @@ type Options struct {
 	Transports []string
 	// SFUToken gives devices access to the SFU of the first transport.
 	SFUToken func(ctx context.Context, user id.UserID, device id.DeviceID, room id.RoomID) (url, jwt string, err error)
-	// TurnURIs and TurnSecret are the TURN servers that the homeserver announces to clients, and the secret for their credentials.
-	TurnURIs   []string
-	TurnSecret string
 	// RemoteMedia limits the files of other homeservers; nil: no limit. Folder and server name are set.
 	RemoteMedia *homeserver.RemoteMediaConfig
 	// Outbound is the proxy that the homeserver connects through.
@@ -109,7 +106,6 @@ func StartHomeserverWith(t testing.TB, o Options) *Homeserver {
 		}
 		hs.dendrite, err = homeserver.NewDendrite(homeserver.DendriteConfig{
 			Dir: filepath.Join(dir, "dendrite"), ServerName: hs.ServerName, ClientPort: port, RegistrationSecret: hs.Secret,
-			TurnURIs: o.TurnURIs, TurnSecret: o.TurnSecret,
 			AllowNetworks: o.AllowNetworks, DenyNetworks: o.DenyNetworks, Outbound: o.Outbound,
 			BcryptCost: 4, NoRateLimits: true, CAFile: hs.CAFile, Log: log,
 		})

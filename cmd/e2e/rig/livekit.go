@@ -39,8 +39,16 @@ type LiveKit struct {
 type LiveKitOptions struct {
 	// NoAutoCreate makes the server refuse access tokens for rooms that do not exist, as the hub's LiveKit does.
 	NoAutoCreate bool
-	// Turn lists the TURN servers that LiveKit announces to clients.
-	Turn []focus.Turn
+	// Turn lists the TURN servers that LiveKit itself announces to clients, as a LiveKit that is not the hub's may.
+	Turn []Turn
+}
+
+// Turn is a TURN server, whose credentials are made from a shared secret (the scheme of coturn's REST API).
+type Turn struct {
+	Host     string
+	Port     int
+	Protocol string // "udp", "tcp" or "tls"
+	Secret   string
 }
 
 // StartLiveKit starts a LiveKit server. It stops when the test ends. It creates a room when a client with a valid access token joins it.
@@ -58,8 +66,8 @@ func StartLiveKitWith(t testing.TB, o LiveKitOptions) *LiveKit {
 	l.name, l.output = "LiveKit", filepath.Join(dir, "livekit.log")
 	l.command = func() (*exec.Cmd, error) {
 		cmd, err := l.server.Command(program)
-		if err == nil && !o.NoAutoCreate {
-			err = enableAutoCreate(cmd.Args[len(cmd.Args)-1])
+		if err == nil {
+			err = o.change(cmd.Args[len(cmd.Args)-1])
 		}
 		return cmd, err
 	}
@@ -77,7 +85,7 @@ func StartLiveKitWith(t testing.TB, o LiveKitOptions) *LiveKit {
 		var err error
 		l.server, err = focus.NewLiveKit(focus.LiveKitConfig{
 			Dir: filepath.Join(dir, "livekit"), Key: l.Key, Secret: l.Secret, Port: ports[0], UDPPort: ports[1], TCPPort: ports[2],
-			NodeIP: "127.0.0.1", AllowLoopback: true, Turn: o.Turn, Log: zerolog.Nop(),
+			NodeIP: "127.0.0.1", AllowLoopback: true, Log: zerolog.Nop(),
 		})
 		if err == nil {
 			l.UDPPort = ports[1]
@@ -96,8 +104,8 @@ func StartLiveKitWith(t testing.TB, o LiveKitOptions) *LiveKit {
 	return l
 }
 
-// enableAutoCreate changes a configuration file that the hub's code has written, so that LiveKit creates rooms for valid access tokens.
-func enableAutoCreate(path string) error {
+// change changes a configuration file that the hub's code has written. Without NoAutoCreate, LiveKit creates rooms for valid access tokens.
+func (o LiveKitOptions) change(path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -110,7 +118,19 @@ func enableAutoCreate(path string) error {
 	if !ok || room["auto_create"] != false {
 		return errors.New("the configuration does not set room.auto_create to false")
 	}
-	room["auto_create"] = true
+	room["auto_create"] = !o.NoAutoCreate
+	if len(o.Turn) > 0 {
+		rtc, ok := settings["rtc"].(map[string]any)
+		if !ok {
+			return errors.New("the configuration has no part rtc")
+		}
+		var list []map[string]any
+		for _, t := range o.Turn {
+			list = append(list, map[string]any{"host": t.Host, "port": t.Port, "protocol": t.Protocol, "secret": t.Secret})
+		}
+		rtc["turn_servers"] = list
+		delete(rtc, "stun_servers")
+	}
 	if text, err = yaml.Marshal(settings); err != nil {
 		return err
 	}
