@@ -183,31 +183,11 @@ func TestPendingInvitations(t *testing.T) {
 func TestTakenDown(t *testing.T) {
 	n := newPlantedNetwork(t)
 	n.munich.sees(t, "Dresden=shut")
-	out := func(why string) {
+	out := func(why string, others ...id.UserID) {
 		t.Helper()
-		rig.Eventually(t, patience, func() error {
-			own, listed := n.munich.Own()
-			if len(n.dresden.Windows()) > 0 || len(n.munich.Windows()) > 0 || listed || own != n.other {
-				return fmt.Errorf("%s: Dresden sees %v, Munich sees %v, and is listed: %t", why, n.dresden.Windows(), n.munich.Windows(), listed)
-			}
-			for room, client := range map[id.RoomID]*mautrix.Client{n.own: n.dresden.client, n.other: n.munich.client} {
-				members, err := client.JoinedMembers(t.Context(), room)
-				if err != nil {
-					return err
-				}
-				if len(members.Joined) != 1 {
-					return fmt.Errorf("%s: %d people are in %s", why, len(members.Joined), room)
-				}
-			}
-			return nil
-		})
-	}
-	back := func() {
-		t.Helper()
-		n.dresden.sees(t, "Munich=shut")
-		n.munich.sees(t, "Dresden=shut")
-		if room := n.munich.listed(t); room != n.other {
-			t.Fatalf("Munich's room is %s, it was %s", room, n.other)
+		n.isOut(t, why, others...)
+		if own, _ := n.munich.Own(); own != n.other {
+			t.Fatalf("%s: Munich's own room is %q", why, own)
 		}
 	}
 	sendChild(t, n.admin, n.space, n.other)
@@ -226,17 +206,17 @@ func TestTakenDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.dresden.sees(t)
-	out("listed by others")
+	out("listed by others", weimar.user)
 	sendChild(t, n.admin, n.space, n.other, n.hs.ServerName)
-	back()
+	n.isBack(t)
 
 	sendChild(t, n.admin, n.space, n.other)
-	out("taken down again")
+	out("taken down again", weimar.user)
 	if _, err := n.admin.KickUser(t.Context(), n.space, &mautrix.ReqKickUser{UserID: n.munich.user}); err != nil {
 		t.Fatal(err)
 	}
 	invite(t, n.admin, n.space, n.munich.user)
-	back()
+	n.isBack(t)
 }
 
 // TestEarlierNetwork: in a Space that an earlier version made, kiosks may not send the event that announces their rooms. The windows find each other

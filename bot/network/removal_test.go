@@ -22,15 +22,15 @@ func (w *window) restart(t *testing.T) {
 }
 
 // isOut waits until Munich is out of the network: neither window sees the other, nobody but its kiosk is in either room, Munich says that it was removed,
-// and Dresden remembers that Munich was a window.
-func (n *plantedNetwork) isOut(t *testing.T, why string) {
+// and Dresden remembers that Munich, and others, were windows.
+func (n *plantedNetwork) isOut(t *testing.T, why string, others ...id.UserID) {
 	t.Helper()
 	rig.Eventually(t, patience, func() error {
 		_, listed := n.munich.Own()
 		if len(n.dresden.Windows()) > 0 || len(n.munich.Windows()) > 0 || listed || !n.munich.Removed() || n.dresden.Removed() {
 			return fmt.Errorf("%s: Dresden sees %v, Munich sees %v, is listed: %t, removed: %t", why, n.dresden.Windows(), n.munich.Windows(), listed, n.munich.Removed())
 		}
-		if got := n.dresden.Kiosks(); !slices.Equal(got, []id.UserID{n.munich.user}) {
+		if got := n.dresden.Kiosks(); !slices.Equal(got, append([]id.UserID{n.munich.user}, others...)) {
 			return fmt.Errorf("%s: Dresden remembers the windows %v", why, got)
 		}
 		for room, client := range map[id.RoomID]*mautrix.Client{n.own: n.dresden.client, n.other: n.munich.client} {
