@@ -388,9 +388,9 @@ func TestClientHangsUp(t *testing.T) {
 }
 
 // front starts a front before w's homeserver. stop ends it. The buffer has its log.
-func (w window) front(t *testing.T, path string) (base string, stop func(), log *logBuffer) {
+func (w window) front(t *testing.T, path string) (base string, stop func(), log *rig.Output) {
 	t.Helper()
-	log = new(logBuffer)
+	log = new(rig.Output)
 	logger := zerolog.New(log)
 	db, err := migrations.OpenHub(t.Context(), path, logger)
 	if err != nil {
@@ -422,33 +422,6 @@ func (w window) front(t *testing.T, path string) (base string, stop func(), log 
 	return rig.Serve(t, rig.Listen(t), front), stop, log
 }
 
-type logBuffer struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-func (b *logBuffer) await(t *testing.T, line string) {
-	t.Helper()
-	rig.Eventually(t, soon, func() error {
-		if text := b.String(); !strings.Contains(text, line) {
-			return fmt.Errorf("the log does not say %q but:\n%s", line, text)
-		}
-		return nil
-	})
-}
-
 func TestDelayedEventsSurvive(t *testing.T) {
 	w := newWindow(t)
 	path := filepath.Join(t.TempDir(), "hub.db")
@@ -468,7 +441,7 @@ func TestDelayedEventsSurvive(t *testing.T) {
 	w.schedule(t, base, "outage", 1, 300*time.Millisecond)
 	cancelled := w.schedule(t, base, "cancelled", 1, 300*time.Millisecond)
 	w.Kill(t)
-	log.await(t, "could not be sent")
+	log.Await(t, soon, "could not be sent")
 	for delayID, action := range map[id.DelayID]string{cancelled: "cancel", kept: "restart"} {
 		if status := act(t, base, delayID, action); status != http.StatusOK {
 			t.Error(action, " during the outage: status ", status)
@@ -491,7 +464,7 @@ func TestDelayedEventsSurvive(t *testing.T) {
 	if _, err := other.Logout(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	log.await(t, "refused a delayed event")
+	log.Await(t, soon, "refused a delayed event")
 	if status := act(t, base, delayID, "send"); status != http.StatusNotFound {
 		t.Error("status ", status)
 	}

@@ -1,19 +1,18 @@
 package kiosk_test
 
 import (
-	"bytes"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/coder/websocket"
 	"github.com/rs/zerolog"
 
 	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // TestKey acts as another program of the kiosk's PC: it wants to be the page, or to watch it.
@@ -61,28 +60,10 @@ func TestKey(t *testing.T) {
 	w.expect(t, kiosk.PageUp{ID: 1, Shutter: "open"})
 }
 
-// buffer collects a log. The server writes its last line after Close.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *buffer) Write(data []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(data)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
 // TestKeyFiles: key and page file are private. The page file leads to the address with the key. Both last.
 func TestKeyFiles(t *testing.T) {
 	folder := t.TempDir()
-	var log buffer
+	var log rig.Output // the server writes its last line after Close
 	start := func() *kiosk.Server {
 		s, err := kiosk.New(kiosk.Config{
 			Listen: "127.0.0.1:0", DataDir: folder, HandleMessage: func(kiosk.Message) {}, Log: zerolog.New(&log).Level(zerolog.TraceLevel),

@@ -240,7 +240,7 @@ func (p person) plain(t *testing.T, room string) map[string]any {
 func TestRealServers(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	l := rig.StartLiveKitWith(t, rig.LiveKitOptions{NoAutoCreate: true})
-	log := new(syncBuffer)
+	log := new(rig.Output)
 	own, foreign := newService(t, l, log, hs.ServerName), newService(t, l, log, "elsewhere.example")
 	anna, eve := newPerson(t, hs, "anna"), newPerson(t, hs, "eve")
 	const room = "!room:elsewhere.example"

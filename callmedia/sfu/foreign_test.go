@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -104,10 +103,10 @@ func TestForeignICE(t *testing.T) {
 		turn = append(turn, rig.Turn{Host: address, Port: count(address), Protocol: protocol, Secret: "secret"})
 	}
 	s := rig.StartLiveKitWith(t, rig.LiveKitOptions{Turn: turn})
-	var log logBuffer
+	var log rig.Output
 	join(t, s, "window", func(o *sfu.Options) { o.Allowed, o.Log = only("127.0.0.1"), zerolog.New(&log) })
 	for _, server := range turn[1:] { // pion does not log the one over UDP
-		log.await(t, fmt.Sprintf("%s:%d: %v", server.Host, server.Port, addrpolicy.ErrDenied))
+		log.Await(t, patience, fmt.Sprintf("%s:%d: %v", server.Host, server.Port, addrpolicy.ErrDenied))
 	}
 	rig.Eventually(t, patience, func() error { return rig.Check(active(t, s, "window"), "the media do not connect", log.String()) })
 	if n := reached.Load(); n != 0 {
@@ -123,7 +122,7 @@ func TestForeignICE(t *testing.T) {
 	join(t, s, "guest", func(o *sfu.Options) {
 		o.URL, o.Allowed, o.Log = strings.Replace(address, "http", "ws", 1), only("127.0.0.2"), zerolog.New(&log)
 	})
-	log.await(t, "filtered by remote IP policy")
+	log.Await(t, patience, "filtered by remote IP policy")
 	if active(t, s, "guest") {
 		t.Error("the media connect")
 	}
@@ -135,28 +134,4 @@ func active(t *testing.T, s *rig.LiveKit, identity string) bool {
 	return slices.ContainsFunc(s.Participants(t, "glass"), func(p *livekit.ParticipantInfo) bool {
 		return p.Identity == identity && p.State == livekit.ParticipantInfo_ACTIVE
 	})
-}
-
-// logBuffer keeps a log for several goroutines.
-type logBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-// await waits for a line with a text.
-func (b *logBuffer) await(t *testing.T, text string) {
-	t.Helper()
-	rig.Eventually(t, patience, func() error { return rig.Check(strings.Contains(b.String(), text), "the log lacks "+text, b.String()) })
 }

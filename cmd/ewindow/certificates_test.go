@@ -17,16 +17,17 @@ import (
 	"time"
 
 	"multifactorymodel.org/ewindow/cmd/e2e/acmetest"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // program does what background does, but in a process of its own, whose environment can differ from the test's.
-func program(t *testing.T, environment []string, args ...string) (printed *output, stop func() int) {
+func program(t *testing.T, environment []string, args ...string) (printed *rig.Output, stop func() int) {
 	t.Helper()
 	own, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	printed = new(output)
+	printed = new(rig.Output)
 	cmd := exec.Command(own, args...)
 	cmd.Env = append(append(os.Environ(), "EWINDOW_TEST_MAIN=1"), environment...)
 	cmd.Stdout, cmd.Stderr = printed, printed
@@ -74,8 +75,8 @@ func TestHubACME(t *testing.T) {
     share_https_port: true, tls_host: turn.example.org}`,
 		https, ca.URL, plain, turns), 1))
 	printed, stop := program(t, trusting(t, ca), "hub", "-c", path)
-	await(t, printed, "The certificate is in use authority="+ca.URL+" name=hub.example.org")
-	await(t, printed, "The certificate is in use authority="+ca.URL+" name=turn.example.org")
+	printed.Await(t, patient, "The certificate is in use authority="+ca.URL+" name=hub.example.org")
+	printed.Await(t, patient, "The certificate is in use authority="+ca.URL+" name=turn.example.org")
 	client := &http.Client{
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Roots, ServerName: "hub.example.org"}}, Timeout: 10 * time.Second,
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 )
 
@@ -61,7 +62,7 @@ func TestHubConfigComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Log = newLog(cfg.Logging, new(output))
+	c.Log = newLog(cfg.Logging, new(rig.Output))
 	missing := func(path string) { t.Errorf("%s has no value", path) }
 	eachZero(reflect.ValueOf(c), "hub.Config", missing)
 }

@@ -69,7 +69,7 @@ func TestHubSharedPort(t *testing.T) {
     share_https_port: true, tls_host: turn.example.org, tls_certificate: %[3]s/hub.pem, tls_key: %[3]s/hub-key.pem}`,
 		port, https, relay, freePort(t), turnSecret), 1))
 	printed, stop := background(t, "hub", "-c", path)
-	await(t, printed, "The hub is up")
+	printed.Await(t, patient, "The hub is up")
 	address := fmt.Sprintf("127.0.0.1:%d", port)
 
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: httpsPool}}, Timeout: 10 * time.Second}
@@ -119,7 +119,7 @@ func TestTurnBehindProxy(t *testing.T) {
     tls_certificate: %[4]s/hub.pem, tls_key: %[4]s/hub-key.pem, public_ip: 127.0.0.1, secret: %[5]s, allowed_peers: [127.0.0.1], relay_ports: "0"}
 `, plain, secure, udp, folder, turnSecret))
 	printed, stop := background(t, "turn", "-c", path)
-	await(t, printed, fmt.Sprintf("127.0.0.1:%d", secure))
+	printed.Await(t, patient, fmt.Sprintf("127.0.0.1:%d", secure))
 	for _, port := range []int{plain, secure} {
 		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {

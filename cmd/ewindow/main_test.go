@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -23,30 +22,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// output collects what a command prints, from several goroutines.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
+// patient is the limit for what a command prints, on a busy machine.
+const patient = 30 * time.Second
 
 // command runs a command line and returns its exit code and what it printed. A command that does not end is an error.
 func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	var out, errs output
+	var out, errs rig.Output
 	code = run(ctx, append([]string{"ewindow"}, args...), &out, &errs)
 	if ctx.Err() != nil {
 		t.Errorf("ewindow %s goes on; it printed:\n%s", strings.Join(args, " "), errs.String())
@@ -148,10 +132,10 @@ func TestFaults(t *testing.T) {
 }
 
 // background runs a command until the returned function is called, which returns its exit code.
-func background(t *testing.T, args ...string) (printed *output, stop func() int) {
+func background(t *testing.T, args ...string) (printed *rig.Output, stop func() int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	printed = new(output)
+	printed = new(rig.Output)
 	code := make(chan int, 1)
 	go func() { code <- run(ctx, append([]string{"ewindow"}, args...), printed, printed) }()
 	stop = sync.OnceValue(func() int {
@@ -168,23 +152,12 @@ func background(t *testing.T, args ...string) (printed *output, stop func() int)
 	return printed, stop
 }
 
-// await polls until text is printed.
-func await(t *testing.T, printed *output, text string) {
-	t.Helper()
-	rig.Eventually(t, 30*time.Second, func() error {
-		if all := printed.String(); !strings.Contains(all, text) {
-			return fmt.Errorf("%q was not printed, but:\n%s", text, all)
-		}
-		return nil
-	})
-}
-
 // TestSecondKiosk starts a kiosk, which waits for its homeserver, and then a second one with the same data folder. The second one is refused.
 func TestSecondKiosk(t *testing.T) {
 	path := write(t, kioskConfig(""))
 	printed, stop := background(t, "kiosk", "-c", path)
-	await(t, printed, "page is served")
-	await(t, printed, "homeserver")
+	printed.Await(t, patient, "page is served")
+	printed.Await(t, patient, "homeserver")
 	code, _, stderr := command(t, "kiosk", "-c", path)
 	if code != 1 || !strings.Contains(stderr, "kiosk.db") {
 		t.Errorf("a second one ends with %d:\n%s", code, stderr)

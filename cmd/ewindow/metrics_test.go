@@ -28,7 +28,7 @@ func TestMetricsServed(t *testing.T) {
 	path := write(t, fmt.Sprintf("metrics: {listen: \"127.0.0.1:%d\"}\nhub: {turnserver: {enabled: true, listen: [\"tcp://127.0.0.1:%d\"], public_ip: 127.0.0.1, "+
 		"secret: %s, allowed_peers: [127.0.0.1], relay_ports: \"0\"}}\n", port, tcp, turnSecret))
 	printed, stop := background(t, "turn", "-c", path)
-	await(t, printed, "Metrics are served")
+	printed.Await(t, patient, "Metrics are served")
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", tcp))
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +45,7 @@ func TestMetricsServed(t *testing.T) {
 	}
 
 	printed, stop = background(t, "hub", "-c", write(t, fmt.Sprintf("metrics: {listen: \"127.0.0.1:%d\"}\n", port)+fmt.Sprintf(externalFocus, "127.0.0.1:0")))
-	await(t, printed, "The hub is up")
+	printed.Await(t, patient, "The hub is up")
 	if text := get(port); !strings.Contains(text, "go_goroutines ") || strings.Contains(text, "ewindow_turn_") ||
 		!strings.Contains(text, `ewindow_focus_tokens_total{access="full"} 0`) {
 		t.Errorf("the metrics of a hub without a relay:\n%s", text)
@@ -56,7 +56,7 @@ func TestMetricsServed(t *testing.T) {
 
 	page := freePort(t)
 	printed, stop = background(t, "kiosk", "-c", write(t, kioskConfig(fmt.Sprintf("metrics: {listen: \"127.0.0.1:%d\"}\nkiosk: {listen: \"127.0.0.1:%d\"}\n", port, page))))
-	await(t, printed, "Metrics are served")
+	printed.Await(t, patient, "Metrics are served")
 	request, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", page), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ func TestTurnCheck(t *testing.T) {
     public_ip: 127.0.0.1, secret: %[5]s, allowed_peers: [127.0.0.1], relay_ports: "0"}
 `, udp, tcp, secure, folder, turnSecret))
 	printed, stop := background(t, "turn", "-c", path)
-	await(t, printed, fmt.Sprintf("127.0.0.1:%d", secure))
+	printed.Await(t, patient, fmt.Sprintf("127.0.0.1:%d", secure))
 
 	code, out, errs := command(t, "turn", "check", "-c", path, "--ca", caFile(folder))
 	progress := errs

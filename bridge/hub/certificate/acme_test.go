@@ -3,15 +3,12 @@
 package certificate_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,28 +71,10 @@ func handshake(addr net.Addr, ca *acmetest.Authority, name string) (string, erro
 	return conn.ConnectionState().PeerCertificates[0].SerialNumber.String(), nil
 }
 
-// logged collects a log.
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // newACME makes an ACME for host, and returns what it logs.
-func newACME(t *testing.T, url string, client *http.Client, cache string) (*certificate.ACME, *logged) {
+func newACME(t *testing.T, url string, client *http.Client, cache string) (*certificate.ACME, *rig.Output) {
 	t.Helper()
-	log := new(logged)
+	log := new(rig.Output)
 	a, err := certificate.NewACME(certificate.ACMEConfig{
 		Names: []string{host}, Email: "anna@example.org", DirectoryURL: url, Cache: cache, Log: zerolog.New(log),
 	})
@@ -128,17 +107,6 @@ func start(t *testing.T, a *certificate.ACME) (stop func()) {
 	return stop
 }
 
-// await waits until a text is logged.
-func await(t *testing.T, log *logged, text string) {
-	t.Helper()
-	rig.Eventually(t, patient, func() error {
-		if !strings.Contains(log.String(), text) {
-			return fmt.Errorf("%q is not logged:\n%s", text, log)
-		}
-		return nil
-	})
-}
-
 // late is a source that can be set after its listener was made.
 type late struct {
 	atomic.Pointer[certificate.ACME]
@@ -166,7 +134,7 @@ func TestTLSALPN(t *testing.T) {
 		t.Errorf("a stranger's handshake made %d requests to the authority", n)
 	}
 	stop := start(t, a)
-	await(t, log, "The certificate is in use")
+	log.Await(t, patient, "The certificate is in use")
 	first, err := handshake(addr, ca, host)
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +163,7 @@ func TestTLSALPN(t *testing.T) {
 	again, log := newACME(t, "http://127.0.0.1:1/dir", nil, cache)
 	source.Store(again)
 	start(t, again)
-	await(t, log, "The certificate is in use")
+	log.Await(t, patient, "The certificate is in use")
 	if second, err := handshake(addr, ca, host); err != nil || second != first {
 		t.Errorf("after a restart: certificate %s, %v; it was %s", second, err, first)
 	}
@@ -210,7 +178,7 @@ func TestHTTP(t *testing.T) {
 	a, log := newACME(t, ca.URL, ca.Client, t.TempDir())
 	mux.Handle("/", a.Handler("https://hub.example.org:8448/"))
 	start(t, a)
-	await(t, log, "The certificate is in use")
+	log.Await(t, patient, "The certificate is in use")
 	if c, err := certificate.Source(a.Certificate).Of("")(); err != nil || c.Leaf.VerifyHostname(host) != nil {
 		t.Errorf("got %v, %v", c, err)
 	}
@@ -244,7 +212,7 @@ func TestHTTP(t *testing.T) {
 func TestNoAuthority(t *testing.T) {
 	a, log := newACME(t, "http://127.0.0.1:1/dir", nil, t.TempDir())
 	stop := start(t, a)
-	await(t, log, "No certificate could be obtained")
+	log.Await(t, patient, "No certificate could be obtained")
 	if _, err := certificate.Source(a.Certificate).Of(host)(); err == nil {
 		t.Error("there is a certificate")
 	}

@@ -1,7 +1,6 @@
 package inbound_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"multifactorymodel.org/ewindow/bridge/hub/inbound"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
 // fromClient is the header that a proxy sends for a client at 203.0.113.7, port 40000.
@@ -128,14 +127,11 @@ func TestProxyRefused(t *testing.T) {
 	stranger := startHub(t, func(c *inbound.Config) { c.Proxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} })
 	refused("a stranger with a header", stranger.addr, fromClient)
 
-	var mu sync.Mutex
-	var log bytes.Buffer
-	h := startHub(t, proxies, func(c *inbound.Config) { c.Log = zerolog.New(zerolog.SyncWriter(locked{&mu, &log})) })
+	var log rig.Output
+	h := startHub(t, proxies, func(c *inbound.Config) { c.Log = zerolog.New(&log) })
 	refused("a proxy without a header", h.addr, "")
 	refused("a proxy with a broken one", h.addr, strings.Replace(fromClient, "QUIT", "STAY", 1))
 	h.end()
-	mu.Lock()
-	defer mu.Unlock()
 	if n := strings.Count(log.String(), "without a header of the PROXY protocol"); n != 1 {
 		t.Errorf("%d warnings are logged:\n%s", n, &log)
 	}
@@ -183,16 +179,4 @@ func TestProxyCount(t *testing.T) {
 	if err := over.Handshake(); err != nil {
 		t.Errorf("another client of the same proxy: %v", err)
 	}
-}
-
-// locked is a buffer for several goroutines.
-type locked struct {
-	mu *sync.Mutex
-	b  *bytes.Buffer
-}
-
-func (l locked) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
 }
