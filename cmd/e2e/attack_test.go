@@ -309,26 +309,12 @@ func (a *attacks) checkLogs() {
 	secrets := map[string]string{
 		"the admin's password": a.Password, "the member's access token": a.member.client.AccessToken, "the stranger's access token": a.stranger.client.AccessToken,
 	}
-	data, err := os.ReadFile(filepath.Join(a.folder, "demo.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var demo struct {
-		Windows []struct {
-			Password     string
-			Registration string `json:"registration_secret"`
-			Turn         string `json:"turn_secret"`
-		}
-	}
-	if err := json.Unmarshal(data, &demo); err != nil {
-		t.Fatal(err)
-	}
 	var logs []string
 	for i, w := range a.Windows {
 		name := w.Name + "'s "
-		secrets[name+"password"] = demo.Windows[i].Password
-		secrets[name+"registration secret"] = demo.Windows[i].Registration
-		secrets[name+"TURN secret"] = demo.Windows[i].Turn
+		secrets[name+"password"] = w.Password
+		secrets[name+"registration secret"] = w.Registration
+		secrets[name+"TURN secret"] = w.TurnSecret
 		secrets[name+"page's key"] = a.page(i)[strings.Index(a.page(i), "#")+1:]
 		secrets[name+"access token"] = a.kioskToken(i)
 		for _, pattern := range []string{"*.log", "data/*.log", "data/*/*.log"} {

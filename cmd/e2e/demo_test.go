@@ -93,9 +93,14 @@ type demoNetwork struct {
 type demoWindow struct {
 	Name     string
 	Username string
+	Password string
 	Public   int `json:"public_port"`
 	Local    int `json:"local_port"`
+	Matrix   int `json:"homeserver_port"`
 	Page     int `json:"page_port"`
+
+	Registration string `json:"registration_secret"`
+	TurnSecret   string `json:"turn_secret"`
 }
 
 // page returns the address of a window's page, as the demonstration has printed it.

@@ -3,7 +3,6 @@
 package e2e_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"os"
@@ -37,21 +36,8 @@ type person struct {
 // registerAccount registers an account on a window's homeserver.
 func (n *demoNetwork) registerAccount(i int, name string) element.Account {
 	n.t.Helper()
-	data, err := os.ReadFile(filepath.Join(n.folder, "demo.json"))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	var demo struct {
-		Windows []struct {
-			Matrix int    `json:"homeserver_port"`
-			Secret string `json:"registration_secret"`
-		}
-	}
-	if err := json.Unmarshal(data, &demo); err != nil {
-		n.t.Fatal(err)
-	}
-	base, password := fmt.Sprintf("http://127.0.0.1:%d", demo.Windows[i].Matrix), "password of "+name
-	user, err := homeserver.Register(n.t.Context(), nil, base, demo.Windows[i].Secret, name, password, false)
+	base, password := fmt.Sprintf("http://127.0.0.1:%d", n.Windows[i].Matrix), "password of "+name
+	user, err := homeserver.Register(n.t.Context(), nil, base, n.Windows[i].Registration, name, password, false)
 	if err != nil {
 		n.t.Fatal(err)
 	}

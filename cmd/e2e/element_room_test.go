@@ -4,11 +4,8 @@ package e2e_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 
 	"maunium.net/go/mautrix"
@@ -24,15 +21,7 @@ import (
 // of the test.
 func (n *demoNetwork) owner(i int) *mautrix.Client {
 	n.t.Helper()
-	data, err := os.ReadFile(filepath.Join(n.folder, "demo.json"))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	var demo struct{ Windows []struct{ Password string } }
-	if err := json.Unmarshal(data, &demo); err != nil {
-		n.t.Fatal(err)
-	}
-	client := n.login(i, n.Windows[i].Username, demo.Windows[i].Password)
+	client := n.login(i, n.Windows[i].Username, n.Windows[i].Password)
 	n.t.Cleanup(func() {
 		if _, err := client.Logout(context.WithoutCancel(n.t.Context())); err != nil {
 			n.t.Log(err)

@@ -17,7 +17,6 @@ import (
 	"github.com/livekit/protocol/livekit"
 	"github.com/rs/zerolog"
 	"golang.org/x/image/vp8"
-	"maunium.net/go/mautrix"
 
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/callmedia/codec"
@@ -46,18 +45,7 @@ func (n *demoNetwork) joinAsStranger(room string) *stranger {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	base := fmt.Sprintf("http://127.0.0.1:%d", n.Windows[0].Local)
-	client, err := mautrix.NewClient(base, "", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.Login(ctx, &mautrix.ReqLogin{
-		Type:       mautrix.AuthTypePassword,
-		Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: n.Admin},
-		Password:   n.Password, StoreCredentials: true,
-	}); err != nil {
-		t.Fatal(err)
-	}
+	client := n.admin()
 	openID, err := client.RequestOpenIDToken(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +54,7 @@ func (n *demoNetwork) joinAsStranger(room string) *stranger {
 	if err != nil {
 		t.Fatal(err)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/livekit/jwt/sfu/get", bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, client.HomeserverURL.JoinPath("livekit", "jwt", "sfu", "get").String(), bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
