@@ -82,6 +82,16 @@ func TestAjar(t *testing.T) {
 	page.until("the shut window", func(s snapshot) bool { return s.Screen == "shut" })
 }
 
+// TestFirstPress sets the window ajar 100 ms after the page was loaded. No press came before, so this is not one that bounces.
+func TestFirstPress(t *testing.T) {
+	browser.Need(t)
+	r := newPageRig(t)
+	r.open = aloneState()
+	page := openPage(t, r, browser.Options{Script: "performance.now = () => 100"})
+	page.key("a", "KeyA", 65)
+	page.until("the ajar window", func(s snapshot) bool { return s.Screen == "ajar" })
+}
+
 // TestIdentity answers the question about a new identity by keyboard and touch. "Not now" is what a single button chooses.
 func TestIdentity(t *testing.T) {
 	browser.Need(t)

@@ -242,6 +242,11 @@ func openPage(t testing.TB, r *pageRig, o browser.Options) *screen {
 		err := s.eval("ewindow.snapshot().state !== null", &has)
 		return rig.Check(has, "the page's first state", err)
 	})
+	rig.Eventually(t, 30*time.Second, func() error {
+		var painted bool
+		err := s.eval(`performance.getEntriesByType("paint").length > 0`, &painted)
+		return rig.Check(painted, "the page's first paint", err) // Chromium drops keys that come before it
+	})
 	return s
 }
 

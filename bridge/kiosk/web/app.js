@@ -20,7 +20,7 @@ const memory = "ewindow.shutter";
 // local is what only this page knows.
 const local = {
   wanted: null, // "open", "ajar" or "shut" from a press until the program agrees
-  wantedAt: 0,
+  wantedAt: -Infinity, // performance.now() at that press; the first press never bounces, however soon after the page was loaded it comes
   early: null, // {to, at}: a press that came before the program's first message
   down: true, // the program has been away for longer than a moment
   replaced: false,
