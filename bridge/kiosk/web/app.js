@@ -11,7 +11,7 @@ const gone = 1500; // ms without the program before the screen says so
 const bounce = 250; // ms after a press in which another press is taken for a bouncing contact
 const granted = 4000; // ms in which the program must open the window after a press, or send a new page its first message
 const reloadPause = 30_000; // ms between two reloads because of another version
-const knockGuard = 600; // ms after a knock has appeared in which a press was meant for something else
+const askGuard = 600; // ms after a question has appeared in which a press was meant for something else
 const knockAgain = 20_000; // ms between two sounds for somebody who still knocks
 const ringEvery = 4000; // ms
 const guard = "ewindow.reloaded";
@@ -29,7 +29,7 @@ const local = {
   countUntil: 0, // performance.now() at the end of the countdown
   countTotal: 0,
   visitAt: 0,
-  knockAt: 0, // performance.now() when the present knock appeared
+  askedAt: 0, // performance.now() when the present question appeared
   knockTimer: 0,
   ringTimer: 0,
 };
@@ -133,7 +133,7 @@ function take(m) {
   if (early && performance.now() - early.at < granted && shutter() === "shut") open(early.to);
   if ((m.screen === "ringing") !== (before?.screen === "ringing")) newRinging();
   if (m.knock?.id !== before?.knock?.id) newKnock();
-  if (m.identity?.key !== before?.identity?.key || m.verify?.id !== before?.verify?.id) guardKnock();
+  if (m.identity?.key !== before?.identity?.key || m.verify?.id !== before?.verify?.id) guardQuestion();
   if (before && m.guests.length > before.guests.length && m.screen === "visit") sound.arrived(hour());
   update();
 }
@@ -142,7 +142,7 @@ function take(m) {
 function newKnock() {
   clearInterval(local.knockTimer);
   if (!state.knock) return;
-  guardKnock();
+  guardQuestion();
   const heard = () => { if (screen() === "knocked") sound.knocked(hour()); };
   heard();
   local.knockTimer = setInterval(heard, knockAgain);
@@ -163,33 +163,25 @@ function call() {
   else if (view.calls(screen(), state)) program.send({ type: "ring", to: "start" });
 }
 
-// guardKnock notes when people can first see a knock, a new identity, or emoji. Presses shortly after that are not meant for it.
-function guardKnock() {
-  local.knockAt = Infinity;
-  requestAnimationFrame(() => requestAnimationFrame(() => { local.knockAt = performance.now(); }));
+// guardQuestion notes when people can first see a question. Presses shortly after that are not meant for it.
+function guardQuestion() {
+  local.askedAt = Infinity;
+  requestAnimationFrame(() => requestAnimationFrame(() => { local.askedAt = performance.now(); }));
 }
 
-// answerKnock lets in the person who knocks, or does not.
-function answerKnock(letIn) {
+// replies are what the program is told when people have answered a question. The argument is whether they said yes.
+const replies = {
+  knocked: (yes) => ({ type: "knock", id: state.knock.id, let_in: yes }),
+  identity: (yes) => ({ type: "identity", user: state.identity.user, key: state.identity.key, confirmed: yes }),
+  verify: (yes) => ({ type: "verify", id: state.verify.id, same: yes }),
+};
+
+// reply answers the question that a screen asks.
+function reply(asked, yes) {
   sound.audio();
   media.play();
-  if (screen() !== "knocked" || !(performance.now() - local.knockAt >= knockGuard)) return;
-  program.send({ type: "knock", id: state.knock.id, let_in: letIn });
-}
-
-// answerIdentity confirms the new identity that is shown, or does not.
-function answerIdentity(confirmed) {
-  sound.audio();
-  media.play();
-  if (screen() !== "identity" || !(performance.now() - local.knockAt >= knockGuard)) return;
-  program.send({ type: "identity", user: state.identity.user, key: state.identity.key, confirmed });
-}
-
-// answerVerify says whether people see the same emoji.
-function answerVerify(same) {
-  sound.audio();
-  if (screen() !== "verify" || !(performance.now() - local.knockAt >= knockGuard)) return;
-  program.send({ type: "verify", id: state.verify.id, same });
+  if (screen() !== asked || !(performance.now() - local.askedAt >= askGuard)) return;
+  program.send(replies[asked](yes));
 }
 
 async function answer(m) {
@@ -238,7 +230,7 @@ function press() {
     return;
   }
   if (screen() === "knocked") {
-    answerKnock(true);
+    reply("knocked", true);
   } else if (shutter() === "shut") {
     open("open");
   } else if (performance.now() - local.wantedAt >= bounce) {
@@ -303,7 +295,7 @@ function update() {
   const send = open && state.send && camera.video;
   media.send(send ? camera.audio : null, send ? camera.video : null);
   const shown = screen();
-  if (["knocked", "identity", "verify"].includes(shown) && view.screen !== shown) guardKnock(); // also a knock that is shown again after a fault
+  if (view.asks(shown) && view.screen !== shown) guardQuestion(); // also one that is shown again after a fault
   media.hear(shown === "visit" && !state.held); // there is never sound without a picture
   if (shown !== "visit") local.visitAt = 0;
   else if (!local.visitAt) local.visitAt = Date.now();
@@ -384,10 +376,8 @@ async function begin() {
   view.onPress(press);
   view.onLanguage(nextLanguage);
   view.onAjar(() => setAjar());
-  view.onKnock(answerKnock);
+  view.onAnswer(reply);
   view.onCall(call);
-  view.onIdentity(answerIdentity);
-  view.onVerify(answerVerify);
   setInterval(() => { view.clock(); count(); stayAwake(); }, 1000);
   expose({ media, camera, program, screen, shutter, state: () => state, name: () => state?.name ?? "" });
   stayAwake();

@@ -12,6 +12,14 @@ const numbers = {
   homeserver: "N1", hub: "N2", network_not_joined: "N3", network_removed: "N4", clock: "T1",
 };
 
+// questions are the screens on which people must choose one of two answers: the buttons of both, the button that has the focus at first, and what
+// makes the question another one, if this moves the focus back there.
+const questions = {
+  knocked: { yes: "#letin", no: "#notnow", focus: "#letin", about: () => undefined },
+  identity: { yes: "#confirm", no: "#later", focus: "#later", about: (state) => state.identity?.key },
+  verify: { yes: "#same", no: "#differs", focus: "#differs", about: (state) => state.verify?.id },
+};
+
 const $ = (selector) => document.querySelector(selector);
 
 function put(element, text) {
@@ -37,7 +45,7 @@ function icon(name) {
 export class View {
   #m = null;
   #screen = ""; // the one that is shown
-  #asked; // the key that people were asked about last
+  #asked; // what people were asked about last
   #listed = "";
   #previewTimer = 0;
   #tiles = new Map();
@@ -59,22 +67,17 @@ export class View {
     $("#ajar").addEventListener("click", f);
   }
 
-  // onKnock takes the answer to a knock, true for "let in".
-  onKnock(f) {
-    $("#letin").addEventListener("click", () => f(true));
-    $("#notnow").addEventListener("click", () => f(false));
+  // onAnswer takes the answers to all questions: the question's screen, and whether the answer is yes.
+  onAnswer(f) {
+    for (const [screen, { yes, no }] of Object.entries(questions)) {
+      $(yes).addEventListener("click", () => f(screen, true));
+      $(no).addEventListener("click", () => f(screen, false));
+    }
   }
 
-  // onIdentity takes the answer about a new identity, true for "confirm".
-  onIdentity(f) {
-    $("#confirm").addEventListener("click", () => f(true));
-    $("#later").addEventListener("click", () => f(false));
-  }
-
-  // onVerify takes the answer about emoji, true for "the same".
-  onVerify(f) {
-    $("#same").addEventListener("click", () => f(true));
-    $("#differs").addEventListener("click", () => f(false));
+  // asks says whether a screen asks people a question.
+  asks(screen) {
+    return screen in questions;
   }
 
   onCall(f) {
@@ -91,11 +94,10 @@ export class View {
     return screen === "shut" || screen === "alone" || screen === "ajar";
   }
 
-  // choose moves the focus between the two answers to a knock, about a new identity, or about emoji.
+  // choose moves the focus between the two answers to a question.
   choose(first) {
-    if (this.#m?.screen === "knocked") $(first ? "#letin" : "#notnow").focus({ preventScroll: true });
-    if (this.#m?.screen === "verify") $(first ? "#same" : "#differs").focus({ preventScroll: true });
-    if (this.#m?.screen === "identity") $(first ? "#confirm" : "#later").focus({ preventScroll: true });
+    const question = questions[this.#m?.screen];
+    if (question) $(first ? question.yes : question.no).focus({ preventScroll: true });
   }
 
   // left shows how many seconds are left to answer a knock, or until ringing ends.
@@ -147,8 +149,9 @@ export class View {
     this.#own(m, t);
     this.#buttons(m, t);
     this.clock();
-    const asked = m.screen === "verify" ? m.state.verify?.id : m.state.identity?.key;
-    if (before !== m.screen || asked !== this.#asked) $(m.screen === "knocked" ? "#letin" : m.screen === "identity" ? "#later" : m.screen === "verify" ? "#differs" : "#press").focus({ preventScroll: true });
+    const question = questions[m.screen];
+    const asked = question?.about(m.state);
+    if (before !== m.screen || asked !== this.#asked) $(question?.focus ?? "#press").focus({ preventScroll: true });
     this.#asked = asked;
     if (m.state.name) put($("#status"), this.#announcement(m, t));
   }
@@ -414,7 +417,7 @@ export class View {
     const text = t(m.replaced ? "press_here" : opens ? "press_open" : "press_shut");
     $("#press").setAttribute("aria-label", text);
     put($("#hint"), text);
-    $("#press").hidden = m.screen === "knocked" || m.screen === "identity" || m.screen === "verify"; // people must choose an answer
+    $("#press").hidden = this.asks(m.screen); // people must choose an answer
     const call = $("#call");
     call.hidden = m.down || !(m.screen === "ringing" || this.calls(m.screen, m.state));
     call.querySelector("use").setAttribute("href", m.screen === "ringing" ? "#i-shut" : "#i-bell");
