@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,6 +103,46 @@ func TestErrorCodes(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("users who have gone", func(t *testing.T) {
+		var gone atomic.Bool
+		cfg := base(t)
+		cfg.Allowed = func(user string) bool { return user == "anna" && !gone.Load() }
+		s := start(t, cfg)
+		w := newWire(t, s)
+		other, otherPassword := turnserver.Credentials(secret, "ben", time.Hour)
+		w.getNonce()
+		w.request(allocateType, []stun.Setter{udp}, w.sign(other, otherPassword, realm))
+		if answer := w.receive(); code(answer) != 403 {
+			t.Errorf("somebody who does not belong is answered %v", answer)
+		}
+		anna, annaPassword := turnserver.Credentials(secret, "anna", time.Hour)
+		w.allocate(anna, annaPassword)
+		gone.Store(true)
+		for kind, extra := range map[stun.MessageType][]stun.Setter{refreshType: nil, permitType: {peerAt("127.0.0.1:9")}, bindType: {numbered(0x4000), peerAt("127.0.0.1:9")}} {
+			w.request(kind, extra, w.sign(anna, annaPassword, realm))
+			if answer := w.receive(); code(answer) != 403 {
+				t.Errorf("%s of somebody who has gone is answered %v", kind, answer)
+			}
+		}
+	})
+
+	t.Run("allocations of users who have gone", func(t *testing.T) {
+		var gone atomic.Bool
+		cfg := base(t)
+		cfg.Allowed = func(user string) bool { return user != "anna" || !gone.Load() }
+		s := start(t, cfg)
+		transports := []turnserver.Transport{turnserver.UDP, turnserver.TCP, turnserver.TLS}
+		for _, transport := range transports {
+			allocate(t, login(t, s, transport, "anna"))
+			allocate(t, login(t, s, transport, "ben"))
+		}
+		gone.Store(true)
+		rig.Eventually(t, 20*time.Second, func() error {
+			open := s.Counters().Allocations
+			return rig.Check(open == len(transports), "the end of anna's allocations", open)
+		})
+	})
 
 	t.Run("401, 438, 441", func(t *testing.T) {
 		w := newWire(t, start(t, base(t)))

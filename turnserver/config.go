@@ -30,6 +30,9 @@ type Config struct {
 	// Secret is shared with the servers that make credentials. It has 16 bytes or more. OldSecret, if it is set, is accepted as well. It is for the
 	// time until all these servers have the new secret.
 	Secret, OldSecret string
+	// Allowed says whether a user may be served now; nil: everybody with credentials. It is called for each request that is signed well, and each second
+	// for each allocation, which ends when the answer is no. It is called from several goroutines, and must not block.
+	Allowed func(user string) bool
 	// AllowedPeers is what may be relayed to; empty: nothing.
 	AllowedPeers []Peer
 	// MaxAllocations and MaxAllocationsPerUser limit allocations together with the ports that are reserved for them. Both must be

@@ -59,6 +59,9 @@ func (s *Server) handle(p []byte, now time.Time, c *client, m *message) []byte {
 		return a.done(key)
 	}
 	switch {
+	case !s.allowed(user):
+		s.counters.refusedLogins.Add(1)
+		code = codeForbidden
 	case m.method == methodAllocate:
 		code = s.handleAllocate(now, c, m, key, user)
 	case c.alloc == nil:
@@ -146,6 +149,9 @@ func (s *Server) authenticate(now time.Time, c *client, m *message) (key []byte,
 	}
 	return refused(codeUnauthenticated)
 }
+
+// allowed says whether a user may be served now.
+func (s *Server) allowed(user string) bool { return s.cfg.Allowed == nil || s.cfg.Allowed(user) }
 
 // handleAllocate makes an allocation (RFC 8656, section 7.2). It returns 0 or the error code.
 func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte, user string) int {

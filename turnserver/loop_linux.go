@@ -201,14 +201,17 @@ func (l *loop) runPosted() (over bool) {
 	return over
 }
 
-// sweep ends expired allocations of UDP clients. Those of streams end with their streams, which have a deadline.
+// sweep ends allocations that have expired, or whose users are not allowed any more. Those of streams expire with their streams, which have a deadline.
 func (l *loop) sweep() {
 	l.now = time.Now()
-	for _, u := range l.sockets {
-		for _, c := range u.clients {
-			if !l.now.Before(c.alloc.expires) {
-				c.end("expired")
-			}
+	for _, a := range l.relays {
+		switch gone := !l.server.allowed(a.quota.user); {
+		case gone && a.client.stream != nil:
+			_ = a.client.stream.Close()
+		case gone:
+			a.client.end("its user has gone")
+		case a.client.stream == nil && !l.now.Before(a.expires):
+			a.client.end("expired")
 		}
 	}
 }
