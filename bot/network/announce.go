@@ -19,6 +19,8 @@ const (
 	longestListing = 6 * time.Hour
 	// quietListing is how long nobody must have overwritten it until the waits are short again.
 	quietListing = 24 * time.Hour
+	// firstReminder is how long a kiosk may take to join our room, before our room is announced once more.
+	firstReminder = 15 * time.Second
 )
 
 // listing limits how often our room is put into the Space's list.
@@ -51,9 +53,11 @@ func (n *Network) announceTasks(todo []tasks.Task, now time.Time, own id.RoomID,
 			Msg("The network's Space was made by an earlier version. It works, but an admin should run: ewindow network create --upgrade")
 	}
 	a := n.model.rooms[home].announced[n.model.self]
-	due, wake := n.remind(now, n.model.absentKiosks(room, n.model.directory()))
+	// When two kiosks join a Space at about the same time, the server of one may miss the events of the other. The next event makes that server notice
+	// the gap.
+	unaware, wake := n.unaware.Due(now, n.model.absentKiosks(room, n.model.directory()))
 	known := a.Room == own && (!a.inMember || !may)
-	if !known || due {
+	if !known || len(unaware) > 0 {
 		todo = append(todo, tasks.Task{
 			Key: "announce", What: "announce the window's room", Log: logRoom(home),
 			Do: func(ctx context.Context) (func(), error) {

@@ -16,7 +16,6 @@ import (
 const (
 	maxCity      = 64
 	maxLanguages = 8
-	maxVia       = 5
 	maxMillis    = 253_402_300_799_999 // the last moment of the year 9999
 )
 
@@ -96,7 +95,7 @@ func parseNetwork(data []byte) (c networkContent) {
 	if !plain.ValidRoom(c.Space) {
 		c.Space = ""
 	}
-	c.Via = validVia(c.Via)
+	c.Via = plain.Via(c.Via)
 	return c
 }
 
@@ -123,7 +122,7 @@ func parseAnnouncement(data []byte, event id.EventID) announcement {
 	if json.Unmarshal(data, &a) != nil || !plain.ValidRoom(a.Room) {
 		return announcement{event: event}
 	}
-	return announcement{Room: a.Room, Via: validVia(a.Via), event: event}
+	return announcement{Room: a.Room, Via: plain.Via(a.Via), event: event}
 }
 
 // parseChild reads m.space.child: the servers through which the room can be joined. None means that the room is no longer listed.
@@ -134,15 +133,5 @@ func parseChild(data []byte) []string {
 	if json.Unmarshal(data, &c) != nil {
 		return nil
 	}
-	return validVia(c.Via)
-}
-
-// validVia returns the servers in the list, without those that can't be any.
-func validVia(list []string) (via []string) {
-	for _, server := range list {
-		if plain.ValidServer(server) && !slices.Contains(via, server) && len(via) < maxVia {
-			via = append(via, server)
-		}
-	}
-	return via
+	return plain.Via(c.Via)
 }

@@ -139,7 +139,7 @@ func FuzzParseChild(f *testing.F) {
 	f.Add([]byte(`{"via":{}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		list := parseChild(data)
-		if len(list) > maxVia {
+		if len(list) > plain.MaxVia {
 			t.Fatalf("%d servers", len(list))
 		}
 		for _, via := range list {

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/backoff"
 	"multifactorymodel.org/ewindow/bot/plain"
 	"multifactorymodel.org/ewindow/bot/tasks"
 )
@@ -20,14 +22,17 @@ const (
 	maxInvites = 256
 	// refuseAttempts is how often we try to refuse an invitation.
 	refuseAttempts = 6
+	// invitedWait is how long an invitation by somebody of another homeserver waits. If ours is in the room already, it gets the invitation twice: by itself,
+	// and as a part of the room. Dendrite refuses or loses a join that comes before the second one.
+	invitedWait = time.Second
 )
 
 // invite is an invitation as its stripped state shows it. Only the inviter is certain. Everything else is what the inviter's server says.
 type invite struct {
 	inviter     id.UserID
-	space       bool
 	predecessor id.RoomID // the room that this one says it replaces
 	forged      bool      // it names two inviters
+	due         time.Time // when it may be answered
 }
 
 // applyInvite applies the stripped state of a room that somebody invites us into.
@@ -44,8 +49,7 @@ func (n *Network) applyInvite(room id.RoomID, events []*event.Event) {
 		switch {
 		case e.Type.Type == event.StateCreate.Type && *e.StateKey == "":
 			var c event.CreateEventContent
-			inv.space = json.Unmarshal(data, &c) == nil && c.Type == event.RoomTypeSpace
-			if c.Predecessor != nil {
+			if json.Unmarshal(data, &c) == nil && c.Predecessor != nil {
 				inv.predecessor = c.Predecessor.RoomID
 			}
 		case e.Type.Type == event.StateMember.Type && id.UserID(*e.StateKey) == n.model.self && membershipOf(data) == event.MembershipInvite:
@@ -56,6 +60,11 @@ func (n *Network) applyInvite(room id.RoomID, events []*event.Event) {
 	if n.invites[room] == nil && !n.hasPlace(inv) {
 		n.refused.Add(1)
 		return
+	}
+	if before := n.invites[room]; before != nil {
+		inv.due = before.due
+	} else if inv.inviter.Homeserver() != n.model.self.Homeserver() {
+		inv.due = time.Now().Add(invitedWait)
 	}
 	n.invites[room] = inv
 }
@@ -77,12 +86,20 @@ func (n *Network) hasPlace(more *invite) bool {
 //   - from an admin, into the room of the network's windows: accepted;
 //   - into the room that the network's Space was upgraded to: accepted;
 //   - from anybody else, or into any other room: refused.
-func (n *Network) inviteTasks(todo []tasks.Task, joins []movement) []tasks.Task {
+//
+// wake is when to ask again.
+func (n *Network) inviteTasks(todo []tasks.Task, now time.Time, joins []movement) (_ []tasks.Task, wake time.Time) {
 	accepting := n.model.space != ""
 	for _, room := range slices.Sorted(maps.Keys(n.invites)) {
+		if n.model.isIn(room) { // we know that from the answer to our join; sync will show it
+			delete(n.invites, room)
+			continue
+		}
 		inv := n.invites[room]
 		fromAdmin := slices.Contains(n.cfg.Admins, inv.inviter) && !inv.forged
 		switch {
+		case now.Before(inv.due):
+			wake = backoff.Earlier(wake, inv.due)
 		case slices.ContainsFunc(joins, func(v movement) bool { return v.room == room }):
 			// A window of the network, which is being joined anyway.
 		case room == n.model.unjoinedSuccessor():
@@ -96,7 +113,7 @@ func (n *Network) inviteTasks(todo []tasks.Task, joins []movement) []tasks.Task 
 				accepting = true
 				n.model.admission = admission{Space: room}
 				n.saved = n.model.admission // acceptTask writes it
-				todo = append(todo, n.acceptTask(room, inv.space, inv.inviter))
+				todo = append(todo, n.acceptTask(room, inv.inviter))
 			}
 		default:
 			if fromAdmin && !n.warned["refused "+string(room)] && len(n.warned) < maxInvites {
@@ -107,7 +124,7 @@ func (n *Network) inviteTasks(todo []tasks.Task, joins []movement) []tasks.Task 
 			todo = append(todo, n.refuseTask(room))
 		}
 	}
-	return todo
+	return todo, wake
 }
 
 // followTask joins another room of the network: the one that its Space was upgraded to, or that of its windows.
@@ -139,7 +156,7 @@ func (n *Network) enterTask(windows *room) tasks.Task {
 
 // acceptTask joins a network's Space or the room of its windows, and leaves the room again if it is neither. That it was accepted is remembered before,
 // so that a crash in between does not lead into a room that we then do not know.
-func (n *Network) acceptTask(room id.RoomID, isSpace bool, inviter id.UserID) tasks.Task {
+func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) tasks.Task {
 	log := n.cfg.Log.With().Stringer("room_id", room).Stringer("sender", inviter).Logger()
 	return tasks.Task{
 		Key: "accept " + string(room), What: "accept the invitation into a network", Log: logRoom(room),
@@ -154,14 +171,25 @@ func (n *Network) acceptTask(room id.RoomID, isSpace bool, inviter id.UserID) ta
 			}
 			var content json.RawMessage
 			err = client.StateEvent(ctx, room, StateNetwork, "", &content)
-			if err != nil && !errors.Is(err, mautrix.MNotFound) {
+			if errors.Is(err, mautrix.MNotFound) { // so, too, if Dendrite has forgotten that we joined
+				joined, failed := client.JoinedRooms(ctx)
+				if failed != nil || !slices.Contains(joined.JoinedRooms, room) {
+					return nil, err
+				}
+			} else if err != nil {
 				return nil, err
 			}
-			accepted := admission{Space: room}
-			if !isSpace {
-				accepted.Space = parseNetwork(content).Space
+			accepted := admission{Space: parseNetwork(content).Space} // the room of the windows names it
+			if err == nil && accepted.Space == "" {
+				var create event.CreateEventContent
+				if err := client.StateEvent(ctx, room, event.StateCreate, "", &create); err != nil {
+					return nil, err
+				}
+				if create.Type == event.RoomTypeSpace { // an invitation need not say so
+					accepted.Space = room
+				}
 			}
-			if err == nil && accepted.Space != "" {
+			if accepted.Space != "" {
 				return func() {
 					addState()
 					if n.model.admission.Space == room {

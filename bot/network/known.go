@@ -110,7 +110,9 @@ func (m *model) removed() bool {
 	return m.space == "" && m.admission.Member || m.isDown(m.self) || m.windows != "" && was && !m.isWindow()
 }
 
-// kiosks are the others that are windows or were, sorted.
+// kiosks are the others that are windows or were, and the hubs, sorted.
 func (m *model) kiosks() []id.UserID {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(m.known)), func(user id.UserID) bool { return user == m.self })
+	list := append(slices.Collect(maps.Keys(m.known)), m.hubs()...)
+	slices.Sort(list)
+	return slices.DeleteFunc(slices.Compact(list), func(user id.UserID) bool { return user == m.self })
 }

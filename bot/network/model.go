@@ -66,6 +66,7 @@ type room struct {
 	power         powerLevels
 	members       map[id.UserID]event.Membership
 	announced     map[id.UserID]announcement
+	hubs          map[id.UserID]bool  // members who say that they are a hub; nil: none
 	children      map[id.RoomID]child // those that an admin or our own account listed
 	parents       map[id.RoomID]bool
 	seen          map[stateKey]bool // the state that an event was applied for

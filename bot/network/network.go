@@ -20,6 +20,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/plain"
 	"multifactorymodel.org/ewindow/bot/queue"
+	"multifactorymodel.org/ewindow/bot/reminders"
 	"multifactorymodel.org/ewindow/bot/tasks"
 )
 
@@ -72,7 +73,9 @@ type Network struct {
 	runner          *tasks.Runner
 	desired         directory.State // what SetState said last; no Shutter: it has not been called
 	sent            sentWindow
-	reminders       map[id.UserID]*reminder
+	unaware         *reminders.List // of kiosks that our announcement may not have reached
+	outside         *reminders.List // of kiosks that may be unable to join our room by themselves
+	outsideHubs     *reminders.List // of hubs that are not in our room
 	listing         listing
 	sign            *alive.Sign
 	started         bool            // the state from before the start was applied
@@ -122,8 +125,8 @@ func New(cfg Config) (*Network, error) {
 		cfg.OnChange = func() {}
 	}
 	n := &Network{
-		cfg: cfg, queue: queue.New[func()](), invites: make(map[id.RoomID]*invite), reminders: make(map[id.UserID]*reminder),
-		warned: make(map[string]bool), store: store{cfg.DB}, listing: newListing(),
+		cfg: cfg, queue: queue.New[func()](), invites: make(map[id.RoomID]*invite), unaware: reminders.New(firstReminder),
+		outside: reminders.New(firstInvitation), outsideHubs: reminders.New(0), warned: make(map[string]bool), store: store{cfg.DB}, listing: newListing(),
 	}
 	n.published.names = make(map[id.UserID]string)
 	for _, t := range []event.Type{
@@ -157,8 +160,8 @@ func (n *Network) Removed() bool {
 	return n.published.removed
 }
 
-// Kiosks returns the accounts that are windows or were, in a stable order. This is remembered. Whoever is among them and not in [Network.Windows]
-// must not be answered, not even as a guest. The caller may keep the result.
+// Kiosks returns the accounts that are no people, in a stable order: those that are windows or were, which is remembered, and the hubs. Whoever is among
+// them and not in [Network.Windows] must not be answered, not even as a guest. The caller may keep the result.
 func (n *Network) Kiosks() []id.UserID {
 	n.mu.RLock()
 	defer n.mu.RUnlock()

@@ -78,7 +78,11 @@ func (m *model) removedUsers(own *room) []id.UserID {
 		if user == m.self || membership != event.MembershipJoin && membership != event.MembershipInvite {
 			continue
 		}
-		if m.known[user].State != isWindow || out(m.membership(user)) {
+		in := m.membership(user)
+		if in == "" && m.isIn(m.windows) { // a hub may be in the room of the windows alone
+			in = m.rooms[m.windows].members[user]
+		}
+		if m.known[user].State != isWindow || out(in) {
 			users = append(users, user)
 		}
 	}

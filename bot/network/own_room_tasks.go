@@ -56,6 +56,7 @@ func (n *Network) ownTasks(todo []tasks.Task, now time.Time) (_ []tasks.Task, wa
 			},
 		})
 	}
+	todo, invite := n.invitationTasks(todo, now, own, room)
 	if !n.model.isDown(n.model.self) {
 		delete(n.warned, "removed from the Space")
 		todo, wake = n.announceTasks(todo, now, own, room)
@@ -95,7 +96,7 @@ func (n *Network) ownTasks(todo []tasks.Task, now time.Time) (_ []tasks.Task, wa
 			},
 		})
 	}
-	return todo, wake
+	return todo, backoff.Earlier(wake, invite)
 }
 
 // windowTask adds the task of sending our window's state event, if the present event does not have the right content.
@@ -192,47 +193,4 @@ func (n *Network) makeOwn(ctx context.Context, chain []id.RoomID, known []id.Roo
 // spaceServers are the servers through which the Space can be joined.
 func (n *Network) spaceServers(space id.RoomID) []string {
 	return servers([]string{n.cfg.Bot.ServerName()}, n.model.rooms[space].creator.Homeserver())
-}
-
-// reminder is for a kiosk that should have joined our room and has not.
-type reminder struct {
-	window id.EventID // its window event; a new one shows that it is running
-	pause  backoff.Backoff
-	next   time.Time
-}
-
-const (
-	// firstReminder is how long a kiosk may take to join our room. After each reminder it gets twice as long.
-	firstReminder = 15 * time.Second
-	// maxReminders is how often a kiosk that shows no sign of running is reminded.
-	maxReminders = 5
-)
-
-// remind says whether our room should be listed in the Space once more, because a kiosk has not joined it. When two kiosks join a Space at
-// about the same time, the server of one may miss the events of the other. The next event makes that server notice the gap.
-func (n *Network) remind(now time.Time, absent map[id.UserID]id.EventID) (due bool, wake time.Time) {
-	maps.DeleteFunc(n.reminders, func(kiosk id.UserID, _ *reminder) bool { return absent[kiosk] == "" })
-	for kiosk, window := range absent {
-		r := n.reminders[kiosk]
-		if r == nil {
-			r = &reminder{next: now.Add(firstReminder), pause: backoff.Backoff{
-				Min: firstReminder, Max: firstReminder << maxReminders, Random: func() float64 { return 1 },
-			}}
-			n.reminders[kiosk] = r
-		}
-		if r.window != window {
-			r.window = window
-			r.pause.Reset()
-		}
-		switch {
-		case r.pause.Failures() >= maxReminders:
-		case now.Before(r.next):
-			wake = backoff.Earlier(wake, r.next)
-		default:
-			due = true
-			r.next = now.Add(r.pause.Next())
-			wake = backoff.Earlier(wake, r.next)
-		}
-	}
-	return due, wake
 }

@@ -97,8 +97,15 @@ func (n *Network) reconcile(now time.Time) time.Time {
 	home := n.model.home()
 	may := n.model.isWindow() && n.model.mayAnnounce(n.model.rooms[home])
 	for _, v := range join {
+		key := "join " + string(v.room)
+		if inv := n.invites[v.room]; inv != nil {
+			if now.Before(inv.due) {
+				continue
+			}
+			key += " invited" // without the wait for the next attempt, which may be long
+		}
 		todo = append(todo, tasks.Task{
-			Key: "join " + string(v.room), What: "join a window", Max: maxJoinBackoff, Slow: true, Log: logRoom(v.room),
+			Key: key, What: "join a window", Max: maxJoinBackoff, Slow: true, Log: logRoom(v.room),
 			Do: func(ctx context.Context) (func(), error) {
 				done, err := n.join(ctx, v.room, v.via)
 				if errors.Is(err, mautrix.MForbidden) {
@@ -132,8 +139,8 @@ func (n *Network) reconcile(now time.Time) time.Time {
 	for _, v := range leave {
 		todo = append(todo, n.leaveTask(v.room))
 	}
-	todo = n.inviteTasks(todo, join)
-	return backoff.Earlier(backoff.Earlier(wake, remind), n.runner.Run(now, todo))
+	todo, answer := n.inviteTasks(todo, now, join)
+	return backoff.Earlier(backoff.Earlier(wake, remind), backoff.Earlier(answer, n.runner.Run(now, todo)))
 }
 
 // rememberTask adds the tasks of writing to the database which network we were admitted to, and which windows there are and were, if that has changed.

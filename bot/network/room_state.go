@@ -165,6 +165,7 @@ func (m *model) applyMember(r *room, e *event.Event, user id.UserID, data []byte
 	var c struct {
 		Membership event.Membership `json:"membership"`
 		Name       string           `json:"displayname"`
+		Hub        bool             `json:"org.multifactorymodel.ewindow.hub"`
 	}
 	_ = json.Unmarshal(data, &c) // what cannot be read counts as no membership
 	before, known := r.members[user]
@@ -176,8 +177,15 @@ func (m *model) applyMember(r *room, e *event.Event, user id.UserID, data []byte
 		m.admitted(r, e.RoomID, user)
 	}
 	r.members[user] = c.Membership
+	delete(r.hubs, user)
 	if e.Sender != user || c.Membership != event.MembershipJoin {
 		return
+	}
+	if c.Hub {
+		if r.hubs == nil {
+			r.hubs = make(map[id.UserID]bool)
+		}
+		r.hubs[user] = true
 	}
 	if name := plain.Name(c.Name); name != "" {
 		m.newNames[user] = name

@@ -108,7 +108,8 @@ func TestInvitedBeforeTombstone(t *testing.T) {
 		})
 		keys := func() string {
 			var keys []string
-			for _, t := range n.inviteTasks(nil, nil) {
+			todo, _ := n.inviteTasks(nil, time.Now().Add(time.Minute), nil)
+			for _, t := range todo {
 				keys = append(keys, t.Key)
 			}
 			return strings.Join(keys, ", ")

@@ -3,6 +3,7 @@
 package plain
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 
@@ -117,6 +118,19 @@ func ValidUser(u id.UserID) bool {
 // ValidRoom says whether r looks like a Matrix room id.
 func ValidRoom(r id.RoomID) bool {
 	return len(r) > 1 && r[0] == '!' && printable(string(r))
+}
+
+// MaxVia is how many servers are used to join a room.
+const MaxVia = 5
+
+// Via returns the servers of a list through which a room may be joined: the first [MaxVia] that are valid, each once.
+func Via(list []string) (via []string) {
+	for _, server := range list {
+		if ValidServer(server) && !slices.Contains(via, server) && len(via) < MaxVia {
+			via = append(via, server)
+		}
+	}
+	return via
 }
 
 // ValidServer accepts a little more than the grammar of server names (Matrix specification, appendix "Server Name"), but no name that could
