@@ -58,5 +58,10 @@ func (f *Front) serveTURN(w http.ResponseWriter, r *http.Request) {
 		f.fail(w, r, err)
 		return
 	}
-	exhttp.WriteJSONResponse(w, http.StatusOK, f.turn(who.user))
+	access, ok := f.turn(who.user)
+	if !ok {
+		f.answer(w, mautrix.MForbidden.WithMessage("You are in no room of this network").WithStatus(http.StatusForbidden))
+		return
+	}
+	exhttp.WriteJSONResponse(w, http.StatusOK, access)
 }

@@ -4,14 +4,46 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/homeserver"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
+
+// TestTURNAccess asks for access to the TURN server, which only those get who belong.
+func TestTURNAccess(t *testing.T) {
+	want := homeserver.TURNAccess{Username: "1:x", Password: "p", URIs: []string{"turn:turn.example.org"}, TTL: 60}
+	var anna id.UserID
+	hs := rig.StartHomeserverWith(t, rig.Options{
+		TURN: func(user id.UserID) (homeserver.TURNAccess, bool) { return want, user == anna },
+	})
+	anna, _ = hs.Register(t, "anna")
+	eve, _ := hs.Register(t, "eve")
+	for _, version := range []string{"v3", "r0", "v1", "unstable"} {
+		address := hs.URL + "/_matrix/client/" + version + "/voip/turnServer"
+		var got homeserver.TURNAccess
+		status, text := do(t, http.MethodGet, address, hs.Client(t, anna).AccessToken, "")
+		if err := json.Unmarshal([]byte(text), &got); err != nil || status != http.StatusOK || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %d %s", version, status, text)
+		}
+		if status, text := do(t, http.MethodGet, address, hs.Client(t, eve).AccessToken, ""); status != http.StatusForbidden || !strings.Contains(text, "M_FORBIDDEN") {
+			t.Errorf("%s answers a stranger with %d %s", version, status, text)
+		}
+		if status, text := do(t, http.MethodGet, address, "", ""); status != http.StatusUnauthorized {
+			t.Errorf("%s answers without a token with %d %s", version, status, text)
+		}
+	}
+	for _, path := range []string{"/_matrix/client/v3/voip/turnServer/", "/_matrix/client/v3/voip//turnServer", "/_matrix/client/v3/voip/turnserver", "/_matrix/client/v3/./voip/turnServer"} {
+		if status, text := do(t, http.MethodGet, hs.URL+path, hs.Client(t, eve).AccessToken, ""); status == http.StatusOK || strings.Contains(text, "dendrite") {
+			t.Errorf("%s: %d %s", path, status, text)
+		}
+	}
+}
 
 // TestSFUToken asks for access to the SFU with an access token, which alone says who asks.
 func TestSFUToken(t *testing.T) {

@@ -52,8 +52,8 @@ type FrontConfig struct {
 	// SFUToken gives a device access to the SFU of the first of Transports. nil: there is none, or it is not ours. Its errors are
 	// mautrix.RespErrors.
 	SFUToken func(ctx context.Context, user id.UserID, device id.DeviceID, room id.RoomID) (url, jwt string, err error)
-	// TURN gives a user access to a TURN server (GET /voip/turnServer). nil: the homeserver does that itself.
-	TURN func(user id.UserID) TURNAccess
+	// TURN gives a user access to a TURN server (GET /voip/turnServer), or says that they get none. nil: the homeserver does that itself.
+	TURN func(user id.UserID) (access TURNAccess, ok bool)
 	// RemoteMedia limits the files of other homeservers that the homeserver keeps; nil: it does that itself.
 	RemoteMedia *RemoteMedia
 	// DB holds scheduled events. It was opened by migrations.OpenHub. The front does not close it.
@@ -70,8 +70,8 @@ type Front struct {
 	serverName  string
 	wellKnown   map[string]any // the answer of each path below /.well-known/matrix/
 	transport   []transport
-	turn        func(user id.UserID) TURNAccess // nil: the homeserver's
-	remoteMedia *RemoteMedia                    // nil: no limit
+	turn        func(user id.UserID) (access TURNAccess, ok bool) // nil: the homeserver's
+	remoteMedia *RemoteMedia                                      // nil: no limit
 	sfuToken    func(ctx context.Context, user id.UserID, device id.DeviceID, room id.RoomID) (url, jwt string, err error)
 	proxy       *httputil.ReverseProxy
 	client      *http.Client // to the homeserver

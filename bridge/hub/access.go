@@ -16,6 +16,11 @@ func fullAccess(cfg *Config) []string {
 	return nil
 }
 
+// needsAccount says whether the hub must know who belongs to the network: it gives access to a focus, or to a relay through its homeserver.
+func needsAccount(cfg *Config) bool {
+	return cfg.Account != nil && !cfg.Open && (cfg.Focus != nil || cfg.Homeserver != nil && cfg.Relay != nil)
+}
+
 // mayConnect says whether the hub may connect to an address on behalf of others: the address is allowed and not denied.
 func mayConnect(cfg *Config, a netip.Addr) bool {
 	a = a.Unmap()

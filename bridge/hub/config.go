@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/turnserver"
 )
@@ -31,6 +32,12 @@ type Config struct {
 	// authorisation service asks a homeserver who a user is. DenyNetworks wins.
 	AllowNetworks, DenyNetworks []netip.Prefix
 
+	// Account is the hub's Matrix account, which sees who belongs to the network. It is not used if Open is set, or if there is neither a focus nor a
+	// relay whose credentials a homeserver gives. nil without focus and homeserver.
+	Account *AccountConfig
+	// Open gives access to focus and relay to everybody. It is for hubs that serve other calls as well.
+	Open bool
+
 	// The parts; nil is off.
 	Relay      *RelayConfig
 	Focus      *FocusConfig
@@ -39,6 +46,16 @@ type Config struct {
 	// MetricsListen is where Prometheus finds the hub's figures; "" is off.
 	MetricsListen string
 	Log           zerolog.Logger
+}
+
+// AccountConfig is the hub's own account.
+type AccountConfig struct {
+	// HomeserverURL is the homeserver of the account; "" is the hub's own Dendrite, where the hub makes the account by itself.
+	HomeserverURL string
+	// Username is the account's name. Password may be empty for an account that the hub makes.
+	Username, Password string
+	// Admins are the users whose invitations the account accepts.
+	Admins []id.UserID
 }
 
 // CertificateFiles is a chain and its key, both in PEM. The zero value is none.

@@ -7,6 +7,7 @@
 //	focus        LiveKit as a child, the authorisation service
 //	relay        it relays to LiveKit, among others
 //	homeserver   Dendrite as a child, the reverse proxy; they announce focus and relay to clients
+//	members      the hub's account, which knows who belongs to the network
 //	ports        HTTPS (which the relay may share) and plain HTTP, for the authorisation service, LiveKit's signalling and the homeserver
 //	certificates an ACME authority checks the open ports
 //	metrics
@@ -17,6 +18,7 @@
 // What the hub decides is written as pure functions, with table tests:
 //
 //	access.go    who may begin calls, and which addresses the hub connects to for others
+//	members.go   who gets access to focus and relay: those in a window's room, as package members knows
 //	announce.go  what clients, LiveKit and the homeserver are told: addresses, TURN servers, names of certificates
 //
 // Run's goroutine starts and ends the parts and owns the hub's fields. The parts run in goroutines of their own, which the

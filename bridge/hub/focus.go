@@ -33,14 +33,15 @@ func (h *hub) startFocus(ctx context.Context) error {
 	api = httpURL(api)
 	log := h.cfg.Log.With().Str("part", "focus").Logger()
 	service, err := focus.NewService(focus.ServiceConfig{
-		LiveKitURL: api, PublicURL: sfuURL(&h.cfg), Key: key, Secret: secret, FullAccess: fullAccess(&h.cfg),
+		LiveKitURL: api, PublicURL: sfuURL(&h.cfg), ServiceURL: ServiceURL(&h.cfg), Key: key, Secret: secret, FullAccess: fullAccess(&h.cfg),
 		Allowed: func(a netip.Addr) bool { return mayConnect(&h.cfg, a) },
+		Member:  h.joined,
 		Log:     log,
 	})
 	if err != nil {
 		return err
 	}
-	signalling := focus.ProxyConfig{LiveKitURL: api, Key: key, Secret: secret, Log: log}
+	signalling := focus.ProxyConfig{LiveKitURL: api, Key: key, Secret: secret, Member: h.isJoined, Log: log}
 	if h.cfg.Relay != nil && f.LiveKitURL == "" {
 		signalling.ICEServers = func(user id.UserID) []*livekit.ICEServer { return iceServers(&h.cfg, user) }
 	}
@@ -48,7 +49,7 @@ func (h *hub) startFocus(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.service = service
+	h.service, h.proxy = service, proxy
 	h.mux.Handle(servicePath+"/", http.StripPrefix(servicePath, service))
 	h.mux.Handle(sfuPath+"/", http.StripPrefix(sfuPath, proxy))
 	return nil

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -53,7 +54,12 @@ func (h *hub) startHomeserver(ctx context.Context) error {
 		h.parts.Go("old files", cfg.RemoteMedia.Run)
 	}
 	if h.cfg.Relay != nil {
-		cfg.TURN = func(user id.UserID) homeserver.TURNAccess { return turnAccess(&h.cfg, user) }
+		cfg.TURN = func(user id.UserID) (access homeserver.TURNAccess, ok bool) {
+			if !h.belongs(user) {
+				return access, false
+			}
+			return turnAccess(&h.cfg, user), true
+		}
 	}
 	if h.service != nil {
 		cfg.SFUToken = h.service.DeviceToken
@@ -88,9 +94,12 @@ func (h *hub) startDendrite(ctx context.Context) (address string, err error) {
 	if err := choosePorts(&port); err != nil {
 		return "", err
 	}
+	if h.registration = s.RegistrationSecret; h.registration == "" {
+		h.registration = rand.Text() // then nobody but the hub can make accounts
+	}
 	cfg := homeserver.DendriteConfig{
 		Dir: h.dendriteDir(), ServerName: s.ServerName, ClientPort: port,
-		RegistrationSecret: s.RegistrationSecret, BcryptCost: s.BcryptCost, Log: h.cfg.Log,
+		RegistrationSecret: h.registration, BcryptCost: s.BcryptCost, Log: h.cfg.Log,
 		AllowNetworks: prefixTexts(h.cfg.AllowNetworks), DenyNetworks: prefixTexts(h.cfg.DenyNetworks),
 	}
 	outbound, err := homeserver.ListenOutbound(func(a netip.Addr) bool { return mayConnect(&h.cfg, a) })
@@ -103,7 +112,8 @@ func (h *hub) startDendrite(ctx context.Context) (address string, err error) {
 	if err != nil {
 		return "", err
 	}
-	return server.URL(), h.startChild(ctx, child.Dendrite, program, "dendrite.log", server)
+	h.dendrite = server.URL()
+	return h.dendrite, h.startChild(ctx, child.Dendrite, program, "dendrite.log", server)
 }
 
 // prefixTexts returns prefixes in CIDR notation. The result is never nil, because nil would mean the default of DendriteConfig.

@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 
+	"multifactorymodel.org/ewindow/bot/members"
 	"multifactorymodel.org/ewindow/bridge/child"
 	"multifactorymodel.org/ewindow/bridge/lifecycle"
 	"multifactorymodel.org/ewindow/callmedia/focus"
@@ -21,7 +23,12 @@ type hub struct {
 	peers   []turnserver.Peer  // the LiveKit that is a child: the relay must relay to it
 	relay   *turnserver.Server // nil without one
 	service *focus.Service     // nil without a focus
-	mux     *http.ServeMux     // what the ports serve
+	proxy   *focus.Proxy       // the same
+	members *members.Members   // nil without an account
+	// dendrite is the address of the hub's own homeserver, registration its secret for new accounts.
+	dendrite, registration string
+	admitted               atomic.Pointer[map[string]bool] // who may make allocations at the relay; nil: not known yet
+	mux                    *http.ServeMux                  // what the ports serve
 }
 
 // Run runs a hub until ctx ends, and returns nil then, or the error of the part that did not start or failed.
@@ -66,6 +73,9 @@ func (h *hub) start(ctx context.Context) error {
 		if err := h.startHomeserver(ctx); err != nil {
 			return err
 		}
+	}
+	if err := h.startMembers(ctx); err != nil {
+		return err
 	}
 	if h.cfg.Focus != nil || h.cfg.Homeserver != nil {
 		if err := h.openPorts(); err != nil {

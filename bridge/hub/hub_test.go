@@ -213,3 +213,32 @@ func TestSameFiles(t *testing.T) {
 		t.Error("HTTPS and relay have the same files, and not the same certificate")
 	}
 }
+
+// TestFailsClosed demands that a hub which does not know the network gives nothing to anybody, unless it is open.
+func TestFailsClosed(t *testing.T) {
+	const user, room = "@anna:example.org", "!room:example.org"
+	for name, c := range map[string]struct {
+		change func(*Config)
+		want   bool
+	}{
+		"closed":               {func(*Config) {}, false},
+		"closed without relay": {func(c *Config) { c.Relay = nil }, false},
+		"open":                 {func(c *Config) { c.Open = true }, true},
+	} {
+		cfg := wholeHub()
+		cfg.Account = &AccountConfig{Username: "hub"}
+		c.change(cfg)
+		h := &hub{cfg: *cfg}
+		if got := []bool{h.joined(t.Context(), user, room), h.isJoined(user, room), h.belongs(user), h.mayAllocate("name")}; slices.Contains(got, !c.want) {
+			t.Errorf("%s: %v", name, got)
+		}
+		if !h.mayAllocate(CheckName) {
+			t.Errorf("%s: ewindow turn check is refused", name)
+		}
+	}
+	relay := wholeHub()
+	relay.Focus, relay.Homeserver = nil, nil
+	if h := (&hub{cfg: *relay}); !h.mayAllocate("name") {
+		t.Error("a relay alone serves nobody: others make credentials for it")
+	}
+}

@@ -101,7 +101,8 @@ func (h *hub) serveTURN(listener net.Listener, transport turnserver.Transport) {
 func (h *hub) relayConfig() (turnserver.Config, error) {
 	r := h.cfg.Relay
 	cfg := turnserver.Config{
-		Realm: r.Realm, Secret: r.Secret, OldSecret: r.OldSecret, AllowedPeers: slices.Concat(h.peers, r.AllowedPeers),
+		Allowed: h.mayAllocate,
+		Realm:   r.Realm, Secret: r.Secret, OldSecret: r.OldSecret, AllowedPeers: slices.Concat(h.peers, r.AllowedPeers),
 		Relays:  slices.Concat([]turnserver.Relay{{Public: r.PublicIP}}, r.MoreRelays),
 		MinPort: r.MinPort, MaxPort: r.MaxPort,
 		MaxAllocations: r.MaxAllocations, MaxAllocationsPerUser: r.MaxAllocationsPerUser,

@@ -22,9 +22,13 @@ func (s *Service) DeviceToken(ctx context.Context, user id.UserID, device id.Dev
 		s.counts.limited.Add(1)
 		return "", "", refused.matrix()
 	}
+	if refused := s.demandMember(ctx, user, room); refused != nil {
+		return "", "", refused.matrix()
+	}
 	s.confirm(user)
 	jwt, refused := s.issue(ctx, roomName(room.String(), callSlot), plainIdentity(user.String(), device.String()), issue{
 		User: user, Room: room, Confirmed: true, Creates: s.creators.mayCreate(user.Homeserver()),
+		Publishes: true, // the homeserver is the hub's, so this is its SFU
 	})
 	if refused != nil {
 		return "", "", refused.matrix()

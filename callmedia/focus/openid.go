@@ -33,7 +33,11 @@ const (
 	acceptJSON   = "application/json"
 )
 
-var errRedirect = errors.New("too many redirects, or one to a page without encryption")
+var (
+	errRedirect  = errors.New("too many redirects, or one to a page without encryption")
+	errNoAddress = errors.New("the server's name can't be part of an address")
+	errNoFile    = errors.New("the server's .well-known file can't be read")
+)
 
 // openIDLookup asks homeservers whose OpenID token a token is. It may be used by several goroutines.
 type openIDLookup struct {

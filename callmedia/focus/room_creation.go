@@ -58,15 +58,23 @@ func createRoom(ctx context.Context, rooms livekit.RoomService, name string) err
 	return err
 }
 
-// apiSigner signs requests to LiveKit's API with a token that allows the creation of rooms.
+// apiSigner signs requests to LiveKit's API with a token that allows to create rooms, and to remove participants from the room that the request's
+// context names.
 type apiSigner struct {
 	next        http.RoundTripper
 	key, secret string
 }
 
+// adminKey is the key under which a request's context holds the room whose participants it changes.
+type adminKey struct{}
+
 // RoundTrip implements http.RoundTripper.
 func (s *apiSigner) RoundTrip(r *http.Request) (*http.Response, error) {
-	jwt, err := auth.NewAccessToken(s.key, s.secret).SetValidFor(time.Minute).SetVideoGrant(&auth.VideoGrant{RoomCreate: true}).ToJWT()
+	grant := &auth.VideoGrant{RoomCreate: true}
+	if room, ok := r.Context().Value(adminKey{}).(string); ok {
+		grant.RoomAdmin, grant.Room = true, room
+	}
+	jwt, err := auth.NewAccessToken(s.key, s.secret).SetValidFor(time.Minute).SetVideoGrant(grant).ToJWT()
 	if err != nil {
 		return nil, err
 	}

@@ -125,5 +125,17 @@ func (s *seats) leave(key seatKey, mine *seat) {
 
 func (s *seats) now() time.Duration { return time.Since(s.begin) }
 
+// all lists the places whose clients' tokens match.
+func (s *seats) all(match func(issue) bool) (keys []seatKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, list := range s.taken {
+		if slices.ContainsFunc(list, func(taken *seat) bool { return match(taken.issue) }) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // hear notes a sign of life.
 func (s *seats) hear(mine *seat) { mine.heard.Store(int64(s.now())) }

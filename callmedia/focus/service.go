@@ -31,10 +31,15 @@ const (
 type ServiceConfig struct {
 	// LiveKitURL is LiveKit's API for us (http or https). PublicURL is its signalling as clients reach it (wss; ws on one machine).
 	LiveKitURL, PublicURL string
+	// ServiceURL is the livekit_service_url of this service, as homeservers announce it; "" is unknown.
+	ServiceURL string
 	// Key and Secret are LiveKit's, for tokens.
 	Key, Secret string
 	// FullAccess lists the homeservers whose users may create rooms; "*" alone stands for all. Empty: nobody may.
 	FullAccess []string
+	// Member says whether a user is in a Matrix room for which access is given. It may wait a moment for somebody who is just joining. nil: everybody
+	// gets access to every room.
+	Member func(ctx context.Context, user id.UserID, room id.RoomID) bool
 	// Allowed says which addresses may be connected to when a user is looked up at a homeserver; nil means public ones only. See
 	// addrpolicy.Reachable for what it can't allow.
 	Allowed func(netip.Addr) bool
@@ -53,6 +58,7 @@ type Service struct {
 
 	mu        sync.Mutex // guards what follows
 	confirmed map[id.UserID]bool
+	foci      map[string]ownFocus // by homeserver
 }
 
 // Stats counts requests by their outcome.
@@ -84,7 +90,7 @@ func NewService(cfg ServiceConfig) (*Service, error) {
 	}
 	return &Service{
 		cfg: cfg, creators: creators, rooms: newRoomService(cfg.LiveKitURL, cfg.Key, cfg.Secret), users: newOpenIDLookup(cfg.Allowed, nil),
-		limits: newLimits(), confirmed: make(map[id.UserID]bool),
+		limits: newLimits(), confirmed: make(map[id.UserID]bool), foci: make(map[string]ownFocus),
 	}, nil
 }
 
@@ -206,12 +212,26 @@ func (s *Service) authorise(ctx context.Context, source string, r tokenRequest) 
 			Msg("An OpenID token was refused: this user gets tokens through their homeserver only")
 		return "", errForbidden
 	}
-	return s.issue(ctx, r.name, r.identity(user), issue{User: user, Room: r.room, Creates: s.creators.mayCreate(server)})
+	if err := s.demandMember(ctx, user, r.room); err != nil {
+		return "", err
+	}
+	return s.issue(ctx, r.name, r.identity(user), issue{User: user, Room: r.room, Creates: s.creators.mayCreate(server), Publishes: s.mayPublish(ctx, server)})
+}
+
+// demandMember refuses whoever is not in a room.
+func (s *Service) demandMember(ctx context.Context, user id.UserID, room id.RoomID) *apiError {
+	if s.cfg.Member == nil || s.cfg.Member(ctx, user, room) {
+		return nil
+	}
+	s.counts.forbidden.Add(1)
+	s.cfg.Log.Info().Stringer("user_id", user).Stringer("room_id", room).Msg("Access was refused: the user is not in such a room of the network")
+	return errNoMember
 }
 
 // errNoRoom is lk-jwt-service's answer when LiveKit does not work.
 var (
 	errForbidden = &apiError{status: http.StatusForbidden, code: "M_FORBIDDEN", message: "This user gets tokens through their homeserver only."}
+	errNoMember  = &apiError{status: http.StatusForbidden, code: "M_FORBIDDEN", message: "You are not in this room, or it is not one of this network."}
 	errNoRoom    = &apiError{status: http.StatusInternalServerError, code: "M_UNKNOWN", message: "Unable to create room on SFU."}
 	errNoToken   = &apiError{status: http.StatusInternalServerError, code: "M_UNKNOWN", message: "Unable to sign a token."}
 )

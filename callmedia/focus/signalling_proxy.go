@@ -1,6 +1,7 @@
 package focus
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -29,7 +30,9 @@ type ProxyConfig struct {
 	// ICEServers are what a user's clients are told, in place of what LiveKit says. nil: LiveKit's. Each user must have one name for the TURN server's
 	// quota; LiveKit would give each join another one.
 	ICEServers func(user id.UserID) []*livekit.ICEServer
-	Log        zerolog.Logger
+	// Member says whether a user is in a Matrix room, as far as is known now. Who is not, can't join with an older token, either. nil: everybody may.
+	Member func(user id.UserID, room id.RoomID) bool
+	Log    zerolog.Logger
 }
 
 // Proxy passes LiveKit's signalling on, and nothing else. It is an http.Handler that expects request paths without the prefix that it is mounted
@@ -95,6 +98,10 @@ func (p *Proxy) serveJoin(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the token is not valid", http.StatusUnauthorized)
 		return
 	}
+	if !p.mayStay(who.issue) {
+		http.Error(w, "you are not in this room", http.StatusForbidden)
+		return
+	}
 	r.Header.Set("Authorization", bearer+token) // LiveKit reads the token that was checked
 	if who.Creates {
 		if err := createRoom(r.Context(), p.rooms, who.room); err != nil && r.Context().Err() == nil {
@@ -109,6 +116,10 @@ func (p *Proxy) serveJoin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer p.seats.leave(key, mine)
+	if !p.mayStay(who.issue) { // Recheck may have looked before the place was taken
+		http.Error(w, "you are not in this room", http.StatusForbidden)
+		return
+	}
 	watched := &watchedWriter{ResponseWriter: w, heard: func() { p.seats.hear(mine) }}
 	if p.cfg.ICEServers != nil {
 		watched.servers = p.cfg.ICEServers(who.User)
@@ -116,6 +127,29 @@ func (p *Proxy) serveJoin(w http.ResponseWriter, r *http.Request) {
 	}
 	p.proxy.ServeHTTP(watched, r)
 }
+
+// mayStay says whether somebody with a token may be in its room.
+func (p *Proxy) mayStay(how issue) bool {
+	return p.cfg.Member == nil || p.cfg.Member(how.User, how.Room)
+}
+
+// Recheck removes the participants who may not stay in their rooms any more. It is called after rooms have changed, from one goroutine at a time.
+// The SFU is asked for a few seconds at most. Someone whose removal fails is removed the next time.
+func (p *Proxy) Recheck(ctx context.Context) {
+	for _, key := range p.seats.all(func(how issue) bool { return !p.mayStay(how) }) {
+		ctx, cancel := context.WithTimeout(context.WithValue(ctx, adminKey{}, key.room), removeLimit)
+		_, err := p.rooms.RemoveParticipant(ctx, &livekit.RoomParticipantIdentity{Room: key.room, Identity: key.identity})
+		cancel()
+		log := p.cfg.Log.Info().Str("identity", key.identity)
+		if err != nil {
+			log = p.cfg.Log.Warn().Err(err).Str("identity", key.identity)
+		}
+		log.Msg("A participant who is not in the room any more was removed from the SFU")
+	}
+}
+
+// removeLimit bounds the removal of one participant.
+const removeLimit = 3 * time.Second
 
 const bearer = "Bearer "
 

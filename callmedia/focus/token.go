@@ -25,6 +25,8 @@ type issue struct {
 	Confirmed bool `json:"confirmed,omitempty"`
 	// Creates: the user may create the room.
 	Creates bool `json:"creates,omitempty"`
+	// Publishes: the user may send, and not only receive.
+	Publishes bool `json:"publishes,omitempty"`
 }
 
 // text is the value of issueAttribute.
@@ -50,7 +52,7 @@ func sign(key, secret, room, identity string, how issue) (string, error) {
 	yes, no := true, false
 	return auth.NewAccessToken(key, secret).SetIdentity(identity).SetValidFor(tokenLifetime).
 		SetAttributes(map[string]string{issueAttribute: how.text()}).
-		SetVideoGrant(&auth.VideoGrant{Room: room, RoomJoin: true, CanPublish: &yes, CanSubscribe: &yes, CanUpdateOwnMetadata: &no}).
+		SetVideoGrant(&auth.VideoGrant{Room: room, RoomJoin: true, CanPublish: &how.Publishes, CanPublishData: &how.Publishes, CanSubscribe: &yes, CanUpdateOwnMetadata: &no}).
 		ToJWT()
 }
 

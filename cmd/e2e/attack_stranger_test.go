@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -27,6 +28,7 @@ var strangersAttacks = []attack{
 	{"a stranger confuses paths", strangerConfusesPaths},
 	{"a stranger smuggles requests", strangerSmuggles},
 	{"a stranger forges tokens", strangerForgesTokens},
+	{"a stranger asks for access", strangerAsksForAccess},
 	{"a stranger opens the page", strangerOpensPage},
 	{"a stranger sends to devices", strangerSendsToDevices},
 	{"a stranger plants Spaces", strangerPlantsSpaces},
@@ -164,6 +166,31 @@ func strangerForgesTokens(t *testing.T, a *attacks) {
 				t.Errorf("LiveKit answers %v at %s to %q", statuses, path, token)
 			}
 		}
+	}
+}
+
+// strangerAsksForAccess proves who he is, and asks for SFU tokens of both windows' rooms and for the relay. He is in neither room.
+func strangerAsksForAccess(t *testing.T, a *attacks) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	user := a.stranger.client.UserID.String()
+	for _, room := range append(slices.Clone(a.rooms), a.Space, "!invented:"+a.servers()[1]) {
+		for _, path := range []string{unstable.TokenPath, unstable.HashedTokenPath} {
+			openID, err := a.stranger.client.RequestOpenIDToken(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, _ := a.stranger.request(http.MethodPost, "/livekit/jwt"+path, map[string]any{
+				"room": room, "room_id": room, "slot_id": unstable.RoomSlot, "device_id": "X", "openid_token": openID,
+				"member": map[string]string{"id": "x", "claimed_user_id": user, "claimed_device_id": "X"},
+			})
+			if got.status != http.StatusForbidden && got.status != http.StatusNotFound && got.status != http.StatusTooManyRequests {
+				t.Errorf("%s for %s: %v", path, room, got)
+			}
+		}
+	}
+	if got := a.stranger.try(http.MethodGet, "/v3/voip/turnServer", nil); got.status != http.StatusForbidden {
+		t.Errorf("the relay: %v", got)
 	}
 }
 

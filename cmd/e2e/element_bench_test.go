@@ -22,6 +22,7 @@ func BenchmarkElement(b *testing.B) {
 	element.Need(b)
 	n := startDemo(b, b.TempDir())
 	n.await("know each other", 60*time.Second)
+	n.openFocus() // for the call without a window
 	munich := n.openPage(0, munichSource.at(benchmarkRate), 640, 360)
 	n.open(munich)
 	admin, anna, ben := n.admin(), n.person(0, "anna", dresdenSource.at(benchmarkRate), 640, 360), n.person(0, "ben", munichSource.at(benchmarkRate), 640, 360)

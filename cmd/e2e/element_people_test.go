@@ -3,8 +3,10 @@
 package e2e_test
 
 import (
+	"bytes"
 	"fmt"
 	"math"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,6 +99,30 @@ func (n *demoNetwork) inviteToSpace(admin *mautrix.Client, people ...*person) {
 
 func (n *demoNetwork) adminID() string {
 	return fmt.Sprintf("@%s:localhost:%d", n.Admin, n.Windows[0].Public)
+}
+
+// openFocus starts the hubs again with a focus that serves every Matrix user, and so also calls outside of the network.
+func (n *demoNetwork) openFocus() {
+	n.t.Helper()
+	for _, w := range n.Windows {
+		path := filepath.Join(n.folder, w.Username, "config.yaml")
+		config, err := os.ReadFile(path)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		if err := os.WriteFile(path, bytes.Replace(config, []byte("  focus:\n"), []byte("  focus:\n    open: true\n"), 1), 0o600); err != nil {
+			n.t.Fatal(err)
+		}
+		n.kill([]string{"ewindow hub", filepath.Join(n.folder, w.Username)})
+		rig.Eventually(n.t, time.Minute, func() error {
+			answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/_matrix/client/versions", w.Local))
+			if err != nil {
+				return err
+			}
+			defer answer.Body.Close()
+			return rig.Check(answer.StatusCode == http.StatusOK, w.Name+"'s hub", answer.Status)
+		})
+	}
 }
 
 // callRoom creates an encrypted room for people, in which everybody may join calls, and returns its ID.
@@ -195,6 +221,7 @@ func (p *person) first(limit time.Duration) (times element.Times, after time.Dur
 func TestElementCallsElement(t *testing.T) {
 	element.Need(t)
 	n := startDemo(t, t.TempDir())
+	n.openFocus() // no window is in this call
 	admin := n.admin()
 	anna, ben := n.person(0, "anna", munichSource, 640, 360), n.person(0, "ben", dresdenSource, 640, 360)
 	room := n.callRoom(admin, anna, ben)

@@ -113,6 +113,9 @@ func runDemo(ctx context.Context, o demoOptions) error {
 	if err := d.invite(ctx, admin); err != nil {
 		return err
 	}
+	if err := d.inviteHubs(ctx, admin); err != nil {
+		return err
+	}
 	if err := d.list(); err != nil {
 		return err
 	}
@@ -234,16 +237,66 @@ const (
 	admitPoll  = 50 * time.Millisecond
 )
 
-// invite invites the windows into the network, which is all that an admin has to do. It invites one window after the other, as a person does: if
-// a server joins a room while another event is sent there, Dendrite may never get the room's state.
-func (d *demo) invite(ctx context.Context, admin *mautrix.Client) error {
+// windowsRoom is the room into which windows and hubs are invited. It is the Space if the demonstration's data are of an earlier version.
+func (d *demo) windowsRoom(ctx context.Context, admin *mautrix.Client) (id.RoomID, error) {
 	space := id.RoomID(d.state.Space)
 	room, err := network.WindowsRoom(ctx, admin, space)
 	if err != nil {
-		return fmt.Errorf("look into the network: %w", err)
+		return "", fmt.Errorf("look into the network: %w", err)
 	}
-	if room == "" { // the demonstration's data are of an earlier version
+	if room == "" {
 		room = space
+	}
+	return room, nil
+}
+
+// inviteHubs invites the hubs' accounts into the network, one after the other, and waits until they are there.
+func (d *demo) inviteHubs(ctx context.Context, admin *mautrix.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, admitLimit)
+	defer cancel()
+	room, err := d.windowsRoom(ctx, admin)
+	if err != nil {
+		return err
+	}
+	for i := range d.state.Windows {
+		p := &d.state.Windows[i]
+		user := id.NewUserID(hubAccount, p.serverName())
+		for invited := false; ; {
+			state, err := admin.State(ctx, room)
+			if err == nil {
+				var membership event.Membership
+				if member := state[event.StateMember][user.String()]; member != nil {
+					membership = member.Content.AsMember().Membership
+				}
+				if membership == event.MembershipJoin {
+					break
+				}
+				if !invited && membership != event.MembershipInvite {
+					if _, err = admin.InviteUser(ctx, room, &mautrix.ReqInviteUser{UserID: user}); err != nil {
+						return fmt.Errorf("invite the hub of %s into the network: %w", p.Name, err)
+					}
+					invited = true
+				}
+			}
+			select {
+			case <-time.After(admitPoll):
+			case <-ctx.Done():
+				return fmt.Errorf("the hub of %s does not come into the network (%w): its log is in %s", p.Name, errors.Join(err, ctx.Err()), p.folder)
+			}
+		}
+	}
+	return nil
+}
+
+// hubAccount is the name of a hub's account.
+var hubAccount = config.Default().Hub.Account.Username
+
+// invite invites the windows into the network, which is all that an admin has to do. It invites one window after the other, as a person does: if
+// a server joins a room while another event is sent there, Dendrite may never get the room's state.
+func (d *demo) invite(ctx context.Context, admin *mautrix.Client) error {
+	room, err := d.windowsRoom(ctx, admin)
+	if err != nil {
+		return err
 	}
 	for _, p := range d.state.Windows {
 		user := id.UserID(p.userID())
@@ -256,7 +309,7 @@ func (d *demo) invite(ctx context.Context, admin *mautrix.Client) error {
 				return fmt.Errorf("invite %s into the network: %w", p.Name, err)
 			}
 		}
-		if err := awaitWindow(ctx, admin, space, user); err != nil {
+		if err := awaitWindow(ctx, admin, id.RoomID(d.state.Space), user); err != nil {
 			return fmt.Errorf("%s does not come into the network (%w): its log is in %s", p.Name, err, p.folder)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 
+	"maunium.net/go/mautrix/id"
+
 	"multifactorymodel.org/ewindow/bridge/hub"
 	"multifactorymodel.org/ewindow/cmd/ewindow/config"
 	"multifactorymodel.org/ewindow/turnserver"
@@ -17,6 +19,13 @@ func hubConfig(cfg *config.Config) (hub.Config, error) {
 		DataDir: cfg.DataDir, Listen: f.Listen, LocalListen: f.LocalListen, PublicURL: f.PublicURL, ServiceURL: f.Focus.LiveKitServiceURL,
 		Certificate:   hub.CertificateFiles{Chain: f.TLSCertificate, Key: f.TLSKey},
 		MetricsListen: cfg.Metrics.Listen,
+	}
+	if f.Focus.Enabled || f.Homeserver.Enabled {
+		c.Open = f.Focus.Open
+		c.Account = &hub.AccountConfig{HomeserverURL: f.Account.HomeserverURL, Username: f.Account.Username, Password: f.Account.Password}
+		for _, admin := range cfg.Network.Admins {
+			c.Account.Admins = append(c.Account.Admins, id.UserID(admin))
+		}
 	}
 	if f.ACME.Enabled {
 		c.ACME = &hub.ACMEConfig{Email: f.ACME.Email, DirectoryURL: f.ACME.DirectoryURL, HTTPListen: f.ACME.HTTPListen}

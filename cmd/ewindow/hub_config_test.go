@@ -11,6 +11,7 @@ import (
 
 // everyHubSetting gives each setting of a hub a value that is not zero.
 const everyHubSetting = `
+network: {admins: ["@anna:example.org"]}
 metrics: {listen: "127.0.0.1:9468"}
 hub:
   public_url: https://hub.example.org
@@ -18,6 +19,7 @@ hub:
   tls_key: /hub-key.pem
   acme: {enabled: true, email: anna@example.org}
   proxy_protocol_from: [10.0.0.5]
+  account: {homeserver_url: https://matrix.example.org, password: secret}
   turnserver:
     enabled: true
     public_ip: 192.0.2.7
@@ -35,6 +37,7 @@ hub:
     proxy_protocol_from: [10.0.0.5]
   focus:
     enabled: true
+    open: true
     livekit_program: /livekit
     livekit_url: wss://livekit.example.org
     key: key

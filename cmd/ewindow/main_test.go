@@ -72,7 +72,7 @@ const externalFocus = `hub:
   listen: ""
   local_listen: %s
   public_url: https://hub.example.org
-  focus: {enabled: true, livekit_url: "ws://127.0.0.1:1", key: key, secret: "0123456789012345678901234567890123456789", full_access_homeservers: [example.org]}
+  focus: {enabled: true, open: true, livekit_url: "ws://127.0.0.1:1", key: key, secret: "0123456789012345678901234567890123456789", full_access_homeservers: [example.org]}
 `
 
 // TestFaults makes mistakes that people make before anything runs. Each gives one clear sentence and an exit code.

@@ -57,10 +57,13 @@ func networkCommand() *cli.Command {
 				if err != nil {
 					return fmt.Errorf("the network could not be made: %w", err)
 				}
-				_, err = fmt.Fprintf(c.App.Writer, "network: %s\nIts admin is %s. List this user ID in network.admins of each window's configuration. Then, in Element,\n"+
+				_, err = fmt.Fprintf(c.App.Writer, "network: %s\nIts admin is %s. List this user ID in network.admins of the hub's and each window's configuration. Then, in Element,\n"+
 					"invite each window's account into the room \"%s: windows\", and the people who may look in into the Space.\n",
 					space, client.UserID, c.String("name"))
-				return err
+				if err != nil {
+					return err
+				}
+				return inviteHub(c, client, space)
 			},
 		}},
 	}
@@ -78,17 +81,43 @@ func upgradeNetwork(c *cli.Context, client *mautrix.Client, space id.RoomID) err
 	}
 	switch {
 	case windows == "":
-		invited, err := network.AddWindowsRoom(c.Context, client, space)
-		if err != nil {
+		var invited []id.UserID
+		if invited, err = network.AddWindowsRoom(c.Context, client, space); err != nil {
 			return fmt.Errorf("the network could not be upgraded: %w", err)
 		}
 		_, err = fmt.Fprintf(c.App.Writer, "the network %s is upgraded: it has a room for its windows now. Invited there as windows: %s\n"+
 			"Remove from that room whoever is none. Others who are in the Space only look in.\n", space, invited)
-		return err
 	case changed:
 		_, err = fmt.Fprintf(c.App.Writer, "the network %s is upgraded\n", space)
 	default:
 		_, err = fmt.Fprintf(c.App.Writer, "the network %s is as this version makes it\n", space)
+	}
+	if err != nil {
+		return err
+	}
+	return inviteHub(c, client, space)
+}
+
+// inviteHub invites the account of the hub of the admin's homeserver into the room of the windows, if there is such an account.
+func inviteHub(c *cli.Context, client *mautrix.Client, space id.RoomID) error {
+	hub := id.NewUserID(hubAccount, client.UserID.Homeserver())
+	windows, err := network.WindowsRoom(c.Context, client, space)
+	if err != nil {
+		return fmt.Errorf("the network's hub could not be invited: %w", err)
+	}
+	_, err = client.GetProfile(c.Context, hub)
+	if err == nil {
+		_, err = client.InviteUser(c.Context, windows, &mautrix.ReqInviteUser{UserID: hub})
+	}
+	switch {
+	case err == nil:
+		_, err = fmt.Fprintf(c.App.Writer, "The hub's account %s is invited there, too. Invite each other hub's.\n", hub)
+	case errors.Is(err, mautrix.MForbidden): // it is there already
+		err = nil
+	case errors.Is(err, mautrix.MNotFound):
+		_, err = fmt.Fprintf(c.App.Writer, "Invite each hub's account there, too, such as %s. Before that, nobody can call over the hub.\n", hub)
+	default:
+		err = fmt.Errorf("the network's hub could not be invited: %w", err)
 	}
 	return err
 }

@@ -34,6 +34,7 @@ hub:
     public_ip: 192.0.2.7
     secret: 0123456789abcdef-top-secret
   focus:
+    open: true
     enabled: true
     full_access_homeservers: [example.org]
 `

@@ -106,7 +106,7 @@ func checkArguments(c *cli.Context) (targets []turncheck.Target, o turncheck.Opt
 		if secret == "" {
 			return nil, o, &usageError{fmt.Sprintf("there is nothing to log in with: set hub.turnserver.secret in %s, or give --secret-file, or --username and --password-file", c.String("config"))}
 		}
-		o.Username, o.Password = turnserver.Credentials(secret, "ewindow-check", 10*time.Minute)
+		o.Username, o.Password = turnserver.Credentials(secret, hub.CheckName, 10*time.Minute)
 	}
 	if file := c.String("ca"); file != "" {
 		text, err := os.ReadFile(file)

@@ -136,6 +136,7 @@ hub:
     secret: %[4]s
   focus:
     enabled: true
+    open: true # these tests are about networks
     node_ip: %[1]s
   homeserver:
     enabled: true

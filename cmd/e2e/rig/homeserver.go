@@ -55,6 +55,8 @@ type Options struct {
 	Transports []string
 	// SFUToken gives devices access to the SFU of the first transport.
 	SFUToken func(ctx context.Context, user id.UserID, device id.DeviceID, room id.RoomID) (url, jwt string, err error)
+	// TURN gives users access to a TURN server in place of the homeserver.
+	TURN func(user id.UserID) (access homeserver.TURNAccess, ok bool)
 	// RemoteMedia limits the files of other homeservers; nil: no limit. Folder and server name are set.
 	RemoteMedia *homeserver.RemoteMediaConfig
 	// Outbound is the proxy that the homeserver connects through.
@@ -140,7 +142,7 @@ func StartHomeserverWith(t testing.TB, o Options) *Homeserver {
 		hs.Media = media
 	}
 	front, err := homeserver.NewFront(homeserver.FrontConfig{
-		Upstream: upstream, ServerName: hs.ServerName, PublicURL: "https://" + hs.ServerName, Transports: o.Transports, SFUToken: o.SFUToken, RemoteMedia: media, DB: db,
+		Upstream: upstream, ServerName: hs.ServerName, PublicURL: "https://" + hs.ServerName, Transports: o.Transports, SFUToken: o.SFUToken, RemoteMedia: media, TURN: o.TURN, DB: db,
 		Log: log,
 	})
 	if err != nil {

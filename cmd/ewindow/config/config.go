@@ -111,9 +111,19 @@ type HubConfig struct {
 	// ProxyProtocolFrom are the addresses of proxies before Listen, in the form that Prefixes reads; empty: none.
 	ProxyProtocolFrom []string `yaml:"proxy_protocol_from"`
 
+	Account    AccountConfig       `yaml:"account"`
 	TurnServer TurnServerConfig    `yaml:"turnserver"`
 	Focus      FocusConfig         `yaml:"focus"`
 	Homeserver HubHomeserverConfig `yaml:"homeserver"`
+}
+
+// AccountConfig is the hub's own Matrix account, which sees who belongs to the network.
+type AccountConfig struct {
+	// HomeserverURL is the account's homeserver; "" is the hub's own, where the hub makes the account.
+	HomeserverURL string `yaml:"homeserver_url"`
+	Username      string `yaml:"username"`
+	Password      string `yaml:"password"`
+	PasswordFile  string `yaml:"password_file"`
 }
 
 // ACMEConfig is where the hub gets its certificates from (RFC 8555). They are kept in the folder acme of the data folder.
@@ -168,6 +178,8 @@ type TurnServerConfig struct {
 // FocusConfig is the hub's SFU with its authorisation service.
 type FocusConfig struct {
 	Enabled bool `yaml:"enabled"`
+	// Open gives access to focus and relay to everybody, not only to the network's members.
+	Open bool `yaml:"open"`
 	// LiveKitProgram is the path of livekit-server; "" looks for it.
 	LiveKitProgram string `yaml:"livekit_program"`
 	// LiveKitURL is the address of a LiveKit server that runs elsewhere; "" runs one as a child.
@@ -244,6 +256,7 @@ func Default() *Config {
 				HTTPListen:   "0.0.0.0:80",
 			},
 			ProxyProtocolFrom: []string{},
+			Account:           AccountConfig{Username: "ewindow-hub"},
 			TurnServer: TurnServerConfig{
 				Listen:                []string{"udp://0.0.0.0:3478", "tcp://0.0.0.0:3478"},
 				Realm:                 "ewindow",

@@ -42,7 +42,7 @@ func Load(path string) (*Config, error) {
 // resolve makes paths absolute and reads secrets from their files.
 func (c *Config) resolve(folder string) error {
 	for _, p := range []*string{
-		&c.DataDir, &c.Homeserver.PasswordFile, &c.Hub.TLSCertificate, &c.Hub.TLSKey, &c.Hub.TurnServer.SecretFile,
+		&c.DataDir, &c.Homeserver.PasswordFile, &c.Hub.TLSCertificate, &c.Hub.TLSKey, &c.Hub.Account.PasswordFile, &c.Hub.TurnServer.SecretFile,
 		&c.Hub.TurnServer.OldSecretFile,
 		&c.Hub.TurnServer.TLSCertificate, &c.Hub.TurnServer.TLSKey, &c.Hub.Focus.SecretFile, &c.Hub.Focus.LiveKitProgram,
 		&c.Hub.Homeserver.RegistrationSecretFile, &c.Hub.Homeserver.DendriteProgram,
@@ -58,6 +58,7 @@ func (c *Config) resolve(folder string) error {
 		file  string
 	}{
 		{"homeserver.password", &c.Homeserver.Password, c.Homeserver.PasswordFile},
+		{"hub.account.password", &c.Hub.Account.Password, c.Hub.Account.PasswordFile},
 		{"hub.turnserver.secret", &c.Hub.TurnServer.Secret, c.Hub.TurnServer.SecretFile},
 		{"hub.turnserver.old_secret", &c.Hub.TurnServer.OldSecret, c.Hub.TurnServer.OldSecretFile},
 		{"hub.focus.secret", &c.Hub.Focus.Secret, c.Hub.Focus.SecretFile},

@@ -130,6 +130,9 @@ func (v *checker) hub(h *HubConfig) {
 		v.prefixes("hub.homeserver.deny_networks", h.Homeserver.DenyNetworks)
 		v.require(len(h.Homeserver.AllowNetworks) > 0, "hub.homeserver.allow_networks is empty, so the hub could ask no homeserver: list 0.0.0.0/0 for all")
 	}
+	if h.NeedsAccount() {
+		v.account(h)
+	}
 	if h.TurnServer.Enabled {
 		v.turnserver(h)
 	}
@@ -145,6 +148,20 @@ func (v *checker) hub(h *HubConfig) {
 	if h.Homeserver.Enabled {
 		v.homeserver(&h.Homeserver)
 	}
+}
+
+// account checks the hub's own account.
+func (v *checker) account(h *HubConfig) {
+	a := &h.Account
+	v.require(a.Username != "", "hub.account.username is empty: give the name of the hub's Matrix account")
+	own := h.Homeserver.Enabled && h.Homeserver.URL == ""
+	if a.HomeserverURL != "" {
+		v.url("hub.account.homeserver_url", a.HomeserverURL, "https://matrix.example.org")
+		v.require(a.Password != "", "hub.account.password is empty: give the password of the hub's Matrix account")
+		return
+	}
+	v.require(own, "hub.account.homeserver_url is empty, and this hub runs no homeserver of its own: give the homeserver of the hub's Matrix account, "+
+		"or set hub.focus.open to give access to everybody")
 }
 
 // front checks the addresses of the hub's HTTP side.

@@ -24,6 +24,7 @@ func good() *config.Config {
 	h.TurnServer.Enabled = true
 	h.TurnServer.PublicIP = "192.0.2.7"
 	h.TurnServer.Secret = "0123456789abcdef"
+	h.Account.HomeserverURL, h.Account.Password = "https://matrix.example.org", "secret"
 	h.Focus.Enabled = true
 	h.Homeserver.Enabled = true
 	h.Homeserver.ServerName = "example.org"
@@ -46,6 +47,11 @@ func TestValidateGood(t *testing.T) {
 		"LiveKit elsewhere": func(c *config.Config) {
 			c.Hub.Focus.LiveKitURL, c.Hub.Focus.Key, c.Hub.Focus.Secret = "wss://a.example.org", "key", strings.Repeat("x", 32)
 			c.Hub.TurnServer.AllowedPeers = []string{"198.51.100.1/32:7882"}
+		},
+		"an account that the hub makes": func(c *config.Config) { c.Hub.Account.HomeserverURL, c.Hub.Account.Password = "", "" },
+		"open": func(c *config.Config) {
+			c.Hub.Account, c.Hub.Focus.Open, c.Hub.Homeserver.Enabled = config.AccountConfig{}, true, false
+			c.Hub.Focus.FullAccessHomeservers = []string{"example.org"}
 		},
 		"homeserver elsewhere": func(c *config.Config) {
 			c.Hub.Homeserver.URL, c.Hub.Homeserver.RegistrationSecret = "http://127.0.0.1:8009", ""
@@ -143,6 +149,13 @@ func TestValidateErrors(t *testing.T) {
 			`hub.public_url: "" is not an address such as https://hub.example.org`},
 		{config.Hub, func(c *config.Config) { c.Hub.Listen, c.Hub.LocalListen = "", "" },
 			`hub.listen and hub.local_listen are both empty: set one of them`},
+		{config.Hub, func(c *config.Config) { c.Hub.Account.Username = "" }, `hub.account.username is empty: give the name of the hub's Matrix account`},
+		{config.Hub, func(c *config.Config) { c.Hub.Account.Password = "" }, `hub.account.password is empty: give the password of the hub's Matrix account`},
+		{config.Hub, func(c *config.Config) { c.Hub.Account.HomeserverURL = "matrix" },
+			`hub.account.homeserver_url: "matrix" is not an address such as https://matrix.example.org`},
+		{config.Hub, func(c *config.Config) {
+			c.Hub.Account.HomeserverURL, c.Hub.Homeserver.URL = "", "http://127.0.0.1:8108"
+		}, `hub.account.homeserver_url is empty, and this hub runs no homeserver of its own: give the homeserver of the hub's Matrix account, or set hub.focus.open to give access to everybody`},
 		{config.Hub, func(c *config.Config) { c.Hub.Listen = "8448" },
 			`hub.listen: "8448" is not an address and port such as 0.0.0.0:8448`},
 		{config.Hub, func(c *config.Config) { c.Hub.LocalListen = "here" },

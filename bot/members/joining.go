@@ -1,0 +1,169 @@
+package members
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/backoff"
+)
+
+// attempt is when we may try again to join or to leave a room.
+type attempt struct {
+	next  time.Time
+	pause backoff.Backoff
+}
+
+func newAttempt() *attempt {
+	return &attempt{pause: backoff.Backoff{Min: time.Second, Max: time.Minute}}
+}
+
+// wanted are the rooms that we should be in and are not, with servers that know them.
+func (m *Members) wanted() map[id.RoomID][]string {
+	wanted := make(map[id.RoomID][]string)
+	for _, root := range m.kept.Roots {
+		r := m.rooms[root]
+		if r == nil {
+			wanted[root] = nil
+			for _, admin := range m.cfg.Admins {
+				wanted[root] = append(wanted[root], admin.Homeserver())
+			}
+			continue
+		}
+		for name, via := range r.announced() {
+			if m.rooms[name] == nil {
+				wanted[name] = via
+			}
+		}
+		// Whoever is in the room of the windows may join the Space (MSC3083). But a Dendrite with no admin lets only one of its users do so, and a window
+		// may need that place.
+		if r.space != "" && m.rooms[r.space] == nil && slices.ContainsFunc(m.cfg.Admins, func(a id.UserID) bool { return a.Homeserver() == m.client.UserID.Homeserver() }) {
+			wanted[r.space] = r.spaceVia
+		}
+	}
+	return wanted
+}
+
+// unwanted are the rooms that we are in and that nobody announces any more. An upgraded room is kept as long as its replacement is announced.
+func (m *Members) unwanted() (rooms []id.RoomID) {
+	keep := make(map[id.RoomID]bool)
+	for _, root := range m.kept.Roots {
+		if r := m.rooms[root]; r != nil {
+			keep[root] = true
+			if r.space != "" {
+				keep[r.space] = true
+			}
+			for name := range r.announced() {
+				keep[name] = true
+			}
+		}
+	}
+	for name, r := range m.rooms {
+		if !keep[name] && (r.replacement == "" || !keep[r.replacement]) {
+			rooms = append(rooms, name)
+		}
+	}
+	return rooms
+}
+
+// joinMore joins rooms that we should be in, and says in the network's rooms that we are a hub.
+func (m *Members) joinMore(ctx context.Context, now time.Time) {
+	for _, root := range m.kept.Roots {
+		if r := m.rooms[root]; r != nil && !r.introduced {
+			r.introduced = true
+			m.tasks.Go(func() { m.introduce(ctx, root) })
+		}
+	}
+	wanted, roots := m.wanted(), slices.DeleteFunc(slices.Clone(m.kept.Roots), func(root id.RoomID) bool { return m.rooms[root] == nil })
+	for name := range m.joins {
+		if _, still := wanted[name]; !still {
+			delete(m.joins, name)
+		}
+	}
+	for name, via := range wanted {
+		a := m.joins[name]
+		if a == nil {
+			if len(m.joins) >= maxRooms {
+				return
+			}
+			a = newAttempt()
+			m.joins[name] = a
+		}
+		if now.Before(a.next) {
+			continue
+		}
+		select {
+		case m.joining <- struct{}{}:
+		default:
+			return
+		}
+		a.next = now.Add(a.pause.Next())
+		early := a.pause.Failures() <= maxIntroductions
+		m.tasks.Go(func() {
+			defer func() { <-m.joining }()
+			ctx, cancel := context.WithTimeout(ctx, joinLimit)
+			defer cancel()
+			_, err := m.client.JoinRoom(mautrix.WithMaxRetries(ctx, 0), name.String(), &mautrix.ReqJoinRoom{Via: via})
+			if err != nil && ctx.Err() == nil {
+				for _, root := range roots {
+					if root != name && early {
+						m.introduce(ctx, root)
+					}
+				}
+				m.cfg.Log.Info().Err(short(err)).Stringer("room_id", name).Msg("The hub's account can't join a room of the network, trying again")
+			}
+		})
+	}
+}
+
+// leaveMore leaves rooms that are no windows any more.
+func (m *Members) leaveMore(ctx context.Context, now time.Time) {
+	unwanted := m.unwanted()
+	maps.DeleteFunc(m.leaves, func(name id.RoomID, _ *attempt) bool { return !slices.Contains(unwanted, name) })
+	for _, name := range unwanted {
+		a := m.leaves[name]
+		if a == nil {
+			a = newAttempt()
+			m.leaves[name] = a
+		}
+		if now.Before(a.next) {
+			continue
+		}
+		a.next = now.Add(a.pause.Next())
+		m.tasks.Go(func() {
+			if _, err := m.client.LeaveRoom(mautrix.WithMaxRetries(ctx, 0), name); err != nil && ctx.Err() == nil {
+				m.cfg.Log.Info().Err(short(err)).Stringer("room_id", name).Msg("The hub's account can't leave a room that is no window any more, trying again")
+			}
+		})
+	}
+}
+
+// introduce says in our membership of a room of the network that we are a hub, so that kiosks invite us into their rooms. It is sent again when a room
+// can't be joined, with another content: a homeserver that joined at the same moment as we did may never have received our membership.
+func (m *Members) introduce(ctx context.Context, root id.RoomID) {
+	var member map[string]any
+	err := m.client.StateEvent(mautrix.WithMaxRetries(ctx, 0), root, event.StateMember, m.client.UserID.String(), &member)
+	if err == nil && member["membership"] == string(event.MembershipJoin) {
+		member[memberHub], member[memberAgain] = true, time.Now().UnixMilli()
+		_, err = m.client.SendStateEvent(mautrix.WithMaxRetries(ctx, 0), root, event.StateMember, m.client.UserID.String(), member)
+	}
+	if err != nil && ctx.Err() == nil {
+		m.cfg.Log.Info().Err(short(err)).Stringer("room_id", root).Msg("The hub's account could not say what it is")
+	}
+}
+
+// untilJoin is how long until a room may be joined again.
+func (m *Members) untilJoin(now time.Time) time.Duration {
+	wait := syncWait
+	for _, attempts := range []map[id.RoomID]*attempt{m.joins, m.leaves} {
+		for _, a := range attempts {
+			wait = min(wait, max(a.next.Sub(now), time.Second))
+		}
+	}
+	return wait
+}

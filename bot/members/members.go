@@ -1,0 +1,381 @@
+package members
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/backoff"
+	"multifactorymodel.org/ewindow/bot/privatefile"
+)
+
+const (
+	// device is always the same, so that logging in again makes no second one.
+	device = "EWINDOWHUB"
+	// syncWait is how long the homeserver waits for something new.
+	syncWait = 30 * time.Second
+	// joinWait is how long Joined waits for somebody whose join is still under way to us.
+	joinWait = 3 * time.Second
+	// inviteWait is how long an invitation by somebody of another homeserver waits. If ours is in the room already, it gets the invitation twice: by
+	// itself, and as a part of the room. Dendrite rejects a join that comes before the second one, and may never see us in the room then.
+	inviteWait = time.Second
+	// joinLimit bounds joining a room. A room of another homeserver takes long.
+	joinLimit = 2 * time.Minute
+	// maxIntroductions is how often our membership is sent again because a room can't be joined.
+	maxIntroductions = 3
+	// maxRooms is how many rooms are followed, maxJoining how many are joined at the same time.
+	maxRooms   = 1024
+	maxJoining = 4
+)
+
+// Config is what a Members needs. All but OnChange are required.
+type Config struct {
+	// HomeserverURL is the homeserver of the hub's account. Username and Password are the account's.
+	HomeserverURL, Username, Password string
+	// Admins are the users whose invitations are accepted.
+	Admins []id.UserID
+	// File keeps the rooms that admins have invited us to, and the windows that they have taken down.
+	File string
+	// OnChange is called from Run's goroutine after something has changed. It must not block.
+	OnChange func()
+	Log      zerolog.Logger
+}
+
+// Members knows who belongs to the network. Its methods may be called from any goroutine.
+type Members struct {
+	cfg    Config
+	client *mautrix.Client
+
+	mu      sync.RWMutex // guards what follows, which only Run's goroutine changes
+	rooms   map[id.RoomID]*room
+	kept    kept
+	changed chan struct{}
+
+	// What follows belongs to Run's goroutine.
+	joins   map[id.RoomID]*attempt
+	leaves  map[id.RoomID]*attempt
+	joining chan struct{}
+	tasks   sync.WaitGroup
+}
+
+// kept is what is kept over a restart.
+type kept struct {
+	// Roots are the rooms that admins have invited us to.
+	Roots []id.RoomID `json:"roots"`
+	// Down are the rooms that admins have taken out of the Space's list. Others may overwrite the entry later.
+	Down []id.RoomID `json:"down,omitempty"`
+}
+
+// New checks the configuration. It starts nothing.
+func New(cfg Config) (*Members, error) {
+	switch {
+	case cfg.HomeserverURL == "" || cfg.Username == "" || cfg.Password == "" || cfg.File == "":
+		return nil, errors.New("members: the account of the hub is not complete")
+	case cfg.OnChange == nil:
+		cfg.OnChange = func() {}
+	}
+	client, err := mautrix.NewClient(cfg.HomeserverURL, "", "")
+	if err != nil {
+		return nil, fmt.Errorf("members: %w", err)
+	}
+	client.Log = zerolog.Nop() // its lines have tokens
+	client.Client = &http.Client{Timeout: syncWait + joinLimit}
+	return &Members{
+		cfg: cfg, client: client, rooms: make(map[id.RoomID]*room), changed: make(chan struct{}),
+		joins: make(map[id.RoomID]*attempt), leaves: make(map[id.RoomID]*attempt), joining: make(chan struct{}, maxJoining),
+	}, nil
+}
+
+// Joined says whether a user is in a window's room. Somebody who has just joined may be known here a moment later, so it waits for up to three seconds.
+func (m *Members) Joined(ctx context.Context, user id.UserID, room id.RoomID) bool {
+	deadline := time.NewTimer(joinWait)
+	defer deadline.Stop()
+	for {
+		m.mu.RLock()
+		joined, changed := m.joinedLocked(user, room), m.changed
+		m.mu.RUnlock()
+		if joined {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-deadline.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// IsJoined says whether a user is in a window's room, as far as is known now.
+func (m *Members) IsJoined(user id.UserID, room id.RoomID) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.joinedLocked(user, room)
+}
+
+// Belongs says whether a user is in any window's room, or a window.
+func (m *Members) Belongs(user id.UserID) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for name, r := range m.rooms {
+		if r.joined[user] && m.isWindowLocked(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// Users lists all users who are in a window's room.
+func (m *Members) Users() []id.UserID {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	users := make(map[id.UserID]bool)
+	for name, r := range m.rooms {
+		if m.isWindowLocked(name) {
+			for user := range r.joined {
+				users[user] = true
+			}
+		}
+	}
+	list := make([]id.UserID, 0, len(users))
+	for user := range users {
+		list = append(list, user)
+	}
+	return list
+}
+
+func (m *Members) joinedLocked(user id.UserID, room id.RoomID) bool {
+	r := m.rooms[room]
+	return r != nil && r.joined[user] && m.isWindowLocked(room)
+}
+
+// isWindowLocked says whether a room is a window's: one of the network announces it, or the room that it was upgraded to, and that is its kiosk.
+func (m *Members) isWindowLocked(name id.RoomID) bool {
+	r := m.rooms[name]
+	if r == nil || r.kiosk == "" || !r.joined[r.kiosk] {
+		return false
+	}
+	return slices.ContainsFunc(m.kept.Roots, func(root id.RoomID) bool {
+		return m.hasWindowLocked(root, r.kiosk, name) || r.replacement != "" && m.hasWindowLocked(root, r.kiosk, r.replacement)
+	})
+}
+
+// hasWindowLocked says whether a kiosk announces a room, and no admin took that out of the Space's list, or the kiosk out of the Space. Only the Space shows
+// the latter, so it is not seen as long as we can't join the Space.
+func (m *Members) hasWindowLocked(root id.RoomID, kiosk id.UserID, name id.RoomID) bool {
+	r := m.rooms[root]
+	if r == nil || r.window(kiosk).Room != name || slices.Contains(m.kept.Down, name) {
+		return false
+	}
+	space := m.rooms[r.space]
+	return space == nil || space.joined[kiosk]
+}
+
+// Run logs in and follows the rooms until ctx ends. It returns nil then.
+func (m *Members) Run(ctx context.Context) error {
+	defer m.tasks.Wait()
+	if err := m.load(); err != nil {
+		return err
+	}
+	pause := backoff.Backoff{Min: 250 * time.Millisecond, Max: 10 * time.Second}
+	for ctx.Err() == nil {
+		err := m.follow(ctx, pause.Reset)
+		if ctx.Err() != nil {
+			return nil
+		}
+		m.cfg.Log.Warn().Err(err).Msg("The hub's account can't see who belongs to the network, trying again")
+		select {
+		case <-time.After(pause.Next()):
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// follow logs in and follows the rooms until something fails.
+func (m *Members) follow(ctx context.Context, works func()) error {
+	m.client.ClearCredentials()
+	_, err := m.client.Login(mautrix.WithMaxRetries(ctx, 0), &mautrix.ReqLogin{
+		Type: mautrix.AuthTypePassword, Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: m.cfg.Username},
+		Password: m.cfg.Password, DeviceID: device, InitialDeviceDisplayName: "e-window hub", StoreCredentials: true,
+	})
+	if err != nil {
+		return fmt.Errorf("log in: %w", short(err))
+	}
+	since := ""
+	for first := true; ; first = false {
+		request := mautrix.ReqSync{Since: since, FilterID: filter, SetPresence: event.PresenceOffline}
+		if !first {
+			request.Timeout = int(min(syncWait, m.untilJoin(time.Now())).Milliseconds())
+		}
+		response, err := m.client.FullSyncRequest(mautrix.WithMaxRetries(ctx, 0), request)
+		if err != nil {
+			return fmt.Errorf("sync: %w", short(err))
+		}
+		since = response.NextBatch
+		works()
+		if err := m.apply(response, first); err != nil {
+			return err
+		}
+		now := time.Now()
+		m.joinMore(ctx, now)
+		m.leaveMore(ctx, now)
+	}
+}
+
+// apply takes over a sync response. The first one of a login has everything.
+func (m *Members) apply(response *mautrix.RespSync, first bool) error {
+	invited := m.invitations(response)
+	self := m.client.UserID
+	m.mu.Lock()
+	if first {
+		clear(m.rooms)
+	}
+	keep := kept{Roots: slices.Clone(m.kept.Roots), Down: slices.Clone(m.kept.Down)}
+	changed := first
+	for name, joined := range response.Rooms.Join {
+		r := m.rooms[name]
+		if r == nil {
+			if len(m.rooms) >= maxRooms {
+				continue
+			}
+			r = newRoom()
+			m.rooms[name] = r
+			delete(m.joins, name)
+			changed = true
+		}
+		for _, e := range slices.Concat(joined.State.Events, joined.Timeline.Events) {
+			changed = r.apply(e) || changed
+			if room, down, ok := takesDown(e); ok && slices.Contains(m.cfg.Admins, e.Sender) {
+				keep.Down = slices.DeleteFunc(keep.Down, func(other id.RoomID) bool { return other == room })
+				if down && len(keep.Down) < maxRooms {
+					keep.Down = append(keep.Down, room)
+				}
+			}
+			if e.StateKey != nil && *e.StateKey == self.String() {
+				r.introduced = r.introduced || introduces(e)
+			}
+		}
+	}
+	for name := range response.Rooms.Leave {
+		if m.rooms[name] != nil {
+			delete(m.rooms, name)
+			changed = true
+		}
+		keep.Roots = slices.DeleteFunc(keep.Roots, func(root id.RoomID) bool { return root == name })
+	}
+	for _, name := range invited {
+		if !slices.Contains(keep.Roots, name) && len(keep.Roots) < maxRooms {
+			keep.Roots = append(keep.Roots, name)
+		}
+	}
+	moved := !slices.Equal(keep.Roots, m.kept.Roots) || !slices.Equal(keep.Down, m.kept.Down)
+	m.kept = keep
+	if changed || moved {
+		close(m.changed)
+		m.changed = make(chan struct{})
+	}
+	m.mu.Unlock()
+	if moved {
+		if err := m.save(keep); err != nil {
+			return err
+		}
+	}
+	if changed || moved {
+		m.cfg.OnChange()
+	}
+	return nil
+}
+
+// invitations returns the rooms that an admin invites us to.
+func (m *Members) invitations(response *mautrix.RespSync) (rooms []id.RoomID) {
+	wanted := m.wanted()
+	for name, invited := range response.Rooms.Invite {
+		for _, e := range invited.State.Events {
+			if e.Type.Type != event.StateMember.Type || e.GetStateKey() != m.client.UserID.String() {
+				continue
+			}
+			if _, window := wanted[name]; window { // a window's kiosk invites us, since we may be unable to join otherwise
+				if a := m.joins[name]; a != nil {
+					a.next = m.afterInvite(e.Sender)
+				}
+				continue
+			}
+			if !slices.Contains(m.cfg.Admins, e.Sender) {
+				m.cfg.Log.Warn().Stringer("user_id", e.Sender).Stringer("room_id", name).
+					Msg("Somebody who is not in network.admins invites the hub's account, which does not accept")
+				continue
+			}
+			rooms = append(rooms, name)
+			if m.joins[name] == nil {
+				m.joins[name] = newAttempt()
+				m.joins[name].next = m.afterInvite(e.Sender)
+			}
+		}
+	}
+	return rooms
+}
+
+// afterInvite is when to join a room that a user has just invited us to.
+func (m *Members) afterInvite(by id.UserID) time.Time {
+	if by.Homeserver() == m.client.UserID.Homeserver() {
+		return time.Time{}
+	}
+	return time.Now().Add(inviteWait)
+}
+
+// load reads what was kept.
+func (m *Members) load() error {
+	text, err := privatefile.Read(m.cfg.File)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var k kept
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &k)
+	}
+	if err != nil {
+		return fmt.Errorf("read which rooms are the network's: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept = k
+	return nil
+}
+
+func (m *Members) save(k kept) error {
+	text, err := json.Marshal(k)
+	if err == nil {
+		err = privatefile.Write(m.cfg.File, text)
+	}
+	if err != nil {
+		return fmt.Errorf("keep which rooms are the network's: %w", err)
+	}
+	return nil
+}
+
+// short is an error without the text of the request.
+func short(err error) error {
+	var failed mautrix.HTTPError
+	if errors.As(err, &failed) {
+		if failed.RespError != nil {
+			return *failed.RespError
+		}
+		if failed.WrappedError != nil {
+			return failed.WrappedError
+		}
+	}
+	return err
+}

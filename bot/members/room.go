@@ -1,0 +1,197 @@
+package members
+
+import (
+	"encoding/json"
+
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/plain"
+)
+
+// Types of our own events, see package network.
+const (
+	typeRoom    = "org.multifactorymodel.ewindow.room"
+	typeWindow  = "org.multifactorymodel.ewindow.window"
+	typeNetwork = "org.multifactorymodel.ewindow.network"
+	// memberHub and memberAgain are members of our own m.room.member events.
+	memberHub   = "org.multifactorymodel.ewindow.hub"
+	memberAgain = "org.multifactorymodel.ewindow.again"
+)
+
+// maxAnnounced is how many announcements of a room are kept.
+const maxAnnounced = maxRooms
+
+// filter lets sync return nothing but the state that is read here.
+var filter = func() string {
+	types := []string{event.StateMember.Type, event.StateSpaceChild.Type, event.StateTombstone.Type, typeRoom, typeWindow, typeNetwork}
+	none := map[string]any{"not_types": []string{"*"}, "types": []string{}}
+	text, err := json.Marshal(map[string]any{
+		"presence": none, "account_data": none, "event_fields": nil,
+		"room": map[string]any{
+			"account_data": none, "ephemeral": none, "state": map[string]any{"types": types}, "timeline": map[string]any{"types": types, "limit": 50},
+		},
+	})
+	if err != nil {
+		panic(err) // it can always be encoded
+	}
+	return string(text)
+}()
+
+// announcement says that a room is somebody's window.
+type announcement struct {
+	Room id.RoomID `json:"room"`
+	Via  []string  `json:"via"`
+}
+
+// room is what is known of a room that we are in.
+type room struct {
+	joined  map[id.UserID]bool
+	kiosk   id.UserID                  // whose window it is; "": nobody's
+	states  map[id.UserID]announcement // in state events, by key
+	members map[id.UserID]announcement // in memberships
+	listed  map[id.UserID]announcement // in a Space's list (m.space.child), the last one of each user
+	// replacement is the room that this one was upgraded to, if any.
+	replacement id.RoomID
+	// network says that this is a network's Space, or the room of its windows.
+	network bool
+	// space is the network's Space, if this is the room of its windows. spaceVia are servers that know it.
+	space    id.RoomID
+	spaceVia []string
+	// introduced: our membership says that we are a hub, or is being sent. It belongs to Run's goroutine.
+	introduced bool
+}
+
+// introduces says whether a membership says that its user is a hub.
+func introduces(e *event.Event) bool {
+	var content map[string]any
+	_ = json.Unmarshal(e.Content.VeryRaw, &content) // what can't be read says nothing
+	return e.Type.Type == event.StateMember.Type && content[memberHub] == true
+}
+
+func newRoom() *room {
+	return &room{
+		joined: make(map[id.UserID]bool), states: make(map[id.UserID]announcement), members: make(map[id.UserID]announcement),
+		listed: make(map[id.UserID]announcement),
+	}
+}
+
+// apply takes over a state event. It says whether anything has changed.
+func (r *room) apply(e *event.Event) (changed bool) {
+	if e.StateKey == nil {
+		return false
+	}
+	key := *e.StateKey
+	switch e.Type.Type {
+	case event.StateMember.Type:
+		var content struct {
+			Membership event.Membership `json:"membership"`
+			Announced  announcement     `json:"org.multifactorymodel.ewindow.room"`
+		}
+		_ = json.Unmarshal(e.Content.VeryRaw, &content) // what can't be read is no membership
+		user := id.UserID(key)
+		joined := content.Membership == event.MembershipJoin
+		changed = joined != r.joined[user]
+		delete(r.members, user)
+		if !joined {
+			delete(r.joined, user)
+			return changed
+		}
+		r.joined[user] = true
+		if e.Sender == user {
+			changed = note(r.members, user, content.Announced) || changed
+		}
+	case typeRoom:
+		var content announcement
+		_ = json.Unmarshal(e.Content.VeryRaw, &content)
+		delete(r.states, id.UserID(key))
+		if e.Sender == id.UserID(key) {
+			note(r.states, e.Sender, content)
+		}
+		return true
+	case typeWindow:
+		var content struct {
+			Kiosk id.UserID `json:"kiosk"`
+		}
+		_ = json.Unmarshal(e.Content.VeryRaw, &content)
+		if key != "" {
+			return false
+		}
+		r.kiosk = ""
+		if content.Kiosk == e.Sender {
+			r.kiosk = content.Kiosk
+		}
+		return true
+	case event.StateTombstone.Type:
+		var content event.TombstoneEventContent
+		_ = json.Unmarshal(e.Content.VeryRaw, &content)
+		r.replacement = content.ReplacementRoom
+		return true
+	case typeNetwork:
+		var content struct {
+			Space id.RoomID `json:"space"`
+			Via   []string  `json:"via"`
+		}
+		_ = json.Unmarshal(e.Content.VeryRaw, &content)
+		r.network = r.network || key == ""
+		r.space, r.spaceVia = content.Space, plain.Via(content.Via)
+		return true
+	case event.StateSpaceChild.Type:
+		var content announcement
+		_ = json.Unmarshal(e.Content.VeryRaw, &content)
+		content.Room = id.RoomID(key)
+		if len(content.Via) == 0 {
+			if r.listed[e.Sender].Room != content.Room {
+				return false
+			}
+			delete(r.listed, e.Sender)
+			return true
+		}
+		return note(r.listed, e.Sender, content)
+	}
+	return changed
+}
+
+// note keeps an announcement that names a room.
+func note(list map[id.UserID]announcement, user id.UserID, a announcement) bool {
+	if _, known := list[user]; !plain.ValidRoom(a.Room) || !known && len(list) >= maxAnnounced {
+		return false
+	}
+	a.Via = plain.Via(a.Via)
+	list[user] = a
+	return true
+}
+
+// window is the room that a member of the network announces as their window. Kiosks of earlier versions only have it in the Space's list.
+func (r *room) window(kiosk id.UserID) (a announcement) {
+	if !r.network || !r.joined[kiosk] {
+		return a
+	}
+	for _, list := range []map[id.UserID]announcement{r.states, r.members, r.listed} {
+		if a = list[kiosk]; a.Room != "" {
+			return a
+		}
+	}
+	return a
+}
+
+// announced are the rooms that members announce, with servers that know them.
+func (r *room) announced() map[id.RoomID][]string {
+	rooms := make(map[id.RoomID][]string)
+	for user := range r.joined {
+		if a := r.window(user); a.Room != "" {
+			rooms[a.Room] = a.Via
+		}
+	}
+	return rooms
+}
+
+// takesDown reads an entry in a Space's list: whether it takes a room out of the list. ok is false if it is no such entry.
+func takesDown(e *event.Event) (room id.RoomID, down, ok bool) {
+	if e.Type.Type != event.StateSpaceChild.Type || e.StateKey == nil {
+		return "", false, false
+	}
+	var content announcement
+	_ = json.Unmarshal(e.Content.VeryRaw, &content) // what can't be read lists nothing
+	return id.RoomID(*e.StateKey), len(plain.Via(content.Via)) == 0, true
+}
