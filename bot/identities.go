@@ -12,8 +12,7 @@ func (b *Bot) onNewIdentity(user id.UserID, key id.Ed25519) {
 		return // then an identity means nothing
 	}
 	if key != "" {
-		b.strangerLog.Warn().Stringer("user_id", user).
-			Msg("The identity of this user has changed. Their devices get no keys until somebody at the window confirms it")
+		b.strangerLog.Warn().Stringer("user_id", user).Msg("This user's identity has changed. Their devices get no keys until somebody at the window confirms it")
 	}
 	b.cfg.OnNewIdentity(user, key)
 }
@@ -50,4 +49,12 @@ func (b *Bot) ConfirmIdentity(ctx context.Context, user id.UserID, key id.Ed2551
 	b.log.Info().Stringer("user_id", user).Msg("Somebody at the window confirmed the new identity of this user")
 	b.mach.OnDevicesChanged(ctx, user) // the next keys of rooms go to this user's devices, too
 	return nil
+}
+
+// SignJSON signs a JSON object with the device's Ed25519 key, as Matrix signs JSON.
+func (b *Bot) SignJSON(object any) (string, error) {
+	if !b.ready.Load() {
+		return "", errNotStarted
+	}
+	return b.mach.GetAccount().SignJSON(object)
 }

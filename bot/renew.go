@@ -40,7 +40,7 @@ func (b *Bot) renew(ctx context.Context, user id.UserID, key id.SenderKey) (err 
 	}
 	defer func() {
 		if recover() != nil { // mautrix panics when encryption fails
-			b.stats.panicked()
+			b.stats.count(&b.stats.s.Panics)
 			err = errors.New("encryption panicked")
 		}
 	}()

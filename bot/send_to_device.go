@@ -143,7 +143,7 @@ func (b *Bot) sendGroup(ctx context.Context, t event.Type, devices []Device, con
 func (b *Bot) encryptAndSend(ctx context.Context, t event.Type, plain *mautrix.ReqSendToDevice, dropped func(Device)) (err error) {
 	defer func() {
 		if r := recover(); r != nil { // mautrix panics when encryption fails
-			b.stats.panicked()
+			b.stats.count(&b.stats.s.Panics)
 			err = errors.New("encryption panicked")
 		}
 	}()

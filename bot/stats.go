@@ -31,8 +31,7 @@ type Stats struct {
 	Responses uint64
 	// Panics are the calls of a handler, or of mautrix's encryption, that panicked. Each is a bug.
 	Panics uint64
-	// Dropped are the messages that were dropped, by reason (DropCleartext and so on). They can show an attack, or a client with
-	// a bug.
+	// Dropped are the messages that were dropped, by reason (DropCleartext and so on): an attack, or a client with a bug.
 	Dropped map[string]uint64
 }
 
@@ -62,14 +61,9 @@ func (c *counters) drop(reason string, n int) {
 	c.s.Dropped[reason] += uint64(n)
 }
 
-func (c *counters) response() {
+// count adds one to a counter in s.
+func (c *counters) count(counter *uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.s.Responses++
-}
-
-func (c *counters) panicked() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.s.Panics++
+	*counter++
 }

@@ -141,7 +141,7 @@ func (b *Bot) process(ctx context.Context, r *syncResponse, first bool) error {
 		}
 	}
 	b.synced(ctx)
-	b.stats.response()
+	b.stats.count(&b.stats.s.Responses)
 	return nil
 }
 
@@ -197,7 +197,7 @@ func (b *Bot) synced(ctx context.Context) {
 func (b *Bot) guard(what string, f func()) {
 	defer func() {
 		if r := recover(); r != nil {
-			b.stats.panicked()
+			b.stats.count(&b.stats.s.Panics)
 			b.log.Error().Str("event_type", what).Str("stack", stack()).Msg("A handler panicked: its event is lost")
 		}
 	}()

@@ -42,7 +42,7 @@ func (m *Members) wanted() map[id.RoomID][]string {
 		}
 		// Whoever is in the room of the windows may join the Space (MSC3083). But a Dendrite with no admin lets only one of its users do so, and a window
 		// may need that place.
-		if r.space != "" && m.rooms[r.space] == nil && slices.ContainsFunc(m.cfg.Admins, func(a id.UserID) bool { return a.Homeserver() == m.client.UserID.Homeserver() }) {
+		if r.space != "" && m.rooms[r.space] == nil && slices.ContainsFunc(m.cfg.Admins, func(a id.UserID) bool { return a.Homeserver() == m.self().Homeserver() }) {
 			wanted[r.space] = r.spaceVia
 		}
 	}
@@ -108,7 +108,7 @@ func (m *Members) joinMore(ctx context.Context, now time.Time) {
 			defer func() { <-m.joining }()
 			ctx, cancel := context.WithTimeout(ctx, joinLimit)
 			defer cancel()
-			_, err := m.client.JoinRoom(mautrix.WithMaxRetries(ctx, 0), name.String(), &mautrix.ReqJoinRoom{Via: via})
+			_, err := m.client.Load().JoinRoom(mautrix.WithMaxRetries(ctx, 0), name.String(), &mautrix.ReqJoinRoom{Via: via})
 			if err != nil && ctx.Err() == nil {
 				for _, root := range roots {
 					if root != name && early {
@@ -136,7 +136,7 @@ func (m *Members) leaveMore(ctx context.Context, now time.Time) {
 		}
 		a.next = now.Add(a.pause.Next())
 		m.tasks.Go(func() {
-			if _, err := m.client.LeaveRoom(mautrix.WithMaxRetries(ctx, 0), name); err != nil && ctx.Err() == nil {
+			if _, err := m.client.Load().LeaveRoom(mautrix.WithMaxRetries(ctx, 0), name); err != nil && ctx.Err() == nil {
 				m.cfg.Log.Info().Err(short(err)).Stringer("room_id", name).Msg("The hub's account can't leave a room that is no window any more, trying again")
 			}
 		})
@@ -147,10 +147,11 @@ func (m *Members) leaveMore(ctx context.Context, now time.Time) {
 // can't be joined, with another content: a homeserver that joined at the same moment as we did may never have received our membership.
 func (m *Members) introduce(ctx context.Context, root id.RoomID) {
 	var member map[string]any
-	err := m.client.StateEvent(mautrix.WithMaxRetries(ctx, 0), root, event.StateMember, m.client.UserID.String(), &member)
+	client, self := m.client.Load(), m.self().String()
+	err := client.StateEvent(mautrix.WithMaxRetries(ctx, 0), root, event.StateMember, self, &member)
 	if err == nil && member["membership"] == string(event.MembershipJoin) {
 		member[memberHub], member[memberAgain] = true, time.Now().UnixMilli()
-		_, err = m.client.SendStateEvent(mautrix.WithMaxRetries(ctx, 0), root, event.StateMember, m.client.UserID.String(), member)
+		_, err = client.SendStateEvent(mautrix.WithMaxRetries(ctx, 0), root, event.StateMember, self, member)
 	}
 	if err != nil && ctx.Err() == nil {
 		m.cfg.Log.Info().Err(short(err)).Stringer("room_id", root).Msg("The hub's account could not say what it is")

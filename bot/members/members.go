@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -27,6 +28,8 @@ const (
 	syncWait = 30 * time.Second
 	// joinWait is how long Joined waits for somebody whose join is still under way to us.
 	joinWait = 3 * time.Second
+	// keysWait is how long DeviceKey waits for another homeserver.
+	keysWait = 5 * time.Second
 	// inviteWait is how long an invitation by somebody of another homeserver waits. If ours is in the room already, it gets the invitation twice: by
 	// itself, and as a part of the room. Dendrite rejects a join that comes before the second one, and may never see us in the room then.
 	inviteWait = time.Second
@@ -55,7 +58,7 @@ type Config struct {
 // Members knows who belongs to the network. Its methods may be called from any goroutine.
 type Members struct {
 	cfg    Config
-	client *mautrix.Client
+	client atomic.Pointer[mautrix.Client] // of the present login, nil before the first one
 
 	mu      sync.RWMutex // guards what follows, which only Run's goroutine changes
 	rooms   map[id.RoomID]*room
@@ -63,6 +66,7 @@ type Members struct {
 	changed chan struct{}
 
 	// What follows belongs to Run's goroutine.
+	http    *http.Client
 	joins   map[id.RoomID]*attempt
 	leaves  map[id.RoomID]*attempt
 	joining chan struct{}
@@ -85,14 +89,11 @@ func New(cfg Config) (*Members, error) {
 	case cfg.OnChange == nil:
 		cfg.OnChange = func() {}
 	}
-	client, err := mautrix.NewClient(cfg.HomeserverURL, "", "")
-	if err != nil {
+	if _, err := mautrix.NewClient(cfg.HomeserverURL, "", ""); err != nil {
 		return nil, fmt.Errorf("members: %w", err)
 	}
-	client.Log = zerolog.Nop() // its lines have tokens
-	client.Client = &http.Client{Timeout: syncWait + joinLimit}
 	return &Members{
-		cfg: cfg, client: client, rooms: make(map[id.RoomID]*room), changed: make(chan struct{}),
+		cfg: cfg, http: &http.Client{Timeout: syncWait + joinLimit}, rooms: make(map[id.RoomID]*room), changed: make(chan struct{}),
 		joins: make(map[id.RoomID]*attempt), leaves: make(map[id.RoomID]*attempt), joining: make(chan struct{}, maxJoining),
 	}, nil
 }
@@ -161,6 +162,25 @@ func (m *Members) joinedLocked(user id.UserID, room id.RoomID) bool {
 	return r != nil && r.joined[user] && m.isWindowLocked(room)
 }
 
+// DeviceKey returns the Ed25519 key of a user's device, "" if their homeserver knows no such device. It waits for that homeserver.
+func (m *Members) DeviceKey(ctx context.Context, user id.UserID, device id.DeviceID) (id.Ed25519, error) {
+	client := m.client.Load()
+	if client == nil {
+		return "", errors.New("look up the key of a device: the hub's account has not logged in yet")
+	}
+	answer, err := client.QueryKeys(mautrix.WithMaxRetries(ctx, 0), &mautrix.ReqQueryKeys{
+		DeviceKeys: mautrix.DeviceKeysRequest{user: {device}}, Timeout: keysWait.Milliseconds(),
+	})
+	if err != nil {
+		return "", fmt.Errorf("look up the key of a device: %w", short(err))
+	}
+	keys := answer.DeviceKeys[user][device]
+	if keys.UserID != user || keys.DeviceID != device {
+		return "", nil
+	}
+	return keys.Keys.GetEd25519(device), nil
+}
+
 // isWindowLocked says whether a room is a window's: one of the network announces it, or the room that it was upgraded to, and that is its kiosk.
 func (m *Members) isWindowLocked(name id.RoomID) bool {
 	r := m.rooms[name]
@@ -204,23 +224,32 @@ func (m *Members) Run(ctx context.Context) error {
 	return nil
 }
 
+// self is our account. It is called after the first login only.
+func (m *Members) self() id.UserID { return m.client.Load().UserID }
+
 // follow logs in and follows the rooms until something fails.
 func (m *Members) follow(ctx context.Context, works func()) error {
-	m.client.ClearCredentials()
-	_, err := m.client.Login(mautrix.WithMaxRetries(ctx, 0), &mautrix.ReqLogin{
+	client, err := mautrix.NewClient(m.cfg.HomeserverURL, "", "")
+	if err != nil {
+		return err
+	}
+	client.Log = zerolog.Nop() // its lines have tokens
+	client.Client = m.http
+	_, err = client.Login(mautrix.WithMaxRetries(ctx, 0), &mautrix.ReqLogin{
 		Type: mautrix.AuthTypePassword, Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: m.cfg.Username},
 		Password: m.cfg.Password, DeviceID: device, InitialDeviceDisplayName: "e-window hub", StoreCredentials: true,
 	})
 	if err != nil {
 		return fmt.Errorf("log in: %w", short(err))
 	}
+	m.client.Store(client)
 	since := ""
 	for first := true; ; first = false {
 		request := mautrix.ReqSync{Since: since, FilterID: filter, SetPresence: event.PresenceOffline}
 		if !first {
 			request.Timeout = int(min(syncWait, m.untilJoin(time.Now())).Milliseconds())
 		}
-		response, err := m.client.FullSyncRequest(mautrix.WithMaxRetries(ctx, 0), request)
+		response, err := client.FullSyncRequest(mautrix.WithMaxRetries(ctx, 0), request)
 		if err != nil {
 			return fmt.Errorf("sync: %w", short(err))
 		}
@@ -238,7 +267,7 @@ func (m *Members) follow(ctx context.Context, works func()) error {
 // apply takes over a sync response. The first one of a login has everything.
 func (m *Members) apply(response *mautrix.RespSync, first bool) error {
 	invited := m.invitations(response)
-	self := m.client.UserID
+	self := m.self()
 	m.mu.Lock()
 	if first {
 		clear(m.rooms)
@@ -304,7 +333,7 @@ func (m *Members) invitations(response *mautrix.RespSync) (rooms []id.RoomID) {
 	wanted := m.wanted()
 	for name, invited := range response.Rooms.Invite {
 		for _, e := range invited.State.Events {
-			if e.Type.Type != event.StateMember.Type || e.GetStateKey() != m.client.UserID.String() {
+			if e.Type.Type != event.StateMember.Type || e.GetStateKey() != m.self().String() {
 				continue
 			}
 			if _, window := wanted[name]; window { // a window's kiosk invites us, since we may be unable to join otherwise
@@ -330,7 +359,7 @@ func (m *Members) invitations(response *mautrix.RespSync) (rooms []id.RoomID) {
 
 // afterInvite is when to join a room that a user has just invited us to.
 func (m *Members) afterInvite(by id.UserID) time.Time {
-	if by.Homeserver() == m.client.UserID.Homeserver() {
+	if by.Homeserver() == m.self().Homeserver() {
 		return time.Time{}
 	}
 	return time.Now().Add(inviteWait)

@@ -168,6 +168,7 @@ func (c *Call) Token(ctx context.Context, service string) (url, jwt string, err 
 	}
 	request := transport.TokenRequest{
 		Service: normal, Room: c.room, User: self.User, Device: self.ID, Own: own != nil && *own == normal, OpenID: c.m.hs.OpenID,
+		Sign: c.m.hs.SignJSON,
 	}
 	if request.Own {
 		url, jwt, err = c.deviceToken(ctx, normal)

@@ -384,6 +384,8 @@ func (f *fakeServer) Self() bot.Device { return self }
 
 func (f *fakeServer) Encrypted(context.Context, id.RoomID) (bool, error) { return f.encrypted, nil }
 
+func (f *fakeServer) SignJSON(any) (string, error) { return "signature", nil }
+
 func (f *fakeServer) SFUToken(ctx context.Context, _ id.RoomID) (service, sfu, jwt string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -31,6 +31,7 @@ type Bot interface {
 	SendToDevice(ctx context.Context, t event.Type, content map[bot.Device]any) map[bot.Device]error
 	Send(ctx context.Context, room id.RoomID, t event.Type, content any) (id.EventID, error)
 	Encrypted(ctx context.Context, room id.RoomID) (bool, error)
+	SignJSON(object any) (string, error)
 }
 
 var _ Bot = (*bot.Bot)(nil)
@@ -43,6 +44,8 @@ type homeserver interface {
 	Self() bot.Device
 	// OpenID fetches a fresh OpenID token, as JSON.
 	OpenID(ctx context.Context) (json.RawMessage, error)
+	// SignJSON signs with our device's key.
+	SignJSON(object any) (string, error)
 	// SFUToken asks for access to the SFU behind the homeserver's own service, and returns that service, too.
 	SFUToken(ctx context.Context, room id.RoomID) (service, sfu, jwt string, err error)
 	// SendKeys sends media keys, Olm-encrypted. It returns the devices that did not get theirs.
@@ -122,6 +125,8 @@ func (h *matrix) OpenID(ctx context.Context) (json.RawMessage, error) {
 	}
 	return data, nil
 }
+
+func (h *matrix) SignJSON(object any) (string, error) { return h.bot.SignJSON(object) }
 
 func (h *matrix) SFUToken(ctx context.Context, room id.RoomID) (service, sfu, jwt string, err error) {
 	data, err := h.requests.Do(ctx, http.MethodPost, unstable.SFUTokenPath(), map[string]id.RoomID{"room_id": room})

@@ -32,12 +32,15 @@ func (h *hub) startFocus(ctx context.Context) error {
 	}
 	api = httpURL(api)
 	log := h.cfg.Log.With().Str("part", "focus").Logger()
-	service, err := focus.NewService(focus.ServiceConfig{
+	access := focus.ServiceConfig{
 		LiveKitURL: api, PublicURL: sfuURL(&h.cfg), ServiceURL: ServiceURL(&h.cfg), Key: key, Secret: secret, FullAccess: fullAccess(&h.cfg),
 		Allowed: func(a netip.Addr) bool { return mayConnect(&h.cfg, a) },
-		Member:  h.joined,
-		Log:     log,
-	})
+		Member:  h.joined, Log: log,
+	}
+	if needsAccount(&h.cfg) {
+		access.DeviceKey = h.deviceKey
+	}
+	service, err := focus.NewService(access)
 	if err != nil {
 		return err
 	}

@@ -96,6 +96,14 @@ func (h *hub) isJoined(user id.UserID, room id.RoomID) bool {
 	return h.cfg.Open || h.members != nil && h.members.IsJoined(user, room)
 }
 
+// deviceKey is the key of a device, "" if it is not known. It is called only if the hub needs an account.
+func (h *hub) deviceKey(ctx context.Context, user id.UserID, device id.DeviceID) (id.Ed25519, error) {
+	if h.members == nil {
+		return "", errors.New("the hub has only just been started")
+	}
+	return h.members.DeviceKey(ctx, user, device)
+}
+
 // belongs says whether a user gets access to the relay.
 func (h *hub) belongs(user id.UserID) bool {
 	return h.cfg.Open || h.members != nil && h.members.Belongs(user)

@@ -7,7 +7,7 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// maxConfirmed is how many users are remembered. They are users of our own homeserver, so there are never more unless it has that many.
+// maxConfirmed is how many users are remembered. They are users of our own homeserver, and those of others who sign their requests.
 const maxConfirmed = 10_000
 
 // DeviceToken is SFU access for a device that its homeserver has confirmed by its access token, in contrast to an OpenID token, which is given to
@@ -36,7 +36,7 @@ func (s *Service) DeviceToken(ctx context.Context, user id.UserID, device id.Dev
 	return s.cfg.PublicURL, jwt, nil
 }
 
-// confirm notes that a user gets tokens through their homeserver only.
+// confirm notes that a user gets no tokens for an OpenID token alone.
 func (s *Service) confirm(user id.UserID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

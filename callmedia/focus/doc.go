@@ -12,12 +12,13 @@
 //
 // Everything is closed by default: LiveKit creates no room by itself, and the service creates rooms only for the users of listed
 // homeservers (room_creation.go). Users of all other homeservers get a token, too, which lets them enter a room that exists. Media is
-// encrypted from end to end, so they can't read what is said in it. The service does not check who is in the Matrix room: the focus
-// sees no room state.
+// encrypted from end to end, so they can't read what is said in it. Who is in the Matrix room is for the caller to say
+// ([ServiceConfig.Member]): the focus sees no room state.
 //
 // An OpenID token proves a user to whoever has it, and clients give such tokens to other people's services. So a device of our own homeserver
-// can get its access with its access token instead ([Service.DeviceToken]), and then its user gets none for an OpenID token any more. The proxy
-// lets nobody take the place of a participant who is there. With a LiveKit that clients reach without the proxy, this rule does not hold.
+// can get its access with its access token instead ([Service.DeviceToken]), and a device of another one can sign its request (package proof). From
+// then on, its user gets none for an OpenID token alone. The proxy lets nobody take the place of a participant who is there, but such devices
+// take theirs from anybody. With a LiveKit that clients reach without the proxy, these rules do not hold.
 //
 // To look a user up, the service connects to a host that a stranger names. Before each connection it asks an address policy about
 // the very address. Answers are bounded in size and time, and so is the number of look-ups.

@@ -104,6 +104,7 @@ type tokenRequest struct {
 	name     string // LiveKit's name for it
 	claimed  id.UserID
 	identity func(user id.UserID) string
+	device   id.DeviceID
 }
 
 // decode reads exactly one JSON object without unknown members.
@@ -139,7 +140,7 @@ func decodePlain(body io.Reader) (tokenRequest, *apiError) {
 	}
 	return tokenRequest{
 		token: r.OpenIDToken, room: id.RoomID(r.Room), name: roomName(r.Room, callSlot),
-		identity: func(user id.UserID) string { return plainIdentity(user.String(), r.DeviceID) },
+		identity: func(user id.UserID) string { return plainIdentity(user.String(), r.DeviceID) }, device: id.DeviceID(r.DeviceID),
 	}, nil
 }
 
@@ -163,6 +164,7 @@ func decodeHashed(body io.Reader) (tokenRequest, *apiError) {
 	return tokenRequest{
 		token: r.OpenIDToken, room: id.RoomID(r.RoomID), name: roomName(r.RoomID, r.SlotID), claimed: id.UserID(m.ClaimedUserID),
 		identity: func(user id.UserID) string { return hashedIdentity(user.String(), m.ClaimedDeviceID, m.ID) },
+		device:   id.DeviceID(m.ClaimedDeviceID),
 	}, nil
 }
 

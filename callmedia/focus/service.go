@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/proof"
 	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
 
@@ -40,6 +42,9 @@ type ServiceConfig struct {
 	// Member says whether a user is in a Matrix room for which access is given. It may wait a moment for somebody who is just joining. nil: everybody
 	// gets access to every room.
 	Member func(ctx context.Context, user id.UserID, room id.RoomID) bool
+	// DeviceKey returns the Ed25519 key of a user's device, "" if there is none. It is asked when a request has a device's signature (package proof).
+	// nil: signatures prove nothing.
+	DeviceKey func(ctx context.Context, user id.UserID, device id.DeviceID) (id.Ed25519, error)
 	// Allowed says which addresses may be connected to when a user is looked up at a homeserver; nil means public ones only. See
 	// addrpolicy.Reachable for what it can't allow.
 	Allowed func(netip.Addr) bool
@@ -154,7 +159,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, err)
 		return
 	}
-	token, err := s.authorise(r.Context(), source(r), wanted)
+	token, err := s.authorise(r.Context(), source(r), wanted, r.Header.Get(proof.Header))
 	if err != nil {
 		s.refuse(w, err)
 		return
@@ -182,8 +187,8 @@ func (s *Service) answer(w http.ResponseWriter, status int, body any) {
 	_, _ = w.Write(append(text, '\n'))
 }
 
-// authorise looks up who asks, creates the room if that user may, and returns a token for it.
-func (s *Service) authorise(ctx context.Context, source string, r tokenRequest) (string, *apiError) {
+// authorise looks up who asks, creates the room if that user may, and returns a token for it. signature is the device's, "" for none.
+func (s *Service) authorise(ctx context.Context, source string, r tokenRequest, signature string) (string, *apiError) {
 	server := r.token.MatrixServerName
 	listed := s.creators.listed[server]
 	if err := s.limits.allow(time.Now(), source, server, listed); err != nil {
@@ -206,16 +211,36 @@ func (s *Service) authorise(ctx context.Context, source string, r tokenRequest) 
 		s.cfg.Log.Debug().Err(err).Str("server_name", server).Str("remote_addr", source).Msg("Access was refused")
 		return "", errUnauthorized
 	}
-	if s.isConfirmed(user) {
-		s.counts.forbidden.Add(1)
-		s.cfg.Log.Warn().Stringer("user_id", user).Str("remote_addr", source).
-			Msg("An OpenID token was refused: this user gets tokens through their homeserver only")
-		return "", errForbidden
-	}
 	if err := s.demandMember(ctx, user, r.room); err != nil {
 		return "", err
 	}
-	return s.issue(ctx, r.name, r.identity(user), issue{User: user, Room: r.room, Creates: s.creators.mayCreate(server), Publishes: s.mayPublish(ctx, server)})
+	proven := s.proven(ctx, user, r, signature)
+	if proven {
+		s.confirm(user)
+	} else if s.isConfirmed(user) {
+		s.counts.forbidden.Add(1)
+		s.cfg.Log.Warn().Stringer("user_id", user).Str("remote_addr", source).
+			Msg("An OpenID token was refused: this user gets tokens through their homeserver, or for a device that signs its request")
+		return "", errForbidden
+	}
+	return s.issue(ctx, r.name, r.identity(user), issue{User: user, Room: r.room, Confirmed: proven, Creates: s.creators.mayCreate(server), Publishes: s.mayPublish(ctx, server)})
+}
+
+// proven says whether a user's device has signed a request. What can't be found out is "no".
+func (s *Service) proven(ctx context.Context, user id.UserID, r tokenRequest, signature string) bool {
+	service := strings.TrimRight(s.cfg.ServiceURL, "/")
+	if signature == "" || s.cfg.DeviceKey == nil || service == "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
+	defer cancel()
+	key, err := s.cfg.DeviceKey(ctx, user, r.device)
+	claim := proof.Claim{Service: service, Room: r.room, User: user, Device: r.device, OpenID: r.token.AccessToken}
+	if err == nil && key != "" && claim.Verify(signature, key) {
+		return true
+	}
+	s.cfg.Log.Info().Err(err).Stringer("user_id", user).Stringer("device_id", r.device).Msg("A device's signature proves nothing: its key is not known, or another one")
+	return false
 }
 
 // demandMember refuses whoever is not in a room.
@@ -230,7 +255,7 @@ func (s *Service) demandMember(ctx context.Context, user id.UserID, room id.Room
 
 // errNoRoom is lk-jwt-service's answer when LiveKit does not work.
 var (
-	errForbidden = &apiError{status: http.StatusForbidden, code: "M_FORBIDDEN", message: "This user gets tokens through their homeserver only."}
+	errForbidden = &apiError{status: http.StatusForbidden, code: "M_FORBIDDEN", message: "This user gets tokens through their homeserver, or for a device that signs its request."}
 	errNoMember  = &apiError{status: http.StatusForbidden, code: "M_FORBIDDEN", message: "You are not in this room, or it is not one of this network."}
 	errNoRoom    = &apiError{status: http.StatusInternalServerError, code: "M_UNKNOWN", message: "Unable to create room on SFU."}
 	errNoToken   = &apiError{status: http.StatusInternalServerError, code: "M_UNKNOWN", message: "Unable to sign a token."}

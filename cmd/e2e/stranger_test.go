@@ -18,6 +18,7 @@ import (
 	"github.com/livekit/protocol/livekit"
 	"github.com/rs/zerolog"
 	"golang.org/x/image/vp8"
+	"maunium.net/go/mautrix"
 
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/callmedia/codec"
@@ -38,62 +39,76 @@ type stranger struct {
 	audio  [][]byte // Opus frames, still encrypted
 }
 
-// joinAsStranger connects to the LiveKit room of a Matrix room's call with the admin's account, which is not in that call. It does so as any client does:
-// it gets an OpenID token from the homeserver and exchanges it at the authorisation service for an access token. That is refused until the
+// joinAsStranger connects to the LiveKit room of a Matrix room's call with the admin's account, which is not in that call. Access is refused until the
 // account is in the Matrix room.
 func (n *demoNetwork) joinAsStranger(room string) *stranger {
 	t := n.t
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
 	client := n.admin()
-	type access struct{ URL, JWT, ErrCode string }
-	ask := func() (status int, token access) {
-		t.Helper()
-		openID, err := client.RequestOpenIDToken(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := json.Marshal(map[string]any{"room": room, "openid_token": openID, "device_id": client.DeviceID})
-		if err != nil {
-			t.Fatal(err)
-		}
-		request, err := http.NewRequestWithContext(ctx, http.MethodPost, client.HomeserverURL.JoinPath("livekit", "jwt", "sfu", "get").String(), bytes.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header.Set("Content-Type", "application/json")
-		answer, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer answer.Body.Close()
-		if err := json.NewDecoder(answer.Body).Decode(&token); err != nil {
-			t.Fatal(err)
-		}
-		return answer.StatusCode, token
-	}
-	if status, token := ask(); status != http.StatusForbidden || token.ErrCode != "M_FORBIDDEN" {
+	if status, token := n.askForToken(0, client, room); status != http.StatusForbidden || token.ErrCode != "M_FORBIDDEN" {
 		t.Errorf("somebody who is not in the room is answered %d %s", status, token.ErrCode)
 	}
-	if _, err := client.JoinRoom(ctx, room, nil); err != nil {
-		t.Fatal(err)
-	}
-	status, token := ask()
-	if status != http.StatusOK {
-		t.Fatalf("the authorisation service answers %d %s", status, token.ErrCode)
-	}
-	s := &stranger{tracks: make(map[string]livekit.Encryption_Type)}
-	var err error
-	if s.room, err = sfu.Connect(ctx, sfu.Options{URL: token.URL, Token: token.JWT, AllowLoopback: true, Log: zerolog.Nop()}); err != nil {
-		t.Fatal(err)
-	}
+	s := &stranger{room: n.joinAsMember(client, room), tracks: make(map[string]livekit.Encryption_Type)}
 	s.read.Go(s.listen)
 	t.Cleanup(func() {
 		_ = s.room.Close()
 		s.read.Wait()
 	})
 	return s
+}
+
+// sfuToken is an answer of the authorisation service.
+type sfuToken struct{ URL, JWT, ErrCode, Error string }
+
+// askForToken asks a window's hub for access to a room's call as any client does: it gets an OpenID token from its homeserver and exchanges it at the
+// hub's authorisation service.
+func (n *demoNetwork) askForToken(hub int, client *mautrix.Client, room string) (status int, token sfuToken) {
+	t := n.t
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	openID, err := client.RequestOpenIDToken(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(map[string]any{"room": room, "openid_token": openID, "device_id": client.DeviceID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := fmt.Sprintf("http://127.0.0.1:%d/livekit/jwt/sfu/get", n.Windows[hub].Local)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if err := json.NewDecoder(answer.Body).Decode(&token); err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode, token
+}
+
+// joinAsMember lets an account join a room, and connects to the first window's LiveKit for its call. The connection ends with the test.
+func (n *demoNetwork) joinAsMember(client *mautrix.Client, room string) *sfu.Room {
+	t := n.t
+	t.Helper()
+	if _, err := client.JoinRoom(t.Context(), room, nil); err != nil {
+		t.Fatal(err)
+	}
+	status, token := n.askForToken(0, client, room)
+	if status != http.StatusOK {
+		t.Fatalf("the authorisation service answers %d %s", status, token.ErrCode)
+	}
+	connection, err := sfu.Connect(t.Context(), sfu.Options{URL: token.URL, Token: token.JWT, AllowLoopback: true, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = connection.Close() })
+	return connection
 }
 
 func (s *stranger) listen() {

@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/matrixerror"
+	"multifactorymodel.org/ewindow/bot/proof"
 	"multifactorymodel.org/ewindow/bot/strictjson"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
@@ -94,6 +95,19 @@ type TokenRequest struct {
 	Own bool
 	// OpenID fetches a fresh OpenID token of the homeserver, as JSON. Each request to the service needs one of its own.
 	OpenID func(ctx context.Context) (json.RawMessage, error)
+	// Sign signs a JSON object with the device's key, see package proof.
+	Sign func(object any) (string, error)
+}
+
+// prove signs the request to a service with an OpenID token.
+func (r TokenRequest) prove(service string, openID json.RawMessage) (signature string, err error) {
+	var token struct {
+		Access string `json:"access_token"`
+	}
+	if err := json.Unmarshal(openID, &token); err != nil {
+		return "", fmt.Errorf("read OpenID token: %w", err)
+	}
+	return r.Sign(proof.Claim{Service: service, Room: r.Room, User: r.User, Device: r.Device, OpenID: token.Access}.Content())
 }
 
 // Token gets the SFU's address and a token for it. A service that does not know /sfu/get is asked at /get_token. A refusal is a
@@ -107,11 +121,15 @@ func (c *Client) Token(ctx context.Context, r TokenRequest) (sfu, jwt string, er
 	if err != nil {
 		return "", "", err
 	}
+	signature, err := r.prove(service, openID)
+	if err != nil {
+		return "", "", err
+	}
 	client := c.guardedServices
 	if r.Own {
 		client = c.services
 	}
-	sfu, jwt, err = ask(ctx, client, service, unstable.TokenPath, plainRequest{r.Room, openID, r.Device})
+	sfu, jwt, err = ask(ctx, client, service, unstable.TokenPath, plainRequest{r.Room, openID, r.Device}, signature)
 	if refused := matrixerror.Of(err); refused == nil || refused.Status != http.StatusNotFound || r.Own {
 		return sfu, jwt, err
 	}
@@ -120,7 +138,7 @@ func (c *Client) Token(ctx context.Context, r TokenRequest) (sfu, jwt string, er
 	}
 	return ask(ctx, client, service, unstable.HashedTokenPath, hashedRequest{
 		r.Room, unstable.RoomSlot, openID, claimedMember{Identity(r.User, r.Device), r.User, r.Device},
-	})
+	}, "") // our own services know /sfu/get
 }
 
 // plainRequest is the body of /sfu/get. Services refuse bodies with members that they do not know.
@@ -144,8 +162,8 @@ type claimedMember struct {
 	Device id.DeviceID `json:"claimed_device_id"`
 }
 
-// ask sends one request for a token to a service.
-func ask(ctx context.Context, client *http.Client, service, path string, body any) (sfu, jwt string, err error) {
+// ask sends one request for a token to a service, with a device's signature, if it has one.
+func ask(ctx context.Context, client *http.Client, service, path string, body any, signature string) (sfu, jwt string, err error) {
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		return "", "", fmt.Errorf("get token of %s: %w", service, err)
@@ -155,6 +173,9 @@ func ask(ctx context.Context, client *http.Client, service, path string, body an
 		return "", "", fmt.Errorf("get token of %s: %w", service, err)
 	}
 	request.Header.Set("Content-Type", "application/json")
+	if signature != "" {
+		request.Header.Set(proof.Header, signature)
+	}
 	data, err := do(client, request)
 	if err == nil {
 		sfu, jwt, err = parseToken(data)
