@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
@@ -16,6 +17,9 @@ import (
 	"multifactorymodel.org/ewindow/bot/members"
 	"multifactorymodel.org/ewindow/bot/privatefile"
 )
+
+// recheckEvery is how often the SFU is asked who is there even if nothing has changed, recheckAgain how soon it is asked again if not all is done.
+const recheckEvery, recheckAgain = time.Minute, time.Second
 
 // startMembers starts the account that knows who belongs to the network. The homeserver has been started.
 func (h *hub) startMembers(ctx context.Context) error {
@@ -50,16 +54,21 @@ func (h *hub) startMembers(ctx context.Context) error {
 	h.members = m
 	h.parts.Go("who belongs to the network", m.Run)
 	h.parts.Go("removed participants", func(ctx context.Context) error {
+		timer := time.NewTimer(recheckEvery)
+		defer timer.Stop()
 		for {
 			select {
 			case <-changed:
+			case <-timer.C:
 			case <-ctx.Done():
 				return nil
 			}
 			h.admit()
-			if h.proxy != nil {
-				h.proxy.Recheck(ctx)
+			next := recheckEvery
+			if h.proxy != nil && !h.proxy.Recheck(ctx) {
+				next = recheckAgain
 			}
+			timer.Reset(next)
 		}
 	})
 	return nil

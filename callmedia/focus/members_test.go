@@ -84,10 +84,16 @@ func TestMembersOnly(t *testing.T) {
 		t.Fatalf("a member is answered %d %v", status, answer)
 	}
 	inside := enter(t, answer)
-	proxy.Recheck(t.Context())
+	if !proxy.Recheck(t.Context()) {
+		t.Error("not all is done, with nobody to be removed")
+	}
 	wantAlive(t, l, inside, answer)
 	joined.set(anna.id, room, false) // she is removed from the Matrix room
-	proxy.Recheck(t.Context())
+	done := func() {
+		t.Helper()
+		rig.Eventually(t, patience, func() error { return rig.Check(proxy.Recheck(t.Context()), "it is never done", nil) })
+	}
+	done()
 	wantOver(t, inside)
 	rig.Eventually(t, patience, func() error {
 		list := l.Participants(t, publishedRoom(t, l, answer))
@@ -96,5 +102,19 @@ func TestMembersOnly(t *testing.T) {
 	var refused *sfu.RefusedError
 	if _, err := sfu.Connect(t.Context(), options(answer)); !errors.As(err, &refused) || refused.Status != http.StatusForbidden {
 		t.Errorf("she comes back with her old token: %v", err)
+	}
+
+	// She reaches LiveKit without the proxy. LiveKit may run elsewhere.
+	joined.set(anna.id, room, true)
+	_, answer = get(anna, room)
+	answer["url"] = l.URL
+	outside := enter(t, answer)
+	proxy.Recheck(t.Context())
+	wantAlive(t, l, outside, answer)
+	joined.set(anna.id, room, false)
+	done()
+	wantOver(t, outside)
+	if left := l.Participants(t, publishedRoom(t, l, answer)); len(left) != 0 {
+		t.Errorf("%v stay, who came without the proxy", left)
 	}
 }

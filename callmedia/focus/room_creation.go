@@ -58,19 +58,19 @@ func createRoom(ctx context.Context, rooms livekit.RoomService, name string) err
 	return err
 }
 
-// apiSigner signs requests to LiveKit's API with a token that allows to create rooms, and to remove participants from the room that the request's
-// context names.
+// apiSigner signs requests to LiveKit's API with a token that allows to create and to list rooms, and to list and to remove the participants of the room
+// that the request's context names.
 type apiSigner struct {
 	next        http.RoundTripper
 	key, secret string
 }
 
-// adminKey is the key under which a request's context holds the room whose participants it changes.
+// adminKey is the key under which a request's context holds the room whose participants it is about.
 type adminKey struct{}
 
 // RoundTrip implements http.RoundTripper.
 func (s *apiSigner) RoundTrip(r *http.Request) (*http.Response, error) {
-	grant := &auth.VideoGrant{RoomCreate: true}
+	grant := &auth.VideoGrant{RoomCreate: true, RoomList: true}
 	if room, ok := r.Context().Value(adminKey{}).(string); ok {
 		grant.RoomAdmin, grant.Room = true, room
 	}

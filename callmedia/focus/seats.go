@@ -125,16 +125,16 @@ func (s *seats) leave(key seatKey, mine *seat) {
 
 func (s *seats) now() time.Duration { return time.Since(s.begin) }
 
-// all lists the places whose clients' tokens match.
-func (s *seats) all(match func(issue) bool) (keys []seatKey) {
+// any says whether there is a client whose token matches.
+func (s *seats) any(match func(issue) bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for key, list := range s.taken {
+	for _, list := range s.taken {
 		if slices.ContainsFunc(list, func(taken *seat) bool { return match(taken.issue) }) {
-			keys = append(keys, key)
+			return true
 		}
 	}
-	return keys
+	return false
 }
 
 // hear notes a sign of life.

@@ -133,23 +133,44 @@ func (p *Proxy) mayStay(how issue) bool {
 	return p.cfg.Member == nil || p.cfg.Member(how.User, how.Room)
 }
 
-// Recheck removes the participants who may not stay in their rooms any more. It is called after rooms have changed, from one goroutine at a time.
-// The SFU is asked for a few seconds at most. Someone whose removal fails is removed the next time.
-func (p *Proxy) Recheck(ctx context.Context) {
-	for _, key := range p.seats.all(func(how issue) bool { return !p.mayStay(how) }) {
-		ctx, cancel := context.WithTimeout(context.WithValue(ctx, adminKey{}, key.room), removeLimit)
-		_, err := p.rooms.RemoveParticipant(ctx, &livekit.RoomParticipantIdentity{Room: key.room, Identity: key.identity})
-		cancel()
-		log := p.cfg.Log.Info().Str("identity", key.identity)
-		if err != nil {
-			log = p.cfg.Log.Warn().Err(err).Str("identity", key.identity)
-		}
-		log.Msg("A participant who is not in the room any more was removed from the SFU")
+// Recheck removes the participants who may not stay in their rooms any more. It is called after rooms have changed, from one goroutine at a time. LiveKit
+// says who is there: the media of a client may go on for a while after its signalling connection has ended. done is false if LiveKit did not answer,
+// or if somebody may be joining who may not stay; then Recheck is to be called again soon. It takes a few seconds at most.
+func (p *Proxy) Recheck(ctx context.Context) (done bool) {
+	ctx, cancel := context.WithTimeout(ctx, recheckLimit)
+	defer cancel()
+	rooms, err := p.rooms.ListRooms(ctx, &livekit.ListRoomsRequest{})
+	if err != nil {
+		p.cfg.Log.Warn().Err(err).Msg("LiveKit does not say who is there, so nobody can be removed")
+		return false
 	}
+	done = true
+	for _, room := range rooms.Rooms {
+		ctx := context.WithValue(ctx, adminKey{}, room.Name)
+		present, err := p.rooms.ListParticipants(ctx, &livekit.ListParticipantsRequest{Room: room.Name})
+		if err != nil {
+			done = false // the room may have ended
+			continue
+		}
+		for _, who := range present.Participants {
+			how := readIssue(who.Attributes[issueAttribute])
+			if how.User == "" || p.mayStay(how) { // without an issue, another service has let them in
+				continue
+			}
+			_, err := p.rooms.RemoveParticipant(ctx, &livekit.RoomParticipantIdentity{Room: room.Name, Identity: who.Identity})
+			if err != nil {
+				done = false
+				p.cfg.Log.Warn().Err(err).Str("identity", who.Identity).Msg("A participant who is not in the room any more could not be removed from the SFU")
+				continue
+			}
+			p.cfg.Log.Info().Str("identity", who.Identity).Msg("A participant who is not in the room any more was removed from the SFU")
+		}
+	}
+	return done && !p.seats.any(func(how issue) bool { return !p.mayStay(how) })
 }
 
-// removeLimit bounds the removal of one participant.
-const removeLimit = 3 * time.Second
+// recheckLimit bounds Recheck.
+const recheckLimit = 5 * time.Second
 
 const bearer = "Bearer "
 
