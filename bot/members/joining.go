@@ -135,12 +135,32 @@ func (m *Members) leaveMore(ctx context.Context, now time.Time) {
 			continue
 		}
 		a.next = now.Add(a.pause.Next())
-		m.tasks.Go(func() {
-			if _, err := m.client.Load().LeaveRoom(mautrix.WithMaxRetries(ctx, 0), name); err != nil && ctx.Err() == nil {
-				m.cfg.Log.Info().Err(short(err)).Stringer("room_id", name).Msg("The hub's account can't leave a room that is no window any more, trying again")
-			}
-		})
+		m.leave(ctx, name)
 	}
+	wanted := m.wanted()
+	started := 0
+	for name, a := range m.refusals {
+		_, window := wanted[name]
+		switch {
+		case window || m.rooms[name] != nil || a.pause.Failures() >= maxRefusals:
+			delete(m.refusals, name)
+		case !now.Before(a.next) && started < maxJoining:
+			started++
+			a.next = now.Add(a.pause.Next())
+			m.leave(ctx, name)
+		}
+	}
+}
+
+// leave leaves a room, or refuses an invitation.
+func (m *Members) leave(ctx context.Context, name id.RoomID) {
+	m.tasks.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, joinLimit)
+		defer cancel()
+		if _, err := m.client.Load().LeaveRoom(mautrix.WithMaxRetries(ctx, 0), name); err != nil && ctx.Err() == nil {
+			m.cfg.Log.Debug().Err(short(err)).Stringer("room_id", name).Msg("The hub's account can't leave a room, trying again")
+		}
+	})
 }
 
 // introduce says in our membership of a room of the network that we are a hub, so that kiosks invite us into their rooms. It is sent again when a room
@@ -161,7 +181,7 @@ func (m *Members) introduce(ctx context.Context, root id.RoomID) {
 // untilJoin is how long until a room may be joined again.
 func (m *Members) untilJoin(now time.Time) time.Duration {
 	wait := syncWait
-	for _, attempts := range []map[id.RoomID]*attempt{m.joins, m.leaves} {
+	for _, attempts := range []map[id.RoomID]*attempt{m.joins, m.leaves, m.refusals} {
 		for _, a := range attempts {
 			wait = min(wait, max(a.next.Sub(now), time.Second))
 		}

@@ -28,6 +28,12 @@ const (
 	syncWait = 30 * time.Second
 	// joinWait is how long Joined waits for somebody whose join is still under way to us.
 	joinWait = 3 * time.Second
+	// refuseWait is how long an invitation by somebody who is no admin waits until it is refused: a window may announce its room a moment later.
+	refuseWait = 10 * time.Second
+	// maxRefusals is how often we try to refuse one.
+	maxRefusals = 6
+	// maxSyncFailures is how often in a row sync may fail until we log in again.
+	maxSyncFailures = 5
 	// keysWait is how long DeviceKey waits for another homeserver.
 	keysWait = 5 * time.Second
 	// inviteWait is how long an invitation by somebody of another homeserver waits. If ours is in the room already, it gets the invitation twice: by
@@ -66,19 +72,30 @@ type Members struct {
 	changed chan struct{}
 
 	// What follows belongs to Run's goroutine.
-	http    *http.Client
-	joins   map[id.RoomID]*attempt
-	leaves  map[id.RoomID]*attempt
-	joining chan struct{}
-	tasks   sync.WaitGroup
+	http   *http.Client
+	joins  map[id.RoomID]*attempt
+	leaves map[id.RoomID]*attempt
+	// anewAt is when all rooms are to be read anew, zero for never.
+	anew   backoff.Backoff
+	anewAt time.Time
+	// refusals are invitations that are to be refused.
+	refusals map[id.RoomID]*attempt
+	joining  chan struct{}
+	tasks    sync.WaitGroup
 }
 
 // kept is what is kept over a restart.
 type kept struct {
 	// Roots are the rooms that admins have invited us to.
 	Roots []id.RoomID `json:"roots"`
-	// Down are the rooms that admins have taken out of the Space's list. Others may overwrite the entry later.
-	Down []id.RoomID `json:"down,omitempty"`
+	// Down are the windows that admins have taken out of the Space's list. Others may overwrite the entry later.
+	Down []down `json:"down,omitempty"`
+}
+
+// down is a window that an admin has taken down: its room, and the account that announced this room then, "" for none.
+type down struct {
+	Room  id.RoomID `json:"room"`
+	Kiosk id.UserID `json:"kiosk,omitempty"`
 }
 
 // New checks the configuration. It starts nothing.
@@ -94,7 +111,8 @@ func New(cfg Config) (*Members, error) {
 	}
 	return &Members{
 		cfg: cfg, http: &http.Client{Timeout: syncWait + joinLimit}, rooms: make(map[id.RoomID]*room), changed: make(chan struct{}),
-		joins: make(map[id.RoomID]*attempt), leaves: make(map[id.RoomID]*attempt), joining: make(chan struct{}, maxJoining),
+		joins: make(map[id.RoomID]*attempt), leaves: make(map[id.RoomID]*attempt), refusals: make(map[id.RoomID]*attempt),
+		anew: backoff.Backoff{Min: 20 * time.Second, Max: time.Hour}, joining: make(chan struct{}, maxJoining),
 	}, nil
 }
 
@@ -196,7 +214,10 @@ func (m *Members) isWindowLocked(name id.RoomID) bool {
 // the latter, so it is not seen as long as we can't join the Space.
 func (m *Members) hasWindowLocked(root id.RoomID, kiosk id.UserID, name id.RoomID) bool {
 	r := m.rooms[root]
-	if r == nil || r.window(kiosk).Room != name || slices.Contains(m.kept.Down, name) {
+	if r == nil || r.window(kiosk).Room != name || slices.ContainsFunc(m.kept.Down, func(d down) bool { return d.Room == name || d.Kiosk == kiosk }) {
+		return false
+	}
+	if next := m.rooms[r.replacement]; next != nil && next.network { // the network has moved
 		return false
 	}
 	space := m.rooms[r.space]
@@ -224,111 +245,7 @@ func (m *Members) Run(ctx context.Context) error {
 	return nil
 }
 
-// self is our account. It is called after the first login only.
-func (m *Members) self() id.UserID { return m.client.Load().UserID }
-
-// follow logs in and follows the rooms until something fails.
-func (m *Members) follow(ctx context.Context, works func()) error {
-	client, err := mautrix.NewClient(m.cfg.HomeserverURL, "", "")
-	if err != nil {
-		return err
-	}
-	client.Log = zerolog.Nop() // its lines have tokens
-	client.Client = m.http
-	_, err = client.Login(mautrix.WithMaxRetries(ctx, 0), &mautrix.ReqLogin{
-		Type: mautrix.AuthTypePassword, Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: m.cfg.Username},
-		Password: m.cfg.Password, DeviceID: device, InitialDeviceDisplayName: "e-window hub", StoreCredentials: true,
-	})
-	if err != nil {
-		return fmt.Errorf("log in: %w", short(err))
-	}
-	m.client.Store(client)
-	since := ""
-	for first := true; ; first = false {
-		request := mautrix.ReqSync{Since: since, FilterID: filter, SetPresence: event.PresenceOffline}
-		if !first {
-			request.Timeout = int(min(syncWait, m.untilJoin(time.Now())).Milliseconds())
-		}
-		response, err := client.FullSyncRequest(mautrix.WithMaxRetries(ctx, 0), request)
-		if err != nil {
-			return fmt.Errorf("sync: %w", short(err))
-		}
-		since = response.NextBatch
-		works()
-		if err := m.apply(response, first); err != nil {
-			return err
-		}
-		now := time.Now()
-		m.joinMore(ctx, now)
-		m.leaveMore(ctx, now)
-	}
-}
-
-// apply takes over a sync response. The first one of a login has everything.
-func (m *Members) apply(response *mautrix.RespSync, first bool) error {
-	invited := m.invitations(response)
-	self := m.self()
-	m.mu.Lock()
-	if first {
-		clear(m.rooms)
-	}
-	keep := kept{Roots: slices.Clone(m.kept.Roots), Down: slices.Clone(m.kept.Down)}
-	changed := first
-	for name, joined := range response.Rooms.Join {
-		r := m.rooms[name]
-		if r == nil {
-			if len(m.rooms) >= maxRooms {
-				continue
-			}
-			r = newRoom()
-			m.rooms[name] = r
-			delete(m.joins, name)
-			changed = true
-		}
-		for _, e := range slices.Concat(joined.State.Events, joined.Timeline.Events) {
-			changed = r.apply(e) || changed
-			if room, down, ok := takesDown(e); ok && slices.Contains(m.cfg.Admins, e.Sender) {
-				keep.Down = slices.DeleteFunc(keep.Down, func(other id.RoomID) bool { return other == room })
-				if down && len(keep.Down) < maxRooms {
-					keep.Down = append(keep.Down, room)
-				}
-			}
-			if e.StateKey != nil && *e.StateKey == self.String() {
-				r.introduced = r.introduced || introduces(e)
-			}
-		}
-	}
-	for name := range response.Rooms.Leave {
-		if m.rooms[name] != nil {
-			delete(m.rooms, name)
-			changed = true
-		}
-		keep.Roots = slices.DeleteFunc(keep.Roots, func(root id.RoomID) bool { return root == name })
-	}
-	for _, name := range invited {
-		if !slices.Contains(keep.Roots, name) && len(keep.Roots) < maxRooms {
-			keep.Roots = append(keep.Roots, name)
-		}
-	}
-	moved := !slices.Equal(keep.Roots, m.kept.Roots) || !slices.Equal(keep.Down, m.kept.Down)
-	m.kept = keep
-	if changed || moved {
-		close(m.changed)
-		m.changed = make(chan struct{})
-	}
-	m.mu.Unlock()
-	if moved {
-		if err := m.save(keep); err != nil {
-			return err
-		}
-	}
-	if changed || moved {
-		m.cfg.OnChange()
-	}
-	return nil
-}
-
-// invitations returns the rooms that an admin invites us to.
+// invitations returns the rooms that an admin invites us to, and notes those that are to be refused. The caller holds the lock.
 func (m *Members) invitations(response *mautrix.RespSync) (rooms []id.RoomID) {
 	wanted := m.wanted()
 	for name, invited := range response.Rooms.Invite {
@@ -343,8 +260,12 @@ func (m *Members) invitations(response *mautrix.RespSync) (rooms []id.RoomID) {
 				continue
 			}
 			if !slices.Contains(m.cfg.Admins, e.Sender) {
-				m.cfg.Log.Warn().Stringer("user_id", e.Sender).Stringer("room_id", name).
-					Msg("Somebody who is not in network.admins invites the hub's account, which does not accept")
+				if m.refusals[name] == nil && len(m.refusals) < maxRooms {
+					m.cfg.Log.Info().Stringer("user_id", e.Sender).Stringer("room_id", name).
+						Msg("Somebody who is not in network.admins invites the hub's account, which does not accept")
+					m.refusals[name] = newAttempt()
+					m.refusals[name].next = time.Now().Add(refuseWait)
+				}
 				continue
 			}
 			rooms = append(rooms, name)

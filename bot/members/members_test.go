@@ -198,6 +198,13 @@ func TestMembers(t *testing.T) {
 		t.Error("who was removed still belongs, or the hub does not say that it has changed")
 	}
 
+	// Strangers' invitations are refused.
+	rig.Eventually(t, soon, func() error {
+		var member event.MemberEventContent
+		err := eve.StateEvent(t.Context(), planted, event.StateMember, user.String(), &member)
+		return rig.Check(err == nil && member.Membership == event.MembershipLeave, "a stranger's invitation is refused", member.Membership)
+	})
+
 	// After a restart everything is known again. A window whose kiosk was removed is none any more.
 	h.stop()
 	h = runHub(t, hs, user, password, file, admin.UserID)
@@ -278,7 +285,11 @@ func TestUpgraded(t *testing.T) {
 	in := func(room id.RoomID, want bool) {
 		t.Helper()
 		rig.Eventually(t, soon, func() error {
-			members, err := admin.JoinedMembers(t.Context(), room)
+			from := kiosk
+			if room == space || room == windows {
+				from = admin
+			}
+			members, err := from.JoinedMembers(t.Context(), room)
 			if err != nil {
 				return err
 			}
@@ -309,15 +320,17 @@ func TestUpgraded(t *testing.T) {
 	if h.IsJoined(kiosk.UserID, room) || h.IsJoined(kiosk.UserID, old) {
 		t.Error("a window that was taken down is back after a restart")
 	}
+	elsewhere := newWindow(t, kiosk, space, kiosk.UserID)
+	announce(elsewhere) // it is the window that is down, not only its room
+	in(elsewhere, true)
+	if h.IsJoined(kiosk.UserID, elsewhere) {
+		t.Error("a window that was taken down is back with another room")
+	}
+	announce(room)
 	list(t, admin, space, room, hs.ServerName)
 	h.sees(t, kiosk.UserID, room, true)
-	h.sees(t, kiosk.UserID, old, true)
 
 	// The hub leaves rooms that are not announced any more.
-	joined, err := admin.JoinRoomByID(t.Context(), old)
-	must(t, joined, err)
-	joined, err = admin.JoinRoomByID(t.Context(), room)
-	must(t, joined, err)
 	next := newWindow(t, kiosk, space, kiosk.UserID)
 	announce(next)
 	h.sees(t, kiosk.UserID, next, true)
@@ -337,4 +350,29 @@ func invite(t *testing.T, who *mautrix.Client, room id.RoomID, user id.UserID) e
 	t.Helper()
 	_, err := who.InviteUser(t.Context(), room, &mautrix.ReqInviteUser{UserID: user})
 	return err
+}
+
+// TestSpaceOfPeople: in a network whose windows have a room of their own, nobody in the Space can make a window, even if the hub is invited there.
+func TestSpaceOfPeople(t *testing.T) {
+	hs := rig.StartHomeserver(t)
+	admin, eve := newClient(t, hs, "admin"), newClient(t, hs, "eve")
+	space, err := network.Create(t.Context(), admin, network.CreateOptions{Name: "Network", WindowsRoom: true})
+	must(t, space, err)
+	must(t, 0, invite(t, admin, space, eve.UserID))
+	joined, err := eve.JoinRoomByID(t.Context(), space)
+	must(t, joined, err)
+	user, password := hs.Register(t, "hub")
+	h := runHub(t, hs, user, password, filepath.Join(t.TempDir(), "hub.json"), admin.UserID)
+	must(t, 0, invite(t, admin, space, user))
+	trap := newWindow(t, eve, space, eve.UserID)
+	list(t, eve, space, trap, hs.ServerName)
+	must(t, 0, invite(t, eve, trap, user))
+	rig.Eventually(t, soon, func() error {
+		var member event.MemberEventContent
+		err := eve.StateEvent(t.Context(), trap, event.StateMember, user.String(), &member)
+		return rig.Check(err == nil && member.Membership == event.MembershipLeave, "the hub has refused", member.Membership)
+	})
+	if h.IsJoined(eve.UserID, trap) || len(h.Users()) != 0 {
+		t.Error("a person is a window")
+	}
 }

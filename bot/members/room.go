@@ -55,6 +55,8 @@ type room struct {
 	replacement id.RoomID
 	// network says that this is a network's Space, or the room of its windows.
 	network bool
+	// windows is the room of the network's windows, if this is the Space of a network that has one. Then nobody announces a window here.
+	windows id.RoomID
 	// space is the network's Space, if this is the room of its windows. spaceVia are servers that know it.
 	space    id.RoomID
 	spaceVia []string
@@ -129,12 +131,13 @@ func (r *room) apply(e *event.Event) (changed bool) {
 		return true
 	case typeNetwork:
 		var content struct {
-			Space id.RoomID `json:"space"`
-			Via   []string  `json:"via"`
+			Windows id.RoomID `json:"windows"`
+			Space   id.RoomID `json:"space"`
+			Via     []string  `json:"via"`
 		}
 		_ = json.Unmarshal(e.Content.VeryRaw, &content)
 		r.network = r.network || key == ""
-		r.space, r.spaceVia = content.Space, plain.Via(content.Via)
+		r.windows, r.space, r.spaceVia = content.Windows, content.Space, plain.Via(content.Via)
 		return true
 	case event.StateSpaceChild.Type:
 		var content announcement
@@ -164,7 +167,7 @@ func note(list map[id.UserID]announcement, user id.UserID, a announcement) bool 
 
 // window is the room that a member of the network announces as their window. Kiosks of earlier versions only have it in the Space's list.
 func (r *room) window(kiosk id.UserID) (a announcement) {
-	if !r.network || !r.joined[kiosk] {
+	if !r.network || r.windows != "" || !r.joined[kiosk] {
 		return a
 	}
 	for _, list := range []map[id.UserID]announcement{r.states, r.members, r.listed} {
@@ -184,6 +187,16 @@ func (r *room) announced() map[id.RoomID][]string {
 		}
 	}
 	return rooms
+}
+
+// announcer is the member who announces a room, "" for none.
+func (r *room) announcer(name id.RoomID) id.UserID {
+	for user := range r.joined {
+		if r.window(user).Room == name {
+			return user
+		}
+	}
+	return ""
 }
 
 // takesDown reads an entry in a Space's list: whether it takes a room out of the list. ok is false if it is no such entry.

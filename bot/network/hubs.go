@@ -3,7 +3,6 @@ package network
 import (
 	"context"
 	"maps"
-	"slices"
 	"time"
 
 	"maunium.net/go/mautrix"
@@ -18,29 +17,24 @@ import (
 // a room if an event comes while it joins.
 const firstInvitation = 2 * time.Second
 
-// hubs are the accounts of the network's hubs. They say so in their own m.room.member event where the windows are announced, with
-// "org.multifactorymodel.ewindow.hub": true.
-func (m *model) hubs() []id.UserID {
+// hubs are the accounts of the network's hubs, with the events in which they say so: their own m.room.member events where the windows are announced, with
+// "org.multifactorymodel.ewindow.hub": true. An account that is a window or was one is no hub.
+func (m *model) hubs() map[id.UserID]id.EventID {
+	hubs := make(map[id.UserID]id.EventID)
 	if r := m.rooms[m.home()]; r != nil {
-		return slices.Collect(maps.Keys(r.hubs))
+		for user, said := range r.hubs {
+			if _, window := m.known[user]; !window && r.members[user] == event.MembershipJoin {
+				hubs[user] = said
+			}
+		}
 	}
-	return nil
-}
-
-// absent says whether a user is not in a room and not invited or banned.
-func (r *room) absent(user id.UserID) bool {
-	in := r.members[user]
-	return in == "" || in == event.MembershipLeave
+	return hubs
 }
 
 // absentHubs are the hubs that are not in our own room. They need not be in the Space, so they come by invitation.
 func (m *model) absentHubs(own *room) map[id.UserID]id.EventID {
-	hubs := make(map[id.UserID]id.EventID)
-	for _, user := range m.hubs() {
-		if own.absent(user) {
-			hubs[user] = ""
-		}
-	}
+	hubs := m.hubs()
+	maps.DeleteFunc(hubs, func(user id.UserID, _ id.EventID) bool { return own.members[user] == event.MembershipJoin })
 	return hubs
 }
 
@@ -56,7 +50,7 @@ func (m *model) outsiders(own *room) map[id.UserID]id.EventID {
 	}
 	kiosks := make(map[id.UserID]id.EventID)
 	for _, p := range m.peers() {
-		if server := p.kiosk.Homeserver(); own.absent(p.kiosk) && present[server] && server != m.self.Homeserver() {
+		if server := p.kiosk.Homeserver(); own.members[p.kiosk] != event.MembershipJoin && present[server] && server != m.self.Homeserver() {
 			kiosks[p.kiosk] = p.event
 		}
 	}
@@ -68,6 +62,9 @@ func (n *Network) invitationTasks(todo []tasks.Task, now time.Time, own id.RoomI
 	kiosks, wake := n.outside.Due(now, n.model.outsiders(room))
 	hubs, again := n.outsideHubs.Due(now, n.model.absentHubs(room))
 	for _, user := range append(kiosks, hubs...) {
+		if in := room.members[user]; in != "" && in != event.MembershipLeave { // they have not answered yet, or are banned
+			continue
+		}
 		todo = append(todo, tasks.Task{
 			Key: "invite " + string(user), What: "invite a hub or a window of the network", Log: logRoom(own),
 			Do: func(ctx context.Context) (func(), error) {

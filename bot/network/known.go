@@ -112,7 +112,7 @@ func (m *model) removed() bool {
 
 // kiosks are the others that are windows or were, and the hubs, sorted.
 func (m *model) kiosks() []id.UserID {
-	list := append(slices.Collect(maps.Keys(m.known)), m.hubs()...)
+	list := slices.AppendSeq(slices.Collect(maps.Keys(m.known)), maps.Keys(m.hubs()))
 	slices.Sort(list)
 	return slices.DeleteFunc(slices.Compact(list), func(user id.UserID) bool { return user == m.self })
 }

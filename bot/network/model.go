@@ -66,8 +66,9 @@ type room struct {
 	power         powerLevels
 	members       map[id.UserID]event.Membership
 	announced     map[id.UserID]announcement
-	hubs          map[id.UserID]bool  // members who say that they are a hub; nil: none
-	children      map[id.RoomID]child // those that an admin or our own account listed
+	hubs          map[id.UserID]id.EventID // members who say that they are a hub, with the event; nil: none
+	formerHubs    map[id.UserID]bool       // those who were members and said so; nil: none
+	children      map[id.RoomID]child      // those that an admin or our own account listed
 	parents       map[id.RoomID]bool
 	seen          map[stateKey]bool // the state that an event was applied for
 	complete      bool              // all of its state was fetched

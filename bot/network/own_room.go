@@ -74,15 +74,15 @@ func (m *model) absentKiosks(own *room, windows []directory.Window) map[id.UserI
 // removedUsers are the users in our own room who left the network or were removed from it.
 func (m *model) removedUsers(own *room) []id.UserID {
 	var users []id.UserID
+	hubs, home := m.hubs(), m.rooms[m.home()]
 	for user, membership := range own.members {
 		if user == m.self || membership != event.MembershipJoin && membership != event.MembershipInvite {
 			continue
 		}
 		in := m.membership(user)
-		if in == "" && m.isIn(m.windows) { // a hub may be in the room of the windows alone
-			in = m.rooms[m.windows].members[user]
-		}
-		if m.known[user].State != isWindow || out(in) {
+		_, hub := hubs[user] // it need not be in the Space
+		former := home != nil && home.formerHubs[user] && in != event.MembershipJoin
+		if m.known[user].State != isWindow || former || out(in) && !hub {
 			users = append(users, user)
 		}
 	}

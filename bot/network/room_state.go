@@ -177,15 +177,19 @@ func (m *model) applyMember(r *room, e *event.Event, user id.UserID, data []byte
 		m.admitted(r, e.RoomID, user)
 	}
 	r.members[user] = c.Membership
+	if r.hubs[user] != "" && c.Membership != event.MembershipJoin {
+		r.formerHubs[user] = true
+	}
 	delete(r.hubs, user)
 	if e.Sender != user || c.Membership != event.MembershipJoin {
 		return
 	}
 	if c.Hub {
 		if r.hubs == nil {
-			r.hubs = make(map[id.UserID]bool)
+			r.hubs, r.formerHubs = make(map[id.UserID]id.EventID), make(map[id.UserID]bool)
 		}
-		r.hubs[user] = true
+		r.hubs[user] = e.ID
+		delete(r.formerHubs, user)
 	}
 	if name := plain.Name(c.Name); name != "" {
 		m.newNames[user] = name

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/network"
@@ -34,6 +35,7 @@ func networkCommand() *cli.Command {
 				&cli.StringFlag{Name: "username", Usage: "the admin's account `NAME`", Required: true},
 				&cli.StringFlag{Name: "password-file", Usage: "read the password from `FILE`"},
 				&cli.StringFlag{Name: "name", Usage: "what the network is called"},
+				&cli.StringSliceFlag{Name: "hub", Usage: "invite the account `USER` of a hub as well, such as @ewindow-hub:example.org"},
 				&cli.StringFlag{Name: "upgrade", Usage: "change the network `SPACE` instead of making one"},
 			},
 			Action: func(c *cli.Context) error {
@@ -63,7 +65,7 @@ func networkCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				return inviteHub(c, client, space)
+				return inviteHubs(c, client, space)
 			},
 		}},
 	}
@@ -95,30 +97,36 @@ func upgradeNetwork(c *cli.Context, client *mautrix.Client, space id.RoomID) err
 	if err != nil {
 		return err
 	}
-	return inviteHub(c, client, space)
+	return inviteHubs(c, client, space)
 }
 
-// inviteHub invites the account of the hub of the admin's homeserver into the room of the windows, if there is such an account.
-func inviteHub(c *cli.Context, client *mautrix.Client, space id.RoomID) error {
-	hub := id.NewUserID(hubAccount, client.UserID.Homeserver())
+// inviteHubs invites the hubs' accounts that --hub names into the room of the windows. It invites no account that people have not named: whoever is
+// there is a window or a hub.
+func inviteHubs(c *cli.Context, client *mautrix.Client, space id.RoomID) error {
 	windows, err := network.WindowsRoom(c.Context, client, space)
 	if err != nil {
-		return fmt.Errorf("the network's hub could not be invited: %w", err)
+		return fmt.Errorf("the network's hubs could not be invited: %w", err)
 	}
-	_, err = client.GetProfile(c.Context, hub)
-	if err == nil {
-		_, err = client.InviteUser(c.Context, windows, &mautrix.ReqInviteUser{UserID: hub})
+	hubs := c.StringSlice("hub")
+	for _, name := range hubs {
+		hub := id.UserID(name)
+		_, err := client.InviteUser(c.Context, windows, &mautrix.ReqInviteUser{UserID: hub})
+		var member event.MemberEventContent
+		if errors.Is(err, mautrix.MForbidden) && client.StateEvent(c.Context, windows, event.StateMember, name, &member) == nil && member.Membership == event.MembershipJoin {
+			continue // it is there already
+		}
+		if err != nil {
+			return fmt.Errorf("the hub %s could not be invited: %w", hub, err)
+		}
+		if _, err := fmt.Fprintf(c.App.Writer, "The hub %s is invited there, too.\n", hub); err != nil {
+			return err
+		}
 	}
-	switch {
-	case err == nil:
-		_, err = fmt.Fprintf(c.App.Writer, "The hub's account %s is invited there, too. Invite each other hub's.\n", hub)
-	case errors.Is(err, mautrix.MForbidden): // it is there already
-		err = nil
-	case errors.Is(err, mautrix.MNotFound):
-		_, err = fmt.Fprintf(c.App.Writer, "Invite each hub's account there, too, such as %s. Before that, nobody can call over the hub.\n", hub)
-	default:
-		err = fmt.Errorf("the network's hub could not be invited: %w", err)
+	if len(hubs) > 0 {
+		return nil
 	}
+	_, err = fmt.Fprintf(c.App.Writer, "Invite each hub's account there, too, such as %s. Before that, nobody can call over the hub.\n",
+		id.NewUserID(hubAccount, client.UserID.Homeserver()))
 	return err
 }
 
