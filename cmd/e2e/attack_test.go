@@ -81,13 +81,7 @@ func newAttacks(t *testing.T) *attacks {
 	n := startDemo(t, t.TempDir())
 	n.await("know each other", time.Minute)
 	n.traceLogs()
-	a := &attacks{demoNetwork: n}
-	for i, w := range n.Windows {
-		a.pages[i] = page.Start(t, w.Name, n.page(i))
-	}
-	for _, p := range a.pages {
-		p.Await(t, time.Minute, "the other window", func(r page.Report) bool { return r.Media && len(r.Joined) == 1 })
-	}
+	a := &attacks{demoNetwork: n, pages: n.startPages()}
 	a.rooms = n.windowRooms()
 	a.member, a.stranger = n.attacker(t, 0, "mallory"), n.attacker(t, 1, "eve")
 	admin := n.admin()
@@ -288,16 +282,9 @@ func sendRaw(t testing.TB, port, answers int, text string) (statuses []int) {
 // traceLogs starts the kiosks and the hubs again with logs that hold everything.
 func (n *demoNetwork) traceLogs() {
 	n.t.Helper()
-	for i, w := range n.Windows {
-		path := filepath.Join(n.folder, w.Username, "config.yaml")
-		config, err := os.ReadFile(path)
-		if err != nil {
-			n.t.Fatal(err)
-		}
-		if err := os.WriteFile(path, append(config, "logging:\n  level: trace\n"...), 0o600); err != nil {
-			n.t.Fatal(err)
-		}
-		n.kill([]string{"ewindow hub", filepath.Join(n.folder, w.Username)})
+	for i := range n.Windows {
+		n.configure(i, func(text string) string { return text + "logging:\n  level: trace\n" })
+		n.kill(n.hub(i))
 		n.kill(n.kiosk(i))
 	}
 }

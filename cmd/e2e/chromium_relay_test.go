@@ -13,19 +13,8 @@ import (
 // relayOnly sets media.force_relay in a window's configuration and restarts its kiosk.
 func (n *demoNetwork) relayOnly(i int) {
 	n.t.Helper()
-	path := filepath.Join(n.folder, strings.ToLower(n.Windows[i].Name), "config.yaml")
-	data, err := os.ReadFile(path)
-	if err != nil {
-		n.t.Fatal(err)
-	}
 	const before = "\n  allow_loopback: true\n"
-	text := strings.Replace(string(data), before, before+"  force_relay: true\n", 1)
-	if text == string(data) {
-		n.t.Fatalf("the configuration has no line %q:\n%s", before, data)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		n.t.Fatal(err)
-	}
+	n.configure(i, func(text string) string { return strings.Replace(text, before, before+"  force_relay: true\n", 1) })
 	n.kill(n.kiosk(i))
 }
 

@@ -17,7 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"maunium.net/go/mautrix"
+
 	"multifactorymodel.org/ewindow/bridge/child"
+	"multifactorymodel.org/ewindow/cmd/e2e/page"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
@@ -296,4 +299,61 @@ func (n *demoNetwork) awaitLog(i int, text string) {
 		data, err := os.ReadFile(path)
 		return rig.Check(bytes.Contains(data, []byte(text)), fmt.Sprintf("%q in %s's log", text, n.Windows[i].Name), err)
 	})
+}
+
+// startPages starts both windows' pages, and waits until each knows the other window.
+func (n *demoNetwork) startPages() (pages [2]*page.Page) {
+	n.t.Helper()
+	for i, w := range n.Windows {
+		pages[i] = page.Start(n.t, w.Name, n.page(i))
+	}
+	for _, p := range pages {
+		p.Await(n.t, time.Minute, "the other window", func(r page.Report) bool { return r.Media && len(r.Joined) == 1 })
+	}
+	return pages
+}
+
+// configure changes the configuration of a window and its hub. They read it when they start.
+func (n *demoNetwork) configure(i int, change func(text string) string) {
+	n.t.Helper()
+	path := filepath.Join(n.folder, n.Windows[i].Username, "config.yaml")
+	before, err := os.ReadFile(path)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	after := change(string(before))
+	if after == string(before) {
+		n.t.Fatalf("nothing is changed in the configuration:\n%s", before)
+	}
+	if err := os.WriteFile(path, []byte(after), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// hub is a window's hub, for kill.
+func (n *demoNetwork) hub(i int) []string {
+	return []string{"ewindow hub", filepath.Join(n.folder, n.Windows[i].Username)}
+}
+
+// admin logs in as the network's admin.
+func (n *demoNetwork) admin() *mautrix.Client {
+	n.t.Helper()
+	return n.login(0, n.Admin, n.Password)
+}
+
+// login logs in on a window's homeserver.
+func (n *demoNetwork) login(i int, user, password string) *mautrix.Client {
+	n.t.Helper()
+	client, err := mautrix.NewClient(fmt.Sprintf("http://127.0.0.1:%d", n.Windows[i].Local), "", "")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if _, err := client.Login(n.t.Context(), &mautrix.ReqLogin{
+		Type:       mautrix.AuthTypePassword,
+		Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: user},
+		Password:   password, StoreCredentials: true,
+	}); err != nil {
+		n.t.Fatal(err)
+	}
+	return client
 }

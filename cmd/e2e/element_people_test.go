@@ -3,7 +3,6 @@
 package e2e_test
 
 import (
-	"bytes"
 	"fmt"
 	"math"
 	"net/http"
@@ -62,29 +61,6 @@ func (p *person) open(width, height int, o element.Options) {
 	p.account.Recovery = p.Recovery
 }
 
-// admin logs in as the network's admin.
-func (n *demoNetwork) admin() *mautrix.Client {
-	n.t.Helper()
-	return n.login(0, n.Admin, n.Password)
-}
-
-// login logs in on a window's homeserver.
-func (n *demoNetwork) login(i int, user, password string) *mautrix.Client {
-	n.t.Helper()
-	client, err := mautrix.NewClient(fmt.Sprintf("http://127.0.0.1:%d", n.Windows[i].Local), "", "")
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	if _, err := client.Login(n.t.Context(), &mautrix.ReqLogin{
-		Type:       mautrix.AuthTypePassword,
-		Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: user},
-		Password:   password, StoreCredentials: true,
-	}); err != nil {
-		n.t.Fatal(err)
-	}
-	return client
-}
-
 // inviteToSpace invites people into the network's Space with the admin's account, and they accept. Members of the Space may join the windows'
 // rooms.
 func (n *demoNetwork) inviteToSpace(admin *mautrix.Client, people ...*person) {
@@ -104,16 +80,9 @@ func (n *demoNetwork) adminID() string {
 // openFocus starts the hubs again with a focus that serves every Matrix user, and so also calls outside of the network.
 func (n *demoNetwork) openFocus() {
 	n.t.Helper()
-	for _, w := range n.Windows {
-		path := filepath.Join(n.folder, w.Username, "config.yaml")
-		config, err := os.ReadFile(path)
-		if err != nil {
-			n.t.Fatal(err)
-		}
-		if err := os.WriteFile(path, bytes.Replace(config, []byte("  focus:\n"), []byte("  focus:\n    open: true\n"), 1), 0o600); err != nil {
-			n.t.Fatal(err)
-		}
-		n.kill([]string{"ewindow hub", filepath.Join(n.folder, w.Username)})
+	for i, w := range n.Windows {
+		n.configure(i, func(text string) string { return strings.Replace(text, "  focus:\n", "  focus:\n    open: true\n", 1) })
+		n.kill(n.hub(i))
 		rig.Eventually(n.t, time.Minute, func() error {
 			answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/_matrix/client/versions", w.Local))
 			if err != nil {

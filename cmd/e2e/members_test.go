@@ -1,18 +1,13 @@
 package e2e_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
-	"maunium.net/go/mautrix"
-	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/callmedia/sfu"
@@ -24,75 +19,24 @@ import (
 func TestOnlyMembers(t *testing.T) {
 	n := startDemo(t, t.TempDir())
 	n.await("know each other", time.Minute)
-	host := &n.Windows[0]
-	base := fmt.Sprintf("http://127.0.0.1:%d", host.Local)
-	client, err := mautrix.NewClient(base, "", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.Login(t.Context(), &mautrix.ReqLogin{
-		Type: mautrix.AuthTypePassword, Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: n.Admin},
-		Password: n.Password, StoreCredentials: true,
-	}); err != nil {
-		t.Fatal(err)
-	}
-	state, err := client.State(t.Context(), id.RoomID(n.Space))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var room id.RoomID
-	for key, child := range state[event.StateSpaceChild] {
-		if child.Sender == id.NewUserID(host.Username, client.UserID.Homeserver()) {
-			room = id.RoomID(key)
-		}
-	}
-	if room == "" {
-		t.Fatal("the window has no room")
-	}
-	type access struct{ ErrCode, URL, JWT, Username string }
-	ask := func(method, path string, body any) (int, access) {
+	client, room := n.admin(), n.windowRooms()[1] // Munich's
+	plain := func() (int, hubAnswer) {
 		t.Helper()
-		text, err := json.Marshal(body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		request, err := http.NewRequestWithContext(t.Context(), method, base+path, strings.NewReader(string(text)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header.Set("Authorization", "Bearer "+client.AccessToken)
-		answer, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer answer.Body.Close()
-		var got access
-		if text, err := io.ReadAll(answer.Body); err != nil || json.Unmarshal(text, &got) != nil {
-			t.Fatalf("%s answers %s", path, text)
-		}
-		return answer.StatusCode, got
-	}
-	openID := func() any {
-		t.Helper()
-		token, err := client.RequestOpenIDToken(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return token
-	}
-	plain := func() (int, access) {
-		t.Helper()
-		return ask("POST", "/livekit/jwt/sfu/get", map[string]any{"room": room, "openid_token": openID(), "device_id": "DEVICE"})
+		return n.askForToken(0, client, room)
 	}
 	everything := func() map[string]int {
 		t.Helper()
 		got := make(map[string]int)
+		openID, err := client.RequestOpenIDToken(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
 		got["/sfu/get"], _ = plain()
-		got["/get_token"], _ = ask("POST", "/livekit/jwt/get_token", map[string]any{
-			"room_id": room, "slot_id": "m.call#ROOM", "openid_token": openID(),
+		got["/get_token"], _ = n.ask(0, client, http.MethodPost, "/livekit/jwt/get_token", map[string]any{
+			"room_id": room, "slot_id": "m.call#ROOM", "openid_token": openID,
 			"member": map[string]any{"id": "member", "claimed_user_id": client.UserID, "claimed_device_id": "DEVICE"},
 		})
-		got["turnServer"], _ = ask("GET", "/_matrix/client/v3/voip/turnServer", nil)
+		got["turnServer"] = n.askForRelay(0, client)
 		return got
 	}
 	const refused, given = "map[/get_token:403 /sfu/get:403 turnServer:403]", "map[/get_token:200 /sfu/get:200 turnServer:200]"
@@ -106,7 +50,7 @@ func TestOnlyMembers(t *testing.T) {
 	if got := fmt.Sprint(everything()); got != refused {
 		t.Errorf("somebody in no window's room gets %s", got)
 	}
-	if _, err := client.JoinRoom(t.Context(), room.String(), nil); err != nil {
+	if _, err := client.JoinRoom(t.Context(), room, nil); err != nil {
 		t.Fatal(err)
 	}
 	await("somebody in a window's room", given)
@@ -116,7 +60,7 @@ func TestOnlyMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer inside.Close()
-	if _, err := client.LeaveRoom(t.Context(), room); err != nil {
+	if _, err := client.LeaveRoom(t.Context(), id.RoomID(room)); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})

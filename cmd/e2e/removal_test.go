@@ -3,7 +3,6 @@
 package e2e_test
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -28,11 +27,7 @@ func TestRemovedWindow(t *testing.T) {
 	t.Parallel()
 	n := startDemo(t, t.TempDir())
 	n.await("know each other", time.Minute)
-	var pages [2]*page.Page
-	for i, w := range n.Windows {
-		pages[i] = page.Start(t, w.Name, n.page(i))
-		pages[i].Await(t, time.Minute, "the other window", func(r page.Report) bool { return r.Media && len(r.Joined) == 1 })
-	}
+	pages := n.startPages()
 	pages[0].Command(t, "open")
 	pages[0].Await(t, time.Minute, "the open window", func(r page.Report) bool { return r.Screen == "alone" })
 	pages[1].Command(t, "open")
@@ -61,19 +56,7 @@ func TestRemovedWindow(t *testing.T) {
 			}
 		}
 	})
-	relay := func() int {
-		t.Helper()
-		_, err := removed.TurnServer(mautrix.WithMaxRetries(t.Context(), 0))
-		var refused mautrix.HTTPError
-		switch {
-		case err == nil:
-			return http.StatusOK
-		case errors.As(err, &refused) && refused.Response != nil:
-			return refused.Response.StatusCode
-		}
-		t.Fatal(err)
-		return 0
-	}
+	relay := func() int { return n.askForRelay(1, removed) }
 	// The window has shown its device's key at Munich's hub, so its OpenID token alone is good for nothing there. The answer says why.
 	why := func() string {
 		t.Helper()

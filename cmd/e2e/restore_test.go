@@ -23,10 +23,7 @@ func TestRestoredWindow(t *testing.T) {
 	t.Parallel()
 	n := startDemo(t, t.TempDir())
 	n.await("know each other", time.Minute)
-	var pages [2]*page.Page
-	for i, w := range n.Windows {
-		pages[i] = page.Start(t, w.Name, n.page(i))
-	}
+	pages := n.startPages()
 	visit := func(what string) {
 		t.Helper()
 		for _, p := range pages {
@@ -37,7 +34,6 @@ func TestRestoredWindow(t *testing.T) {
 		}
 	}
 	for _, p := range pages {
-		p.Await(t, time.Minute, "the other window", func(r page.Report) bool { return r.Media && len(r.Joined) == 1 })
 		p.Command(t, "open")
 	}
 	visit("the first visit")

@@ -4,12 +4,9 @@ package e2e_test
 
 import (
 	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"slices"
 	"sync"
 	"testing"
@@ -20,7 +17,6 @@ import (
 	"golang.org/x/image/vp8"
 	"maunium.net/go/mautrix"
 
-	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 	"multifactorymodel.org/ewindow/callmedia/frames"
@@ -55,41 +51,6 @@ func (n *demoNetwork) joinAsStranger(room string) *stranger {
 		s.read.Wait()
 	})
 	return s
-}
-
-// sfuToken is an answer of the authorisation service.
-type sfuToken struct{ URL, JWT, ErrCode, Error string }
-
-// askForToken asks a window's hub for access to a room's call as any client does: it gets an OpenID token from its homeserver and exchanges it at the
-// hub's authorisation service.
-func (n *demoNetwork) askForToken(hub int, client *mautrix.Client, room string) (status int, token sfuToken) {
-	t := n.t
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	openID, err := client.RequestOpenIDToken(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, err := json.Marshal(map[string]any{"room": room, "openid_token": openID, "device_id": client.DeviceID})
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := fmt.Sprintf("http://127.0.0.1:%d/livekit/jwt/sfu/get", n.Windows[hub].Local)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("Content-Type", "application/json")
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	if err := json.NewDecoder(answer.Body).Decode(&token); err != nil {
-		t.Fatal(err)
-	}
-	return answer.StatusCode, token
 }
 
 // joinAsMember lets an account join a room, and connects to the first window's LiveKit for its call. The connection ends with the test.
@@ -158,42 +119,6 @@ func (s *stranger) count() (keys, audio, tracks int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.keys), len(s.audio), len(s.tracks)
-}
-
-// windowRooms returns the room that each window's kiosk lists for the other window. So the first is Dresden's room, the second Munich's.
-func (n *demoNetwork) windowRooms() []string {
-	n.t.Helper()
-	rooms, err := n.listedRooms()
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return rooms
-}
-
-// listedRooms is windowRooms for a moment in which a kiosk may list no window: that is an error.
-func (n *demoNetwork) listedRooms() (rooms []string, err error) {
-	for i, p := range n.Windows {
-		state, err := n.state(i)
-		if err != nil || len(state.Windows) != 1 {
-			return nil, fmt.Errorf("%s knows %d windows, %v", p.Name, len(state.Windows), err)
-		}
-		rooms = append(rooms, state.Windows[0].Room.String())
-	}
-	return rooms, nil
-}
-
-// state returns what a window's page shows.
-func (n *demoNetwork) state(i int) (state kiosk.State, err error) {
-	page, err := url.Parse(n.page(i))
-	if err != nil {
-		return state, err
-	}
-	o, err := kiosk.Dial(n.t.Context(), page.Host, page.Fragment)
-	if err != nil {
-		return state, err
-	}
-	defer o.Close()
-	return o.Next(n.t.Context())
 }
 
 // plainColour decodes a key frame as plain VP8 and returns the colour of the source that it shows. It returns "" if the frame is not valid

@@ -183,11 +183,7 @@ func TestUnseenMember(t *testing.T) {
 	n := startDemo(t, t.TempDir())
 	n.await("know each other", time.Minute)
 	room := id.RoomID(n.windowRooms()[1]) // Munich's
-	var pages [2]*page.Page
-	for i, w := range n.Windows {
-		pages[i] = page.Start(t, w.Name, n.page(i))
-		pages[i].Await(t, time.Minute, "the other window", func(r page.Report) bool { return r.Media && len(r.Joined) == 1 })
-	}
+	pages := n.startPages()
 	// The call is in the room of the window that opens first. Mallory's homeserver is that window's.
 	pages[0].Command(t, "open")
 	pages[1].Await(t, time.Minute, "Munich's open window", func(r page.Report) bool { return len(r.Open) == 1 })

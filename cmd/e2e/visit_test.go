@@ -13,13 +13,9 @@ func TestTwoWindows(t *testing.T) {
 	t.Parallel()
 	n := startDemo(t, t.TempDir())
 	n.await("know each other", time.Minute)
-	var pages [2]*page.Page
-	for i, w := range n.Windows {
-		pages[i] = page.Start(t, w.Name, n.page(i))
-	}
+	pages := n.startPages()
 	for _, p := range pages {
-		r := p.Await(t, time.Minute, "the other window", func(r page.Report) bool { return r.Media && len(r.Joined) == 1 })
-		if r.Screen != "shut" || r.Sent != 0 {
+		if r := p.Report(); r.Screen != "shut" || r.Sent != 0 {
 			t.Errorf("before anybody opened %s its report is %+v", p.Name, r)
 		}
 	}
