@@ -11,6 +11,8 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/backoff"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
+	"multifactorymodel.org/ewindow/bot/network"
 )
 
 // attempt is when we may try again to join or to leave a room.
@@ -80,11 +82,10 @@ func (m *Members) joinMore(ctx context.Context, now time.Time) {
 		}
 	}
 	wanted, roots := m.wanted(), slices.DeleteFunc(slices.Clone(m.kept.Roots), func(root id.RoomID) bool { return m.rooms[root] == nil })
-	for name := range m.joins {
-		if _, still := wanted[name]; !still {
-			delete(m.joins, name)
-		}
-	}
+	maps.DeleteFunc(m.joins, func(name id.RoomID, _ *attempt) bool {
+		_, still := wanted[name]
+		return !still
+	})
 	for name, via := range wanted {
 		a := m.joins[name]
 		if a == nil {
@@ -115,7 +116,7 @@ func (m *Members) joinMore(ctx context.Context, now time.Time) {
 						m.introduce(ctx, root)
 					}
 				}
-				m.cfg.Log.Info().Err(short(err)).Stringer("room_id", name).Msg("The hub's account can't join a room of the network, trying again")
+				m.cfg.Log.Info().Err(matrixerror.FromMautrix(err)).Stringer("room_id", name).Msg("The hub's account can't join a room of the network, trying again")
 			}
 		})
 	}
@@ -158,7 +159,7 @@ func (m *Members) leave(ctx context.Context, name id.RoomID) {
 		ctx, cancel := context.WithTimeout(ctx, joinLimit)
 		defer cancel()
 		if _, err := m.client.Load().LeaveRoom(mautrix.WithMaxRetries(ctx, 0), name); err != nil && ctx.Err() == nil {
-			m.cfg.Log.Debug().Err(short(err)).Stringer("room_id", name).Msg("The hub's account can't leave a room, trying again")
+			m.cfg.Log.Debug().Err(matrixerror.FromMautrix(err)).Stringer("room_id", name).Msg("The hub's account can't leave a room, trying again")
 		}
 	})
 }
@@ -170,11 +171,11 @@ func (m *Members) introduce(ctx context.Context, root id.RoomID) {
 	client, self := m.client.Load(), m.self().String()
 	err := client.StateEvent(mautrix.WithMaxRetries(ctx, 0), root, event.StateMember, self, &member)
 	if err == nil && member["membership"] == string(event.MembershipJoin) {
-		member[memberHub], member[memberAgain] = true, time.Now().UnixMilli()
+		member[network.MemberHub], member[network.Again] = true, time.Now().UnixMilli()
 		_, err = client.SendStateEvent(mautrix.WithMaxRetries(ctx, 0), root, event.StateMember, self, member)
 	}
 	if err != nil && ctx.Err() == nil {
-		m.cfg.Log.Info().Err(short(err)).Stringer("room_id", root).Msg("The hub's account could not say what it is")
+		m.cfg.Log.Info().Err(matrixerror.FromMautrix(err)).Stringer("room_id", root).Msg("The hub's account could not say what it is")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/backoff"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
 	"multifactorymodel.org/ewindow/bot/privatefile"
 )
 
@@ -168,11 +170,7 @@ func (m *Members) Users() []id.UserID {
 			}
 		}
 	}
-	list := make([]id.UserID, 0, len(users))
-	for user := range users {
-		list = append(list, user)
-	}
-	return list
+	return slices.Collect(maps.Keys(users))
 }
 
 func (m *Members) joinedLocked(user id.UserID, room id.RoomID) bool {
@@ -190,7 +188,7 @@ func (m *Members) DeviceKey(ctx context.Context, user id.UserID, device id.Devic
 		DeviceKeys: mautrix.DeviceKeysRequest{user: {device}}, Timeout: keysWait.Milliseconds(),
 	})
 	if err != nil {
-		return "", fmt.Errorf("look up the key of a device: %w", short(err))
+		return "", fmt.Errorf("look up the key of a device: %w", matrixerror.FromMautrix(err))
 	}
 	keys := answer.DeviceKeys[user][device]
 	if keys.UserID != user || keys.DeviceID != device {
@@ -314,18 +312,4 @@ func (m *Members) save(k kept) error {
 		return fmt.Errorf("keep which rooms are the network's: %w", err)
 	}
 	return nil
-}
-
-// short is an error without the text of the request.
-func short(err error) error {
-	var failed mautrix.HTTPError
-	if errors.As(err, &failed) {
-		if failed.RespError != nil {
-			return *failed.RespError
-		}
-		if failed.WrappedError != nil {
-			return failed.WrappedError
-		}
-	}
-	return err
 }

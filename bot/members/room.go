@@ -6,17 +6,8 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/network"
 	"multifactorymodel.org/ewindow/bot/plain"
-)
-
-// Types of our own events, see package network.
-const (
-	typeRoom    = "org.multifactorymodel.ewindow.room"
-	typeWindow  = "org.multifactorymodel.ewindow.window"
-	typeNetwork = "org.multifactorymodel.ewindow.network"
-	// memberHub and memberAgain are members of our own m.room.member events.
-	memberHub   = "org.multifactorymodel.ewindow.hub"
-	memberAgain = "org.multifactorymodel.ewindow.again"
 )
 
 // maxAnnounced is how many announcements of a room are kept.
@@ -24,7 +15,7 @@ const maxAnnounced = maxRooms
 
 // filter lets sync return nothing but the state that is read here.
 var filter = func() string {
-	types := []string{event.StateMember.Type, event.StateSpaceChild.Type, event.StateTombstone.Type, typeRoom, typeWindow, typeNetwork}
+	types := []string{event.StateMember.Type, event.StateSpaceChild.Type, event.StateTombstone.Type, network.StateRoom.Type, network.StateWindow.Type, network.StateNetwork.Type}
 	none := map[string]any{"not_types": []string{"*"}, "types": []string{}}
 	text, err := json.Marshal(map[string]any{
 		"presence": none, "account_data": none, "event_fields": nil,
@@ -68,7 +59,7 @@ type room struct {
 func introduces(e *event.Event) bool {
 	var content map[string]any
 	_ = json.Unmarshal(e.Content.VeryRaw, &content) // what can't be read says nothing
-	return e.Type.Type == event.StateMember.Type && content[memberHub] == true
+	return e.Type.Type == event.StateMember.Type && content[network.MemberHub] == true
 }
 
 func newRoom() *room {
@@ -103,7 +94,7 @@ func (r *room) apply(e *event.Event) (changed bool) {
 		if e.Sender == user {
 			changed = note(r.members, user, content.Announced) || changed
 		}
-	case typeRoom:
+	case network.StateRoom.Type:
 		var content announcement
 		_ = json.Unmarshal(e.Content.VeryRaw, &content)
 		delete(r.states, id.UserID(key))
@@ -111,7 +102,7 @@ func (r *room) apply(e *event.Event) (changed bool) {
 			note(r.states, e.Sender, content)
 		}
 		return true
-	case typeWindow:
+	case network.StateWindow.Type:
 		var content struct {
 			Kiosk id.UserID `json:"kiosk"`
 		}
@@ -129,7 +120,7 @@ func (r *room) apply(e *event.Event) (changed bool) {
 		_ = json.Unmarshal(e.Content.VeryRaw, &content)
 		r.replacement = content.ReplacementRoom
 		return true
-	case typeNetwork:
+	case network.StateNetwork.Type:
 		var content struct {
 			Windows id.RoomID `json:"windows"`
 			Space   id.RoomID `json:"space"`

@@ -13,6 +13,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/backoff"
+	"multifactorymodel.org/ewindow/bot/matrixerror"
 )
 
 // self is our account. It is called after the first login only.
@@ -31,7 +32,7 @@ func (m *Members) follow(ctx context.Context, works func()) error {
 		Password: m.cfg.Password, DeviceID: device, InitialDeviceDisplayName: "e-window hub", StoreCredentials: true,
 	})
 	if err != nil {
-		return fmt.Errorf("log in: %w", short(err))
+		return fmt.Errorf("log in: %w", matrixerror.FromMautrix(err))
 	}
 	m.client.Store(client)
 	since := ""
@@ -45,7 +46,7 @@ func (m *Members) follow(ctx context.Context, works func()) error {
 		if err != nil {
 			// All that has happened comes later, and an admin's word may be overwritten by then.
 			if first || ctx.Err() != nil || retry.Failures() >= maxSyncFailures || errors.Is(err, mautrix.MUnknownToken) {
-				return fmt.Errorf("sync: %w", short(err))
+				return fmt.Errorf("sync: %w", matrixerror.FromMautrix(err))
 			}
 			select {
 			case <-time.After(retry.Next()):

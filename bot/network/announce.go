@@ -112,7 +112,7 @@ func (n *Network) announce(ctx context.Context, home, own id.RoomID, may, onceMo
 	client := n.cfg.Bot.Client()
 	a := map[string]any{"room": own, "via": []string{n.cfg.Bot.ServerName()}}
 	if onceMore {
-		a[again] = time.Now().UnixMilli()
+		a[Again] = time.Now().UnixMilli()
 	}
 	if may {
 		_, err := client.SendStateEvent(ctx, home, StateRoom, client.UserID.String(), a)

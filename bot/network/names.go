@@ -25,6 +25,9 @@ var (
 // earlier versions have such Spaces. Nobody but the user can write this event, either.
 const announces = prefix + "room"
 
-// again is a member of our m.room.member and [StateRoom] events. Its only purpose is that the content differs from the one before: a
+// MemberHub is a member of a hub's own m.room.member event where the windows are announced. true says that it is a hub.
+const MemberHub = prefix + "hub"
+
+// Again is a member of our m.room.member and [StateRoom] events. Its only purpose is that the content differs from the one before: a
 // homeserver makes no new event if the content is the same.
-const again = prefix + "again"
+const Again = prefix + "again"
