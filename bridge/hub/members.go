@@ -41,6 +41,7 @@ func (h *hub) startMembers(ctx context.Context) error {
 	m, err := members.New(members.Config{
 		HomeserverURL: address, Username: a.Username, Password: password, Admins: a.Admins, File: filepath.Join(h.cfg.DataDir, "hub-network.json"),
 		OnChange: func() {
+			h.admit()
 			select {
 			case changed <- struct{}{}:
 			default: // it is looked at anyway
@@ -63,7 +64,6 @@ func (h *hub) startMembers(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			}
-			h.admit()
 			next := recheckEvery
 			if h.proxy != nil && !h.proxy.Recheck(ctx) {
 				next = recheckAgain

@@ -34,7 +34,7 @@ func (s *Service) mayPublish(ctx context.Context, server string) bool {
 	if ok && now.Before(known.until) {
 		return !known.has
 	}
-	has, err := s.users.announcesFocus(ctx, server, strings.TrimRight(s.cfg.ServiceURL, "/"))
+	has, err := s.users.announcesFocus(ctx, server, s.cfg.ServiceURL)
 	if err != nil {
 		s.cfg.Log.Debug().Err(err).Str("server_name", server).Msg("It is not known whether a homeserver has an SFU, so its users can't publish")
 		return false

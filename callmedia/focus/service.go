@@ -93,6 +93,7 @@ func NewService(cfg ServiceConfig) (*Service, error) {
 	if cfg.Allowed == nil {
 		cfg.Allowed = addrpolicy.Public
 	}
+	cfg.ServiceURL = strings.TrimRight(cfg.ServiceURL, "/")
 	return &Service{
 		cfg: cfg, creators: creators, rooms: newRoomService(cfg.LiveKitURL, cfg.Key, cfg.Secret), users: newOpenIDLookup(cfg.Allowed, nil),
 		limits: newLimits(), confirmed: make(map[id.UserID]bool), foci: make(map[string]ownFocus),
@@ -228,14 +229,13 @@ func (s *Service) authorise(ctx context.Context, source string, r tokenRequest, 
 
 // proven says whether a user's device has signed a request. What can't be found out is "no".
 func (s *Service) proven(ctx context.Context, user id.UserID, r tokenRequest, signature string) bool {
-	service := strings.TrimRight(s.cfg.ServiceURL, "/")
-	if signature == "" || s.cfg.DeviceKey == nil || service == "" {
+	if signature == "" || s.cfg.DeviceKey == nil || s.cfg.ServiceURL == "" {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
 	defer cancel()
 	key, err := s.cfg.DeviceKey(ctx, user, r.device)
-	claim := proof.Claim{Service: service, Room: r.room, User: user, Device: r.device, OpenID: r.token.AccessToken}
+	claim := proof.Claim{Service: s.cfg.ServiceURL, Room: r.room, User: user, Device: r.device, OpenID: r.token.AccessToken}
 	if err == nil && key != "" && claim.Verify(signature, key) {
 		return true
 	}
