@@ -250,10 +250,11 @@ func (d *demo) windowsRoom(ctx context.Context, admin *mautrix.Client) (id.RoomI
 	return room, nil
 }
 
+// hubAccount is the name of a hub's account.
+var hubAccount = config.Default().Hub.Account.Username
+
 // inviteHubs invites the hubs' accounts into the network, one after the other, and waits until they are there.
 func (d *demo) inviteHubs(ctx context.Context, admin *mautrix.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, admitLimit)
-	defer cancel()
 	room, err := d.windowsRoom(ctx, admin)
 	if err != nil {
 		return err
@@ -261,35 +262,14 @@ func (d *demo) inviteHubs(ctx context.Context, admin *mautrix.Client) error {
 	for i := range d.state.Windows {
 		p := &d.state.Windows[i]
 		user := id.NewUserID(hubAccount, p.serverName())
-		for invited := false; ; {
-			state, err := admin.State(ctx, room)
-			if err == nil {
-				var membership event.Membership
-				if member := state[event.StateMember][user.String()]; member != nil {
-					membership = member.Content.AsMember().Membership
-				}
-				if membership == event.MembershipJoin {
-					break
-				}
-				if !invited && membership != event.MembershipInvite {
-					if _, err = admin.InviteUser(ctx, room, &mautrix.ReqInviteUser{UserID: user}); err != nil {
-						return fmt.Errorf("invite the hub of %s into the network: %w", p.Name, err)
-					}
-					invited = true
-				}
-			}
-			select {
-			case <-time.After(admitPoll):
-			case <-ctx.Done():
-				return fmt.Errorf("the hub of %s does not come into the network (%w): its log is in %s", p.Name, errors.Join(err, ctx.Err()), p.folder)
-			}
+		if err := admit(ctx, admin, room, user, room, func(state mautrix.RoomStateMap) bool {
+			return membership(state, user) == event.MembershipJoin
+		}); err != nil {
+			return fmt.Errorf("the hub of %s does not come into the network (%w): its log is in %s", p.Name, err, p.folder)
 		}
 	}
 	return nil
 }
-
-// hubAccount is the name of a hub's account.
-var hubAccount = config.Default().Hub.Account.Username
 
 // invite invites the windows into the network, which is all that an admin has to do. It invites one window after the other, as a person does: if
 // a server joins a room while another event is sent there, Dendrite may never get the room's state.
@@ -300,39 +280,51 @@ func (d *demo) invite(ctx context.Context, admin *mautrix.Client) error {
 	}
 	for _, p := range d.state.Windows {
 		user := id.UserID(p.userID())
-		state, err := admin.State(ctx, room)
-		if err != nil {
-			return fmt.Errorf("look into the network: %w", err)
-		}
-		if member := state[event.StateMember][user.String()]; member == nil || member.Content.AsMember().Membership == event.MembershipLeave {
-			if _, err := admin.InviteUser(ctx, room, &mautrix.ReqInviteUser{UserID: user}); err != nil {
-				return fmt.Errorf("invite %s into the network: %w", p.Name, err)
+		if err := admit(ctx, admin, room, user, id.RoomID(d.state.Space), func(state mautrix.RoomStateMap) bool {
+			for _, child := range state[event.StateSpaceChild] { // the window has listed its room
+				if child.Sender == user && len(child.Content.AsSpaceChild().Via) > 0 {
+					return true
+				}
 			}
-		}
-		if err := awaitWindow(ctx, admin, id.RoomID(d.state.Space), user); err != nil {
+			return false
+		}); err != nil {
 			return fmt.Errorf("%s does not come into the network (%w): its log is in %s", p.Name, err, p.folder)
 		}
 	}
 	return nil
 }
 
-// awaitWindow waits until a window has announced itself in the network's Space.
-func awaitWindow(ctx context.Context, admin *mautrix.Client, space id.RoomID, user id.UserID) error {
+// membership is a user's membership of a room with this state, "" for none.
+func membership(state mautrix.RoomStateMap, user id.UserID) event.Membership {
+	member := state[event.StateMember][user.String()]
+	if member == nil {
+		return ""
+	}
+	return member.Content.AsMember().Membership
+}
+
+// admit invites an account into a room, unless it was invited before, and waits until the state of another room says that the account has come.
+func admit(ctx context.Context, admin *mautrix.Client, room id.RoomID, user id.UserID, where id.RoomID, came func(mautrix.RoomStateMap) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, admitLimit)
 	defer cancel()
+	state, err := admin.State(ctx, room)
+	if err != nil {
+		return fmt.Errorf("look into the network: %w", err)
+	}
+	if in := membership(state, user); in == "" || in == event.MembershipLeave {
+		if _, err := admin.InviteUser(ctx, room, &mautrix.ReqInviteUser{UserID: user}); err != nil {
+			return fmt.Errorf("invite it: %w", err)
+		}
+	}
 	for {
-		state, err := admin.State(ctx, space)
-		if err == nil {
-			for _, child := range state[event.StateSpaceChild] {
-				if child.Sender == user && len(child.Content.AsSpaceChild().Via) > 0 {
-					return nil
-				}
-			}
+		state, err := admin.State(ctx, where)
+		if err == nil && came(state) {
+			return nil
 		}
 		select {
 		case <-time.After(admitPoll):
 		case <-ctx.Done():
-			return ctx.Err()
+			return errors.Join(err, ctx.Err())
 		}
 	}
 }
