@@ -144,13 +144,18 @@ func (m *Members) leaveMore(ctx context.Context, now time.Time) {
 		_, window := wanted[name]
 		switch {
 		case window || m.rooms[name] != nil || a.pause.Failures() >= maxRefusals:
-			delete(m.refusals, name)
+			m.forgetRefusal(name)
 		case !now.Before(a.next) && started < maxJoining:
 			started++
 			a.next = now.Add(a.pause.Next())
 			m.leave(ctx, name)
 		}
 	}
+}
+
+func (m *Members) forgetRefusal(name id.RoomID) {
+	delete(m.refusals, name)
+	delete(m.inviters, name)
 }
 
 // leave leaves a room, or refuses an invitation.
@@ -182,6 +187,9 @@ func (m *Members) introduce(ctx context.Context, root id.RoomID) {
 // untilJoin is how long until a room may be joined again.
 func (m *Members) untilJoin(now time.Time) time.Duration {
 	wait := syncWait
+	if !m.anewAt.IsZero() {
+		wait = min(wait, max(m.anewAt.Sub(now), time.Second))
+	}
 	for _, attempts := range []map[id.RoomID]*attempt{m.joins, m.leaves, m.refusals} {
 		for _, a := range attempts {
 			wait = min(wait, max(a.next.Sub(now), time.Second))

@@ -80,8 +80,9 @@ type Members struct {
 	// anewAt is when all rooms are to be read anew, zero for never.
 	anew   backoff.Backoff
 	anewAt time.Time
-	// refusals are invitations that are to be refused.
+	// refusals are invitations that are to be refused, inviters those who sent them.
 	refusals map[id.RoomID]*attempt
+	inviters map[id.RoomID]id.UserID
 	joining  chan struct{}
 	tasks    sync.WaitGroup
 }
@@ -113,8 +114,8 @@ func New(cfg Config) (*Members, error) {
 	}
 	return &Members{
 		cfg: cfg, http: &http.Client{Timeout: syncWait + joinLimit}, rooms: make(map[id.RoomID]*room), changed: make(chan struct{}),
-		joins: make(map[id.RoomID]*attempt), leaves: make(map[id.RoomID]*attempt), refusals: make(map[id.RoomID]*attempt),
-		anew: backoff.Backoff{Min: 20 * time.Second, Max: time.Hour}, joining: make(chan struct{}, maxJoining),
+		joins: make(map[id.RoomID]*attempt), leaves: make(map[id.RoomID]*attempt), refusals: make(map[id.RoomID]*attempt), inviters: make(map[id.RoomID]id.UserID),
+		anew: backoff.Backoff{Min: time.Second, Max: time.Hour}, joining: make(chan struct{}, maxJoining),
 	}, nil
 }
 
@@ -262,7 +263,7 @@ func (m *Members) invitations(response *mautrix.RespSync) (rooms []id.RoomID) {
 					m.cfg.Log.Info().Stringer("user_id", e.Sender).Stringer("room_id", name).
 						Msg("Somebody who is not in network.admins invites the hub's account, which does not accept")
 					m.refusals[name] = newAttempt()
-					m.refusals[name].next = time.Now().Add(refuseWait)
+					m.refusals[name].next, m.inviters[name] = time.Now().Add(refuseWait), e.Sender
 				}
 				continue
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -37,7 +38,8 @@ func (m *Members) follow(ctx context.Context, works func()) error {
 	m.client.Store(client)
 	since := ""
 	retry := backoff.Backoff{Min: 250 * time.Millisecond, Max: 10 * time.Second}
-	for first := true; ; first = false {
+	first := true // the next response has everything
+	for {
 		request := mautrix.ReqSync{Since: since, FilterID: filter, SetPresence: event.PresenceOffline}
 		if !first {
 			request.Timeout = int(min(syncWait, m.untilJoin(time.Now())).Milliseconds())
@@ -63,19 +65,28 @@ func (m *Members) follow(ctx context.Context, works func()) error {
 		now := time.Now()
 		m.joinMore(ctx, now)
 		m.leaveMore(ctx, now)
-		if m.demandsAnew(now) {
-			return errors.New("the homeserver has not told the whole state of a room")
+		if first = m.demandsAnew(now); first {
+			since = ""
 		}
 	}
 }
 
-// demandsAnew says whether all rooms are to be read anew, since a room that is announced as a window's does not say whose it is. Dendrite may leave out some
-// state of a room that we have just joined.
+// demandsAnew says whether all rooms are to be read anew: an admin's room does not say that it is a network's, a room that is announced as a window's does
+// not say whose it is, or somebody of the network invited us into a room that nobody seems to announce. Dendrite may leave out some state of a room
+// that we have just joined.
 func (m *Members) demandsAnew(now time.Time) bool {
 	incomplete := slices.ContainsFunc(m.kept.Roots, func(root id.RoomID) bool {
 		r := m.rooms[root]
 		if r == nil {
 			return false
+		}
+		if !r.network {
+			return true
+		}
+		for by := range maps.Values(m.inviters) {
+			if r.joined[by] {
+				return true
+			}
 		}
 		for name := range r.announced() {
 			if room := m.rooms[name]; room != nil && room.kiosk == "" {
@@ -97,7 +108,7 @@ func (m *Members) demandsAnew(now time.Time) bool {
 	return false
 }
 
-// apply takes over a sync response. The first one of a login has everything.
+// apply takes over a sync response. The first one has everything.
 func (m *Members) apply(response *mautrix.RespSync, first bool) error {
 	keep := kept{Roots: slices.Clone(m.kept.Roots), Down: slices.Clone(m.kept.Down)}
 	changed := m.applyRooms(response, first, &keep)
@@ -162,7 +173,7 @@ func (m *Members) applyRooms(response *mautrix.RespSync, first bool, keep *kept)
 		}
 	}
 	for name := range response.Rooms.Leave {
-		delete(m.refusals, name)
+		m.forgetRefusal(name)
 		if m.rooms[name] != nil {
 			delete(m.rooms, name)
 			changed = true
