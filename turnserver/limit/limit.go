@@ -4,8 +4,8 @@
 // at the same time. Their methods may be called from any goroutine, and neither starts one. The memory of a Rate is limited, however many
 // keys there are; that of a Semaphore grows with its limit.
 //
-// A Rate is a table of golang.org/x/time/rate limiters. Each has a lock of its own, so that a flood from many addresses does not wait for one
-// lock. For media packets the TURN relay uses an atomic number instead of a Rate; the package comment of turnserver has the figures.
+// A Rate is a table of golang.org/x/time/rate limiters. Each row of it has a lock of its own, so that a flood from many addresses does not wait
+// for one lock. For media packets the TURN relay uses an atomic number instead of a Rate; the package comment of turnserver has the figures.
 package limit
 
 import (
@@ -13,7 +13,6 @@ import (
 	"math"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -30,16 +29,29 @@ func Source(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-// rateSize is how many limiters a Rate has at most.
-const rateSize = 4096
+// A Rate is a table with this many rows, of this many buckets each.
+const (
+	rateRows   = 2048
+	rateInARow = 8
+)
 
-// Rate has a token bucket for each key. There are at most 4,096 buckets, and keys with the same hash share one, so nobody can make the table
-// grow. The hash function differs for each Rate, so nobody can choose whose bucket to share. Make one with NewRate.
+// Rate has a token bucket for each key. There are at most 16,384 buckets, so nobody can make the table grow. A hash of a key says in which row
+// of eight its bucket is. The hash function differs for each Rate, so nobody can choose whose row to fill. A key that finds its row full takes
+// over the bucket in it that has the most tokens, with these tokens. So keys that use up their own buckets take nothing from others until they
+// fill a row: of 400 such keys hardly ever eight come together. Make one with NewRate.
 type Rate[K comparable] struct {
 	perSecond float64
 	burst     int
 	seed      maphash.Seed
-	buckets   [rateSize]atomic.Pointer[rate.Limiter] // nil until a key needs one
+	rows      [rateRows]rateRow
+}
+
+type rateRow struct {
+	mu      sync.Mutex // guards what follows, not what the limiters do
+	buckets [rateInARow]struct {
+		hash    uint64        // of the key that has it
+		limiter *rate.Limiter // nil until a key needs it; those without one come last
+	}
 }
 
 // NewRate allows perSecond events a second for each key, and burst events at once after a pause. Both must be above 0.
@@ -47,22 +59,42 @@ func NewRate[K comparable](perSecond float64, burst int) *Rate[K] {
 	return &Rate[K]{perSecond: perSecond, burst: burst, seed: maphash.MakeSeed()}
 }
 
-func (r *Rate[K]) bucket(key K) *rate.Limiter {
-	bucket := &r.buckets[maphash.Comparable(r.seed, key)%rateSize]
-	if l := bucket.Load(); l != nil {
-		return l
+func (r *Rate[K]) row(key K) (row *rateRow, hash uint64) {
+	hash = maphash.Comparable(r.seed, key)
+	return &r.rows[hash%rateRows], hash
+}
+
+// bucket returns a key's bucket, and gives it one at the time now if it has none.
+func (r *Rate[K]) bucket(now time.Time, key K) *rate.Limiter {
+	row, hash := r.row(key)
+	row.mu.Lock()
+	defer row.mu.Unlock()
+	for i := range row.buckets {
+		b := &row.buckets[i]
+		if b.limiter == nil {
+			b.hash, b.limiter = hash, rate.NewLimiter(rate.Limit(r.perSecond), r.burst)
+		}
+		if b.hash == hash {
+			return b.limiter
+		}
 	}
-	bucket.CompareAndSwap(nil, rate.NewLimiter(rate.Limit(r.perSecond), r.burst))
-	return bucket.Load()
+	fullest, most := 0, math.Inf(-1)
+	for i := range row.buckets {
+		if tokens := row.buckets[i].limiter.TokensAt(now); tokens > most {
+			fullest, most = i, tokens
+		}
+	}
+	row.buckets[fullest].hash = hash
+	return row.buckets[fullest].limiter
 }
 
 // Allow says whether an event of a key may happen at the time now, and counts it if so.
-func (r *Rate[K]) Allow(now time.Time, key K) bool { return r.bucket(key).AllowN(now, 1) }
+func (r *Rate[K]) Allow(now time.Time, key K) bool { return r.bucket(now, key).AllowN(now, 1) }
 
 // Wait returns how long it takes until the next event of a key may happen, if no other event of the key happens before. It returns 0 if the
 // event may happen at the time now. It counts nothing.
 func (r *Rate[K]) Wait(now time.Time, key K) time.Duration {
-	missing := 1 - r.bucket(key).TokensAt(now)
+	missing := 1 - r.bucket(now, key).TokensAt(now)
 	return time.Duration(math.Ceil(max(0, missing) / r.perSecond * float64(time.Second)))
 }
 

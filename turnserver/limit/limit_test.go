@@ -34,15 +34,6 @@ func take(r *Rate[string], now time.Time, key string) (n int) {
 	return n
 }
 
-// other returns a key that has another bucket than key.
-func other(r *Rate[string], key string) string {
-	for next := key + "x"; ; next += "x" {
-		if r.bucket(next) != r.bucket(key) {
-			return next
-		}
-	}
-}
-
 func TestRate(t *testing.T) {
 	r, now := NewRate[string](20, 100), time.Unix(1000, 0)
 	if wait := r.Wait(now, "a"); wait != 0 {
@@ -51,7 +42,7 @@ func TestRate(t *testing.T) {
 	if n := take(r, now, "a"); n != 100 {
 		t.Errorf("the first burst has %d events", n)
 	}
-	if n := take(r, now, other(r, "a")); n != 100 {
+	if n := take(r, now, "b"); n != 100 {
 		t.Errorf("the burst of another key has %d events", n)
 	}
 	wait := r.Wait(now, "a")
@@ -85,6 +76,44 @@ func TestWait(t *testing.T) {
 				t.Fatalf("at %v events a second the one after %d waits does not come", perSecond, i)
 			}
 			now = now.Add(r.Wait(now, "a"))
+		}
+	}
+}
+
+// TestRateFlooded lets 400 keys use up what they may, and asks how many of 10,000 others are held up by that. With a table of 4,096 buckets that
+// keys shared by their hash they were one in eleven, and clients of the TURN relay among them had to come by TCP while it was flooded.
+func TestRateFlooded(t *testing.T) {
+	r, now := NewRate[int](20, 100), time.Unix(1000, 0)
+	for key := range 400 {
+		for r.Allow(now, key) {
+		}
+	}
+	held := 0
+	for key := range 10_000 {
+		if !r.Allow(now, 400+key) {
+			held++
+		}
+	}
+	if held > 0 {
+		t.Errorf("400 keys hold up %d of 10,000 others", held)
+	}
+}
+
+// TestRateSpoofed uses a new key for each event, as somebody does who forges addresses. A key that is used now and then must be allowed all
+// the same, as long as each of the buckets gets fewer events than it allows.
+func TestRateSpoofed(t *testing.T) {
+	r, now := NewRate[int](20, 100), time.Unix(1000, 0)
+	forged := 0
+	for range 20 { // seconds
+		for range 10 {
+			for range 10_000 {
+				forged--
+				r.Allow(now, forged)
+			}
+			now = now.Add(time.Second / 10)
+			if !r.Allow(now, 1) {
+				t.Fatalf("%d forged keys hold up another", -forged)
+			}
 		}
 	}
 }
@@ -146,7 +175,8 @@ func TestSemaphore(t *testing.T) {
 	}
 }
 
-// BenchmarkAllow counts events of 256 addresses in turn, in one goroutine and in one for each core.
+// BenchmarkAllow counts events of 256 addresses in turn, in one goroutine and in one for each core, and events of a new address each, as in a
+// flood with forged addresses.
 func BenchmarkAllow(b *testing.B) {
 	r := NewRate[netip.Addr](20, 100)
 	var addrs [256]netip.Addr
@@ -167,11 +197,17 @@ func BenchmarkAllow(b *testing.B) {
 			}
 		})
 	})
+	b.Run("forged", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := uint32(0); b.Loop(); i++ {
+			r.Allow(time.Now(), netip.AddrFrom4([4]byte{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}))
+		}
+	})
 }
 
 // BenchmarkOneKey counts events of one key on all cores. Its figure is to be compared with that of BenchmarkMeter in package turnserver.
 func BenchmarkOneKey(b *testing.B) {
-	l := NewRate[string](1e9, 1e9).bucket("")
+	l := NewRate[string](1e9, 1e9).bucket(time.Now(), "")
 	now := time.Now()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {

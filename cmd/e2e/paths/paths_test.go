@@ -236,7 +236,7 @@ func (v *visit) staysConnected(t *testing.T, limit time.Duration, allowed []path
 		up, down := traffic.Media()
 		for _, route := range []paths.Route{up, down} {
 			if !slices.Contains(allowed, route) {
-				t.Errorf("%s's media goes by %q, which the firewall does not let through", p.Name, route)
+				t.Errorf("%s's media goes by %q, not by one of %q", p.Name, route, allowed)
 			}
 		}
 	}
