@@ -147,6 +147,18 @@ func (m *Members) IsJoined(user id.UserID, room id.RoomID) bool {
 	return m.joinedLocked(user, room)
 }
 
+// IsKiosk says whether a user is the kiosk of a window of the network, as far as is known now.
+func (m *Members) IsKiosk(user id.UserID) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for name, r := range m.rooms {
+		if r.kiosk == user && m.isWindowLocked(name) {
+			return true
+		}
+	}
+	return false
+}
+
 // Belongs says whether a user is in any window's room, or a window.
 func (m *Members) Belongs(user id.UserID) bool {
 	m.mu.RLock()

@@ -184,6 +184,9 @@ func TestMembers(t *testing.T) {
 	must(t, 0, invite(t, kiosk, room, guest.UserID))
 	answer, err := guest.JoinRoomByID(t.Context(), room)
 	must(t, answer, err)
+	if !h.IsKiosk(kiosk.UserID) || h.IsKiosk(guest.UserID) {
+		t.Error("the kiosk, or somebody else, is not taken for what they are")
+	}
 	if !h.Joined(t.Context(), guest.UserID, room) || !h.Belongs(guest.UserID) {
 		t.Error("a guest who has just joined does not belong")
 	}

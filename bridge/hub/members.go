@@ -105,6 +105,9 @@ func (h *hub) isJoined(user id.UserID, room id.RoomID) bool {
 	return h.cfg.Open || h.members != nil && h.members.IsJoined(user, room)
 }
 
+// isWindow says whether a user is a window of the network.
+func (h *hub) isWindow(user id.UserID) bool { return h.members != nil && h.members.IsKiosk(user) }
+
 // deviceKey is the key of a device, "" if it is not known. It is called only if the hub needs an account.
 func (h *hub) deviceKey(ctx context.Context, user id.UserID, device id.DeviceID) (id.Ed25519, error) {
 	if h.members == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -23,6 +24,7 @@ func TestProof(t *testing.T) {
 	account, other := crypto.NewOlmAccount(), crypto.NewOlmAccount()
 	const service, room = "https://hub.example.org/livekit/jwt", "!room:elsewhere.example"
 	window := newPerson(t, hs, "window")
+	var known atomic.Bool // as a window of the network
 	s, err := focus.NewService(focus.ServiceConfig{
 		LiveKitURL: l.HTTPURL, PublicURL: newProxy(t, l), ServiceURL: service + "/", Key: l.Key, Secret: l.Secret, FullAccess: []string{hs.ServerName},
 		Allowed: loopbackOnly, Log: zerolog.Nop(),
@@ -32,6 +34,7 @@ func TestProof(t *testing.T) {
 			}
 			return account.SigningKey(), nil
 		},
+		Window: func(user id.UserID) bool { return known.Load() && user == window.id },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +69,14 @@ func TestProof(t *testing.T) {
 		return answer
 	}
 
-	// Somebody with its OpenID token is there before it. A signature for another service, or with another key, helps them nothing.
+	// A hub that has just been started knows it as a window.
+	known.Store(true)
+	if status, answer := get(nil, ""); status != http.StatusForbidden || answer["errcode"] != "M_FORBIDDEN" {
+		t.Errorf("for a window's OpenID token alone the answer is %d %v", status, answer)
+	}
+	known.Store(false)
+
+	// It is somebody else. Somebody with its OpenID token is there before it. A signature for another service, or with another key, helps them nothing.
 	stolen := given(get(nil, ""))
 	thief := enter(t, stolen)
 	mine := given(get(account, service))

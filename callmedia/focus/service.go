@@ -45,6 +45,9 @@ type ServiceConfig struct {
 	// DeviceKey returns the Ed25519 key of a user's device, "" if there is none. It is asked when a request has a device's signature (package proof).
 	// nil: signatures prove nothing.
 	DeviceKey func(ctx context.Context, user id.UserID, device id.DeviceID) (id.Ed25519, error)
+	// Window says whether a user is the kiosk of a window of the network. They can all prove more than an OpenID token does, so they must. nil: whoever
+	// has done so once must do so from then on.
+	Window func(user id.UserID) bool
 	// Allowed says which addresses may be connected to when a user is looked up at a homeserver; nil means public ones only. See
 	// addrpolicy.Reachable for what it can't allow.
 	Allowed func(netip.Addr) bool
@@ -218,7 +221,7 @@ func (s *Service) authorise(ctx context.Context, source string, r tokenRequest, 
 	proven := s.proven(ctx, user, r, signature)
 	if proven {
 		s.confirm(user)
-	} else if s.isConfirmed(user) {
+	} else if s.isConfirmed(user) || s.cfg.Window != nil && s.cfg.Window(user) {
 		s.counts.forbidden.Add(1)
 		s.cfg.Log.Warn().Stringer("user_id", user).Str("remote_addr", source).
 			Msg("An OpenID token was refused: this user gets tokens through their homeserver, or for a device that signs its request")
