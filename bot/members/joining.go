@@ -25,27 +25,28 @@ func newAttempt() *attempt {
 	return &attempt{pause: backoff.Backoff{Min: time.Second, Max: time.Minute}}
 }
 
-// wanted are the rooms that we should be in and are not, with servers that know them.
-func (m *Members) wanted() map[id.RoomID][]string {
-	wanted := make(map[id.RoomID][]string)
+// wanted are the rooms that we should be in and are not.
+func (m *Members) wanted() map[id.RoomID]target {
+	wanted := make(map[id.RoomID]target)
 	for _, root := range m.kept.Roots {
 		r := m.rooms[root]
 		if r == nil {
-			wanted[root] = nil
+			var via []string
 			for _, admin := range m.cfg.Admins {
-				wanted[root] = append(wanted[root], admin.Homeserver())
+				via = append(via, admin.Homeserver())
 			}
+			wanted[root] = target{via: via}
 			continue
 		}
-		for name, via := range r.announced() {
+		for name, t := range r.announced() {
 			if m.rooms[name] == nil {
-				wanted[name] = via
+				wanted[name] = t
 			}
 		}
 		// Whoever is in the room of the windows may join the Space (MSC3083). But a Dendrite with no admin lets only one of its users do so, and a window
 		// may need that place.
 		if r.space != "" && m.rooms[r.space] == nil && slices.ContainsFunc(m.cfg.Admins, func(a id.UserID) bool { return a.Homeserver() == m.self().Homeserver() }) {
-			wanted[r.space] = r.spaceVia
+			wanted[r.space] = target{via: r.spaceVia}
 		}
 	}
 	return wanted
@@ -76,17 +77,27 @@ func (m *Members) unwanted() (rooms []id.RoomID) {
 // joinMore joins rooms that we should be in, and says in the network's rooms that we are a hub.
 func (m *Members) joinMore(ctx context.Context, now time.Time) {
 	for _, root := range m.kept.Roots {
-		if r := m.rooms[root]; r != nil && !r.introduced {
-			r.introduced = true
-			m.tasks.Go(func() { m.introduce(ctx, root) })
+		r, a := m.rooms[root], m.introductions[root]
+		switch {
+		case r == nil || r.introduced:
+			delete(m.introductions, root)
+			continue
+		case a == nil:
+			a = &attempt{pause: backoff.Backoff{Min: time.Second, Max: time.Hour}}
+			m.introductions[root] = a
+		case now.Before(a.next):
+			continue
 		}
+		a.next = now.Add(a.pause.Next())
+		m.tasks.Go(func() { m.introduce(ctx, root) })
 	}
+	maps.DeleteFunc(m.introductions, func(root id.RoomID, _ *attempt) bool { return !slices.Contains(m.kept.Roots, root) })
 	wanted, roots := m.wanted(), slices.DeleteFunc(slices.Clone(m.kept.Roots), func(root id.RoomID) bool { return m.rooms[root] == nil })
 	maps.DeleteFunc(m.joins, func(name id.RoomID, _ *attempt) bool {
 		_, still := wanted[name]
 		return !still
 	})
-	for name, via := range wanted {
+	for name, t := range wanted {
 		a := m.joins[name]
 		if a == nil {
 			if len(m.joins) >= maxRooms {
@@ -98,18 +109,24 @@ func (m *Members) joinMore(ctx context.Context, now time.Time) {
 		if now.Before(a.next) {
 			continue
 		}
-		select {
-		case m.joining <- struct{}{}:
-		default:
-			return
+		key := t.announcer.String()
+		if key == "" {
+			key = name.String()
+		}
+		if !m.joining.TryAcquire(key) {
+			continue
+		}
+		if !m.announcers.Allow(now, key) {
+			m.joining.Release(key)
+			continue
 		}
 		a.next = now.Add(a.pause.Next())
 		early := a.pause.Failures() <= maxIntroductions
 		m.tasks.Go(func() {
-			defer func() { <-m.joining }()
+			defer m.joining.Release(key)
 			ctx, cancel := context.WithTimeout(ctx, joinLimit)
 			defer cancel()
-			_, err := m.client.Load().JoinRoom(mautrix.WithMaxRetries(ctx, 0), name.String(), &mautrix.ReqJoinRoom{Via: via})
+			_, err := m.client.Load().JoinRoom(mautrix.WithMaxRetries(ctx, 0), name.String(), &mautrix.ReqJoinRoom{Via: t.via})
 			if err != nil && ctx.Err() == nil {
 				for _, root := range roots {
 					if root != name && early {
@@ -190,7 +207,7 @@ func (m *Members) untilJoin(now time.Time) time.Duration {
 	if !m.anewAt.IsZero() {
 		wait = min(wait, max(m.anewAt.Sub(now), time.Second))
 	}
-	for _, attempts := range []map[id.RoomID]*attempt{m.joins, m.leaves, m.refusals} {
+	for _, attempts := range []map[id.RoomID]*attempt{m.joins, m.leaves, m.refusals, m.introductions} {
 		for _, a := range attempts {
 			wait = min(wait, max(a.next.Sub(now), time.Second))
 		}

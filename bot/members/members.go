@@ -21,6 +21,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/backoff"
 	"multifactorymodel.org/ewindow/bot/matrixerror"
 	"multifactorymodel.org/ewindow/bot/privatefile"
+	"multifactorymodel.org/ewindow/turnserver/limit"
 )
 
 const (
@@ -45,9 +46,12 @@ const (
 	joinLimit = 2 * time.Minute
 	// maxIntroductions is how often our membership is sent again because a room can't be joined.
 	maxIntroductions = 3
-	// maxRooms is how many rooms are followed, maxJoining how many are joined at the same time.
+	// maxRooms is how many rooms are followed, maxJoining how many are joined at the same time, maxMembers how many members a room has for us.
 	maxRooms   = 1024
 	maxJoining = 4
+	maxMembers = 10_000
+	// joinRate is how many rooms that one account announces are joined each second, after a burst of joinBurst.
+	joinRate, joinBurst = 0.1, 6
 )
 
 // Config is what a Members needs. All but OnChange are required.
@@ -77,13 +81,18 @@ type Members struct {
 	http   *http.Client
 	joins  map[id.RoomID]*attempt
 	leaves map[id.RoomID]*attempt
+	// announcers limits how often rooms are joined, by who announces them, and joining how many joins are under way. The network's own rooms are
+	// counted each by its name.
+	announcers *limit.Rate[string]
+	joining    *limit.Semaphore[string]
+	// introductions are when to say again that we are a hub, by the network's room.
+	introductions map[id.RoomID]*attempt
 	// anewAt is when all rooms are to be read anew, zero for never.
 	anew   backoff.Backoff
 	anewAt time.Time
 	// refusals are invitations that are to be refused, inviters those who sent them.
 	refusals map[id.RoomID]*attempt
 	inviters map[id.RoomID]id.UserID
-	joining  chan struct{}
 	tasks    sync.WaitGroup
 }
 
@@ -115,7 +124,8 @@ func New(cfg Config) (*Members, error) {
 	return &Members{
 		cfg: cfg, http: &http.Client{Timeout: syncWait + joinLimit}, rooms: make(map[id.RoomID]*room), changed: make(chan struct{}),
 		joins: make(map[id.RoomID]*attempt), leaves: make(map[id.RoomID]*attempt), refusals: make(map[id.RoomID]*attempt), inviters: make(map[id.RoomID]id.UserID),
-		anew: backoff.Backoff{Min: time.Second, Max: time.Hour}, joining: make(chan struct{}, maxJoining),
+		anew: backoff.Backoff{Min: time.Second, Max: time.Hour}, introductions: make(map[id.RoomID]*attempt),
+		announcers: limit.NewRate[string](joinRate, joinBurst), joining: limit.NewSemaphore[string](maxJoining, 1),
 	}, nil
 }
 

@@ -2,8 +2,13 @@ package members_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -90,15 +95,15 @@ type hub struct {
 func newHub(t *testing.T, hs *rig.Homeserver, name, file string, admins ...id.UserID) *hub {
 	t.Helper()
 	user, password := hs.Register(t, name)
-	return runHub(t, hs, user, password, file, admins...)
+	return runHub(t, hs.URL, user, password, file, admins...)
 }
 
-func runHub(t *testing.T, hs *rig.Homeserver, user id.UserID, password, file string, admins ...id.UserID) *hub {
+func runHub(t *testing.T, homeserver string, user id.UserID, password, file string, admins ...id.UserID) *hub {
 	t.Helper()
 	h := &hub{}
 	var err error
 	h.Members, err = members.New(members.Config{
-		HomeserverURL: hs.URL, Username: user.String(), Password: password, Admins: admins, File: file,
+		HomeserverURL: homeserver, Username: user.String(), Password: password, Admins: admins, File: file,
 		OnChange: func() { h.changes.Add(1) }, Log: zerolog.New(zerolog.NewTestWriter(t)),
 	})
 	if err != nil {
@@ -141,7 +146,7 @@ func TestMembers(t *testing.T) {
 	list(t, kiosk, space, room, hs.ServerName)
 	file := filepath.Join(t.TempDir(), "hub.json")
 	user, password := hs.Register(t, "hub")
-	h := runHub(t, hs, user, password, file, admin.UserID)
+	h := runHub(t, hs.URL, user, password, file, admin.UserID)
 
 	// A stranger's Space is not the network. The hub answers nothing while it is in none.
 	trap := newWindow(t, eve, space, eve.UserID)
@@ -210,7 +215,7 @@ func TestMembers(t *testing.T) {
 
 	// After a restart everything is known again. A window whose kiosk was removed is none any more.
 	h.stop()
-	h = runHub(t, hs, user, password, file, admin.UserID)
+	h = runHub(t, hs.URL, user, password, file, admin.UserID)
 	h.sees(t, kiosk.UserID, room, true)
 	kicked, err = admin.KickUser(t.Context(), space, &mautrix.ReqKickUser{UserID: kiosk.UserID})
 	must(t, kicked, err)
@@ -282,7 +287,7 @@ func TestUpgraded(t *testing.T) {
 	announce(old)
 	file := filepath.Join(t.TempDir(), "hub.json")
 	user, password := hs.Register(t, "hub")
-	h := runHub(t, hs, user, password, file, admin.UserID)
+	h := runHub(t, hs.URL, user, password, file, admin.UserID)
 	must(t, 0, invite(t, admin, windows, user))
 	h.sees(t, kiosk.UserID, old, true)
 	in := func(room id.RoomID, want bool) {
@@ -318,7 +323,7 @@ func TestUpgraded(t *testing.T) {
 	h.sees(t, kiosk.UserID, old, false)
 	list(t, kiosk, space, room, "elsewhere.example")
 	h.stop()
-	h = runHub(t, hs, user, password, file, admin.UserID)
+	h = runHub(t, hs.URL, user, password, file, admin.UserID)
 	rig.Eventually(t, soon, func() error { return rig.Check(h.changes.Load() > 0, "the hub does not sync", nil) })
 	if h.IsJoined(kiosk.UserID, room) || h.IsJoined(kiosk.UserID, old) {
 		t.Error("a window that was taken down is back after a restart")
@@ -349,6 +354,66 @@ func TestUpgraded(t *testing.T) {
 	in(space, false)
 }
 
+// TestTakenUp lets a window announce one room after the other on a homeserver that never answers. The hub joins another window's room all the same.
+func TestTakenUp(t *testing.T) {
+	hs := rig.StartHomeserver(t)
+	admin := newClient(t, hs, "admin")
+	space, err := network.Create(t.Context(), admin, network.CreateOptions{Name: "Network", WindowsRoom: true})
+	must(t, space, err)
+	windows, err := network.WindowsRoom(t.Context(), admin, space)
+	must(t, windows, err)
+	newKiosk := func(name string) (kiosk *mautrix.Client, announce func(id.RoomID)) {
+		kiosk = newClient(t, hs, name)
+		must(t, 0, invite(t, admin, windows, kiosk.UserID))
+		for _, room := range []id.RoomID{windows, space} {
+			joined, err := kiosk.JoinRoomByID(t.Context(), room)
+			must(t, joined, err)
+		}
+		return kiosk, func(room id.RoomID) {
+			t.Helper()
+			sent, err := kiosk.SendStateEvent(t.Context(), windows, typeRoom, kiosk.UserID.String(), map[string]any{"room": room, "via": []string{hs.ServerName}})
+			must(t, sent, err)
+		}
+	}
+	_, lie := newKiosk("liar")
+	kiosk, announce := newKiosk("kiosk")
+
+	// A homeserver waits for another one while it joins a room there. Here it waits until the test ends.
+	target, err := url.Parse(hs.URL)
+	must(t, target, err)
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	var hanging atomic.Int64
+	ctx, cancel := context.WithCancel(context.Background())
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "nowhere.example") {
+			hanging.Add(1)
+			select {
+			case <-r.Context().Done():
+			case <-ctx.Done():
+			}
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(slow.Close)
+	t.Cleanup(cancel)
+	user, password := hs.Register(t, "hub")
+	h := runHub(t, slow.URL, user, password, filepath.Join(t.TempDir(), "hub.json"), admin.UserID)
+	must(t, 0, invite(t, admin, windows, user))
+	lie("!0:nowhere.example")
+	rig.Eventually(t, soon, func() error { return rig.Check(hanging.Load() > 0, "the hub joins no room", nil) })
+	for i := range 8 {
+		before := h.changes.Load()
+		lie(id.RoomID(fmt.Sprintf("!%d:nowhere.example", i+1)))
+		rig.Eventually(t, soon, func() error { return rig.Check(h.changes.Load() > before, "the hub does not see it", i) })
+	}
+	room := newWindow(t, kiosk, space, kiosk.UserID)
+	announce(room)
+	h.sees(t, kiosk.UserID, room, true)
+	if n := hanging.Load(); n != 1 {
+		t.Errorf("%d joins of one window's rooms are under way", n)
+	}
+}
+
 func invite(t *testing.T, who *mautrix.Client, room id.RoomID, user id.UserID) error {
 	t.Helper()
 	_, err := who.InviteUser(t.Context(), room, &mautrix.ReqInviteUser{UserID: user})
@@ -365,7 +430,7 @@ func TestSpaceOfPeople(t *testing.T) {
 	joined, err := eve.JoinRoomByID(t.Context(), space)
 	must(t, joined, err)
 	user, password := hs.Register(t, "hub")
-	h := runHub(t, hs, user, password, filepath.Join(t.TempDir(), "hub.json"), admin.UserID)
+	h := runHub(t, hs.URL, user, password, filepath.Join(t.TempDir(), "hub.json"), admin.UserID)
 	must(t, 0, invite(t, admin, space, user))
 	trap := newWindow(t, eve, space, eve.UserID)
 	list(t, eve, space, trap, hs.ServerName)

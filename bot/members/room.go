@@ -51,7 +51,7 @@ type room struct {
 	// space is the network's Space, if this is the room of its windows. spaceVia are servers that know it.
 	space    id.RoomID
 	spaceVia []string
-	// introduced: our membership says that we are a hub, or is being sent. It belongs to Run's goroutine.
+	// introduced: our membership says that we are a hub. It belongs to Run's goroutine.
 	introduced bool
 }
 
@@ -89,6 +89,9 @@ func (r *room) apply(e *event.Event) (changed bool) {
 		if !joined {
 			delete(r.joined, user)
 			return changed
+		}
+		if changed && len(r.joined) >= maxMembers {
+			return false
 		}
 		r.joined[user] = true
 		if e.Sender == user {
@@ -169,12 +172,18 @@ func (r *room) window(kiosk id.UserID) (a announcement) {
 	return a
 }
 
-// announced are the rooms that members announce, with servers that know them.
-func (r *room) announced() map[id.RoomID][]string {
-	rooms := make(map[id.RoomID][]string)
+// target is a room that we should be in.
+type target struct {
+	via       []string  // servers that know it
+	announcer id.UserID // who announces it as their window; "" for the network's own rooms
+}
+
+// announced are the rooms that members announce.
+func (r *room) announced() map[id.RoomID]target {
+	rooms := make(map[id.RoomID]target)
 	for user := range r.joined {
 		if a := r.window(user); a.Room != "" {
-			rooms[a.Room] = a.Via
+			rooms[a.Room] = target{via: a.Via, announcer: user}
 		}
 	}
 	return rooms

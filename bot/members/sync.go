@@ -168,7 +168,7 @@ func (m *Members) applyRooms(response *mautrix.RespSync, first bool, keep *kept)
 				listed = append(listed, e)
 			}
 			if e.StateKey != nil && *e.StateKey == self.String() {
-				r.introduced = r.introduced || introduces(e)
+				r.introduced = introduces(e)
 			}
 		}
 	}
