@@ -12,7 +12,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/backoff"
 	"multifactorymodel.org/ewindow/bot/matrixerror"
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/networkstate"
 )
 
 // attempt is when we may try again to join or to leave a room.
@@ -193,7 +193,7 @@ func (m *Members) introduce(ctx context.Context, root id.RoomID) {
 	client, self := m.client.Load(), m.self().String()
 	err := client.StateEvent(mautrix.WithMaxRetries(ctx, 0), root, event.StateMember, self, &member)
 	if err == nil && member["membership"] == string(event.MembershipJoin) {
-		member[network.MemberHub], member[network.Again] = true, time.Now().UnixMilli()
+		member[networkstate.MemberHub], member[networkstate.Again] = true, time.Now().UnixMilli()
 		_, err = client.SendStateEvent(mautrix.WithMaxRetries(ctx, 0), root, event.StateMember, self, member)
 	}
 	if err != nil && ctx.Err() == nil {

@@ -20,7 +20,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/members"
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/newnetwork"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
@@ -135,7 +135,7 @@ func (h *hub) sees(t *testing.T, user id.UserID, room id.RoomID, want bool) {
 func TestMembers(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	admin, kiosk, guest, eve := newClient(t, hs, "admin"), newClient(t, hs, "kiosk"), newClient(t, hs, "guest"), newClient(t, hs, "eve")
-	space, err := network.Create(t.Context(), admin, network.CreateOptions{Name: "Network"})
+	space, err := newnetwork.Create(t.Context(), admin, newnetwork.Options{Name: "Network"})
 	must(t, space, err)
 	for _, who := range []*mautrix.Client{kiosk, eve} {
 		must(t, 0, invite(t, admin, space, who.UserID))
@@ -150,7 +150,7 @@ func TestMembers(t *testing.T) {
 
 	// A stranger's Space is not the network. The hub answers nothing while it is in none.
 	trap := newWindow(t, eve, space, eve.UserID)
-	planted, err := network.Create(t.Context(), eve, network.CreateOptions{Name: "Network"})
+	planted, err := newnetwork.Create(t.Context(), eve, newnetwork.Options{Name: "Network"})
 	must(t, planted, err)
 	list(t, eve, planted, trap, hs.ServerName)
 	must(t, 0, invite(t, eve, planted, user))
@@ -269,9 +269,9 @@ func TestAnnouncements(t *testing.T) {
 func TestUpgraded(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	admin, kiosk := newClient(t, hs, "admin"), newClient(t, hs, "kiosk")
-	space, err := network.Create(t.Context(), admin, network.CreateOptions{Name: "Network", WindowsRoom: true})
+	space, err := newnetwork.Create(t.Context(), admin, newnetwork.Options{Name: "Network", WindowsRoom: true})
 	must(t, space, err)
-	windows, err := network.WindowsRoom(t.Context(), admin, space)
+	windows, err := newnetwork.WindowsRoom(t.Context(), admin, space)
 	must(t, windows, err)
 	must(t, 0, invite(t, admin, windows, kiosk.UserID))
 	for _, room := range []id.RoomID{windows, space} {
@@ -358,9 +358,9 @@ func TestUpgraded(t *testing.T) {
 func TestTakenUp(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	admin := newClient(t, hs, "admin")
-	space, err := network.Create(t.Context(), admin, network.CreateOptions{Name: "Network", WindowsRoom: true})
+	space, err := newnetwork.Create(t.Context(), admin, newnetwork.Options{Name: "Network", WindowsRoom: true})
 	must(t, space, err)
-	windows, err := network.WindowsRoom(t.Context(), admin, space)
+	windows, err := newnetwork.WindowsRoom(t.Context(), admin, space)
 	must(t, windows, err)
 	newKiosk := func(name string) (kiosk *mautrix.Client, announce func(id.RoomID)) {
 		kiosk = newClient(t, hs, name)
@@ -424,7 +424,7 @@ func invite(t *testing.T, who *mautrix.Client, room id.RoomID, user id.UserID) e
 func TestSpaceOfPeople(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	admin, eve := newClient(t, hs, "admin"), newClient(t, hs, "eve")
-	space, err := network.Create(t.Context(), admin, network.CreateOptions{Name: "Network", WindowsRoom: true})
+	space, err := newnetwork.Create(t.Context(), admin, newnetwork.Options{Name: "Network", WindowsRoom: true})
 	must(t, space, err)
 	must(t, 0, invite(t, admin, space, eve.UserID))
 	joined, err := eve.JoinRoomByID(t.Context(), space)

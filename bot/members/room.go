@@ -6,7 +6,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/networkstate"
 	"multifactorymodel.org/ewindow/bot/plain"
 )
 
@@ -15,7 +15,7 @@ const maxAnnounced = maxRooms
 
 // filter lets sync return nothing but the state that is read here.
 var filter = func() string {
-	types := []string{event.StateMember.Type, event.StateSpaceChild.Type, event.StateTombstone.Type, network.StateRoom.Type, network.StateWindow.Type, network.StateNetwork.Type}
+	types := []string{event.StateMember.Type, event.StateSpaceChild.Type, event.StateTombstone.Type, networkstate.TypeRoom.Type, networkstate.TypeWindow.Type, networkstate.TypeNetwork.Type}
 	none := map[string]any{"not_types": []string{"*"}, "types": []string{}}
 	text, err := json.Marshal(map[string]any{
 		"presence": none, "account_data": none, "event_fields": nil,
@@ -29,19 +29,13 @@ var filter = func() string {
 	return string(text)
 }()
 
-// announcement says that a room is somebody's window.
-type announcement struct {
-	Room id.RoomID `json:"room"`
-	Via  []string  `json:"via"`
-}
-
 // room is what is known of a room that we are in.
 type room struct {
 	joined  map[id.UserID]bool
-	kiosk   id.UserID                  // whose window it is; "": nobody's
-	states  map[id.UserID]announcement // in state events, by key
-	members map[id.UserID]announcement // in memberships
-	listed  map[id.UserID]announcement // in a Space's list (m.space.child), the last one of each user
+	kiosk   id.UserID                               // whose window it is; "": nobody's
+	states  map[id.UserID]networkstate.Announcement // in state events, by key
+	members map[id.UserID]networkstate.Announcement // in memberships
+	listed  map[id.UserID]networkstate.Announcement // in a Space's list (m.space.child), the last one of each user
 	// replacement is the room that this one was upgraded to, if any.
 	replacement id.RoomID
 	// network says that this is a network's Space, or the room of its windows.
@@ -59,13 +53,13 @@ type room struct {
 func introduces(e *event.Event) bool {
 	var content map[string]any
 	_ = json.Unmarshal(e.Content.VeryRaw, &content) // what can't be read says nothing
-	return e.Type.Type == event.StateMember.Type && content[network.MemberHub] == true
+	return e.Type.Type == event.StateMember.Type && content[networkstate.MemberHub] == true
 }
 
 func newRoom() *room {
 	return &room{
-		joined: make(map[id.UserID]bool), states: make(map[id.UserID]announcement), members: make(map[id.UserID]announcement),
-		listed: make(map[id.UserID]announcement),
+		joined: make(map[id.UserID]bool), states: make(map[id.UserID]networkstate.Announcement), members: make(map[id.UserID]networkstate.Announcement),
+		listed: make(map[id.UserID]networkstate.Announcement),
 	}
 }
 
@@ -77,13 +71,10 @@ func (r *room) apply(e *event.Event) (changed bool) {
 	key := *e.StateKey
 	switch e.Type.Type {
 	case event.StateMember.Type:
-		var content struct {
-			Membership event.Membership `json:"membership"`
-			Announced  announcement     `json:"org.multifactorymodel.ewindow.room"`
-		}
+		var content map[string]json.RawMessage
 		_ = json.Unmarshal(e.Content.VeryRaw, &content) // what can't be read is no membership
 		user := id.UserID(key)
-		joined := content.Membership == event.MembershipJoin
+		joined := membershipOf(content) == event.MembershipJoin
 		changed = joined != r.joined[user]
 		delete(r.members, user)
 		if !joined {
@@ -95,26 +86,20 @@ func (r *room) apply(e *event.Event) (changed bool) {
 		}
 		r.joined[user] = true
 		if e.Sender == user {
-			changed = note(r.members, user, content.Announced) || changed
+			changed = note(r.members, user, networkstate.ParseAnnouncement(content[networkstate.MemberRoom])) || changed
 		}
-	case network.StateRoom.Type:
-		var content announcement
-		_ = json.Unmarshal(e.Content.VeryRaw, &content)
+	case networkstate.TypeRoom.Type:
 		delete(r.states, id.UserID(key))
 		if e.Sender == id.UserID(key) {
-			note(r.states, e.Sender, content)
+			note(r.states, e.Sender, networkstate.ParseAnnouncement(e.Content.VeryRaw))
 		}
 		return true
-	case network.StateWindow.Type:
-		var content struct {
-			Kiosk id.UserID `json:"kiosk"`
-		}
-		_ = json.Unmarshal(e.Content.VeryRaw, &content)
+	case networkstate.TypeWindow.Type:
 		if key != "" {
 			return false
 		}
 		r.kiosk = ""
-		if content.Kiosk == e.Sender {
+		if content, err := networkstate.ParseWindow(e.Content.VeryRaw); err == nil && content.Kiosk == e.Sender {
 			r.kiosk = content.Kiosk
 		}
 		return true
@@ -123,48 +108,48 @@ func (r *room) apply(e *event.Event) (changed bool) {
 		_ = json.Unmarshal(e.Content.VeryRaw, &content)
 		r.replacement = content.ReplacementRoom
 		return true
-	case network.StateNetwork.Type:
-		var content struct {
-			Windows id.RoomID `json:"windows"`
-			Space   id.RoomID `json:"space"`
-			Via     []string  `json:"via"`
+	case networkstate.TypeNetwork.Type:
+		if key != "" {
+			return false
 		}
-		_ = json.Unmarshal(e.Content.VeryRaw, &content)
-		r.network = r.network || key == ""
-		r.windows, r.space, r.spaceVia = content.Windows, content.Space, plain.Via(content.Via)
+		content := networkstate.ParseNetwork(e.Content.VeryRaw)
+		r.network, r.windows, r.space, r.spaceVia = true, content.Windows, content.Space, content.Via
 		return true
 	case event.StateSpaceChild.Type:
-		var content announcement
-		_ = json.Unmarshal(e.Content.VeryRaw, &content)
-		content.Room = id.RoomID(key)
-		if len(content.Via) == 0 {
-			if r.listed[e.Sender].Room != content.Room {
+		listed := networkstate.Announcement{Room: id.RoomID(key), Via: networkstate.ParseChild(e.Content.VeryRaw)}
+		if len(listed.Via) == 0 {
+			if r.listed[e.Sender].Room != listed.Room {
 				return false
 			}
 			delete(r.listed, e.Sender)
 			return true
 		}
-		return note(r.listed, e.Sender, content)
+		return note(r.listed, e.Sender, listed)
 	}
 	return changed
 }
 
+// membershipOf reads the membership in an m.room.member event. It is empty if it can't be read.
+func membershipOf(content map[string]json.RawMessage) (membership event.Membership) {
+	_ = json.Unmarshal(content["membership"], &membership)
+	return membership
+}
+
 // note keeps an announcement that names a room.
-func note(list map[id.UserID]announcement, user id.UserID, a announcement) bool {
+func note(list map[id.UserID]networkstate.Announcement, user id.UserID, a networkstate.Announcement) bool {
 	if _, known := list[user]; !plain.ValidRoom(a.Room) || !known && len(list) >= maxAnnounced {
 		return false
 	}
-	a.Via = plain.Via(a.Via)
 	list[user] = a
 	return true
 }
 
 // window is the room that a member of the network announces as their window. Kiosks of earlier versions only have it in the Space's list.
-func (r *room) window(kiosk id.UserID) (a announcement) {
+func (r *room) window(kiosk id.UserID) (a networkstate.Announcement) {
 	if !r.network || r.windows != "" || !r.joined[kiosk] {
 		return a
 	}
-	for _, list := range []map[id.UserID]announcement{r.states, r.members, r.listed} {
+	for _, list := range []map[id.UserID]networkstate.Announcement{r.states, r.members, r.listed} {
 		if a = list[kiosk]; a.Room != "" {
 			return a
 		}
@@ -204,7 +189,5 @@ func takesDown(e *event.Event) (room id.RoomID, down, ok bool) {
 	if e.Type.Type != event.StateSpaceChild.Type || e.StateKey == nil {
 		return "", false, false
 	}
-	var content announcement
-	_ = json.Unmarshal(e.Content.VeryRaw, &content) // what can't be read lists nothing
-	return id.RoomID(*e.StateKey), len(plain.Via(content.Via)) == 0, true
+	return id.RoomID(*e.StateKey), len(networkstate.ParseChild(e.Content.VeryRaw)) == 0, true
 }

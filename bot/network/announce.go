@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/backoff"
+	"multifactorymodel.org/ewindow/bot/networkstate"
 	"multifactorymodel.org/ewindow/bot/tasks"
 )
 
@@ -101,9 +102,9 @@ func (r *room) awaits() bool {
 	return false
 }
 
-// mayAnnounce says whether the Space lets us send [StateRoom].
+// mayAnnounce says whether the Space lets us send [networkstate.TypeRoom].
 func (m *model) mayAnnounce(space *room) bool {
-	return space.power.of(m.self) >= space.power.forState(StateRoom)
+	return space.power.of(m.self) >= space.power.forState(networkstate.TypeRoom)
 }
 
 // announce announces our room in home: by an event of its own if we may send it, else in our membership. With onceMore it makes an event that differs
@@ -112,13 +113,13 @@ func (n *Network) announce(ctx context.Context, home, own id.RoomID, may, onceMo
 	client := n.cfg.Bot.Client()
 	a := map[string]any{"room": own, "via": []string{n.cfg.Bot.ServerName()}}
 	if onceMore {
-		a[Again] = time.Now().UnixMilli()
+		a[networkstate.Again] = time.Now().UnixMilli()
 	}
 	if may {
-		_, err := client.SendStateEvent(ctx, home, StateRoom, client.UserID.String(), a)
+		_, err := client.SendStateEvent(ctx, home, networkstate.TypeRoom, client.UserID.String(), a)
 		return err
 	}
-	return n.sendMember(ctx, home, func(member map[string]any) { member[announces] = a })
+	return n.sendMember(ctx, home, func(member map[string]any) { member[networkstate.MemberRoom] = a })
 }
 
 // sendMember sends our membership of a room once more, with a change. It does nothing if we are not in the room.

@@ -1,6 +1,6 @@
 // Package network is one window's part in its network: its admission, its own room, and the directory of the other windows.
 //
-// A network is a Matrix Space that an admin made with [Create], and a room for its windows. Whom an admin invites into that room is a window; it comes into
+// A network is a Matrix Space that an admin made (package newnetwork), and a room for its windows. Whom an admin invites into that room is a window; it comes into
 // the Space by itself (restricted join, MSC3083). Whom an admin invites into the Space is a person. Space and room name each other in their …network
 // events. Networks of earlier versions have no such room, so everybody in the Space can be a window, and what follows happens in the Space alone.
 //

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"multifactorymodel.org/ewindow/bot/directory"
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/networkstate"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
@@ -31,7 +31,7 @@ func TestGone(t *testing.T) {
 		}
 		const delay = "org.matrix.msc4140.delay"
 		query := r.URL.Query()
-		if !strings.Contains(r.URL.Path, network.StateGone.Type) || !query.Has(delay) {
+		if !strings.Contains(r.URL.Path, networkstate.TypeGone.Type) || !query.Has(delay) {
 			return send()
 		}
 		if scheduled.Load() == 0 {

@@ -17,7 +17,8 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/networkstate"
+	"multifactorymodel.org/ewindow/bot/newnetwork"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
@@ -39,7 +40,7 @@ func (w *window) watch() (lost *atomic.Int64) {
 // announce announces a room as an account's own, or as that of another.
 func announce(t *testing.T, by *mautrix.Client, space id.RoomID, key id.UserID, room id.RoomID) error {
 	t.Helper()
-	_, err := by.SendStateEvent(t.Context(), space, network.StateRoom, key.String(), map[string]any{"room": room, "via": []string{"localhost"}})
+	_, err := by.SendStateEvent(t.Context(), space, networkstate.TypeRoom, key.String(), map[string]any{"room": room, "via": []string{"localhost"}})
 	return err
 }
 
@@ -115,7 +116,7 @@ func TestJunkChildren(t *testing.T) {
 	mallory := hs.Client(t, account)
 	// Mallory makes the Space, since a homeserver takes a thousand events in one request sooner than one by one. Then the admin takes her power away.
 	key := ""
-	state := []*event.Event{{Type: network.StateNetwork, StateKey: &key, Content: event.Content{Raw: map[string]any{"version": 1}}}}
+	state := []*event.Event{{Type: networkstate.TypeNetwork, StateKey: &key, Content: event.Content{Raw: map[string]any{"version": 1}}}}
 	for i := range 1001 {
 		key := fmt.Sprintf("!junk%d:nowhere.invalid", i)
 		state = append(state, &event.Event{Type: event.StateSpaceChild, StateKey: &key, Content: event.Content{Raw: map[string]any{
@@ -137,7 +138,7 @@ func TestJunkChildren(t *testing.T) {
 	if _, err := admin.JoinRoom(t.Context(), space.String(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := network.Upgrade(t.Context(), admin, space); err != nil {
+	if _, err := newnetwork.Upgrade(t.Context(), admin, space); err != nil {
 		t.Fatal(err)
 	}
 	dresden, munich := newWindow(t, hs, "Dresden", admin.UserID), newWindow(t, hs, "Munich", admin.UserID)
@@ -225,7 +226,7 @@ func TestEarlierNetwork(t *testing.T) {
 	hs := rig.StartHomeserver(t)
 	admin, space := newNetwork(t, hs)
 	power := readState(t, admin, space, event.StatePowerLevels, "")
-	delete(power["events"].(map[string]any), network.StateRoom.Type)
+	delete(power["events"].(map[string]any), networkstate.TypeRoom.Type)
 	if _, err := admin.SendStateEvent(t.Context(), space, event.StatePowerLevels, "", power); err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +249,7 @@ func TestEarlierNetwork(t *testing.T) {
 	dresden.sees(t, "Munich=open")
 
 	for _, want := range []bool{true, false} {
-		if changed, err := network.Upgrade(t.Context(), admin, space); err != nil || changed != want {
+		if changed, err := newnetwork.Upgrade(t.Context(), admin, space); err != nil || changed != want {
 			t.Fatalf("upgraded: %t %v", changed, err)
 		}
 	}
@@ -258,7 +259,7 @@ func TestEarlierNetwork(t *testing.T) {
 			var got struct {
 				Room id.RoomID `json:"room"`
 			}
-			if err := admin.StateEvent(t.Context(), space, network.StateRoom, w.user.String(), &got); err != nil || got.Room != own {
+			if err := admin.StateEvent(t.Context(), space, networkstate.TypeRoom, w.user.String(), &got); err != nil || got.Room != own {
 				return fmt.Errorf("%s announces %q: %w", w.cfg.Name, got.Room, err)
 			}
 		}
@@ -275,7 +276,7 @@ func TestEarlierNetwork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if changed, err := network.Upgrade(t.Context(), admin, plain.RoomID); err == nil || changed {
+	if changed, err := newnetwork.Upgrade(t.Context(), admin, plain.RoomID); err == nil || changed {
 		t.Error("a room that is no network is upgraded")
 	}
 }

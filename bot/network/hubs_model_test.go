@@ -6,6 +6,8 @@ import (
 
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/networkstate"
 )
 
 // TestHubs: a hub is invited once for each time that it says so, stays wherever its membership of the windows' room lets it, and is never somebody who is
@@ -17,13 +19,13 @@ func TestHubs(t *testing.T) {
 		return stateEvent(windows, user, event.StateMember, string(user), `{"membership":"join","org.multifactorymodel.ewindow.hub":true}`)
 	}
 	for _, e := range []*event.Event{
-		stateEvent(space, admin, StateNetwork, "", `{"version":1,"windows":"!windows:a"}`),
+		stateEvent(space, admin, networkstate.TypeNetwork, "", `{"version":1,"windows":"!windows:a"}`),
 		stateEvent(windows, admin, event.StateCreate, "", `{"room_version":"12"}`),
-		stateEvent(windows, admin, StateNetwork, "", `{"version":1,"space":"!space:a","via":["a"]}`),
+		stateEvent(windows, admin, networkstate.TypeNetwork, "", `{"version":1,"space":"!space:a","via":["a"]}`),
 		member(windows, self, event.MembershipJoin),
 		member(windows, munich, event.MembershipJoin),
-		stateEvent(windows, self, StateRoom, string(self), `{"room":"`+string(ownRoom)+`","via":["a"]}`),
-		stateEvent(windows, munich, StateRoom, string(munich), `{"room":"`+string(peerRoom)+`","via":["b"]}`),
+		stateEvent(windows, self, networkstate.TypeRoom, string(self), `{"room":"`+string(ownRoom)+`","via":["a"]}`),
+		stateEvent(windows, munich, networkstate.TypeRoom, string(munich), `{"room":"`+string(peerRoom)+`","via":["b"]}`),
 		member(ownRoom, guest, event.MembershipJoin),
 		stateEvent(windows, admin, event.StateMember, string(guest), `{"membership":"leave"}`), // an invitation was withdrawn
 		says(hub),

@@ -13,6 +13,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/backoff"
+	"multifactorymodel.org/ewindow/bot/networkstate"
 	"multifactorymodel.org/ewindow/bot/plain"
 	"multifactorymodel.org/ewindow/bot/tasks"
 )
@@ -170,7 +171,7 @@ func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) tasks.Task {
 				return nil, err
 			}
 			var content json.RawMessage
-			err = client.StateEvent(ctx, room, StateNetwork, "", &content)
+			err = client.StateEvent(ctx, room, networkstate.TypeNetwork, "", &content)
 			if errors.Is(err, mautrix.MNotFound) { // so, too, if Dendrite has forgotten that we joined
 				joined, failed := client.JoinedRooms(ctx)
 				if failed != nil || !slices.Contains(joined.JoinedRooms, room) {
@@ -179,7 +180,7 @@ func (n *Network) acceptTask(room id.RoomID, inviter id.UserID) tasks.Task {
 			} else if err != nil {
 				return nil, err
 			}
-			accepted := admission{Space: parseNetwork(content).Space} // the room of the windows names it
+			accepted := admission{Space: networkstate.ParseNetwork(content).Space} // the room of the windows names it
 			if err == nil && accepted.Space == "" {
 				var create event.CreateEventContent
 				if err := client.StateEvent(ctx, room, event.StateCreate, "", &create); err != nil {

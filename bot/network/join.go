@@ -13,6 +13,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/networkstate"
 	"multifactorymodel.org/ewindow/bot/plain"
 )
 
@@ -53,7 +54,7 @@ func (n *Network) join(ctx context.Context, room id.RoomID, via []string) (func(
 // join the rooms of that homeserver's windows. New events of the same meaning bring it what it lacks. If reintroduce fails, it is tried again at
 // the next refusal.
 func (n *Network) reintroduce(ctx context.Context, space, home, own id.RoomID, may bool) {
-	err := n.sendMember(ctx, space, func(member map[string]any) { member[Again] = time.Now().UnixMilli() })
+	err := n.sendMember(ctx, space, func(member map[string]any) { member[networkstate.Again] = time.Now().UnixMilli() })
 	if err == nil && own != "" {
 		err = n.announce(ctx, home, own, may, true)
 	}

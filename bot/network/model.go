@@ -10,6 +10,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/backoff"
+	"multifactorymodel.org/ewindow/bot/networkstate"
 )
 
 // Limits on what is kept of other people's events, and power levels.
@@ -83,7 +84,7 @@ type windowEvent struct {
 	id      id.EventID
 	sender  id.UserID
 	at      int64
-	content *windowContent
+	content *networkstate.Window
 }
 
 // child is an m.space.child event. It lists a room in the Space, so that people find it in Element. One without via takes the room out.
@@ -103,6 +104,13 @@ const (
 	lists
 	takesDown
 )
+
+// announcement is what a kiosk announces, and the event that it came with.
+type announcement struct {
+	networkstate.Announcement
+	event    id.EventID
+	inMember bool // it came with the kiosk's membership
+}
 
 // rejection remembers a room that a kiosk announced, that we joined, and that is not the kiosk's window.
 type rejection struct {

@@ -17,6 +17,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bot/networkstate"
 	"multifactorymodel.org/ewindow/bot/plain"
 	"multifactorymodel.org/ewindow/bot/queue"
 	"multifactorymodel.org/ewindow/bot/tasks"
@@ -61,7 +62,7 @@ func member(room id.RoomID, user id.UserID, membership event.Membership) *event.
 
 // announcing is a kiosk's announcement of its room in the network's Space.
 func announcing(kiosk id.UserID, room id.RoomID) *event.Event {
-	return stateEvent(space, kiosk, StateRoom, string(kiosk), fmt.Sprintf(`{"room":%q,"via":[%q]}`, room, kiosk.Homeserver()))
+	return stateEvent(space, kiosk, networkstate.TypeRoom, string(kiosk), fmt.Sprintf(`{"room":%q,"via":[%q]}`, room, kiosk.Homeserver()))
 }
 
 func windowState(sender, kiosk id.UserID) string {
@@ -75,7 +76,7 @@ func newTestModel() *model {
 	for _, e := range []*event.Event{
 		stateEvent(space, admin, event.StateCreate, "", `{"type":"m.space","room_version":"12"}`),
 		stateEvent(space, admin, event.StatePowerLevels, "", `{"users":{},"events":{"org.multifactorymodel.ewindow.room":0}}`),
-		stateEvent(space, admin, StateNetwork, "", `{"version":1}`),
+		stateEvent(space, admin, networkstate.TypeNetwork, "", `{"version":1}`),
 		member(space, admin, event.MembershipJoin),
 		member(space, self, event.MembershipJoin),
 		member(space, munich, event.MembershipJoin),
@@ -84,12 +85,12 @@ func newTestModel() *model {
 		stateEvent(space, self, event.StateSpaceChild, string(ownRoom), `{"via":["a"]}`),
 		stateEvent(space, munich, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`),
 		stateEvent(ownRoom, self, event.StateCreate, "", `{"room_version":"12"}`),
-		stateEvent(ownRoom, self, StateWindow, "", windowState(self, self)),
+		stateEvent(ownRoom, self, networkstate.TypeWindow, "", windowState(self, self)),
 		stateEvent(ownRoom, self, event.StateJoinRules, "", `{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"!space:a"}]}`),
 		member(ownRoom, self, event.MembershipJoin),
 		member(ownRoom, munich, event.MembershipJoin),
 		stateEvent(peerRoom, munich, event.StateCreate, "", `{"room_version":"10"}`),
-		stateEvent(peerRoom, munich, StateWindow, "", windowState(munich, munich)),
+		stateEvent(peerRoom, munich, networkstate.TypeWindow, "", windowState(munich, munich)),
 		stateEvent(peerRoom, munich, event.StateRoomName, "", `{"name":"FabLab Munich"}`),
 		member(peerRoom, self, event.MembershipJoin),
 		member(peerRoom, munich, event.MembershipJoin),
@@ -167,8 +168,8 @@ func TestHostile(t *testing.T) {
 		}, listed: "!munich:b"},
 		{name: "a kiosk announces no room any more", events: []*event.Event{announcing(munich, "")}, leave: "!munich:b"},
 		{name: "somebody else's announcement of a kiosk's room", events: []*event.Event{
-			member(space, mallory, event.MembershipJoin), stateEvent(space, mallory, StateRoom, string(munich), `{}`),
-			stateEvent(space, mallory, StateRoom, "x", `{"room":"!other:b"}`), stateEvent(space, mallory, StateRoom, "", `{"room":"!other:b"}`),
+			member(space, mallory, event.MembershipJoin), stateEvent(space, mallory, networkstate.TypeRoom, string(munich), `{}`),
+			stateEvent(space, mallory, networkstate.TypeRoom, "x", `{"room":"!other:b"}`), stateEvent(space, mallory, networkstate.TypeRoom, "", `{"room":"!other:b"}`),
 		}, listed: "!munich:b"},
 		{name: "a member announces a window's room", events: []*event.Event{
 			member(space, mallory, event.MembershipJoin), announcing(mallory, peerRoom),
@@ -195,14 +196,14 @@ func TestHostile(t *testing.T) {
 			stateEvent(space, admin, event.StateSpaceChild, string(peerRoom), `{"via":["b"]}`),
 		}, listed: "!munich:b"},
 		{name: "window state of somebody else", events: []*event.Event{
-			stateEvent(peerRoom, mallory, StateWindow, "", windowState(mallory, munich)),
+			stateEvent(peerRoom, mallory, networkstate.TypeWindow, "", windowState(mallory, munich)),
 		}, leave: "!munich:b"},
 		{name: "window state naming somebody else", events: []*event.Event{
-			stateEvent(peerRoom, munich, StateWindow, "", windowState(munich, admin)),
+			stateEvent(peerRoom, munich, networkstate.TypeWindow, "", windowState(munich, admin)),
 		}, leave: "!munich:b"},
-		{name: "window state redacted", events: []*event.Event{stateEvent(peerRoom, munich, StateWindow, "", `{}`)}},
-		{name: "our window state redacted", events: []*event.Event{stateEvent(ownRoom, self, StateWindow, "", `{}`)}, listed: "!munich:b"},
-		{name: "network state redacted", events: []*event.Event{stateEvent(space, admin, StateNetwork, "", `{}`)}, listed: "!munich:b"},
+		{name: "window state redacted", events: []*event.Event{stateEvent(peerRoom, munich, networkstate.TypeWindow, "", `{}`)}},
+		{name: "our window state redacted", events: []*event.Event{stateEvent(ownRoom, self, networkstate.TypeWindow, "", `{}`)}, listed: "!munich:b"},
+		{name: "network state redacted", events: []*event.Event{stateEvent(space, admin, networkstate.TypeNetwork, "", `{}`)}, listed: "!munich:b"},
 		{name: "room of a stranger", events: []*event.Event{
 			stateEvent(space, mallory, event.StateSpaceChild, string(other), `{"via":["b"]}`), announcing(mallory, other),
 		}, listed: "!munich:b"},
@@ -226,12 +227,12 @@ func TestHostile(t *testing.T) {
 		{name: "another's kiosk named", events: []*event.Event{
 			member(space, mallory, event.MembershipJoin),
 			announcing(mallory, other),
-			stateEvent(other, mallory, StateWindow, "", windowState(mallory, munich)),
+			stateEvent(other, mallory, networkstate.TypeWindow, "", windowState(mallory, munich)),
 			member(other, self, event.MembershipJoin),
 		}, listed: "!munich:b", leave: "!other:b"},
 		{name: "second window of one kiosk", events: []*event.Event{
 			announcing(munich, other),
-			stateEvent(other, munich, StateWindow, "", windowState(munich, munich)),
+			stateEvent(other, munich, networkstate.TypeWindow, "", windowState(munich, munich)),
 			member(other, self, event.MembershipJoin),
 		}, listed: "!other:b", leave: "!munich:b"},
 		{name: "our room listed by somebody else", events: []*event.Event{
@@ -327,7 +328,7 @@ func TestKioskReturns(t *testing.T) {
 	}
 
 	m = newTestModel()
-	m.apply(stateEvent(peerRoom, munich, StateWindow, "", windowState(munich, admin)))
+	m.apply(stateEvent(peerRoom, munich, networkstate.TypeWindow, "", windowState(munich, admin)))
 	if _, leave, _ := m.movements(now); rooms(leave) != string(peerRoom) {
 		t.Fatalf("leaves %v", leave)
 	}
@@ -370,12 +371,12 @@ func TestPartialState(t *testing.T) {
 		m.apply(member(peerRoom, self, event.MembershipLeave))
 		m.forget()
 		m.apply(member(peerRoom, self, event.MembershipJoin))
-		m.apply(stateEvent(peerRoom, munich, StateWindow, "", windowState(munich, munich)))
+		m.apply(stateEvent(peerRoom, munich, networkstate.TypeWindow, "", windowState(munich, munich)))
 		if listed(m) != string(peerRoom) || !slices.Equal(m.unclear(), []id.RoomID{peerRoom}) {
 			t.Fatalf("sync has shown its window event alone: lists %q, fetches %v", listed(m), m.unclear())
 		}
 		m.addState(peerRoom, []*event.Event{
-			stateEvent(peerRoom, munich, StateWindow, "", windowState(munich, munich)), stateEvent(peerRoom, munich, event.StateCreate, "", `{}`),
+			stateEvent(peerRoom, munich, networkstate.TypeWindow, "", windowState(munich, munich)), stateEvent(peerRoom, munich, event.StateCreate, "", `{}`),
 		})
 		if w := m.directory(); len(w) != 1 || w[0].Name != "FabLab Munich" {
 			t.Fatalf("its name is hidden, and it is listed as %+v", w)
@@ -423,7 +424,7 @@ func TestSameNames(t *testing.T) {
 		room := id.RoomID("!" + kiosk[1:])
 		for _, e := range []*event.Event{
 			member(space, kiosk, event.MembershipJoin), announcing(kiosk, room), member(room, self, event.MembershipJoin),
-			stateEvent(room, kiosk, StateWindow, "", windowState(kiosk, kiosk)),
+			stateEvent(room, kiosk, networkstate.TypeWindow, "", windowState(kiosk, kiosk)),
 			stateEvent(room, kiosk, event.StateRoomName, "", fmt.Sprintf(`{"name":%q}`, name)),
 		} {
 			m.apply(e)
@@ -449,7 +450,7 @@ func TestTimeline(t *testing.T) {
 	m := newModel(self, nil)
 	m.admission.Space = space
 	m.apply(stateEvent(space, admin, event.StateCreate, "", `{"type":"m.space","room_version":"12"}`))
-	m.apply(stateEvent(space, admin, StateNetwork, "", `{"version":1}`))
+	m.apply(stateEvent(space, admin, networkstate.TypeNetwork, "", `{"version":1}`))
 	for _, membership := range []event.Membership{event.MembershipInvite, event.MembershipJoin, event.MembershipLeave, event.MembershipInvite, event.MembershipJoin} {
 		m.apply(member(space, self, membership))
 	}
@@ -496,7 +497,7 @@ func TestAbsentKiosks(t *testing.T) {
 	if len(before) != 1 || before[munich] == "" {
 		t.Fatalf("%v is absent", before)
 	}
-	m.apply(stateEvent(peerRoom, munich, StateWindow, "", windowState(munich, munich)))
+	m.apply(stateEvent(peerRoom, munich, networkstate.TypeWindow, "", windowState(munich, munich)))
 	if got := absent(); got[munich] == "" || got[munich] == before[munich] {
 		t.Fatalf("%v after a sign of life, %v before", got, before)
 	}
@@ -512,7 +513,7 @@ func TestTwoOwnRooms(t *testing.T) {
 	second := id.RoomID("!a-second:a")
 	for _, e := range []*event.Event{
 		stateEvent(second, self, event.StateCreate, "", `{"room_version":"12"}`),
-		stateEvent(second, self, StateWindow, "", windowState(self, self)),
+		stateEvent(second, self, networkstate.TypeWindow, "", windowState(self, self)),
 		stateEvent(second, self, event.StateJoinRules, "", `{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"!space:a"}]}`),
 		member(second, self, event.MembershipJoin),
 	} {
@@ -539,8 +540,8 @@ func FuzzModel(f *testing.F) {
 	f.Add(uint8(10), []byte(`{"room":"!munich:b","via":["b"]}`))
 	f.Add(uint8(9), []byte(`{"replacement_room":"!mallory:b"}`))
 	types := []event.Type{
-		event.StateMember, event.StateSpaceChild, StateWindow, event.StatePowerLevels, event.StateJoinRules, event.StateCreate,
-		event.StateRoomName, event.StateSpaceParent, StateNetwork, event.StateTombstone, StateRoom,
+		event.StateMember, event.StateSpaceChild, networkstate.TypeWindow, event.StatePowerLevels, event.StateJoinRules, event.StateCreate,
+		event.StateRoomName, event.StateSpaceParent, networkstate.TypeNetwork, event.StateTombstone, networkstate.TypeRoom,
 	}
 	f.Fuzz(func(t *testing.T, kind uint8, data []byte) {
 		var c event.Content
@@ -549,7 +550,7 @@ func FuzzModel(f *testing.F) {
 		}
 		typ := types[int(kind)%len(types)]
 		for _, room := range []id.RoomID{peerRoom, "!mallory:b", space} {
-			if room == space && typ != event.StateSpaceChild && typ != StateRoom {
+			if room == space && typ != event.StateSpaceChild && typ != networkstate.TypeRoom {
 				continue // the homeserver refuses these
 			}
 			for _, key := range []string{"", string(mallory), string(munich), string(peerRoom)} {
@@ -603,5 +604,28 @@ func TestNewRefuses(t *testing.T) {
 		if n, err := New(cfg); err == nil || n != nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// TestInvisibleNames takes names that show nothing, some of which Unicode counts as letters. Who has one is called by the user id.
+func TestInvisibleNames(t *testing.T) {
+	for _, name := range []string{
+		"\u3164", "\u2800", "\u115f", "\u1160", "\uffa0", "\u200d", "\ufe0f", "\u034f", "\u3164\u2800 \u115f", "\u0301\u0302", "...", "🪟", "\u00ad",
+		"\u17b4", "\U000e0041", "\u180e", "",
+	} {
+		if got := plain.Name(name); got != "" {
+			t.Errorf("the name %q is shown as %q", name, got)
+		}
+	}
+	m := newModel("@munich:m", nil)
+	r := m.room("!space:m")
+	for _, name := range []string{"\u3164", "\u2800"} {
+		m.applyMember(r, &event.Event{Sender: "@eve:m"}, "@eve:m", []byte(`{"membership":"join","displayname":"`+name+`"}`))
+	}
+	if name, ok := m.newNames["@eve:m"]; ok {
+		t.Errorf("an invisible guest is called %q", name)
+	}
+	if got := plain.Name("Z" + strings.Repeat("\u0335", 64)); got != "Z\u0335\u0335" {
+		t.Errorf("64 marks give %q", got)
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/alive"
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bot/networkstate"
 	"multifactorymodel.org/ewindow/bot/plain"
 	"multifactorymodel.org/ewindow/bot/queue"
 	"multifactorymodel.org/ewindow/bot/reminders"
@@ -100,12 +101,12 @@ type snapshot struct {
 type sentWindow struct {
 	room    id.RoomID
 	event   id.EventID
-	content *windowContent
+	content *networkstate.Window
 }
 
 // New checks the configuration and registers the handlers on the bot. It starts nothing.
 func New(cfg Config) (*Network, error) {
-	cfg.Name, cfg.City = plain.Name(cfg.Name), plain.Clean(cfg.City, maxCity)
+	cfg.Name, cfg.City = plain.Name(cfg.Name), plain.Clean(cfg.City, networkstate.MaxCity)
 	switch {
 	case cfg.Bot == nil:
 		return nil, errors.New("network: the bot is missing")
@@ -113,8 +114,8 @@ func New(cfg Config) (*Network, error) {
 		return nil, errors.New("network: no database was given")
 	case cfg.Name == "":
 		return nil, errors.New("network: the window's name needs a letter or a digit")
-	case len(cfg.Languages) > maxLanguages:
-		return nil, fmt.Errorf("network: more than %d languages", maxLanguages)
+	case len(cfg.Languages) > networkstate.MaxLanguages:
+		return nil, fmt.Errorf("network: more than %d languages", networkstate.MaxLanguages)
 	}
 	for _, admin := range cfg.Admins {
 		if !plain.ValidUser(admin) {
@@ -131,7 +132,7 @@ func New(cfg Config) (*Network, error) {
 	n.published.names = make(map[id.UserID]string)
 	for _, t := range []event.Type{
 		event.StateCreate, event.StateMember, event.StateRoomName, event.StatePowerLevels, event.StateJoinRules,
-		event.StateSpaceChild, event.StateSpaceParent, event.StateTombstone, StateWindow, StateNetwork, StateRoom, StateGone,
+		event.StateSpaceChild, event.StateSpaceParent, event.StateTombstone, networkstate.TypeWindow, networkstate.TypeNetwork, networkstate.TypeRoom, networkstate.TypeGone,
 	} {
 		cfg.Bot.On(t, func(_ context.Context, e *event.Event) { n.collect(e) })
 	}
@@ -219,7 +220,7 @@ func (n *Network) Run(ctx context.Context) error {
 	if len(n.cfg.Admins) == 0 {
 		n.cfg.Log.Warn().Msg("No network admins are configured, so no invitation into a network will be accepted")
 	}
-	n.sign = alive.New(n.cfg.Bot.Client, StateGone, goneContent{Gone: true}, n.cfg.Log)
+	n.sign = alive.New(n.cfg.Bot.Client, networkstate.TypeGone, networkstate.Gone{Gone: true}, n.cfg.Log)
 	var signs sync.WaitGroup
 	signs.Go(func() { n.sign.Run(ctx) })
 	timer := time.NewTimer(0)

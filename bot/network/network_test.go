@@ -24,6 +24,8 @@ import (
 	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/networkstate"
+	"multifactorymodel.org/ewindow/bot/newnetwork"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
@@ -124,7 +126,7 @@ func newNetwork(t *testing.T, hs *rig.Homeserver) (*mautrix.Client, id.RoomID) {
 	t.Helper()
 	account, _ := hs.Register(t, "admin")
 	admin := hs.Client(t, account)
-	space, err := network.Create(t.Context(), admin, network.CreateOptions{Name: "Multifactory"})
+	space, err := newnetwork.Create(t.Context(), admin, newnetwork.Options{Name: "Multifactory"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +312,7 @@ func checkWindowRoom(t *testing.T, client *mautrix.Client, room, space id.RoomID
 	events, _ := power["events"].(map[string]any)
 	for name, want := range map[string]float64{
 		"org.matrix.msc3401.call.member": 0, "m.call.member": 0, "org.matrix.msc4143.rtc.slot": 50,
-		"org.matrix.msc4075.rtc.notification": 0, "org.matrix.msc4310.rtc.decline": 0, network.StateWindow.Type: 100,
+		"org.matrix.msc4075.rtc.notification": 0, "org.matrix.msc4310.rtc.decline": 0, networkstate.TypeWindow.Type: 100,
 	} {
 		if events[name] != want {
 			t.Errorf("power level of %s is %v, want %v", name, events[name], want)
@@ -326,7 +328,7 @@ func TestInvitations(t *testing.T) {
 	stranger, strangers := func() (*mautrix.Client, id.RoomID) {
 		account, _ := hs.Register(t, "mallory")
 		client := hs.Client(t, account)
-		room, err := network.Create(t.Context(), client, network.CreateOptions{Name: "Not ours"})
+		room, err := newnetwork.Create(t.Context(), client, newnetwork.Options{Name: "Not ours"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -372,7 +374,7 @@ func TestInvitations(t *testing.T) {
 	dresden.start(t)
 	dresden.listed(t)
 
-	second, err := network.Create(t.Context(), admin, network.CreateOptions{Name: "Second", Windows: []id.UserID{dresden.user}})
+	second, err := newnetwork.Create(t.Context(), admin, newnetwork.Options{Name: "Second", Windows: []id.UserID{dresden.user}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -423,7 +425,7 @@ func TestCrashes(t *testing.T) {
 	// The room is made, but the answer is lost, and it is not announced.
 	var made atomic.Int64
 	transport.check = func(r *http.Request, send func() (*http.Response, error)) (*http.Response, error) {
-		if strings.Contains(r.URL.Path, "/state/"+network.StateRoom.Type+"/") {
+		if strings.Contains(r.URL.Path, "/state/"+networkstate.TypeRoom.Type+"/") {
 			return nil, errors.New("broken on purpose")
 		}
 		resp, err := send()
@@ -437,7 +439,7 @@ func TestCrashes(t *testing.T) {
 	dresden.start(t)
 	invite(t, admin, space, dresden.user)
 	rig.Eventually(t, patience, func() error {
-		if own, listed := dresden.Own(); own == "" || listed || transport.count("/state/"+network.StateRoom.Type+"/") == 0 || made.Load() == 0 {
+		if own, listed := dresden.Own(); own == "" || listed || transport.count("/state/"+networkstate.TypeRoom.Type+"/") == 0 || made.Load() == 0 {
 			return fmt.Errorf("own room %q, listed %t, %d made", own, listed, made.Load())
 		}
 		return nil
@@ -493,7 +495,7 @@ func TestStranger(t *testing.T) {
 	munich.sees(t, "Dresden=shut")
 
 	key := ""
-	pretends := &event.Event{Type: network.StateWindow, StateKey: &key, Content: event.Content{Raw: map[string]any{
+	pretends := &event.Event{Type: networkstate.TypeWindow, StateKey: &key, Content: event.Content{Raw: map[string]any{
 		"version": 1, "kiosk": munich.user, "shutter": "open", "since": 1,
 	}}}
 	var members []*mautrix.Client
@@ -508,13 +510,13 @@ func TestStranger(t *testing.T) {
 			if _, err := mallory.JoinRoom(t.Context(), string(space), &mautrix.ReqJoinRoom{Via: []string{servers[0].ServerName}}); err != nil {
 				return err
 			}
-			return mallory.StateEvent(t.Context(), space, network.StateNetwork, "", new(map[string]any))
+			return mallory.StateEvent(t.Context(), space, networkstate.TypeNetwork, "", new(map[string]any))
 		})
 		resp, err := mallory.CreateRoom(t.Context(), request)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = mallory.SendStateEvent(t.Context(), space, network.StateRoom, mallory.UserID.String(),
+		_, err = mallory.SendStateEvent(t.Context(), space, networkstate.TypeRoom, mallory.UserID.String(),
 			map[string]any{"room": resp.RoomID, "via": []string{servers[1].ServerName}})
 		if err != nil {
 			t.Fatal(err)

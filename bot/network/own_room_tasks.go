@@ -13,6 +13,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/backoff"
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bot/networkstate"
 	"multifactorymodel.org/ewindow/bot/newroom"
 	"multifactorymodel.org/ewindow/bot/plain"
 	"multifactorymodel.org/ewindow/bot/powerlevels"
@@ -51,7 +52,7 @@ func (n *Network) ownTasks(todo []tasks.Task, now time.Time) (_ []tasks.Task, wa
 		todo = append(todo, tasks.Task{
 			Key: "here", What: "say that this window is here again", Log: logRoom(own),
 			Do: func(ctx context.Context) (func(), error) {
-				_, err := n.cfg.Bot.Client().SendStateEvent(ctx, own, StateGone, "", goneContent{})
+				_, err := n.cfg.Bot.Client().SendStateEvent(ctx, own, networkstate.TypeGone, "", networkstate.Gone{})
 				return n.sign.Again, err
 			},
 		})
@@ -65,7 +66,7 @@ func (n *Network) ownTasks(todo []tasks.Task, now time.Time) (_ []tasks.Task, wa
 		n.cfg.Log.Warn().Stringer("room_id", own).Msg("An admin took this window out of the network")
 	}
 	if !slices.Contains(room.allow, space) { // the Space was upgraded
-		state("let the network's members in", own, event.StateJoinRules, "", windowJoinRules(space))
+		state("let the network's members in", own, event.StateJoinRules, "", newroom.OpenTo(space))
 	}
 	if !room.parents[space] {
 		state("name the network in the window's room", own, event.StateSpaceParent, string(space),
@@ -84,7 +85,7 @@ func (n *Network) ownTasks(todo []tasks.Task, now time.Time) (_ []tasks.Task, wa
 	if room.creators != nil {
 		listed = ""
 	}
-	if power, changed := powerlevels.Merge(room.power.raw, powerlevels.Window(listed, present, StateWindow, StateGone), true); changed {
+	if power, changed := powerlevels.Merge(room.power.raw, powerlevels.Window(listed, present, networkstate.TypeWindow, networkstate.TypeGone), true); changed {
 		state("set the power levels", own, event.StatePowerLevels, "", power)
 	}
 	for _, user := range n.model.removedUsers(room) {
@@ -101,7 +102,7 @@ func (n *Network) ownTasks(todo []tasks.Task, now time.Time) (_ []tasks.Task, wa
 
 // windowTask adds the task of sending our window's state event, if the present event does not have the right content.
 func (n *Network) windowTask(todo []tasks.Task, own id.RoomID, room *room) []tasks.Task {
-	var current *windowContent
+	var current *networkstate.Window
 	if room.window != nil {
 		current = room.window.content
 	}
@@ -109,13 +110,13 @@ func (n *Network) windowTask(todo []tasks.Task, own id.RoomID, room *room) []tas
 		current = n.sent.content
 	}
 	want := n.windowContent(current)
-	if current != nil && want.equal(current) {
+	if current != nil && want.Equal(current) {
 		return todo
 	}
 	return append(todo, tasks.Task{
 		Key: "window", What: "tell the network the shutter", Known: true, Log: logRoom(own),
 		Do: func(ctx context.Context) (func(), error) {
-			resp, err := n.cfg.Bot.Client().SendStateEvent(ctx, own, StateWindow, "", want)
+			resp, err := n.cfg.Bot.Client().SendStateEvent(ctx, own, networkstate.TypeWindow, "", want)
 			if err != nil {
 				return nil, err
 			}
@@ -129,10 +130,10 @@ func (n *Network) windowTask(todo []tasks.Task, own id.RoomID, room *room) []tas
 	})
 }
 
-// windowContent is what our state event should say. Until SetState is called, shutter and facing stay as they are in old.
-func (n *Network) windowContent(old *windowContent) *windowContent {
-	c := &windowContent{
-		Version: version, Kiosk: n.model.self, Shutter: directory.Shut, Since: time.Now().UnixMilli(),
+// networkstate.Window is what our state event should say. Until SetState is called, shutter and facing stay as they are in old.
+func (n *Network) windowContent(old *networkstate.Window) *networkstate.Window {
+	c := &networkstate.Window{
+		Version: networkstate.Version, Kiosk: n.model.self, Shutter: directory.Shut, Since: time.Now().UnixMilli(),
 		City: n.cfg.City, Timezone: plain.Tag(n.cfg.Timezone),
 	}
 	for _, l := range n.cfg.Languages {
@@ -151,7 +152,7 @@ func (n *Network) windowContent(old *windowContent) *windowContent {
 
 // millis is a time in milliseconds since 1970, 0 when it is unset or out of range.
 func millis(t time.Time) int64 {
-	if ms := t.UnixMilli(); !t.IsZero() && ms > 0 && ms <= maxMillis {
+	if ms := t.UnixMilli(); !t.IsZero() && ms > 0 && ms <= networkstate.MaxMillis {
 		return ms
 	}
 	return 0

@@ -12,7 +12,8 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/networkstate"
+	"multifactorymodel.org/ewindow/bot/newnetwork"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
@@ -21,11 +22,11 @@ func newNetworkOfBoth(t *testing.T, hs *rig.Homeserver) (admin *mautrix.Client, 
 	t.Helper()
 	account, _ := hs.Register(t, "admin")
 	admin = hs.Client(t, account)
-	space, err := network.Create(t.Context(), admin, network.CreateOptions{Name: "Multifactory", WindowsRoom: true})
+	space, err := newnetwork.Create(t.Context(), admin, newnetwork.Options{Name: "Multifactory", WindowsRoom: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if windows, err = network.WindowsRoom(t.Context(), admin, space); err != nil || windows == "" {
+	if windows, err = newnetwork.WindowsRoom(t.Context(), admin, space); err != nil || windows == "" {
 		t.Fatalf("the windows' room is %q: %v", windows, err)
 	}
 	return admin, space, windows
@@ -36,7 +37,7 @@ func passForWindow(t *testing.T, by *mautrix.Client, space, windows id.RoomID) {
 	t.Helper()
 	key := ""
 	room, err := by.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{Preset: "public_chat", Name: "Munich", InitialState: []*event.Event{{
-		Type: network.StateWindow, StateKey: &key, Content: event.Content{Raw: map[string]any{"version": 1, "kiosk": by.UserID, "shutter": "open", "since": 1}},
+		Type: networkstate.TypeWindow, StateKey: &key, Content: event.Content{Raw: map[string]any{"version": 1, "kiosk": by.UserID, "shutter": "open", "since": 1}},
 	}}})
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +52,7 @@ func passForWindow(t *testing.T, by *mautrix.Client, space, windows id.RoomID) {
 		t.Errorf("a person joins the room of the windows: %v", err)
 	}
 	_, err = by.SendStateEvent(t.Context(), space, event.StateMember, by.UserID.String(), map[string]any{
-		"membership": "join", network.StateRoom.Type: map[string]any{"room": room.RoomID},
+		"membership": "join", networkstate.TypeRoom.Type: map[string]any{"room": room.RoomID},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -165,11 +166,11 @@ func TestAddWindowsRoom(t *testing.T) {
 	n := newPlantedNetwork(t)
 	n.munich.sees(t, "Dresden=shut")
 	n.munich.stop() // it comes later
-	invited, err := network.AddWindowsRoom(t.Context(), n.admin, n.space)
-	if err != nil || !slices.Equal(invited, []id.UserID{n.dresden.user, n.munich.user}) {
+	invited, added, err := newnetwork.AddWindowsRoom(t.Context(), n.admin, n.space)
+	if err != nil || !added || !slices.Equal(invited, []id.UserID{n.dresden.user, n.munich.user}) {
 		t.Fatalf("invited %v: %v", invited, err)
 	}
-	windows, err := network.WindowsRoom(t.Context(), n.admin, n.space)
+	windows, err := newnetwork.WindowsRoom(t.Context(), n.admin, n.space)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +182,7 @@ func TestAddWindowsRoom(t *testing.T) {
 	passForWindow(t, n.mallory, n.space, windows)
 	n.dresden.restart(t)
 	n.isBack(t)
-	if _, err := network.AddWindowsRoom(t.Context(), n.admin, n.space); err == nil {
-		t.Error("it got a second one")
+	if again, added, err := newnetwork.AddWindowsRoom(t.Context(), n.admin, n.space); err != nil || added || again != nil {
+		t.Errorf("it got a second one, for %v: %v", again, err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/networkstate"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 	"multifactorymodel.org/ewindow/migrations"
 )
@@ -28,7 +28,7 @@ func plantSpaces(t *testing.T, by *mautrix.Client, admin id.UserID, count int) (
 	for range count {
 		resp, err := by.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{
 			Preset: "public_chat", Name: "Multifactory", RoomVersion: id.RoomV11, CreationContent: map[string]any{"type": "m.space"},
-			InitialState: []*event.Event{{Type: network.StateNetwork, StateKey: &key, Content: event.Content{Raw: map[string]any{
+			InitialState: []*event.Event{{Type: networkstate.TypeNetwork, StateKey: &key, Content: event.Content{Raw: map[string]any{
 				"version": 1, "policy": map[string]any{"admit": "admins"},
 			}}}},
 			PowerLevelOverride: &event.PowerLevelsEventContent{

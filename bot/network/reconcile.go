@@ -13,6 +13,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/backoff"
+	"multifactorymodel.org/ewindow/bot/networkstate"
 	"multifactorymodel.org/ewindow/bot/tasks"
 )
 
@@ -55,7 +56,7 @@ func (n *Network) apply(e *event.Event) {
 	if e.StateKey != nil && e.Type.Type == event.StateMember.Type && id.UserID(*e.StateKey) == n.model.self {
 		delete(n.invites, e.RoomID)
 	}
-	if e.Type.Type == StateWindow.Type && e.ID == n.sent.event {
+	if e.Type.Type == networkstate.TypeWindow.Type && e.ID == n.sent.event {
 		n.sent = sentWindow{}
 	}
 	n.model.apply(e)

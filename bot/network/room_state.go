@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/networkstate"
 	"multifactorymodel.org/ewindow/bot/plain"
 )
 
@@ -66,9 +67,9 @@ func (m *model) apply(e *event.Event) {
 			r.saw(e)
 		}
 		return
-	case StateRoom.Type:
+	case networkstate.TypeRoom.Type:
 		if user := id.UserID(key); e.Sender == user && plain.ValidUser(user) {
-			r.announce(user, parseAnnouncement(data, e.ID))
+			r.announce(user, announcement{Announcement: networkstate.ParseAnnouncement(data), event: e.ID})
 			r.saw(e)
 		}
 		return
@@ -80,7 +81,7 @@ func (m *model) apply(e *event.Event) {
 		return
 	case event.StateSpaceParent.Type:
 		if plain.ValidRoom(id.RoomID(key)) && len(r.parents) < maxChildren {
-			r.parents[id.RoomID(key)] = len(parseChild(data)) > 0
+			r.parents[id.RoomID(key)] = len(networkstate.ParseChild(data)) > 0
 		}
 		return
 	}
@@ -103,19 +104,19 @@ func (m *model) apply(e *event.Event) {
 		r.power = p
 	case event.StateJoinRules.Type:
 		r.applyJoinRules(data)
-	case StateWindow.Type:
+	case networkstate.TypeWindow.Type:
 		r.windowSender, r.window = e.Sender, nil
-		if c, err := parseWindow(data); err == nil {
+		if c, err := networkstate.ParseWindow(data); err == nil {
 			r.window = &windowEvent{id: e.ID, sender: e.Sender, at: e.Timestamp, content: c}
 		}
-	case StateGone.Type:
-		var c goneContent
+	case networkstate.TypeGone.Type:
+		var c networkstate.Gone
 		r.goneBy, r.goneAt = e.Sender, 0
 		if json.Unmarshal(data, &c) == nil && c.Gone {
-			r.goneAt = min(max(e.Timestamp, 1), maxMillis)
+			r.goneAt = min(max(e.Timestamp, 1), networkstate.MaxMillis)
 		}
-	case StateNetwork.Type:
-		c := parseNetwork(data)
+	case networkstate.TypeNetwork.Type:
+		c := networkstate.ParseNetwork(data)
 		r.network, r.networkSender, r.windows, r.windowsOf, r.windowsVia = true, e.Sender, c.Windows, c.Space, c.Via
 	case event.StateTombstone.Type:
 		r.applyTombstone(data)
@@ -146,7 +147,7 @@ func (m *model) applyChild(r *room, e *event.Event, where id.RoomID, data []byte
 	if !plain.ValidRoom(where) || !known && (!admin && e.Sender != m.self || len(r.children) >= maxChildren) {
 		return false
 	}
-	c.sender, c.via = e.Sender, parseChild(data)
+	c.sender, c.via = e.Sender, networkstate.ParseChild(data)
 	if admin && e.ID != c.event {
 		c.event, c.word = e.ID, lists
 		if len(c.via) == 0 {
@@ -196,10 +197,8 @@ func (m *model) applyMember(r *room, e *event.Event, user id.UserID, data []byte
 	}
 	// A client that changes the user's name may leave the announcement out. That says nothing.
 	var extra map[string]json.RawMessage
-	if json.Unmarshal(data, &extra) == nil && extra[announces] != nil {
-		a := parseAnnouncement(extra[announces], e.ID)
-		a.inMember = true
-		r.announce(user, a)
+	if json.Unmarshal(data, &extra) == nil && extra[networkstate.MemberRoom] != nil {
+		r.announce(user, announcement{Announcement: networkstate.ParseAnnouncement(extra[networkstate.MemberRoom]), event: e.ID, inMember: true})
 	}
 }
 

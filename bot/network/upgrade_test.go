@@ -8,6 +8,8 @@ import (
 
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/networkstate"
 )
 
 const (
@@ -52,10 +54,10 @@ func TestSpaceUpgraded(t *testing.T) {
 	if m.unjoinedSuccessor() != "" || m.admin(munich) {
 		t.Fatal("still waits, or has made Munich an admin")
 	}
-	m.apply(stateEvent(newSpace, self, StateRoom, string(self), `{"room":"!dresden:a","via":["a"]}`))
+	m.apply(stateEvent(newSpace, self, networkstate.TypeRoom, string(self), `{"room":"!dresden:a","via":["a"]}`))
 	look("our room is listed there", newSpace)
 	m.apply(member(newSpace, munich, event.MembershipJoin))
-	m.apply(stateEvent(newSpace, munich, StateRoom, string(munich), `{"room":"!munich:b","via":["b"]}`))
+	m.apply(stateEvent(newSpace, munich, networkstate.TypeRoom, string(munich), `{"room":"!munich:b","via":["b"]}`))
 	look("and Munich's", newSpace)
 	m.apply(stateEvent(ownRoom, self, event.StateJoinRules, "",
 		`{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"!newspace:a"}]}`))
@@ -187,7 +189,7 @@ func TestWindowUpgraded(t *testing.T) {
 	}
 	for _, e := range []*event.Event{
 		successorCreate(second, munich, ``, peerRoom), member(second, self, event.MembershipJoin),
-		member(second, munich, event.MembershipJoin), stateEvent(second, munich, StateWindow, "", windowState(munich, munich)),
+		member(second, munich, event.MembershipJoin), stateEvent(second, munich, networkstate.TypeWindow, "", windowState(munich, munich)),
 		announcing(munich, second),
 	} {
 		m.apply(e)

@@ -57,3 +57,11 @@ func bestVersion(offered *mautrix.CapRoomVersions) id.RoomVersion {
 func State(t event.Type, key string, content any) *event.Event {
 	return &event.Event{Type: t, StateKey: &key, Content: event.Content{Parsed: content}}
 }
+
+// OpenTo are join rules that let members of another room in (MSC3083), and users who are invited.
+func OpenTo(room id.RoomID) *event.JoinRulesEventContent {
+	return &event.JoinRulesEventContent{
+		JoinRule: event.JoinRuleRestricted,
+		Allow:    []event.JoinRuleAllow{{Type: event.JoinRuleAllowRoomMembership, RoomID: room}},
+	}
+}

@@ -15,7 +15,7 @@ import (
 
 	"maunium.net/go/mautrix/event"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/networkstate"
 	"multifactorymodel.org/ewindow/bot/unstable"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
@@ -39,28 +39,28 @@ var membersAttacks = []attack{
 func memberChangesRooms(_ *testing.T, a *attacks) {
 	user := a.member.client.UserID.String()
 	changes := map[string]any{
-		"m.room.join_rules":         map[string]string{"join_rule": "public"},
-		"m.room.power_levels":       map[string]any{"users": map[string]int{user: 100}},
-		"m.room.encryption":         map[string]string{"algorithm": "none"},
-		"m.room.history_visibility": map[string]string{"history_visibility": "world_readable"},
-		"m.room.guest_access":       map[string]string{"guest_access": "can_join"},
-		"m.room.server_acl":         map[string]any{"allow": []string{"evil.example"}},
-		"m.room.tombstone":          map[string]string{"body": "moved", "replacement_room": "!x:evil.example"},
-		"m.room.name":               map[string]string{"name": "Somewhere else"},
-		"m.room.topic":              map[string]string{"topic": "closed"},
-		"m.room.avatar":             map[string]string{"url": "mxc://evil.example/x"},
-		"m.room.canonical_alias":    map[string]string{"alias": ""},
-		"m.room.pinned_events":      map[string]any{"pinned": []string{}},
-		"m.room.third_party_invite": map[string]string{"display_name": "x"},
-		"m.room.create":             map[string]string{"creator": user},
-		"m.space.parent":            map[string]any{"via": a.servers()},
-		"m.room.retention":          map[string]int{"max_lifetime": 1},
-		"m.policy.rule.user":        map[string]string{"entity": "*", "recommendation": "m.ban", "reason": "x"},
-		"im.vector.modular.widgets": map[string]string{"type": "m.custom", "url": "https://evil.example"},
-		"io.element.functional":     map[string]any{"service_members": []string{user}},
-		unstable.RTCSlot:            map[string]any{},
-		network.StateWindow.Type:    map[string]any{"version": 1, "kiosk": user, "shutter": "open"},
-		network.StateNetwork.Type:   map[string]any{"version": 1},
+		"m.room.join_rules":           map[string]string{"join_rule": "public"},
+		"m.room.power_levels":         map[string]any{"users": map[string]int{user: 100}},
+		"m.room.encryption":           map[string]string{"algorithm": "none"},
+		"m.room.history_visibility":   map[string]string{"history_visibility": "world_readable"},
+		"m.room.guest_access":         map[string]string{"guest_access": "can_join"},
+		"m.room.server_acl":           map[string]any{"allow": []string{"evil.example"}},
+		"m.room.tombstone":            map[string]string{"body": "moved", "replacement_room": "!x:evil.example"},
+		"m.room.name":                 map[string]string{"name": "Somewhere else"},
+		"m.room.topic":                map[string]string{"topic": "closed"},
+		"m.room.avatar":               map[string]string{"url": "mxc://evil.example/x"},
+		"m.room.canonical_alias":      map[string]string{"alias": ""},
+		"m.room.pinned_events":        map[string]any{"pinned": []string{}},
+		"m.room.third_party_invite":   map[string]string{"display_name": "x"},
+		"m.room.create":               map[string]string{"creator": user},
+		"m.space.parent":              map[string]any{"via": a.servers()},
+		"m.room.retention":            map[string]int{"max_lifetime": 1},
+		"m.policy.rule.user":          map[string]string{"entity": "*", "recommendation": "m.ban", "reason": "x"},
+		"im.vector.modular.widgets":   map[string]string{"type": "m.custom", "url": "https://evil.example"},
+		"io.element.functional":       map[string]any{"service_members": []string{user}},
+		unstable.RTCSlot:              map[string]any{},
+		networkstate.TypeWindow.Type:  map[string]any{"version": 1, "kiosk": user, "shutter": "open"},
+		networkstate.TypeNetwork.Type: map[string]any{"version": 1},
 	}
 	for _, room := range append([]string{a.Space}, a.rooms...) {
 		for eventType, content := range changes {
@@ -166,7 +166,7 @@ func memberIsAGhost(t *testing.T, a *attacks) {
 func memberOverwritesList(t *testing.T, a *attacks) {
 	for i, room := range a.rooms {
 		a.member.does(http.MethodPut, statePath(a.Space, event.StateSpaceChild.Type, room), struct{}{})
-		a.member.refused("an announcement for "+a.Windows[1-i].Name, http.MethodPut, statePath(a.Space, network.StateRoom.Type, a.Windows[1-i].userID()),
+		a.member.refused("an announcement for "+a.Windows[1-i].Name, http.MethodPut, statePath(a.Space, networkstate.TypeRoom.Type, a.Windows[1-i].userID()),
 			map[string]any{"room": "!x:evil.example", "via": a.servers()})
 	}
 	a.checkVisit(t)
@@ -176,7 +176,7 @@ func memberOverwritesList(t *testing.T, a *attacks) {
 	}
 	// Her own announcement may name any room, also a window's.
 	for _, room := range a.rooms {
-		_ = a.member.try(http.MethodPut, statePath(a.Space, network.StateRoom.Type, a.member.client.UserID.String()),
+		_ = a.member.try(http.MethodPut, statePath(a.Space, networkstate.TypeRoom.Type, a.member.client.UserID.String()),
 			map[string]any{"room": room, "via": a.servers()})
 	}
 }

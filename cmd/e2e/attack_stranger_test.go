@@ -16,7 +16,7 @@ import (
 
 	"maunium.net/go/mautrix/event"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/networkstate"
 	"multifactorymodel.org/ewindow/bot/unstable"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 )
@@ -248,7 +248,7 @@ func (a *attacks) plantSpaces(by *attacker, number int) {
 		}
 		_ = json.Unmarshal(by.does(http.MethodPost, "/v3/createRoom", map[string]any{
 			"preset": "public_chat", "name": fmt.Sprint("e-window demo ", i), "creation_content": map[string]string{"type": "m.space"},
-			"initial_state": []map[string]any{{"type": network.StateNetwork.Type, "state_key": "", "content": map[string]any{"version": 1, "policy": map[string]any{}}}},
+			"initial_state": []map[string]any{{"type": networkstate.TypeNetwork.Type, "state_key": "", "content": map[string]any{"version": 1, "policy": map[string]any{}}}},
 			"invite":        []string{a.Windows[0].userID(), a.Windows[1].userID()},
 		}), &made)
 		if made.Room == "" {

@@ -16,7 +16,7 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/newnetwork"
 	"multifactorymodel.org/ewindow/callmedia/sfu"
 	"multifactorymodel.org/ewindow/cmd/e2e/page"
 )
@@ -85,7 +85,7 @@ func TestRemovedWindow(t *testing.T) {
 		return got, strings.HasPrefix(got, "1 200 "+unsigned)
 	})
 
-	windows, err := network.WindowsRoom(t.Context(), admin, id.RoomID(n.Space))
+	windows, err := newnetwork.WindowsRoom(t.Context(), admin, id.RoomID(n.Space))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/homeserver"
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/newnetwork"
 	"multifactorymodel.org/ewindow/bridge/child"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/bridge/lifecycle"
@@ -220,10 +220,10 @@ func (d *demo) makeNetwork(ctx context.Context) (*mautrix.Client, error) {
 		return err
 	})
 	if d.state.Space != "" {
-		_, err := network.Upgrade(ctx, admin, id.RoomID(d.state.Space))
+		_, err := newnetwork.Upgrade(ctx, admin, id.RoomID(d.state.Space))
 		return admin, err
 	}
-	space, err := network.Create(ctx, admin, network.CreateOptions{Name: "Demo network", WindowsRoom: true})
+	space, err := newnetwork.Create(ctx, admin, newnetwork.Options{Name: "Demo network", WindowsRoom: true})
 	if err != nil {
 		return nil, fmt.Errorf("make the network: %w", err)
 	}
@@ -240,7 +240,7 @@ const (
 // windowsRoom is the room into which windows and hubs are invited. It is the Space if the demonstration's data are of an earlier version.
 func (d *demo) windowsRoom(ctx context.Context, admin *mautrix.Client) (id.RoomID, error) {
 	space := id.RoomID(d.state.Space)
-	room, err := network.WindowsRoom(ctx, admin, space)
+	room, err := newnetwork.WindowsRoom(ctx, admin, space)
 	if err != nil {
 		return "", fmt.Errorf("look into the network: %w", err)
 	}

@@ -16,7 +16,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/newnetwork"
 )
 
 func networkCommand() *cli.Command {
@@ -55,7 +55,7 @@ func networkCommand() *cli.Command {
 				if old := id.RoomID(c.String("upgrade")); old != "" {
 					return upgradeNetwork(c, client, old)
 				}
-				space, err := network.Create(c.Context, client, network.CreateOptions{Name: c.String("name"), WindowsRoom: true})
+				space, err := newnetwork.Create(c.Context, client, newnetwork.Options{Name: c.String("name"), WindowsRoom: true})
 				if err != nil {
 					return fmt.Errorf("the network could not be made: %w", err)
 				}
@@ -73,20 +73,16 @@ func networkCommand() *cli.Command {
 
 // upgradeNetwork changes the Space of a network that an earlier version made.
 func upgradeNetwork(c *cli.Context, client *mautrix.Client, space id.RoomID) error {
-	changed, err := network.Upgrade(c.Context, client, space)
+	changed, err := newnetwork.Upgrade(c.Context, client, space)
 	if err != nil {
 		return fmt.Errorf("the network could not be upgraded: %w", err)
 	}
-	windows, err := network.WindowsRoom(c.Context, client, space)
+	invited, added, err := newnetwork.AddWindowsRoom(c.Context, client, space)
 	if err != nil {
-		return fmt.Errorf("the network could not be upgraded: %w", err)
+		return fmt.Errorf("the network could not be upgraded: %w\nGive the command once more, it goes on from there", err)
 	}
 	switch {
-	case windows == "":
-		var invited []id.UserID
-		if invited, err = network.AddWindowsRoom(c.Context, client, space); err != nil {
-			return fmt.Errorf("the network could not be upgraded: %w", err)
-		}
+	case added:
 		_, err = fmt.Fprintf(c.App.Writer, "the network %s is upgraded: it has a room for its windows now. Invited there as windows: %s\n"+
 			"Remove from that room whoever is none. Others who are in the Space only look in.\n", space, invited)
 	case changed:
@@ -103,7 +99,7 @@ func upgradeNetwork(c *cli.Context, client *mautrix.Client, space id.RoomID) err
 // inviteHubs invites the hubs' accounts that --hub names into the room of the windows. It invites no account that people have not named: whoever is
 // there is a window or a hub.
 func inviteHubs(c *cli.Context, client *mautrix.Client, space id.RoomID) error {
-	windows, err := network.WindowsRoom(c.Context, client, space)
+	windows, err := newnetwork.WindowsRoom(c.Context, client, space)
 	if err != nil {
 		return fmt.Errorf("the network's hubs could not be invited: %w", err)
 	}

@@ -12,7 +12,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/newnetwork"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
@@ -46,7 +46,7 @@ func TestNetworkCreate(t *testing.T) {
 		t.Errorf("it prints: %s", out)
 	}
 	client := hs.Client(t, admin)
-	windows, err := network.WindowsRoom(t.Context(), client, id.RoomID(space))
+	windows, err := newnetwork.WindowsRoom(t.Context(), client, id.RoomID(space))
 	if err != nil {
 		t.Fatal(err)
 	}

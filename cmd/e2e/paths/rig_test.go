@@ -19,7 +19,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/homeserver"
-	"multifactorymodel.org/ewindow/bot/network"
+	"multifactorymodel.org/ewindow/bot/newnetwork"
 	"multifactorymodel.org/ewindow/bridge/child"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/cmd/e2e/page"
@@ -93,7 +93,7 @@ func startVisit(t *testing.T) *visit {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	space, err := network.Create(t.Context(), anna, network.CreateOptions{Name: "Behind walls"})
+	space, err := newnetwork.Create(t.Context(), anna, newnetwork.Options{Name: "Behind walls"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package network
+package networkstate
 
 import (
 	"encoding/json"
@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
-
-	"maunium.net/go/mautrix/event"
 
 	"multifactorymodel.org/ewindow/bot/plain"
 )
@@ -29,7 +27,7 @@ func TestParseWindow(t *testing.T) {
 		{"control characters", "{\"version\":1,\"kiosk\":\"@d:a.b\",\"city\":\" Dres\\u0000\\u202eden \\n an der\\tElbe \"}",
 			`{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0,"city":"Dresden an der Elbe"}`},
 		{"long city", `{"version":1,"kiosk":"@d:a.b","city":"` + long + `"}`,
-			`{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0,"city":"` + strings.Repeat("ä", maxCity) + `"}`},
+			`{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0,"city":"` + strings.Repeat("ä", MaxCity) + `"}`},
 		{"many languages", `{"version":1,"kiosk":"@d:a.b","languages":["a","<b>","c","d","e","f","g","h","i","j","k"]}`,
 			`{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0,"languages":["a","c","d","e","f","g","h","i"]}`},
 		{"redacted", `{}`, ""},
@@ -47,7 +45,7 @@ func TestParseWindow(t *testing.T) {
 		{"nothing", ``, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c, err := parseWindow([]byte(test.in))
+			c, err := ParseWindow([]byte(test.in))
 			if err != nil {
 				if c != nil || test.want != "" {
 					t.Fatalf("got %v, %v", c, err)
@@ -73,32 +71,9 @@ func TestParseChild(t *testing.T) {
 		`{"via":["` + strings.Repeat("a", 300) + `","ok"]}`: "ok",
 		`nonsense`: "",
 	} {
-		if got := strings.Join(parseChild([]byte(in)), " "); got != want {
+		if got := strings.Join(ParseChild([]byte(in)), " "); got != want {
 			t.Errorf("%s: got %q, want %q", in, got, want)
 		}
-	}
-}
-
-// TestInvisibleNames takes names that show nothing, some of which Unicode counts as letters. Who has one is called by the user id.
-func TestInvisibleNames(t *testing.T) {
-	for _, name := range []string{
-		"\u3164", "\u2800", "\u115f", "\u1160", "\uffa0", "\u200d", "\ufe0f", "\u034f", "\u3164\u2800 \u115f", "\u0301\u0302", "...", "🪟", "\u00ad",
-		"\u17b4", "\U000e0041", "\u180e", "",
-	} {
-		if got := plain.Name(name); got != "" {
-			t.Errorf("the name %q is shown as %q", name, got)
-		}
-	}
-	m := newModel("@munich:m", nil)
-	r := m.room("!space:m")
-	for _, name := range []string{"\u3164", "\u2800"} {
-		m.applyMember(r, &event.Event{Sender: "@eve:m"}, "@eve:m", []byte(`{"membership":"join","displayname":"`+name+`"}`))
-	}
-	if name, ok := m.newNames["@eve:m"]; ok {
-		t.Errorf("an invisible guest is called %q", name)
-	}
-	if got := plain.Name("Z" + strings.Repeat("\u0335", 64)); got != "Z\u0335\u0335" {
-		t.Errorf("64 marks give %q", got)
 	}
 }
 
@@ -109,7 +84,7 @@ func FuzzParseWindow(f *testing.F) {
 	f.Add([]byte(`{"version":1,"kiosk":"@d\n:a.b"}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := parseWindow(data)
+		c, err := ParseWindow(data)
 		if err != nil {
 			if c != nil {
 				t.Fatal("an error with a result")
@@ -117,17 +92,17 @@ func FuzzParseWindow(f *testing.F) {
 			return
 		}
 		switch {
-		case !plain.ValidUser(c.Kiosk), c.Facing != "" && !plain.ValidRoom(c.Facing), c.Since < 0 || c.Since > maxMillis,
-			!c.Shutter.Valid(), utf8.RuneCountInString(c.City) > maxCity,
-			!utf8.ValidString(c.City), plain.Clean(c.City, maxCity) != c.City, len(c.Languages) > maxLanguages, len(c.Timezone) > 64:
+		case !plain.ValidUser(c.Kiosk), c.Facing != "" && !plain.ValidRoom(c.Facing), c.Since < 0 || c.Since > MaxMillis,
+			!c.Shutter.Valid(), utf8.RuneCountInString(c.City) > MaxCity,
+			!utf8.ValidString(c.City), plain.Clean(c.City, MaxCity) != c.City, len(c.Languages) > MaxLanguages, len(c.Timezone) > 64:
 			t.Fatalf("out of range: %+v", c)
 		}
 		again, err := json.Marshal(c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		second, err := parseWindow(again)
-		if err != nil || !second.equal(c) {
+		second, err := ParseWindow(again)
+		if err != nil || !second.Equal(c) {
 			t.Fatalf("not stable: %s: %v", again, err)
 		}
 	})
@@ -138,7 +113,7 @@ func FuzzParseChild(f *testing.F) {
 	f.Add([]byte(`{"via":["a/b"," ","\u0000"]}`))
 	f.Add([]byte(`{"via":{}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		list := parseChild(data)
+		list := ParseChild(data)
 		if len(list) > plain.MaxVia {
 			t.Fatalf("%d servers", len(list))
 		}
@@ -148,7 +123,7 @@ func FuzzParseChild(f *testing.F) {
 			}
 		}
 		again, err := json.Marshal(map[string]any{"via": list})
-		if err != nil || !slices.Equal(parseChild(again), list) {
+		if err != nil || !slices.Equal(ParseChild(again), list) {
 			t.Fatalf("not stable: %s: %v", again, err)
 		}
 	})
