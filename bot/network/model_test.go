@@ -430,10 +430,13 @@ func TestSameNames(t *testing.T) {
 			m.apply(e)
 		}
 	}
-	window("@a:c", "fablab MUNICH")
+	if own := m.ownName(); own != "Dresden" {
+		t.Errorf("alone, our window is called %q", own)
+	}
+	window("@a:c", "fablab MUNICH (c)") // its kiosk has seen the other one
 	window("@b:c", "DRESDEN")
 	window("@c:a", "Weimar")
-	window("@d:c", "Bolzano")
+	window("@d:c", "Bolzano (@d:c)")
 	window("@e:c", "Bolzano")
 	var got []string
 	for _, w := range m.directory() {
@@ -442,6 +445,13 @@ func TestSameNames(t *testing.T) {
 	want := []string{"Bolzano (@d:c)", "Bolzano (@e:c)", "DRESDEN (c)", "FabLab Munich (b)", "Weimar", "fablab MUNICH (c)"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
+	}
+	if own, want := m.ownName(), "Dresden ("+self.Homeserver()+")"; own != want {
+		t.Errorf("our window is called %q, want %q", own, want)
+	}
+	window("@f:"+id.UserID(self.Homeserver()), "Dresden")
+	if own, want := m.ownName(), "Dresden ("+self.String()+")"; own != want {
+		t.Errorf("beside one of our server, our window is called %q, want %q", own, want)
 	}
 }
 

@@ -72,8 +72,8 @@ func (n *Network) ownTasks(todo []tasks.Task, now time.Time) (_ []tasks.Task, wa
 		state("name the network in the window's room", own, event.StateSpaceParent, string(space),
 			&event.SpaceParentEventContent{Via: n.spaceServers(space), Canonical: true})
 	}
-	if room.name != n.cfg.Name {
-		state("name the window", own, event.StateRoomName, "", &event.RoomNameEventContent{Name: n.cfg.Name})
+	if name := plain.Name(n.model.ownName()); room.name != name {
+		state("name the window", own, event.StateRoomName, "", &event.RoomNameEventContent{Name: name})
 	}
 	var present []id.UserID
 	for _, admin := range n.cfg.Admins {

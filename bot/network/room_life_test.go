@@ -4,9 +4,12 @@ package network_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 
 	"maunium.net/go/mautrix"
@@ -108,4 +111,58 @@ func TestUpgrades(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestRoomNames: two windows of one name call their rooms so that people in Element can tell them apart. When one of them gets another name, the other
+// one's room has its own name again.
+func TestRoomNames(t *testing.T) {
+	hs := rig.StartHomeserver(t)
+	admin, space := newNetwork(t, hs)
+	first, second := newWindow(t, hs, "Munich", admin.UserID), newWindow(t, hs, "Twin", admin.UserID)
+	second.cfg.Name = "Munich"
+	var mu sync.Mutex // guards what follows
+	var names []string
+	first.http = &http.Client{Transport: &breaker{check: func(r *http.Request, send func() (*http.Response, error)) (*http.Response, error) {
+		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/state/"+event.StateRoomName.Type) {
+			var content event.RoomNameEventContent
+			body, err := r.GetBody()
+			if err == nil {
+				err = json.NewDecoder(body).Decode(&content)
+			}
+			if err != nil {
+				return nil, err
+			}
+			mu.Lock()
+			names = append(names, content.Name)
+			mu.Unlock()
+		}
+		return send()
+	}}}
+	called := func(w *window, want string) {
+		t.Helper()
+		rig.Eventually(t, patience, func() error {
+			var name event.RoomNameEventContent
+			own, _ := w.Own()
+			err := w.client.StateEvent(t.Context(), own, event.StateRoomName, "", &name)
+			return rig.Check(err == nil && name.Name == want, "a room called "+want, name.Name)
+		})
+	}
+	first.start(t)
+	second.start(t)
+	invite(t, admin, space, first.user, second.user)
+	called(first, "Munich ("+first.user.String()+")")
+	called(second, "Munich ("+second.user.String()+")")
+	first.sees(t, "Munich ("+second.user.String()+")=shut")
+	second.sees(t, "Munich ("+first.user.String()+")=shut")
+	second.stop()
+	second.cfg.Name = "Weimar"
+	second.start(t)
+	called(second, "Weimar")
+	called(first, "Munich")
+	mu.Lock()
+	defer mu.Unlock()
+	// Sync may show the new room's name late, so that the window gives it once more.
+	if got := slices.Compact(append([]string{"Munich"}, names...)); !slices.Equal(got, []string{"Munich", "Munich (" + first.user.String() + ")", "Munich"}) {
+		t.Errorf("the room was called %q", got)
+	}
 }

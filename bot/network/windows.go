@@ -86,7 +86,18 @@ func (m *model) unclear() (rooms []id.RoomID) {
 
 // directory lists the accepted windows, sorted by name.
 func (m *model) directory() []directory.Window {
-	var list []directory.Window
+	list, _ := m.named()
+	return list
+}
+
+// ownName is what our window's room is called: our name, with something beside it if another window has that name.
+func (m *model) ownName() string {
+	_, own := m.named()
+	return own
+}
+
+// named is the directory, and what our own window is called.
+func (m *model) named() (list []directory.Window, own string) {
 	for _, p := range m.peers() {
 		r := m.rooms[p.Room]
 		if r == nil || !r.joined || r.upgraded || m.judge(r, p.kiosk) != accepted {
@@ -94,7 +105,7 @@ func (m *model) directory() []directory.Window {
 		}
 		c := r.window.content
 		w := directory.Window{
-			Room: p.Room, Kiosk: p.kiosk, Name: cmp.Or(r.name, m.called[p.Room]), City: c.City, Shutter: c.Shutter, Since: jsontime.UMInt(c.Since), Facing: c.Facing, Joined: true,
+			Room: p.Room, Kiosk: p.kiosk, Name: baseName(cmp.Or(r.name, m.called[p.Room]), p.kiosk), City: c.City, Shutter: c.Shutter, Since: jsontime.UMInt(c.Since), Facing: c.Facing, Joined: true,
 		}
 		if r.goneAt != 0 && r.goneBy == p.kiosk {
 			w.Gone = jsontime.UMInt(r.goneAt)
@@ -104,15 +115,26 @@ func (m *model) directory() []directory.Window {
 		}
 		list = append(list, w)
 	}
-	m.tellApart(list)
+	own = m.tellApart(list)
 	slices.SortFunc(list, func(a, b directory.Window) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Room, b.Room))
 	})
-	return list[:min(len(list), maxWindows)]
+	return list[:min(len(list), maxWindows)], own
 }
 
-// tellApart puts the server's name beside the names that several windows have, ours among them. If these are of one server, it is the account.
-func (m *model) tellApart(list []directory.Window) {
+// baseName is a window's name without what its kiosk puts beside it in the room's name, see tellApart.
+func baseName(name string, kiosk id.UserID) string {
+	for _, beside := range []string{kiosk.String(), kiosk.Homeserver()} {
+		if short, ok := strings.CutSuffix(name, " ("+beside+")"); ok && short != "" {
+			return short
+		}
+	}
+	return name
+}
+
+// tellApart puts the server's name beside the names that several windows have. If these are of one server, it is the account. It returns the name of
+// our own window.
+func (m *model) tellApart(list []directory.Window) (own string) {
 	type name struct{ name, server string }
 	names, accounts := make(map[string]int), make(map[name]int)
 	count := func(shown string, kiosk id.UserID) {
@@ -124,13 +146,18 @@ func (m *model) tellApart(list []directory.Window) {
 	for _, w := range list {
 		count(w.Name, w.Kiosk)
 	}
-	for i, w := range list {
-		shown, server := strings.ToLower(w.Name), w.Kiosk.Homeserver()
+	apart := func(shown string, kiosk id.UserID) string {
+		server := kiosk.Homeserver()
 		switch {
-		case accounts[name{shown, server}] > 1:
-			list[i].Name += " (" + w.Kiosk.String() + ")"
-		case names[shown] > 1:
-			list[i].Name += " (" + server + ")"
+		case accounts[name{strings.ToLower(shown), server}] > 1:
+			return shown + " (" + kiosk.String() + ")"
+		case names[strings.ToLower(shown)] > 1:
+			return shown + " (" + server + ")"
 		}
+		return shown
 	}
+	for i, w := range list {
+		list[i].Name = apart(w.Name, w.Kiosk)
+	}
+	return apart(m.name, m.self)
 }
