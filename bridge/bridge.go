@@ -12,6 +12,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/backoff"
+	"multifactorymodel.org/ewindow/bot/commands"
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/queue"
 	"multifactorymodel.org/ewindow/bot/rtc"
@@ -205,6 +206,11 @@ func (b *Bridge) HandleDecline(room id.RoomID, sender id.UserID, notification id
 // HandleIdentity reports that a user's identity is new, with their present key. An empty key says that it is confirmed, or the first one again.
 func (b *Bridge) HandleIdentity(user id.UserID, key id.Ed25519) {
 	b.queue.Put(func() { b.rules.SetIdentity(user, key) })
+}
+
+// HandleCommand reports what an admin wrote to the window in a room.
+func (b *Bridge) HandleCommand(c commands.Command) {
+	b.queue.Put(func() { b.rules.Command(c.Room, c.Sender, c.Words) })
 }
 
 // HandleEmoji reports emoji that are to be compared with an admin's, nil for none any more.

@@ -10,6 +10,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/commands"
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/rtc"
 	"multifactorymodel.org/ewindow/bot/verification"
@@ -90,18 +91,18 @@ func TestGuestsAreTold(t *testing.T) {
 				t.Fatalf("notices %q, want %q", got, want)
 			}
 		}
-		told(window.NoticeDevice.Text([]string{"de"}, "{name}"))
+		told(window.NoticeDevice.Text([]string{"de"}, "{name}", ""))
 		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.Connected})
 		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: memberOf(guest).Identity, Muted: true})
 		pass(testCountdown + window.PictureGrace)
 		if s := w.screen(); s.Screen != "visit" || !s.Held || s.Seen || s.Peer == nil || *s.Peer != (kiosk.Person{Name: name, Tile: -1}) {
 			t.Fatalf("screen %+v, %+v", s, s.Peer)
 		}
-		told(window.NoticeCamera.Text([]string{"de"}, "{name}"))
+		told(window.NoticeCamera.Text([]string{"de"}, "{name}", ""))
 		w.bridge.HandleLegacyCall(dresden, guest)
 		w.bridge.HandleLegacyCall(dresden, guest)
 		synctest.Wait()
-		told(window.NoticeLegacy.Text([]string{"de"}, "{name}"))
+		told(window.NoticeLegacy.Text([]string{"de"}, "{name}", ""))
 	})
 }
 
@@ -232,7 +233,7 @@ func TestUnseenGuestLosesTheKey(t *testing.T) {
 			synctest.Wait()
 			got, names := w.logged(), []string{"Name of @ben:x"}
 			lost := slices.Contains(got, "keys for "+seen.Identity)
-			told := slices.Contains(got, "notice !dresden:a "+window.NoticeUnseen.Text([]string{"de"}, names[0]))
+			told := slices.Contains(got, "notice !dresden:a "+window.NoticeUnseen.Text([]string{"de"}, names[0], ""))
 			s := w.screen()
 			if lost == allowed || told == allowed || slices.Equal(s.Unseen, names) == allowed || slices.Equal(s.Allowed, names) != allowed || !s.Seen {
 				t.Errorf("allowed %t: %q; unseen %q, allowed %q", allowed, got, s.Unseen, s.Allowed)
@@ -262,7 +263,13 @@ func TestNewIdentityIsAsked(t *testing.T) {
 		w.bridge.HandlePage(kiosk.PageUp{ID: 1, Shutter: "shut"})
 		w.press(true)
 		w.screen()
-		w.logged()
+		tell := func(what window.Notice, code string) string {
+			return "notice !dresden:a " + what.Text([]string{"de"}, "munich:b", code)
+		}
+		code := window.Identity{Who: window.Person{User: kioskIn(munich).User}, Key: "new"}.Code()
+		if told := tell(window.NoticeNewIdentity, code); !slices.Contains(w.logged(), told) {
+			t.Errorf("the room was not told: %s", told)
+		}
 		s := w.screen()
 		if s.Screen != "identity" || s.Identity == nil || *s.Identity != (kiosk.Identity{User: kioskIn(munich).User, Key: "new", Name: "munich:b"}) || len(s.Windows) != 1 {
 			t.Fatalf("screen %+v, %+v", s, s.Identity)
@@ -272,8 +279,17 @@ func TestNewIdentityIsAsked(t *testing.T) {
 		w.expect()
 		w.bridge.HandlePage(kiosk.IdentityAnswer{User: s.Identity.User, Key: "new", Confirmed: true})
 		w.expect("confirm @kiosk-munich:b new")
+		w.bridge.HandleIdentity(kioskIn(munich).User, "newer")
+		code = window.Identity{Who: window.Person{User: kioskIn(munich).User}, Key: "newer"}.Code()
+		w.expect(tell(window.NoticeNewIdentity, code))
+		w.bridge.HandleCommand(commands.Command{Room: dresden, Sender: guest, Words: []string{"confirm", code}})
+		w.expect("confirm @kiosk-munich:b newer")
 		w.bridge.HandleIdentity(kioskIn(munich).User, "")
-		w.expect("join !munich:b")
+		synctest.Wait()
+		// The notice is sent in a goroutine of its own.
+		if got, want := slices.Sorted(slices.Values(w.logged())), []string{"join !munich:b", tell(window.NoticeConfirmed, "")}; !slices.Equal(got, want) {
+			t.Errorf("happened: %q, want %q", got, want)
+		}
 	})
 }
 

@@ -39,7 +39,7 @@ func (b *Bridge) send(room id.RoomID, m window.Message) {
 	case m.Decline != "":
 		what = func(ctx context.Context) error { return b.cfg.Calls.Decline(ctx, room, m.Decline) }
 	default:
-		text := m.Notice.Text(b.cfg.Languages, b.cfg.Directory.Name(m.User))
+		text := m.Notice.Text(b.cfg.Languages, namer{b.cfg.Directory, b.cfg.Directory.Windows()}.user(m.User), m.Code)
 		what = func(ctx context.Context) error { return b.cfg.Calls.Notice(ctx, room, text) }
 	}
 	b.tasks.Go(func() {

@@ -67,6 +67,16 @@ func (n namer) name(p window.Person) string {
 	return ""
 }
 
+// user is the name of the window whose kiosk a user is, or of the guest that they are.
+func (n namer) user(user id.UserID) string {
+	for _, w := range n.windows {
+		if w.Kiosk == user {
+			return w.Name
+		}
+	}
+	return n.users.Name(user)
+}
+
 func (n namer) names(list []window.Person) (names []string) {
 	for _, p := range list {
 		names = append(names, n.name(p))

@@ -35,9 +35,9 @@
 //	a window is open for longer         | calls it        | unchanged       | unchanged
 //	a window has just opened            | expects it      | unchanged       | unchanged
 //	a window opens, facing another      | unchanged       | unchanged       | unchanged
-//	a window's identity is new          | asks            | asks            | unchanged
+//	a window's identity is new          | asks            | asks            | tells
 //	emoji are to be compared            | compares        | compares        | compares
-//	a window with a new identity calls  | asks            | asks            | unchanged
+//	a window with a new identity calls  | asks            | asks            | tells
 //	a window calls                      | answers         | knock           | missed
 //	a guest calls                       | answers         | knock           | declines
 //	a guest rings, but does not come    | unchanged       | knock           | declines
@@ -83,7 +83,7 @@
 //	it shows nothing for long           | begins again    | begins again    | unchanged
 //	a guest joins                       | visit, guest    | visit, guest    | missed, told
 //	a guest who joined is not seen      | unseen          | unseen          | missed, told
-//	the other window's identity is new  | asks            | asks            | unchanged
+//	the other window's identity is new  | asks            | asks            | tells
 //	somebody unknown connects           | unknown         | unknown         | unchanged
 //	a third window calls                | visit, third    | visit, third    | missed
 //	another open window is chosen       | begins again    | unchanged       | unchanged
@@ -117,8 +117,8 @@
 // # The first identity is kept
 //
 // A window whose identity is not the one that was first seen is treated like one that was removed from the network, until somebody at this window
-// confirms the new identity: the screen asks for that. A guest with a new identity gets no key, is told so, and people are asked after the call. See
-// identities.go.
+// confirms the new identity: the screen asks for that. A guest with a new identity gets no key, is told so, and people are asked after the call. The window's
+// room is told as well ("asks" and "tells" above), and an admin can confirm it there. See identities.go.
 //
 // # Nothing unseen
 //

@@ -1,7 +1,10 @@
 package window
 
 import (
+	"crypto/sha256"
+	"encoding/base32"
 	"slices"
+	"strings"
 	"time"
 
 	"maunium.net/go/mautrix/id"
@@ -16,6 +19,17 @@ type Identity struct {
 	Key id.Ed25519
 }
 
+// Code is what an admin writes into the window's room to confirm this identity: 80 bits of a hash, in four groups of letters and digits. So it is good for
+// exactly this key.
+func (i Identity) Code() string {
+	hash := sha256.Sum256([]byte(string(i.Who.User) + " " + string(i.Key)))
+	text := base32.StdEncoding.EncodeToString(hash[:10])
+	return strings.Join([]string{text[:4], text[4:8], text[8:12], text[12:]}, "-")
+}
+
+// quotes are marks that the notices have around a command, and that people may copy with it.
+const quotes = `"“”„«».`
+
 // identities are the new identities that are known, and what people at the window said about them.
 type identities struct {
 	keys map[id.UserID]id.Ed25519
@@ -23,15 +37,21 @@ type identities struct {
 	asked []id.UserID
 	// answered are the keys about which people have been asked since the shutter was set.
 	answered map[id.UserID]id.Ed25519
+	// told are the keys about which the room was told, so that an admin can confirm them there.
+	told map[id.UserID]id.Ed25519
 	// shown is who is on the screen, and since when.
 	shown id.UserID
 	since time.Time
 }
 
 // SetIdentity reports that a user's identity is new, with their present key. An empty key means that it is confirmed, or the first one again.
-// A window with a new identity is not called, not answered and gets no key, until somebody at this window confirms it.
+// A window with a new identity is not called, not answered and gets no key, until somebody at this window or an admin confirms it.
 func (r *Rules) SetIdentity(user id.UserID, key id.Ed25519) {
 	if key == "" {
+		if r.identities.told[user] != "" {
+			delete(r.identities.told, user)
+			r.outbox.add(Message{Notice: NoticeConfirmed, User: user})
+		}
 		delete(r.identities.keys, user)
 		r.identities.asked = slices.DeleteFunc(r.identities.asked, func(o id.UserID) bool { return o == user })
 	} else {
@@ -55,20 +75,38 @@ func (r *Rules) pending(now time.Time) *Identity {
 	if r.visit != nil || r.effective(now) == directory.Shut || r.knockedAjar() {
 		return nil
 	}
-	var users []id.UserID
-	for _, w := range r.windows.all {
-		users = append(users, w.Kiosk)
-	}
-	for _, user := range append(users, r.identities.asked...) {
-		if key := r.identities.keys[user]; key != "" && r.identities.answered[user] != key {
-			return &Identity{r.windows.person(user), key}
+	for _, i := range r.renewedOnes() {
+		if r.identities.answered[i.Who.User] != i.Key {
+			return &i
 		}
 	}
 	return nil
 }
 
-// advanceIdentities notes who is on the screen.
+// renewedOnes are the new identities about which people are asked: those of windows, and of guests who have called.
+func (r *Rules) renewedOnes() (list []Identity) {
+	var users []id.UserID
+	for _, w := range r.windows.all {
+		users = append(users, w.Kiosk)
+	}
+	for _, user := range append(users, r.identities.asked...) {
+		if key := r.identities.keys[user]; key != "" {
+			list = append(list, Identity{r.windows.person(user), key})
+		}
+	}
+	return list
+}
+
+// advanceIdentities notes who is on the screen, and tells the room about new identities, once about each.
 func (r *Rules) advanceIdentities(now time.Time) {
+	if r.own != "" && len(r.identities.keys) > 0 {
+		for _, i := range r.renewedOnes() {
+			if r.identities.told[i.Who.User] != i.Key {
+				r.identities.told[i.Who.User] = i.Key
+				r.outbox.add(Message{Notice: NoticeNewIdentity, User: i.Who.User, Code: i.Code()})
+			}
+		}
+	}
 	user := id.UserID("")
 	if p := r.pending(now); p != nil {
 		user = p.Who.User
@@ -89,4 +127,24 @@ func (r *Rules) AnswerIdentity(now time.Time, user id.UserID, key id.Ed25519, co
 	if confirmed {
 		r.outbox.add(Message{Confirm: p})
 	}
+}
+
+// Command reports what an admin wrote to the window in a room, see package commands: the code of a new identity confirms it. Unlike people at the window, an
+// admin may do so at any time, also while the window is shut.
+func (r *Rules) Command(room id.RoomID, admin id.UserID, words []string) {
+	if room != r.own {
+		return
+	}
+	if len(words) != 2 || words[0] != "confirm" {
+		r.outbox.add(Message{Notice: NoticeCommands, User: admin})
+		return
+	}
+	for _, i := range r.renewedOnes() {
+		if i.Code() == strings.ToUpper(strings.Trim(words[1], quotes)) {
+			r.identities.answered[i.Who.User] = i.Key
+			r.outbox.add(Message{Confirm: &i})
+			return
+		}
+	}
+	r.outbox.add(Message{Notice: NoticeNoIdentity, User: admin})
 }

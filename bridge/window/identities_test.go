@@ -1,6 +1,8 @@
 package window
 
 import (
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,12 +23,56 @@ func (b *bench) asked(user id.UserID) {
 	}
 }
 
+// toldOf checks that the room was told about a new identity, and nothing else.
+func (b *bench) toldOf(user id.UserID, key id.Ed25519) {
+	b.Helper()
+	b.wantMessages(Message{Notice: NoticeNewIdentity, User: user, Code: Identity{Who: Person{User: user}, Key: key}.Code()})
+}
+
+// TestAdminConfirms: an admin confirms a new identity with its code, in our own room and for exactly that key, also while the window is shut.
+func TestAdminConfirms(t *testing.T) {
+	const admin = id.UserID("@admin:a")
+	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
+	user := kioskUser(munich)
+	b.m.SetShutter(b.now, directory.Shut)
+	b.m.SetIdentity(user, "new")
+	b.asked("")
+	b.toldOf(user, "new")
+	code := Identity{Who: Person{User: user}, Key: "new"}.Code()
+	if !regexp.MustCompile(`^([A-Z2-7]{4}-){3}[A-Z2-7]{4}$`).MatchString(code) {
+		t.Fatalf("the code is %q", code)
+	}
+	b.m.Command("!elsewhere:a", admin, []string{"confirm", code})
+	b.wantMessages()
+	for _, words := range [][]string{nil, {"confirm"}, {"open", code}, {"confirm", code, "please"}} {
+		b.m.Command(dresden, admin, words)
+		b.wantMessages(Message{Notice: NoticeCommands, User: admin})
+	}
+	b.m.Command(dresden, admin, []string{"confirm", "AAAA-AAAA-AAAA-AAAA"})
+	b.wantMessages(Message{Notice: NoticeNoIdentity, User: admin})
+	b.m.SetIdentity(user, "newer")
+	b.step(0)
+	b.toldOf(user, "newer")
+	b.m.Command(dresden, admin, []string{"confirm", code})
+	b.wantMessages(Message{Notice: NoticeNoIdentity, User: admin})
+	newer := Identity{b.m.windows.person(user), "newer"}
+	b.m.Command(dresden, admin, []string{"confirm", "“" + strings.ToLower(newer.Code()) + "”"})
+	if messages := b.m.TakeMessages(); len(messages) != 1 || messages[0].Confirm == nil || *messages[0].Confirm != newer {
+		t.Fatalf("to be done: %+v", messages)
+	}
+	b.m.SetIdentity(user, "")
+	b.wantMessages(Message{Notice: NoticeConfirmed, User: user})
+	b.m.Command(dresden, admin, []string{"confirm", newer.Code()})
+	b.wantMessages(Message{Notice: NoticeNoIdentity, User: admin})
+}
+
 // TestNewIdentityOfWindow: a window with a new identity is neither called nor answered, until somebody at this window says that it is right.
 func TestNewIdentityOfWindow(t *testing.T) {
 	b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 	b.m.SetShutter(b.now, directory.Ajar)
 	b.m.SetIdentity(kioskUser(munich), "new")
 	b.asked(kioskUser(munich))
+	b.toldOf(kioskUser(munich), "new")
 	b.m.SetShutter(b.now, directory.Open)
 	b.asked(kioskUser(munich))
 	b.m.SetMembers(dresden, []Member{kioskIn(munich)})
@@ -51,6 +97,7 @@ func TestNewIdentityOfWindow(t *testing.T) {
 	b.want("", "", ScreenAlone)
 	b.m.SetIdentity(kioskUser(munich), "newer")
 	b.asked(kioskUser(munich))
+	b.toldOf(kioskUser(munich), "newer")
 	b.step(knockGuard)
 	b.m.AnswerIdentity(b.now, kioskUser(munich), "newer", true)
 	messages := b.m.TakeMessages()
@@ -61,6 +108,7 @@ func TestNewIdentityOfWindow(t *testing.T) {
 	b.want("", "", ScreenAlone)
 	b.m.SetIdentity(kioskUser(munich), "") // it was done
 	b.step(0)
+	b.wantMessages(Message{Notice: NoticeConfirmed, User: kioskUser(munich)})
 	b.want(dresden, munich, ScreenOpening)
 	b.keyed(kioskUser(munich))
 	// It changes in the visit.
@@ -84,7 +132,8 @@ func TestNewIdentityOfGuest(t *testing.T) {
 	b.call(guest)
 	b.m.Withheld(b.now, b.last.Visit, guest)
 	b.step(0)
-	b.wantMessages(Message{Notice: NoticeIdentity, User: guest})
+	b.wantMessages(Message{Notice: NoticeIdentity, User: guest},
+		Message{Notice: NoticeNewIdentity, User: guest, Code: Identity{Who: Person{User: guest}, Key: "new"}.Code()})
 	if v := b.last.View; len(v.Renewed) != 1 || len(v.Withheld) != 0 {
 		t.Errorf("screen %+v", v)
 	}

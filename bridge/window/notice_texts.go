@@ -22,11 +22,17 @@ const (
 	NoticeDevice
 	// NoticeIdentity says that a person gets no media keys, because they have reset their identity, and what to do.
 	NoticeIdentity
+	// NoticeNewIdentity says that an identity is new, and how an admin can confirm it. NoticeConfirmed says that this was done.
+	NoticeNewIdentity
+	NoticeConfirmed
+	// NoticeNoIdentity tells an admin that no new identity has the code that they wrote, NoticeCommands what they can write.
+	NoticeNoIdentity
+	NoticeCommands
 	// NoticeLegacy says that a person called in a way that does not work.
 	NoticeLegacy
 )
 
-// notices are the texts by language. {name} stands for the person whom the notice is about.
+// notices are the texts by language. {name} stands for the person whom the notice is about, {code} for the code of a new identity.
 var notices = map[string]map[Notice]string{
 	"de": {
 		NoticeShut: "Das Fenster ist gerade zu: Niemand vor Ort sieht oder hört dich. " +
@@ -41,6 +47,12 @@ var notices = map[string]map[Notice]string{
 			"Bestätige es in Element unter „Einstellungen → Sitzungen“, dann ruf noch einmal an.",
 		NoticeIdentity: "{name}, deine Identität in Element ist neu, deshalb bekommst du vom Fenster weder Bild noch Ton. Leg auf und " +
 			"bitte jemanden am Fenster, zu bestätigen, dass du es bist: Der Bildschirm fragt danach. Dann ruf noch einmal an.",
+		NoticeNewIdentity: "{name} hat eine neue Identität. Zwischen {name} und hier gibt es weder Bild noch Ton, bis sie jemand bestätigt: am " +
+			"Bildschirm des Fensters, oder wer das Netz verwaltet, hier mit der Nachricht „!window confirm {code}“. Tut das nur, wenn ihr wisst, " +
+			"warum sie neu ist, etwa weil der PC neu eingerichtet wurde. Sonst könnte jemand mithören.",
+		NoticeConfirmed:  "Die neue Identität von {name} ist bestätigt.",
+		NoticeNoIdentity: "{name}, zu diesem Code gibt es hier keine neue Identität. Vielleicht ist sie schon bestätigt, oder noch einmal neu.",
+		NoticeCommands:   "{name}, das versteht das Fenster nicht. Es kennt „!window confirm CODE“, mit dem Code einer neuen Identität.",
 		NoticeLegacy: "{name}, so kann das Fenster nicht angerufen werden. Starte bitte einen Videoanruf mit dem " +
 			"Kamerazeichen oben in diesem Raum (Element Call).",
 	},
@@ -56,6 +68,12 @@ var notices = map[string]map[Notice]string{
 			"Verify it in Element under “Settings → Sessions”, then call again.",
 		NoticeIdentity: "{name}, your identity in Element is new, so you get neither picture nor sound from the window. Hang up, and ask " +
 			"somebody at the window to confirm that it is you: the screen asks for it. Then call again.",
+		NoticeNewIdentity: "{name} has a new identity. There is neither picture nor sound between {name} and here until somebody confirms it: on the " +
+			"window's screen, or an admin of the network, by writing “!window confirm {code}” here. Do so only if you know why it is new, for " +
+			"instance because the PC was set up anew. Otherwise somebody may be listening in.",
+		NoticeConfirmed:  "The new identity of {name} is confirmed.",
+		NoticeNoIdentity: "{name}, no new identity here has this code. Perhaps it is confirmed already, or has changed once more.",
+		NoticeCommands:   "{name}, the window does not understand this. It knows “!window confirm CODE”, with the code of a new identity.",
 		NoticeLegacy: "{name}, the window cannot be called in this way. Please start a video call with the camera " +
 			"button in the header of this room (Element Call).",
 	},
@@ -71,6 +89,12 @@ var notices = map[string]map[Notice]string{
 			"suono. Verificalo in Element in “Impostazioni → Sessioni”, poi richiama.",
 		NoticeIdentity: "{name}, la tua identità in Element è nuova, perciò dalla finestra non ricevi né immagine né suono. Riaggancia e " +
 			"chiedi a qualcuno alla finestra di confermare che sei tu: lo chiede lo schermo. Poi richiama.",
+		NoticeNewIdentity: "{name} ha una nuova identità. Tra {name} e qui non ci sono né immagine né suono finché qualcuno non la conferma: sullo " +
+			"schermo della finestra, oppure chi amministra la rete, scrivendo qui «!window confirm {code}». Fatelo solo se sapete perché è nuova, " +
+			"per esempio perché il PC è stato reinstallato. Altrimenti qualcuno potrebbe essere in ascolto.",
+		NoticeConfirmed:  "La nuova identità di {name} è confermata.",
+		NoticeNoIdentity: "{name}, qui nessuna nuova identità ha questo codice. Forse è già confermata, o è cambiata di nuovo.",
+		NoticeCommands:   "{name}, la finestra non capisce. Conosce «!window confirm CODICE», con il codice di una nuova identità.",
 		NoticeLegacy: "{name}, la finestra non si può chiamare in questo modo. Avvia una videochiamata con il pulsante " +
 			"della telecamera in alto in questa stanza (Element Call).",
 	},
@@ -79,8 +103,9 @@ var notices = map[string]map[Notice]string{
 // noticeLanguages are the languages of the notices, the default one first. The page has the same languages in the same order.
 var noticeLanguages = []string{"de", "en", "it"}
 
-// Text is the notice in the first of the window's languages that has one. name is the person whom the notice is about.
-func (n Notice) Text(languages []string, name string) string {
+// Text is the notice in the first of the window's languages that has one. name is the person whom the notice is about, code that of a new identity, "" for
+// notices without one.
+func (n Notice) Text(languages []string, name, code string) string {
 	language := noticeLanguages[0]
 	for _, l := range languages {
 		if slices.Contains(noticeLanguages, l) {
@@ -88,5 +113,5 @@ func (n Notice) Text(languages []string, name string) string {
 			break
 		}
 	}
-	return strings.ReplaceAll(notices[language][n], "{name}", name)
+	return strings.NewReplacer("{name}", name, "{code}", code).Replace(notices[language][n])
 }

@@ -17,7 +17,7 @@ func TestNoticeTexts(t *testing.T) {
 		"The window is shut now: nobody there sees or hears you. The screen says that Anna knocked.":                         {"fr", "en", "de"},
 		"Das Fenster ist gerade zu: Niemand vor Ort sieht oder hört dich. Auf dem Bildschirm steht, dass Anna geklopft hat.": nil,
 	} {
-		if got := NoticeShut.Text(languages, "Anna"); got != want {
+		if got := NoticeShut.Text(languages, "Anna", ""); got != want {
 			t.Errorf("%v: %s", languages, got)
 		}
 	}

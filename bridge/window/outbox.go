@@ -18,12 +18,13 @@ const (
 type Message struct {
 	// Decline is a call notification to be declined (MSC4310).
 	Decline id.EventID
-	// Notice is a text for the people in the room, about User.
+	// Notice is a text for the people in the room, about User. Code is that of a new identity.
 	Notice Notice
 	User   id.UserID
+	Code   string
 	// Remove is a stale member to be taken out of the call.
 	Remove *Member
-	// Confirm is a new identity that somebody at the window has confirmed. It does not go to the room.
+	// Confirm is a new identity that somebody at the window, or an admin, has confirmed. It does not go to the room.
 	Confirm *Identity
 	// Compared says whether people see the same emoji. It does not go to the room, either.
 	Compared *bool

@@ -73,7 +73,7 @@ func New(countdown time.Duration, tiles int) *Rules {
 		backoffs:   make(backoffs),
 		budgets:    budgets{used: make(map[id.UserID]*used)},
 		outbox:     newOutbox(),
-		identities: identities{keys: make(map[id.UserID]id.Ed25519), answered: make(map[id.UserID]id.Ed25519)},
+		identities: identities{keys: make(map[id.UserID]id.Ed25519), answered: make(map[id.UserID]id.Ed25519), told: make(map[id.UserID]id.Ed25519)},
 	}
 }
 

@@ -67,6 +67,12 @@ var outcomes = map[string]func(o outcome) bool{
 		before.View.Windows, after.View.Windows = nil, nil
 		return reflect.DeepEqual(before, after) && o.sent(0, 0)
 	},
+	"tells": func(o outcome) bool { // an admin in the room, and nobody else
+		before, after := o.before, o.after
+		before.Wake, after.Wake = time.Time{}, time.Time{}
+		before.View.Windows, after.View.Windows = nil, nil
+		return reflect.DeepEqual(before, after) && o.sent(0, 0, NoticeNewIdentity)
+	},
 	"open": func(o outcome) bool { return o.waiting(ScreenAlone, directory.Open) && o.after.View.Camera },
 	"alone": func(o outcome) bool {
 		return o.waiting(ScreenAlone, directory.Open) && o.after.View.Ring == "" && o.sent(0, 0)
@@ -168,13 +174,13 @@ var outcomes = map[string]func(o outcome) bool{
 	},
 	"asks": func(o outcome) bool {
 		return o.waiting(ScreenIdentity, o.before.Announce.Shutter) && *o.after.View.Identity == Identity{Person{-1, munich, kioskUser(munich)}, "new"} &&
-			len(o.after.View.Windows) == 1 && o.sent(0, 0)
+			len(o.after.View.Windows) == 1 && o.sent(0, 0, NoticeNewIdentity)
 	},
 	"compares": func(o outcome) bool {
 		return o.waiting(ScreenVerify, o.before.Announce.Shutter) && !o.after.View.Camera && len(o.after.View.Comparison.Symbols) == 1 && o.sent(0, 0)
 	},
 	"renewed": func(o outcome) bool {
-		return o.after.Visit == o.before.Visit && len(o.after.View.Renewed) == 1 && len(o.after.View.Withheld) == 0 && o.sent(0, 0, NoticeIdentity)
+		return o.after.Visit == o.before.Visit && len(o.after.View.Renewed) == 1 && len(o.after.View.Withheld) == 0 && o.sent(0, 0, NoticeIdentity, NoticeNewIdentity)
 	},
 	"unseen": func(o outcome) bool { // the guest is named and gets no key
 		return o.after.Visit == o.before.Visit && o.after.Send && len(o.after.Named) == 1 && len(o.after.View.Guests) == 1 &&

@@ -11,6 +11,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot"
+	"multifactorymodel.org/ewindow/bot/commands"
 	"multifactorymodel.org/ewindow/bot/network"
 	"multifactorymodel.org/ewindow/bot/rtc"
 	"multifactorymodel.org/ewindow/bot/verification"
@@ -69,6 +70,7 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	if err != nil {
 		return err
 	}
+	commands.Watch(matrix, admins, func(c commands.Command) { window.HandleCommand(c) })
 	networks, err := config.Prefixes(cfg.Media.AllowNetworks)
 	if err != nil {
 		return fmt.Errorf("media.allow_networks: %w", err)
