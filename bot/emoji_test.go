@@ -86,7 +86,7 @@ func (e *element) until(what string, ok func() bool) {
 	})
 }
 
-// TestEmoji: an admin's client compares emoji with the window. When both say that they are the same, both identities are signed. When the window
+// TestEmoji: an admin's client compares emoji with the window. (TestElementVerifies in cmd/e2e does so with Element's own crypto.) When both say that they are the same, both identities are signed. When the window
 // says that they are not, nothing is. Nobody but an admin can begin, and nobody else can take part.
 func TestEmoji(t *testing.T) {
 	hs := rig.StartHomeserver(t)

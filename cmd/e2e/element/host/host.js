@@ -1,6 +1,7 @@
 // The host page: a small Matrix client that shows one room's call in a frame, as Element Web does. The tests drive it through window.host.
 import * as sdk from "matrix-js-sdk";
 import { ClientWidgetApi, Widget } from "matrix-widget-api";
+import { VerificationPhase, VerifierEvent } from "matrix-js-sdk/lib/crypto-api/index.js";
 import { logger } from "matrix-js-sdk/lib/logger.js";
 import { Grants } from "./grants.js";
 
@@ -295,7 +296,39 @@ const state = (room, type) => (client.getRoom(room)?.currentState.getStateEvents
 	id: event.getId(), sender: event.getSender(), key: event.getStateKey(), ts: event.getTs(), content: event.getContent(),
 }));
 
+// comparison is the comparison of emoji with a device: the emoji once both sides show them, and how it ended.
+let comparison;
+
+// compare does what Element's "Interactively verify by emoji" does at a session of somebody else. It returns when the emoji are shown.
+async function compare(user, device) {
+	const crypto = client.getCrypto();
+	await until("the user's devices", 20000, async () => (await crypto.getUserDeviceInfo([user], true)).get(user)?.has(device));
+	const request = await crypto.requestDeviceVerification(user, device);
+	await until("the window's answer", 20000, () => request.phase === VerificationPhase.Ready);
+	const verifier = await request.startVerification("m.sas.v1");
+	const begun = { emoji: [], ended: "" };
+	comparison = begun;
+	verifier.on(VerifierEvent.ShowSas, (sas) => {
+		begun.sas = sas;
+		begun.emoji = sas.sas.emoji.map(([symbol]) => symbol);
+	});
+	verifier.verify().then(() => { begun.ended = "done"; }, (e) => { begun.ended = String(e); });
+	await until("the emoji", 20000, () => begun.emoji.length > 0);
+	return begun.emoji;
+}
+
+// answer says whether the emoji are the same, and returns how the comparison ended.
+async function answer(same) {
+	const { sas } = comparison;
+	if (same) await sas.confirm();
+	else sas.mismatch();
+	return until("the comparison's end", 30000, () => comparison.ended);
+}
+
 window.host = {
+	compare, answer,
+	// confirmed says whether this user has confirmed somebody's identity: then Element shows a green shield.
+	confirmed: async (user) => (await client.getCrypto().getUserVerificationStatus(user)).isCrossSigningVerified(),
 	login, joinRoom, load, enter, watch, mute, camera, hangUp, messages, state, inCall, last: {},
 	disturb: (wanted) => { Object.assign(faults, wanted); },
 	log: () => log,
