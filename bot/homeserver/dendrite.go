@@ -183,6 +183,25 @@ func (d *Dendrite) networks() (allowed, denied []string) {
 	return allowed, denied
 }
 
+// dnsPort is for names whose records do not fit into UDP.
+const dnsPort = 53
+
+// ConnectTCP are the ports that Dendrite may connect to: the proxy's, so that nothing goes past it. It is nil if there is no proxy, or if Dendrite may
+// connect to addresses of this machine by itself.
+func (d *Dendrite) ConnectTCP() []uint16 {
+	if d.cfg.Outbound == nil {
+		return nil
+	}
+	if allowed, _ := d.networks(); len(allowed) > 1 {
+		return nil
+	}
+	port, err := strconv.ParseUint(d.cfg.Outbound.Port(), 10, 16)
+	if err != nil {
+		return nil
+	}
+	return []uint16{uint16(port), dnsPort}
+}
+
 // Ready returns nil once Dendrite answers under its own name. It is an error if another program uses the port.
 func (d *Dendrite) Ready(ctx context.Context) error {
 	var server struct {

@@ -30,7 +30,8 @@ const (
 // it does: not for files of other homeservers, .well-known files and push gateways.
 //
 // Go's programs never use a proxy for localhost and addresses in 127.0.0.0/8. So the Outbound listens at an address of that network that nobody can
-// guess, and [DendriteConfig.Outbound] makes Dendrite's own policy refuse all others.
+// guess, and [DendriteConfig.Outbound] makes Dendrite's own policy refuse all others. What has no such policy, push gateways and .well-known files that
+// redirect, ends at the kernel: see [Dendrite.ConnectTCP].
 type Outbound struct {
 	dialer   net.Dialer
 	secret   string // of the proxy's user

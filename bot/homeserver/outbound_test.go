@@ -13,6 +13,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/homeserver"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
@@ -65,8 +69,14 @@ func countAll(t *testing.T) (port int, connections *atomic.Int64) {
 	return l.Addr().(*net.TCPAddr).Port, connections
 }
 
+func registered(t *testing.T, hs *rig.Homeserver, name string) id.UserID {
+	t.Helper()
+	user, _ := hs.Register(t, name)
+	return user
+}
+
 // TestDendriteConnects demands that no name of a server makes Dendrite connect to an address that is not public: neither for a file, which Dendrite
-// asks for in two ways, nor for a room.
+// asks for in two ways, nor for a room, nor for notifications.
 func TestDendriteConnects(t *testing.T) {
 	proxy, tunnels := newOutbound(t, addrpolicy.Public)
 	hs := rig.StartHomeserverWith(t, rig.Options{Outbound: proxy, AllowNetworks: []string{"0.0.0.0/0", "::/0"}, DenyNetworks: addrpolicy.Denied()})
@@ -85,6 +95,39 @@ func TestDendriteConnects(t *testing.T) {
 		if n := connections.Swap(0); n != 0 && host != own {
 			t.Errorf("%s: %d connections", server, n)
 		}
+	}
+	// A push gateway, to which a user lets Dendrite send notifications. That of an address for documentation shows when Dendrite does it.
+	anna, bob := client, hs.Client(t, registered(t, hs, "bob"))
+	const gateway = "192.0.2.8:8449"
+	for i, address := range []string{"https://127.0.0.1", "https://localhost", "https://[::1]", "https://127.1.2.3", "https://0.0.0.0", "https://" + gateway} {
+		if address != "https://"+gateway {
+			address += fmt.Sprintf(":%d", port)
+		}
+		body := fmt.Sprintf(`{"app_display_name":"a","app_id":"a","data":{"url":%q,"format":"event_id_only"},"device_display_name":"d","kind":"http","lang":"en",`+
+			`"pushkey":"key%d","append":true}`, address+"/_matrix/push/v1/notify", i)
+		if status, answer := do(t, http.MethodPost, hs.URL+"/_matrix/client/v3/pushers/set", anna.AccessToken, body); status != http.StatusOK {
+			t.Fatalf("set a pusher: %d %s", status, answer)
+		}
+	}
+	room, err := bob.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{Preset: "trusted_private_chat", Invite: []id.UserID{anna.UserID}, IsDirect: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := anna.JoinRoomByID(t.Context(), room.RoomID); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		before := len(tunnels())
+		if _, err := bob.SendText(t.Context(), room.RoomID, "hello"); err != nil {
+			t.Fatal(err)
+		}
+		rig.Eventually(t, time.Minute, func() error {
+			asked := tunnels()[before:]
+			return rig.Check(slices.Contains(asked, gateway), "Dendrite notifies", asked)
+		})
+	}
+	if n := connections.Load(); n != 0 {
+		t.Errorf("push gateways of this machine: %d connections", n)
 	}
 	const documentation = "192.0.2.7:8448"
 	if status, _ := do(t, http.MethodGet, hs.URL+"/_matrix/client/v1/media/download/"+documentation+"/x", client.AccessToken, ""); status == http.StatusOK {

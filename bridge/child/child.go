@@ -36,6 +36,9 @@ type Config struct {
 	Command func() (*exec.Cmd, error)
 	// Ready returns nil once the program does its work. After each start it is called again and again until it does. nil: ready at once.
 	Ready func(ctx context.Context) error
+	// ConnectTCP are the only TCP ports that the program, and what it starts, may connect to, on any address. Empty: all. A kernel before Linux 6.7 can't hold
+	// it to that: the log says so.
+	ConnectTCP []uint16
 	// Output is the path of a file for what the program prints. At 8 MiB the file is renamed, so that its name ends in ".old", and a new
 	// file is begun. "" leaves the command's own Stdout and Stderr.
 	Output string
@@ -116,11 +119,19 @@ func (c *Child) Pid() int {
 }
 
 // keep runs the program again and again. It locks its thread, because PR_SET_PDEATHSIG watches the thread that started the process: if Go
-// ended that thread, the kernel would kill the program.
+// ended that thread, the kernel would kill the program. It never unlocks the thread, which may be confined: the thread ends with it.
 func (c *Child) keep(ctx context.Context, first chan<- error) {
 	defer close(c.done)
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	if len(c.cfg.ConnectTCP) > 0 {
+		switch err := confine(c.cfg.ConnectTCP); {
+		case errors.Is(err, errNoConfinement):
+			c.cfg.Log.Warn().Err(err).Str("program", c.cfg.Name).Msg("Nothing keeps a program from connecting to other programs of this machine")
+		case err != nil:
+			first <- err
+			return
+		}
+	}
 	output := newLogFile(c.cfg.Output)
 	defer output.Close()
 	again := newBackoff()

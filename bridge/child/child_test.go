@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,8 +21,15 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// TestMain is also the program of the parent process that TestParentKilled kills.
+// TestMain is also the program of the parent process that TestParentKilled kills, and that of the child that TestConnectTCP lets connect to an address.
+// That one ends with 4 if it could connect, else with 3.
 func TestMain(m *testing.M) {
+	if address := os.Getenv("EWINDOW_TEST_CONNECT"); address != "" {
+		if _, err := net.Dial("tcp", address); err != nil {
+			os.Exit(3)
+		}
+		os.Exit(4)
+	}
 	if os.Getenv("EWINDOW_TEST_PARENT") != "" {
 		c, err := child.New(child.Config{Name: "sleeper", Command: sleeper, Log: zerolog.Nop()})
 		if err == nil {

@@ -76,7 +76,7 @@ func (h *hub) startLiveKit(ctx context.Context, key, secret string) (api string,
 	if err != nil {
 		return "", err
 	}
-	if err := h.startChild(ctx, child.LiveKit, program, "livekit.log", server); err != nil {
+	if err := h.startChild(ctx, child.LiveKit, program, "livekit.log", server, nil); err != nil {
 		return "", err
 	}
 	for _, port := range []int{udp, tcp} {

@@ -113,7 +113,7 @@ func (h *hub) startDendrite(ctx context.Context) (address string, err error) {
 		return "", err
 	}
 	h.dendrite = server.URL()
-	return h.dendrite, h.startChild(ctx, child.Dendrite, program, "dendrite.log", server)
+	return h.dendrite, h.startChild(ctx, child.Dendrite, program, "dendrite.log", server, server.ConnectTCP())
 }
 
 // prefixTexts returns prefixes in CIDR notation. The result is never nil, because nil would mean the default of DendriteConfig.

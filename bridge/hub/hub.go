@@ -95,9 +95,9 @@ type server interface {
 }
 
 // startChild runs a program as a part of the hub and waits until it is ready. Its output goes into a file in the data folder.
-func (h *hub) startChild(ctx context.Context, program child.Program, path, output string, s server) error {
+func (h *hub) startChild(ctx context.Context, program child.Program, path, output string, s server, connect []uint16) error {
 	c, err := child.New(child.Config{
-		Name: program.Name, Ready: s.Ready, Output: filepath.Join(h.cfg.DataDir, output), Log: h.cfg.Log,
+		Name: program.Name, Ready: s.Ready, Output: filepath.Join(h.cfg.DataDir, output), ConnectTCP: connect, Log: h.cfg.Log,
 		Command: func() (*exec.Cmd, error) { return s.Command(path) },
 	})
 	if err != nil {

@@ -100,6 +100,7 @@ func StartHomeserverWith(t testing.TB, o Options) *Homeserver {
 	hs.name, hs.output = "Dendrite at "+hs.ServerName, filepath.Join(dir, "dendrite.log")
 	hs.command = func() (*exec.Cmd, error) { return hs.dendrite.Command(program) }
 	hs.ready = func(ctx context.Context) error { return hs.dendrite.Ready(ctx) }
+	hs.connect = func() []uint16 { return hs.dendrite.ConnectTCP() }
 	hs.stopAtCleanup(t)
 	for attempt := 1; ; attempt++ {
 		port, err := child.FreePort()

@@ -28,6 +28,7 @@ type process struct {
 	output  string
 	command func() (*exec.Cmd, error)
 	ready   func(context.Context) error
+	connect func() []uint16 // the TCP ports that it may connect to; nil: all
 
 	mu      sync.Mutex // guards running
 	running *child.Child
@@ -75,7 +76,11 @@ func (p *process) stopAtCleanup(t testing.TB) {
 }
 
 func (p *process) start(ctx context.Context) error {
-	running, err := child.New(child.Config{Name: p.name, Command: p.command, Ready: p.ready, Output: p.output, Log: zerolog.Nop()})
+	cfg := child.Config{Name: p.name, Command: p.command, Ready: p.ready, Output: p.output, Log: zerolog.Nop()}
+	if p.connect != nil {
+		cfg.ConnectTCP = p.connect()
+	}
+	running, err := child.New(cfg)
 	if err != nil {
 		return err
 	}
