@@ -15,6 +15,5 @@
 //
 // Our own membership of the network's rooms says that we are a hub. Kiosks then invite us into their windows' rooms, which we can't join by ourselves.
 //
-// Package bot is not used, since it is made for an account with encryption. Of package network only the names of events are, since it makes a window of its
-// own.
+// Package bot is not used, since it is made for an account with encryption, and package network neither, since it makes a window of its own.
 package members

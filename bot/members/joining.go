@@ -15,10 +15,32 @@ import (
 	"multifactorymodel.org/ewindow/bot/networkstate"
 )
 
-// attempt is when we may try again to join or to leave a room.
+// attempt is when we may try again to do something with a room. It belongs to Run's goroutine.
 type attempt struct {
-	next  time.Time
-	pause backoff.Backoff
+	next    time.Time
+	pause   backoff.Backoff
+	running chan struct{} // closed when the try that is under way has ended; nil: none is
+}
+
+// ready says whether it may be tried now. After a try has ended, the pause begins.
+func (a *attempt) ready(now time.Time) bool {
+	if a.running != nil {
+		select {
+		case <-a.running:
+			a.running = nil
+			a.next = now.Add(a.pause.Next())
+		default:
+			return false
+		}
+	}
+	return !now.Before(a.next)
+}
+
+// begin notes that a try is under way, until the caller calls end. It may do so from any goroutine.
+func (a *attempt) begin() (end func()) {
+	running := make(chan struct{})
+	a.running = running
+	return func() { close(running) }
 }
 
 func newAttempt() *attempt {
@@ -26,8 +48,8 @@ func newAttempt() *attempt {
 }
 
 // wanted are the rooms that we should be in and are not.
-func (m *Members) wanted() map[id.RoomID]target {
-	wanted := make(map[id.RoomID]target)
+func (m *Members) wanted() map[id.RoomID][]source {
+	wanted := make(map[id.RoomID][]source)
 	for _, root := range m.kept.Roots {
 		r := m.rooms[root]
 		if r == nil {
@@ -35,18 +57,18 @@ func (m *Members) wanted() map[id.RoomID]target {
 			for _, admin := range m.cfg.Admins {
 				via = append(via, admin.Homeserver())
 			}
-			wanted[root] = target{via: via}
+			wanted[root] = []source{{via: via}}
 			continue
 		}
-		for name, t := range r.announced() {
+		for name, sources := range r.announced() {
 			if m.rooms[name] == nil {
-				wanted[name] = t
+				wanted[name] = append(wanted[name], sources...)
 			}
 		}
 		// Whoever is in the room of the windows may join the Space (MSC3083). But a Dendrite with no admin lets only one of its users do so, and a window
 		// may need that place.
 		if r.space != "" && m.rooms[r.space] == nil && slices.ContainsFunc(m.cfg.Admins, func(a id.UserID) bool { return a.Homeserver() == m.self().Homeserver() }) {
-			wanted[r.space] = target{via: r.spaceVia}
+			wanted[r.space] = []source{{via: r.spaceVia}}
 		}
 	}
 	return wanted
@@ -85,11 +107,15 @@ func (m *Members) joinMore(ctx context.Context, now time.Time) {
 		case a == nil:
 			a = &attempt{pause: backoff.Backoff{Min: time.Second, Max: time.Hour}}
 			m.introductions[root] = a
-		case now.Before(a.next):
+		}
+		if !a.ready(now) {
 			continue
 		}
-		a.next = now.Add(a.pause.Next())
-		m.tasks.Go(func() { m.introduce(ctx, root) })
+		end := a.begin()
+		m.tasks.Go(func() {
+			defer end()
+			m.introduce(ctx, root)
+		})
 	}
 	maps.DeleteFunc(m.introductions, func(root id.RoomID, _ *attempt) bool { return !slices.Contains(m.kept.Roots, root) })
 	wanted, roots := m.wanted(), slices.DeleteFunc(slices.Clone(m.kept.Roots), func(root id.RoomID) bool { return m.rooms[root] == nil })
@@ -97,7 +123,7 @@ func (m *Members) joinMore(ctx context.Context, now time.Time) {
 		_, still := wanted[name]
 		return !still
 	})
-	for name, t := range wanted {
+	for name, sources := range wanted {
 		a := m.joins[name]
 		if a == nil {
 			if len(m.joins) >= maxRooms {
@@ -106,27 +132,20 @@ func (m *Members) joinMore(ctx context.Context, now time.Time) {
 			a = newAttempt()
 			m.joins[name] = a
 		}
-		if now.Before(a.next) {
+		if !a.ready(now) {
 			continue
 		}
-		key := t.announcer.String()
-		if key == "" {
-			key = name.String()
-		}
-		if !m.joining.TryAcquire(key) {
+		via, release, ok := m.acquire(now, name, sources)
+		if !ok {
 			continue
 		}
-		if !m.announcers.Allow(now, key) {
-			m.joining.Release(key)
-			continue
-		}
-		a.next = now.Add(a.pause.Next())
-		early := a.pause.Failures() <= maxIntroductions
+		early, end := a.pause.Failures() < maxIntroductions, a.begin()
 		m.tasks.Go(func() {
-			defer m.joining.Release(key)
+			defer end()
+			defer release()
 			ctx, cancel := context.WithTimeout(ctx, joinLimit)
 			defer cancel()
-			_, err := m.client.Load().JoinRoom(mautrix.WithMaxRetries(ctx, 0), name.String(), &mautrix.ReqJoinRoom{Via: t.via})
+			_, err := m.client.Load().JoinRoom(mautrix.WithMaxRetries(ctx, 0), name.String(), &mautrix.ReqJoinRoom{Via: via})
 			if err != nil && ctx.Err() == nil {
 				for _, root := range roots {
 					if root != name && early {
@@ -137,6 +156,24 @@ func (m *Members) joinMore(ctx context.Context, now time.Time) {
 			}
 		})
 	}
+}
+
+// acquire reserves a place for joining a room, for one of those who announce it, and returns servers that know it. The caller releases the place.
+func (m *Members) acquire(now time.Time, room id.RoomID, sources []source) (via []string, release func(), ok bool) {
+	for _, s := range sources {
+		key := s.announcer.String()
+		if key == "" {
+			key = room.String()
+		}
+		if !m.joining.TryAcquire(key) {
+			continue
+		}
+		if m.announcers.Allow(now, key) {
+			return s.via, func() { m.joining.Release(key) }, true
+		}
+		m.joining.Release(key)
+	}
+	return nil, nil, false
 }
 
 // leaveMore leaves rooms that are no windows any more.
@@ -209,7 +246,11 @@ func (m *Members) untilJoin(now time.Time) time.Duration {
 	}
 	for _, attempts := range []map[id.RoomID]*attempt{m.joins, m.leaves, m.refusals, m.introductions} {
 		for _, a := range attempts {
-			wait = min(wait, max(a.next.Sub(now), time.Second))
+			if a.running != nil {
+				wait = min(wait, runningWait)
+			} else {
+				wait = min(wait, max(a.next.Sub(now), time.Second))
+			}
 		}
 	}
 	return wait

@@ -44,6 +44,8 @@ const (
 	inviteWait = time.Second
 	// joinLimit bounds joining a room. A room of another homeserver takes long.
 	joinLimit = 2 * time.Minute
+	// runningWait is how often it is looked whether a join has ended.
+	runningWait = time.Second
 	// maxIntroductions is how often our membership is sent again because a room can't be joined.
 	maxIntroductions = 3
 	// maxRooms is how many rooms are followed, maxJoining how many are joined at the same time, maxMembers how many members a room has for us.
@@ -157,16 +159,14 @@ func (m *Members) IsJoined(user id.UserID, room id.RoomID) bool {
 	return m.joinedLocked(user, room)
 }
 
-// IsKiosk says whether a user is the kiosk of a window of the network, as far as is known now.
+// IsKiosk says whether a user announces a room of theirs as a window of the network, as far as is known now. We need not be in that room.
 func (m *Members) IsKiosk(user id.UserID) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	for name, r := range m.rooms {
-		if r.kiosk == user && m.isWindowLocked(name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(m.kept.Roots, func(root id.RoomID) bool {
+		r := m.rooms[root]
+		return r != nil && r.window(user).Room != ""
+	})
 }
 
 // Belongs says whether a user is in any window's room, or a window.

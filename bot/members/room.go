@@ -157,18 +157,18 @@ func (r *room) window(kiosk id.UserID) (a networkstate.Announcement) {
 	return a
 }
 
-// target is a room that we should be in.
-type target struct {
-	via       []string  // servers that know it
+// source is how we know of a room that we should be in.
+type source struct {
 	announcer id.UserID // who announces it as their window; "" for the network's own rooms
+	via       []string  // servers that know it
 }
 
-// announced are the rooms that members announce.
-func (r *room) announced() map[id.RoomID]target {
-	rooms := make(map[id.RoomID]target)
+// announced are the rooms that members announce. Several may announce one: then all but its kiosk lie.
+func (r *room) announced() map[id.RoomID][]source {
+	rooms := make(map[id.RoomID][]source)
 	for user := range r.joined {
 		if a := r.window(user); a.Room != "" {
-			rooms[a.Room] = target{via: a.Via, announcer: user}
+			rooms[a.Room] = append(rooms[a.Room], source{user, a.Via})
 		}
 	}
 	return rooms
