@@ -31,11 +31,12 @@ func Source(addr netip.Addr) netip.Addr {
 
 // A Rate is a table with this many rows, of this many buckets each.
 const (
-	rateRows   = 2048
+	rateRows   = 512
 	rateInARow = 8
 )
 
-// Rate has a token bucket for each key. There are at most 16,384 buckets, so nobody can make the table grow. A hash of a key says in which row
+// Rate has a token bucket for each key. There are at most 4,096 buckets, so nobody can make the table grow, and however many keys somebody invents, no more
+// than 4,096 times perSecond events a second are allowed. A hash of a key says in which row
 // of eight its bucket is. The hash function differs for each Rate, so nobody can choose whose row to fill. A key that finds its row full takes
 // over the bucket in it that has the most tokens, with these tokens. So keys that use up their own buckets take nothing from others until they
 // fill a row: of 400 such keys hardly ever eight come together. Make one with NewRate.
