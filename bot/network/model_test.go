@@ -449,9 +449,44 @@ func TestSameNames(t *testing.T) {
 	if own, want := m.ownName(), "Dresden ("+self.Homeserver()+")"; own != want {
 		t.Errorf("our window is called %q, want %q", own, want)
 	}
+	// A window that is called as another one is with its server.
+	window("@g:d", "Bolzano (@d:c)")
+	window("@h:d", "fablab munich (c)")
+	got = nil
+	for _, w := range m.directory() {
+		got = append(got, w.Name)
+	}
+	for _, name := range []string{"Bolzano (@d:c) (d)", "fablab munich (c) (d)", "fablab MUNICH (@a:c)"} {
+		if !slices.Contains(got, name) {
+			t.Errorf("%q is not among %q", name, got)
+		}
+	}
 	window("@f:"+id.UserID(self.Homeserver()), "Dresden")
 	if own, want := m.ownName(), "Dresden ("+self.String()+")"; own != want {
 		t.Errorf("beside one of our server, our window is called %q, want %q", own, want)
+	}
+}
+
+// TestLongNames: a name that does not fit together with the server's is left as it is, or others would read half of it and take it for another one.
+func TestLongNames(t *testing.T) {
+	long := strings.Repeat("n", plain.MaxName-2)
+	n := &Network{cfg: Config{Name: long}, model: newTestModel()}
+	n.model.name = long
+	if name := n.roomName(); name != long {
+		t.Errorf("alone, our room is called %q", name)
+	}
+	for _, e := range []*event.Event{
+		member(space, "@x:c", event.MembershipJoin), announcing("@x:c", "!x:c"), member("!x:c", self, event.MembershipJoin),
+		stateEvent("!x:c", "@x:c", networkstate.TypeWindow, "", windowState("@x:c", "@x:c")),
+		stateEvent("!x:c", "@x:c", event.StateRoomName, "", fmt.Sprintf(`{"name":%q}`, long)),
+	} {
+		n.model.apply(e)
+	}
+	if own := n.model.ownName(); own == long {
+		t.Error("another window's name is not seen")
+	}
+	if name := n.roomName(); name != long {
+		t.Errorf("beside another one, our room is called %q", name)
 	}
 }
 

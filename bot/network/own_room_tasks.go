@@ -72,7 +72,7 @@ func (n *Network) ownTasks(todo []tasks.Task, now time.Time) (_ []tasks.Task, wa
 		state("name the network in the window's room", own, event.StateSpaceParent, string(space),
 			&event.SpaceParentEventContent{Via: n.spaceServers(space), Canonical: true})
 	}
-	if name := plain.Name(n.model.ownName()); room.name != name {
+	if name := n.roomName(); room.name != name {
 		state("name the window", own, event.StateRoomName, "", &event.RoomNameEventContent{Name: name})
 	}
 	var present []id.UserID
@@ -98,6 +98,14 @@ func (n *Network) ownTasks(todo []tasks.Task, now time.Time) (_ []tasks.Task, wa
 		})
 	}
 	return todo, backoff.Earlier(wake, invite)
+}
+
+// roomName is what our window's room is called. Others read only the first part of a long name, which would look like another name to them.
+func (n *Network) roomName() string {
+	if name := n.model.ownName(); plain.Name(name) == name {
+		return name
+	}
+	return n.cfg.Name
 }
 
 // windowTask adds the task of sending our window's state event, if the present event does not have the right content.
@@ -130,7 +138,7 @@ func (n *Network) windowTask(todo []tasks.Task, own id.RoomID, room *room) []tas
 	})
 }
 
-// networkstate.Window is what our state event should say. Until SetState is called, shutter and facing stay as they are in old.
+// windowContent is what our state event should say. Until SetState is called, shutter and facing stay as they are in old.
 func (n *Network) windowContent(old *networkstate.Window) *networkstate.Window {
 	c := &networkstate.Window{
 		Version: networkstate.Version, Kiosk: n.model.self, Shutter: directory.Shut, Since: time.Now().UnixMilli(),

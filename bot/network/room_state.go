@@ -166,7 +166,6 @@ func (m *model) applyMember(r *room, e *event.Event, user id.UserID, data []byte
 	var c struct {
 		Membership event.Membership `json:"membership"`
 		Name       string           `json:"displayname"`
-		Hub        bool             `json:"org.multifactorymodel.ewindow.hub"`
 	}
 	_ = json.Unmarshal(data, &c) // what cannot be read counts as no membership
 	before, known := r.members[user]
@@ -185,7 +184,9 @@ func (m *model) applyMember(r *room, e *event.Event, user id.UserID, data []byte
 	if e.Sender != user || c.Membership != event.MembershipJoin {
 		return
 	}
-	if c.Hub {
+	var extra map[string]json.RawMessage // our own members
+	_ = json.Unmarshal(data, &extra)
+	if string(extra[networkstate.MemberHub]) == "true" {
 		if r.hubs == nil {
 			r.hubs, r.formerHubs = make(map[id.UserID]id.EventID), make(map[id.UserID]bool)
 		}
@@ -196,8 +197,7 @@ func (m *model) applyMember(r *room, e *event.Event, user id.UserID, data []byte
 		m.newNames[user] = name
 	}
 	// A client that changes the user's name may leave the announcement out. That says nothing.
-	var extra map[string]json.RawMessage
-	if json.Unmarshal(data, &extra) == nil && extra[networkstate.MemberRoom] != nil {
+	if extra[networkstate.MemberRoom] != nil {
 		r.announce(user, announcement{Announcement: networkstate.ParseAnnouncement(extra[networkstate.MemberRoom]), event: e.ID, inMember: true})
 	}
 }

@@ -132,32 +132,39 @@ func baseName(name string, kiosk id.UserID) string {
 	return name
 }
 
-// tellApart puts the server's name beside the names that several windows have. If these are of one server, it is the account. It returns the name of
+// tellApart puts the server's name beside the names that several windows have, and the account if that does not tell them apart. It returns the name of
 // our own window.
 func (m *model) tellApart(list []directory.Window) (own string) {
-	type name struct{ name, server string }
-	names, accounts := make(map[string]int), make(map[name]int)
-	count := func(shown string, kiosk id.UserID) {
-		shown = strings.ToLower(shown)
-		names[shown]++
-		accounts[name{shown, kiosk.Homeserver()}]++
+	const names = 3 // by itself, with the server, with the account
+	type entry struct {
+		shown [names]string
+		level int
 	}
-	count(m.name, m.self)
+	entryOf := func(name string, kiosk id.UserID) entry {
+		base := baseName(name, kiosk)
+		return entry{shown: [names]string{base, base + " (" + kiosk.Homeserver() + ")", base + " (" + kiosk.String() + ")"}}
+	}
+	entries := []entry{entryOf(m.name, m.self)}
 	for _, w := range list {
-		count(w.Name, w.Kiosk)
+		entries = append(entries, entryOf(w.Name, w.Kiosk))
 	}
-	apart := func(shown string, kiosk id.UserID) string {
-		server := kiosk.Homeserver()
-		switch {
-		case accounts[name{strings.ToLower(shown), server}] > 1:
-			return shown + " (" + kiosk.String() + ")"
-		case names[strings.ToLower(shown)] > 1:
-			return shown + " (" + server + ")"
+	// Somebody may be called like another one with the server beside the name. So it is looked at once more after each step.
+	for range names {
+		count := make(map[string]int)
+		for _, e := range entries {
+			count[strings.ToLower(e.shown[e.level])]++
 		}
-		return shown
+		for i, e := range entries {
+			if count[strings.ToLower(e.shown[e.level])] > 1 {
+				entries[i].level = min(e.level+1, names-1)
+			}
+		}
 	}
-	for i, w := range list {
-		list[i].Name = apart(w.Name, w.Kiosk)
+	for i := range list {
+		list[i].Name = entries[i+1].shown[entries[i+1].level]
 	}
-	return apart(m.name, m.self)
+	if entries[0].level == 0 {
+		return m.name
+	}
+	return entries[0].shown[entries[0].level]
 }

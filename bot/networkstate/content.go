@@ -16,6 +16,7 @@ import (
 const (
 	MaxCity      = 64
 	MaxLanguages = 8
+	maxPending   = 1024
 )
 
 // MaxMillis is the last moment of the year 9999, in milliseconds since 1970. No time that others write is later.
@@ -101,7 +102,7 @@ func ParseNetwork(data []byte) (c Network) {
 		c.Space = ""
 	}
 	c.Via = plain.Via(c.Via)
-	c.Pending = slices.DeleteFunc(c.Pending, func(user id.UserID) bool { return !plain.ValidUser(user) })
+	c.Pending = slices.DeleteFunc(c.Pending[:min(len(c.Pending), maxPending)], func(user id.UserID) bool { return !plain.ValidUser(user) })
 	return c
 }
 

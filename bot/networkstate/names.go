@@ -19,7 +19,7 @@ var (
 	// TypeGone says that the homeserver has not heard of a window's kiosk for a while. It is state of the window's room, with an empty key. The kiosk leaves
 	// it with its homeserver as a delayed event (MSC4140), and takes it back when it is there again.
 	TypeGone = event.Type{Type: prefix + "gone", Class: event.StateEventType}
-	// TypeNetwork makes a Space (MSC1772) the room of a network. It is state of the Space, with an empty key.
+	// TypeNetwork makes a Space (MSC1772) the room of a network, and another room that of its windows. It is state of both, with an empty key.
 	TypeNetwork = event.Type{Type: prefix + "network", Class: event.StateEventType}
 )
 

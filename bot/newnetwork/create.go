@@ -131,16 +131,18 @@ func finishWindowsRoom(ctx context.Context, client *mautrix.Client, space, windo
 	if len(pending) == 0 {
 		return nil
 	}
+	var left []id.UserID // whom the next try has to invite
+	var failed error
 	for _, user := range pending {
 		err := client.StateEvent(ctx, windows, event.StateMember, user.String(), new(json.RawMessage))
 		if errors.Is(err, mautrix.MNotFound) { // else an earlier try has invited it
 			_, err = client.InviteUser(ctx, windows, &mautrix.ReqInviteUser{UserID: user})
 		}
 		if err != nil {
-			return fmt.Errorf("invite %s: %w", user, err)
+			left, failed = append(left, user), errors.Join(failed, fmt.Errorf("invite %s: %w", user, err))
 		}
 	}
-	return bindWindowsRoom(ctx, client, space, windows, nil)
+	return errors.Join(failed, bindWindowsRoom(ctx, client, space, windows, left))
 }
 
 // WindowsRoom returns the room of a network's windows, into which an admin invites them. It is empty for a network of an earlier version.

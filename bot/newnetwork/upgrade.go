@@ -20,8 +20,11 @@ import (
 // Upgrade gives the Space of a network what this version needs, if an earlier version made it. The client is logged in with an admin's account.
 // changed is false if nothing was missing.
 func Upgrade(ctx context.Context, client *mautrix.Client, space id.RoomID) (changed bool, err error) {
-	err = client.StateEvent(ctx, space, networkstate.TypeNetwork, "", new(json.RawMessage))
-	if errors.Is(err, mautrix.MNotFound) {
+	var create event.CreateEventContent
+	if err = client.StateEvent(ctx, space, event.StateCreate, "", &create); err == nil {
+		err = client.StateEvent(ctx, space, networkstate.TypeNetwork, "", new(json.RawMessage))
+	}
+	if errors.Is(err, mautrix.MNotFound) || err == nil && create.Type != event.RoomTypeSpace { // the room of the windows, for instance
 		return false, fmt.Errorf("upgrade network: %s is no network's Space", space)
 	}
 	if err != nil {
@@ -60,10 +63,13 @@ func AddWindowsRoom(ctx context.Context, client *mautrix.Client, space id.RoomID
 	} else {
 		var bound json.RawMessage
 		err = client.StateEvent(ctx, windows, networkstate.TypeNetwork, "", &bound)
+		if errors.Is(err, mautrix.MForbidden) { // another admin made it and has not invited this one
+			return nil, false, nil
+		}
 		invited = networkstate.ParseNetwork(bound).Pending
-		added = len(invited) > 0
+		added = len(invited) > 0 || state[event.StateSpaceChild][windows.String()] == nil
 	}
-	if err == nil {
+	if err == nil && added {
 		err = finishWindowsRoom(ctx, client, space, windows, invited)
 	}
 	if err != nil {

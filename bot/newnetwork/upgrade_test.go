@@ -100,3 +100,39 @@ func TestInterrupted(t *testing.T) {
 		}
 	}
 }
+
+// TestSecondAdmin: an admin who is not in the room of the windows, which another one has made, can look whether something is missing. An id that is not the
+// Space's changes nothing.
+func TestSecondAdmin(t *testing.T) {
+	hs := rig.StartHomeserver(t)
+	register := func(name string) *mautrix.Client {
+		user, _ := hs.Register(t, name)
+		return hs.Client(t, user)
+	}
+	first, second := register("first"), register("second")
+	space, err := newnetwork.Create(t.Context(), first, newnetwork.Options{Name: "Network", Admins: []id.UserID{second.UserID}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.JoinRoomByID(t.Context(), space); err != nil {
+		t.Fatal(err)
+	}
+	if _, added, err := newnetwork.AddWindowsRoom(t.Context(), first, space); err != nil || !added {
+		t.Fatalf("added: %t %v", added, err)
+	}
+	for _, admin := range []*mautrix.Client{first, second} {
+		if _, added, err := newnetwork.AddWindowsRoom(t.Context(), admin, space); err != nil || added {
+			t.Errorf("%s: added once more: %t %v", admin.UserID, added, err)
+		}
+	}
+	windows, err := newnetwork.WindowsRoom(t.Context(), first, space)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := newnetwork.Upgrade(t.Context(), first, windows); err == nil || changed {
+		t.Errorf("the room of the windows is upgraded: %t %v", changed, err)
+	}
+	if _, _, err := newnetwork.AddWindowsRoom(t.Context(), first, windows); err == nil {
+		t.Error("the room of the windows gets a room for its windows")
+	}
+}
