@@ -12,7 +12,7 @@ func (b *Bot) onNewIdentity(user id.UserID, key id.Ed25519) {
 		return // then an identity means nothing
 	}
 	if key != "" {
-		b.strangerLog.Warn().Stringer("user_id", user).Msg("This user's identity has changed. Their devices get no keys until somebody at the window confirms it")
+		b.strangerLog.Warn().Stringer("user_id", user).Msg("This user's identity has changed. Their devices get no keys until somebody at the window or an admin confirms it")
 	}
 	b.cfg.OnNewIdentity(user, key)
 }
@@ -46,7 +46,7 @@ func (b *Bot) ConfirmIdentity(ctx context.Context, user id.UserID, key id.Ed2551
 	if err := b.identities.Confirm(ctx, user, key); err != nil {
 		return err
 	}
-	b.log.Info().Stringer("user_id", user).Msg("Somebody at the window confirmed the new identity of this user")
+	b.log.Info().Stringer("user_id", user).Msg("The new identity of this user was confirmed, at the window or by an admin")
 	b.mach.OnDevicesChanged(ctx, user) // the next keys of rooms go to this user's devices, too
 	return nil
 }

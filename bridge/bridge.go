@@ -210,6 +210,7 @@ func (b *Bridge) HandleIdentity(user id.UserID, key id.Ed25519) {
 
 // HandleCommand reports what an admin wrote to the window in a room.
 func (b *Bridge) HandleCommand(c commands.Command) {
+	b.cfg.Log.Info().Stringer("user_id", c.Sender).Stringer("room_id", c.Room).Strs("words", c.Words).Msg("An admin wrote to the window")
 	b.queue.Put(func() { b.rules.Command(c.Room, c.Sender, c.Words) })
 }
 

@@ -15,6 +15,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/rtc"
 	"multifactorymodel.org/ewindow/bot/verification"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/bridge/notice"
 	"multifactorymodel.org/ewindow/bridge/window"
 	"multifactorymodel.org/ewindow/callmedia"
 )
@@ -91,18 +92,18 @@ func TestGuestsAreTold(t *testing.T) {
 				t.Fatalf("notices %q, want %q", got, want)
 			}
 		}
-		told(window.NoticeDevice.Text([]string{"de"}, "{name}", ""))
+		told(notice.Device.Text([]string{"de"}, notice.About{Name: "{name}"}))
 		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.Connected})
 		w.sessions[0].onEvent(callmedia.SessionEvent{Kind: callmedia.RemoteUp, Identity: memberOf(guest).Identity, Muted: true})
 		pass(testCountdown + window.PictureGrace)
 		if s := w.screen(); s.Screen != "visit" || !s.Held || s.Seen || s.Peer == nil || *s.Peer != (kiosk.Person{Name: name, Tile: -1}) {
 			t.Fatalf("screen %+v, %+v", s, s.Peer)
 		}
-		told(window.NoticeCamera.Text([]string{"de"}, "{name}", ""))
+		told(notice.Camera.Text([]string{"de"}, notice.About{Name: "{name}"}))
 		w.bridge.HandleLegacyCall(dresden, guest)
 		w.bridge.HandleLegacyCall(dresden, guest)
 		synctest.Wait()
-		told(window.NoticeLegacy.Text([]string{"de"}, "{name}", ""))
+		told(notice.Legacy.Text([]string{"de"}, notice.About{Name: "{name}"}))
 	})
 }
 
@@ -233,7 +234,7 @@ func TestUnseenGuestLosesTheKey(t *testing.T) {
 			synctest.Wait()
 			got, names := w.logged(), []string{"Name of @ben:x"}
 			lost := slices.Contains(got, "keys for "+seen.Identity)
-			told := slices.Contains(got, "notice !dresden:a "+window.NoticeUnseen.Text([]string{"de"}, names[0], ""))
+			told := slices.Contains(got, "notice !dresden:a "+notice.Unseen.Text([]string{"de"}, notice.About{Name: names[0]}))
 			s := w.screen()
 			if lost == allowed || told == allowed || slices.Equal(s.Unseen, names) == allowed || slices.Equal(s.Allowed, names) != allowed || !s.Seen {
 				t.Errorf("allowed %t: %q; unseen %q, allowed %q", allowed, got, s.Unseen, s.Allowed)
@@ -263,11 +264,11 @@ func TestNewIdentityIsAsked(t *testing.T) {
 		w.bridge.HandlePage(kiosk.PageUp{ID: 1, Shutter: "shut"})
 		w.press(true)
 		w.screen()
-		tell := func(what window.Notice, code string) string {
-			return "notice !dresden:a " + what.Text([]string{"de"}, "munich:b", code)
+		tell := func(what notice.Notice, code string) string {
+			return "notice !dresden:a " + what.Text([]string{"de"}, notice.About{Name: "munich:b", User: kioskIn(munich).User, Code: code})
 		}
 		code := window.Identity{Who: window.Person{User: kioskIn(munich).User}, Key: "new"}.Code()
-		if told := tell(window.NoticeNewIdentity, code); !slices.Contains(w.logged(), told) {
+		if told := tell(notice.NewIdentity, code); !slices.Contains(w.logged(), told) {
 			t.Errorf("the room was not told: %s", told)
 		}
 		s := w.screen()
@@ -281,13 +282,13 @@ func TestNewIdentityIsAsked(t *testing.T) {
 		w.expect("confirm @kiosk-munich:b new")
 		w.bridge.HandleIdentity(kioskIn(munich).User, "newer")
 		code = window.Identity{Who: window.Person{User: kioskIn(munich).User}, Key: "newer"}.Code()
-		w.expect(tell(window.NoticeNewIdentity, code))
+		w.expect() // the room was told of another one a moment ago
 		w.bridge.HandleCommand(commands.Command{Room: dresden, Sender: guest, Words: []string{"confirm", code}})
 		w.expect("confirm @kiosk-munich:b newer")
 		w.bridge.HandleIdentity(kioskIn(munich).User, "")
 		synctest.Wait()
 		// The notice is sent in a goroutine of its own.
-		if got, want := slices.Sorted(slices.Values(w.logged())), []string{"join !munich:b", tell(window.NoticeConfirmed, "")}; !slices.Equal(got, want) {
+		if got, want := slices.Sorted(slices.Values(w.logged())), []string{"join !munich:b", tell(notice.Confirmed, "")}; !slices.Equal(got, want) {
 			t.Errorf("happened: %q, want %q", got, want)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/rtc"
+	"multifactorymodel.org/ewindow/bridge/notice"
 	"multifactorymodel.org/ewindow/bridge/window"
 )
 
@@ -39,7 +40,9 @@ func (b *Bridge) send(room id.RoomID, m window.Message) {
 	case m.Decline != "":
 		what = func(ctx context.Context) error { return b.cfg.Calls.Decline(ctx, room, m.Decline) }
 	default:
-		text := m.Notice.Text(b.cfg.Languages, namer{b.cfg.Directory, b.cfg.Directory.Windows()}.user(m.User), m.Code)
+		text := m.Notice.Text(b.cfg.Languages, notice.About{
+			Name: namer{b.cfg.Directory, b.cfg.Directory.Windows()}.user(m.User), User: m.User, Code: m.Code,
+		})
 		what = func(ctx context.Context) error { return b.cfg.Calls.Notice(ctx, room, text) }
 	}
 	b.tasks.Go(func() {

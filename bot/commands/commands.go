@@ -45,7 +45,7 @@ func Watch(from Source, admins []id.UserID, f func(Command)) {
 
 // parse reads a message. ok says whether it is an admin's command.
 func parse(admins []id.UserID, e *event.Event) (c Command, ok bool) {
-	if e.StateKey != nil || !e.Mautrix.WasEncrypted || e.Mautrix.TrustState < id.TrustStateCrossSignedTOFU || !slices.Contains(admins, e.Sender) {
+	if e.StateKey != nil || !slices.Contains(admins, e.Sender) || !trusted(&e.Mautrix) {
 		return Command{}, false
 	}
 	var content struct {
@@ -65,4 +65,10 @@ func parse(admins []id.UserID, e *event.Event) (c Command, ok bool) {
 		return Command{}, false
 	}
 	return Command{Room: e.RoomID, Sender: e.Sender, Words: words[1:]}, true
+}
+
+// trusted says whether a device that its user has confirmed, and not taken back, has encrypted an event. With a key that others have passed on, the trust is in
+// them.
+func trusted(info *event.MautrixInfo) bool {
+	return info.WasEncrypted && info.TrustState >= id.TrustStateCrossSignedTOFU && !info.ForwardedKeys && info.TrustSource != nil && !info.TrustSource.Deleted
 }

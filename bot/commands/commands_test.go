@@ -10,7 +10,7 @@ import (
 
 func message(content string) *event.Event {
 	e := &event.Event{Type: event.EventMessage, RoomID: "!window:a", Sender: "@admin:a", Content: event.Content{VeryRaw: []byte(content)}}
-	e.Mautrix.WasEncrypted, e.Mautrix.TrustState = true, id.TrustStateCrossSignedTOFU
+	e.Mautrix.WasEncrypted, e.Mautrix.TrustState, e.Mautrix.TrustSource = true, id.TrustStateCrossSignedTOFU, &id.Device{}
 	return e
 }
 
@@ -46,6 +46,9 @@ func TestParse(t *testing.T) {
 		"an admin's new identity":        func(e *event.Event) { e.Mautrix.TrustState = id.TrustStateCrossSignedUntrusted },
 		"somebody else":                  func(e *event.Event) { e.Sender = "@admin:b" },
 		"state":                          func(e *event.Event) { e.StateKey = &key },
+		"a key that others passed on":    func(e *event.Event) { e.Mautrix.ForwardedKeys = true },
+		"a device that is not known":     func(e *event.Event) { e.Mautrix.TrustSource = nil },
+		"a device that was logged out":   func(e *event.Event) { e.Mautrix.TrustSource = &id.Device{Deleted: true} },
 	} {
 		e := message(confirm)
 		change(e)

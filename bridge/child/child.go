@@ -119,7 +119,7 @@ func (c *Child) Pid() int {
 }
 
 // keep runs the program again and again. It locks its thread, because PR_SET_PDEATHSIG watches the thread that started the process: if Go
-// ended that thread, the kernel would kill the program. It never unlocks the thread, which may be confined: the thread ends with it.
+// ended that thread, the kernel would kill the program. It never unlocks the thread, which may be confined: no other goroutine runs on it then.
 func (c *Child) keep(ctx context.Context, first chan<- error) {
 	defer close(c.done)
 	runtime.LockOSThread()

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errNoConfinement says that the kernel is too old. Landlock knows TCP since Linux 6.7.
-var errNoConfinement = errors.New("the kernel has no Landlock for TCP, which came with Linux 6.7")
+// errNoConfinement says that the kernel is too old, or that Landlock is switched off. It knows TCP since Linux 6.7.
+var errNoConfinement = errors.New("the kernel has no Landlock for TCP, which came with Linux 6.7, or it is switched off")
 
 const (
 	landlockTCP     = 4 // the version of Landlock that knows TCP
@@ -17,10 +17,13 @@ const (
 )
 
 // confine lets the calling thread, and all programs that it starts, connect by TCP to these ports only. It can't be undone, so the caller locks the
-// thread and lets it end. It needs no privileges.
+// thread and never unlocks it. It needs no privileges.
 func confine(ports []uint16) error {
 	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno != 0 || version < landlockTCP {
+	if errno != 0 {
+		return fmt.Errorf("%w (%w)", errNoConfinement, errno)
+	}
+	if version < landlockTCP {
 		return errNoConfinement
 	}
 	rules := unix.LandlockRulesetAttr{Handled_access_net: unix.LANDLOCK_ACCESS_NET_CONNECT_TCP}

@@ -113,7 +113,11 @@ func (h *hub) startDendrite(ctx context.Context) (address string, err error) {
 		return "", err
 	}
 	h.dendrite = server.URL()
-	return h.dendrite, h.startChild(ctx, child.Dendrite, program, "dendrite.log", server, server.ConnectTCP())
+	ports := server.ConnectTCP()
+	if len(ports) == 0 {
+		h.cfg.Log.Info().Msg("hub.homeserver.allow_networks opens addresses of this machine, so nothing keeps the homeserver from all of its ports")
+	}
+	return h.dendrite, h.startChild(ctx, child.Dendrite, program, "dendrite.log", server, ports)
 }
 
 // prefixTexts returns prefixes in CIDR notation. The result is never nil, because nil would mean the default of DendriteConfig.

@@ -1,24 +1,35 @@
-package window
+package notice
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
-func TestNoticeTexts(t *testing.T) {
-	for _, language := range noticeLanguages {
-		if len(notices[language]) != len(notices["en"]) {
-			t.Errorf("%s has %d notices", language, len(notices[language]))
+func TestTexts(t *testing.T) {
+	for _, language := range languages {
+		if len(texts[language]) != len(texts["en"]) {
+			t.Errorf("%s has %d notices", language, len(texts[language]))
 		}
-		for kind := range notices["en"] {
-			if notices[language][kind] == "" {
+		for kind := range texts["en"] {
+			if texts[language][kind] == "" {
 				t.Errorf("%s lacks notice %d", language, kind)
 			}
 		}
 	}
-	for want, languages := range map[string][]string{
+	for want, wanted := range map[string][]string{
 		"The window is shut now: nobody there sees or hears you. The screen says that Anna knocked.":                         {"fr", "en", "de"},
 		"Das Fenster ist gerade zu: Niemand vor Ort sieht oder hört dich. Auf dem Bildschirm steht, dass Anna geklopft hat.": nil,
 	} {
-		if got := NoticeShut.Text(languages, "Anna", ""); got != want {
-			t.Errorf("%v: %s", languages, got)
+		if got := Shut.Text(wanted, About{Name: "Anna"}); got != want {
+			t.Errorf("%v: %s", wanted, got)
 		}
+	}
+	about := About{Name: "Anna {code}", User: "@anna:a", Code: "CODE"}
+	want := "The new identity of Anna {code} (@anna:a) is confirmed."
+	if got := Confirmed.Text([]string{"en"}, about); got != want {
+		t.Errorf("%s", got)
+	}
+	if got := NewIdentity.Text([]string{"en"}, about); !strings.Contains(got, "!window confirm CODE") {
+		t.Errorf("%s", got)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bridge/notice"
 )
 
 // maxPictures is how many others are seen and heard at once. The screen has no room for more, and each one needs bandwidth.
@@ -61,7 +63,7 @@ func (r *Rules) advanceGuests(now time.Time) {
 		return // no camera is announced yet, and one may still come
 	}
 	v.toldHeld = true
-	r.outbox.tell(now, NoticeCamera, v.members[0].User)
+	r.outbox.tell(now, notice.Camera, v.members[0].User)
 }
 
 // Withheld reports that a member's device gets no media keys, because its owner has not verified it, or has a new identity.
@@ -74,9 +76,9 @@ func (r *Rules) Withheld(now time.Time, visit uint64, user id.UserID) {
 	if r.windows.person(user).Window != "" {
 		return
 	}
-	what := NoticeDevice
+	what := notice.Device
 	if r.renewed(user) {
-		what = NoticeIdentity
+		what = notice.Identity
 		r.identities.askLater(user)
 	}
 	if v.room == r.own {
@@ -87,6 +89,6 @@ func (r *Rules) Withheld(now time.Time, visit uint64, user id.UserID) {
 // LegacyCall reports that a user called a room in the way that Matrix had before MatrixRTC (m.call.invite), and was rejected.
 func (r *Rules) LegacyCall(now time.Time, room id.RoomID, user id.UserID) {
 	if room == r.own && r.windows.mayCall(user) {
-		r.outbox.tell(now, NoticeLegacy, user)
+		r.outbox.tell(now, notice.Legacy, user)
 	}
 }

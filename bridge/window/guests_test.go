@@ -9,6 +9,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bridge/notice"
 )
 
 // TestHeld: a guest whose camera is off is shown by name, gets no picture, and is told why in the room, once.
@@ -27,7 +28,7 @@ func TestHeld(t *testing.T) {
 	}
 	b.wantMessages()
 	b.step(connectLimit)
-	b.wantMessages(Message{Notice: NoticeCamera, User: guest})
+	b.wantMessages(Message{Notice: notice.Camera, User: guest})
 	// The guest turns the camera on: they see each other. Off again: the picture is held back, and the room is not told twice.
 	b.m.visit.remoteCamera(b.now, memberOf(guest).Identity, 0, true, false)
 	b.step(0)
@@ -59,7 +60,7 @@ func TestHeld(t *testing.T) {
 		}
 	}
 	again()
-	b.wantMessages(Message{Notice: NoticeCamera, User: guest})
+	b.wantMessages(Message{Notice: notice.Camera, User: guest})
 	again()
 	b.wantMessages()
 }
@@ -87,7 +88,7 @@ func TestNotHeld(t *testing.T) {
 			t.Errorf("%s: %+v", name, b.last.View)
 		}
 		if name == "announced" { // by then the trials have used up the guest's budget
-			b.wantMessages(Message{Notice: NoticeUnseen, User: guest})
+			b.wantMessages(Message{Notice: notice.Unseen, User: guest})
 		} else {
 			b.wantMessages()
 		}
@@ -197,7 +198,7 @@ func TestWithheld(t *testing.T) {
 	if w := b.last.View.Withheld; len(w) != 1 || w[0].User != guest {
 		t.Fatalf("withheld %+v", w)
 	}
-	b.wantMessages(Message{Notice: NoticeDevice, User: guest})
+	b.wantMessages(Message{Notice: notice.Device, User: guest})
 	b.arrive(dresden, memberOf(ben))
 	if w := b.last.View.Withheld; len(w) != 0 {
 		t.Fatalf("withheld %+v", w)
@@ -207,9 +208,9 @@ func TestWithheld(t *testing.T) {
 	b.wantMessages()
 	b.m.LegacyCall(b.now, dresden, guest)
 	b.m.LegacyCall(b.now, dresden, ben)
-	b.wantMessages(Message{Notice: NoticeLegacy, User: guest})
+	b.wantMessages(Message{Notice: notice.Legacy, User: guest})
 	b.picture(memberOf(ben), true)
 	b.step(noticeEvery)
 	b.m.LegacyCall(b.now, dresden, ben)
-	b.wantMessages(Message{Notice: NoticeLegacy, User: ben})
+	b.wantMessages(Message{Notice: notice.Legacy, User: ben})
 }

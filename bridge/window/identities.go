@@ -3,6 +3,7 @@ package window
 import (
 	"crypto/sha256"
 	"encoding/base32"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bridge/notice"
 )
 
 // Identity is somebody whose identity (master key) is not the one that was first seen, and the key that they have now. Somebody who has lost
@@ -27,6 +29,12 @@ func (i Identity) Code() string {
 	return strings.Join([]string{text[:4], text[4:8], text[8:12], text[12:]}, "-")
 }
 
+// toldIdentity is the new identity that the room was told about, and when.
+type toldIdentity struct {
+	key id.Ed25519
+	at  time.Time
+}
+
 // quotes are marks that the notices have around a command, and that people may copy with it.
 const quotes = `"“”„«».`
 
@@ -37,8 +45,10 @@ type identities struct {
 	asked []id.UserID
 	// answered are the keys about which people have been asked since the shutter was set.
 	answered map[id.UserID]id.Ed25519
-	// told are the keys about which the room was told, so that an admin can confirm them there.
-	told map[id.UserID]id.Ed25519
+	// told is what the room was told about new identities, so that an admin can confirm them there.
+	told map[id.UserID]toldIdentity
+	// confirming are the keys that are being confirmed.
+	confirming map[id.UserID]id.Ed25519
 	// shown is who is on the screen, and since when.
 	shown id.UserID
 	since time.Time
@@ -47,11 +57,14 @@ type identities struct {
 // SetIdentity reports that a user's identity is new, with their present key. An empty key means that it is confirmed, or the first one again.
 // A window with a new identity is not called, not answered and gets no key, until somebody at this window or an admin confirms it.
 func (r *Rules) SetIdentity(user id.UserID, key id.Ed25519) {
+	// The first identity may be back without anybody's doing.
+	if key == "" && r.identities.confirming[user] != "" {
+		r.outbox.add(Message{Notice: notice.Confirmed, User: user})
+	}
+	if r.identities.confirming[user] != key {
+		delete(r.identities.confirming, user)
+	}
 	if key == "" {
-		if r.identities.told[user] != "" {
-			delete(r.identities.told, user)
-			r.outbox.add(Message{Notice: NoticeConfirmed, User: user})
-		}
 		delete(r.identities.keys, user)
 		r.identities.asked = slices.DeleteFunc(r.identities.asked, func(o id.UserID) bool { return o == user })
 	} else {
@@ -97,16 +110,37 @@ func (r *Rules) renewedOnes() (list []Identity) {
 	return list
 }
 
-// advanceIdentities notes who is on the screen, and tells the room about new identities, once about each.
+// untold are the new identities about which the room is to be told, with the time from when on. Somebody may change theirs all the time, so there is
+// at most one notice about a user in [noticeEvery].
+func (r *Rules) untold() (list []Identity, from []time.Time) {
+	for _, i := range r.renewedOnes() {
+		told, known := r.identities.told[i.Who.User]
+		if r.own == "" || known && told.key == i.Key {
+			continue
+		}
+		var at time.Time
+		if known {
+			at = told.at.Add(noticeEvery)
+		}
+		list, from = append(list, i), append(from, at)
+	}
+	return list, from
+}
+
+// advanceIdentities notes who is on the screen, and tells the room about new identities.
 func (r *Rules) advanceIdentities(now time.Time) {
-	if r.own != "" && len(r.identities.keys) > 0 {
-		for _, i := range r.renewedOnes() {
-			if r.identities.told[i.Who.User] != i.Key {
-				r.identities.told[i.Who.User] = i.Key
-				r.outbox.add(Message{Notice: NoticeNewIdentity, User: i.Who.User, Code: i.Code()})
+	if len(r.identities.keys) > 0 {
+		list, from := r.untold()
+		for n, i := range list {
+			if !now.Before(from[n]) {
+				r.identities.told[i.Who.User] = toldIdentity{i.Key, now}
+				r.outbox.add(Message{Notice: notice.NewIdentity, User: i.Who.User, Code: i.Code()})
 			}
 		}
 	}
+	maps.DeleteFunc(r.identities.told, func(user id.UserID, told toldIdentity) bool {
+		return r.identities.keys[user] != told.key && now.Sub(told.at) >= noticeEvery
+	})
 	user := id.UserID("")
 	if p := r.pending(now); p != nil {
 		user = p.Who.User
@@ -125,26 +159,33 @@ func (r *Rules) AnswerIdentity(now time.Time, user id.UserID, key id.Ed25519, co
 	}
 	r.identities.answered[user] = key
 	if confirmed {
-		r.outbox.add(Message{Confirm: p})
+		r.confirm(*p)
 	}
 }
 
+func (r *Rules) confirm(i Identity) {
+	r.identities.confirming[i.Who.User] = i.Key
+	r.outbox.add(Message{Confirm: &i})
+}
+
 // Command reports what an admin wrote to the window in a room, see package commands: the code of a new identity confirms it. Unlike people at the window, an
-// admin may do so at any time, also while the window is shut.
+// admin may do so at any time, also while the window is shut. Anything else is answered with what can be written, and with the codes.
 func (r *Rules) Command(room id.RoomID, admin id.UserID, words []string) {
 	if room != r.own {
 		return
 	}
 	if len(words) != 2 || words[0] != "confirm" {
-		r.outbox.add(Message{Notice: NoticeCommands, User: admin})
+		r.outbox.add(Message{Notice: notice.Commands, User: admin})
+		clear(r.identities.told) // so that the codes come once more
 		return
 	}
-	for _, i := range r.renewedOnes() {
-		if i.Code() == strings.ToUpper(strings.Trim(words[1], quotes)) {
-			r.identities.answered[i.Who.User] = i.Key
-			r.outbox.add(Message{Confirm: &i})
+	// After a restart a guest who has called is not known as one who has.
+	for user, key := range r.identities.keys {
+		if i := (Identity{r.windows.person(user), key}); i.Code() == strings.ToUpper(strings.Trim(words[1], quotes)) {
+			r.identities.answered[user] = key
+			r.confirm(i)
 			return
 		}
 	}
-	r.outbox.add(Message{Notice: NoticeNoIdentity, User: admin})
+	r.outbox.add(Message{Notice: notice.NoIdentity, User: admin})
 }

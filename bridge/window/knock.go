@@ -7,6 +7,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bridge/notice"
 )
 
 const (
@@ -151,7 +152,7 @@ func (r *Rules) AnswerKnock(now time.Time, knock uint64, letIn bool) {
 		return
 	}
 	if !letIn {
-		r.refuse(now, o, NoticeNotNow)
+		r.refuse(now, o, notice.NotNow)
 		return
 	}
 	r.backoffs.forget(r.own) // a person wants this call, so it need not wait
@@ -159,7 +160,7 @@ func (r *Rules) AnswerKnock(now time.Time, knock uint64, letIn bool) {
 }
 
 // refuse ends a knock. It declines the notification, if there was one, and tells the room why, unless a window knocked.
-func (r *Rules) refuse(now time.Time, o *knock, why Notice) {
+func (r *Rules) refuse(now time.Time, o *knock, why notice.Notice) {
 	o.state = knockOver
 	if o.notification != "" {
 		r.outbox.decline(o.notification)
@@ -194,12 +195,12 @@ func (r *Rules) advanceKnocks(now time.Time) {
 		case o.state != knockWaits:
 		case shutter == directory.Shut:
 			k.miss(now, r.windows.person(o.user))
-			r.refuse(now, o, NoticeShut)
+			r.refuse(now, o, notice.Shut)
 		case visiting:
 			o.state, o.answered = knockLetIn, now // see letIn
 		case !now.Before(o.until):
 			k.miss(now, r.windows.person(o.user))
-			r.refuse(now, o, NoticeNobody)
+			r.refuse(now, o, notice.Nobody)
 		}
 	}
 	if o := k.waiting(); o != nil && o.shown.IsZero() {
@@ -262,7 +263,7 @@ func (r *Rules) endKnocks(now time.Time) {
 	}
 	for _, o := range k.list {
 		if o.state == knockWaits {
-			r.refuse(now, o, NoticeShut)
+			r.refuse(now, o, notice.Shut)
 		}
 		o.state = knockOver
 	}

@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bridge/notice"
 )
 
 // newAjar is Dresden's window, ajar.
@@ -148,7 +149,7 @@ func TestKnockRefused(t *testing.T) {
 			b.m.AnswerKnock(b.now, b.last.View.Knock.ID, false)
 			b.step(0)
 			b.want("", "", "ajar")
-			want := []Message{{Decline: "$1"}, {Notice: NoticeNotNow, User: guest}}
+			want := []Message{{Decline: "$1"}, {Notice: notice.NotNow, User: guest}}
 			if late {
 				ring("$1")
 				slices.Reverse(want)
@@ -191,7 +192,7 @@ func TestKnockTimesOut(t *testing.T) {
 	if b.last.View.Knock.Who.User != ben || b.last.View.Since != b.now {
 		t.Fatalf("knock %+v", b.last.View.Knock)
 	}
-	b.wantMessages(Message{Decline: "$1"}, Message{Notice: NoticeNobody, User: guest})
+	b.wantMessages(Message{Decline: "$1"}, Message{Notice: notice.Nobody, User: guest})
 	// A guest who gives up before that is remembered as well.
 	b.calls(guest)
 	b.want("", "", "ajar")
@@ -229,7 +230,7 @@ func TestRingAlone(t *testing.T) {
 	ring("$3")
 	b.step(time.Second)
 	b.m.AnswerKnock(b.now, b.last.View.Knock.ID, false)
-	b.wantMessages(Message{Decline: "$3"}, Message{Notice: NoticeNotNow, User: guest})
+	b.wantMessages(Message{Decline: "$3"}, Message{Notice: notice.NotNow, User: guest})
 	ring("$4")
 	b.want("", "", "knocked")
 }
@@ -241,7 +242,7 @@ func TestShutDeclines(t *testing.T) {
 	b.step(time.Minute)
 	b.calls(guest)
 	b.want("", "", "shut")
-	b.wantMessages(Message{Notice: NoticeShut, User: guest})
+	b.wantMessages(Message{Notice: notice.Shut, User: guest})
 	b.m.CallNotification(b.now, dresden, guest, "$1", b.now.Add(30*time.Second))
 	b.m.CallNotification(b.now, dresden, guest, "$1", b.now.Add(30*time.Second))
 	b.wantMessages(Message{Decline: "$1"})
@@ -258,7 +259,7 @@ func TestShutDeclines(t *testing.T) {
 	b.calls()
 	b.step(time.Second)
 	b.calls(guest)
-	b.wantMessages(Message{Notice: NoticeShut, User: guest})
+	b.wantMessages(Message{Notice: notice.Shut, User: guest})
 	b.wantMissed(guest, kioskUser(munich), ben)
 	b.calls()
 	b.step(time.Minute)
@@ -303,7 +304,7 @@ func TestShutAfterAVisit(t *testing.T) {
 	b.m.SetShutter(b.now, directory.Shut)
 	b.step(0)
 	b.want("", "", "shut")
-	b.wantMessages(Message{Decline: "$1"}, Message{Notice: NoticeShut, User: guest})
+	b.wantMessages(Message{Decline: "$1"}, Message{Notice: notice.Shut, User: guest})
 	b.wantMissed()
 	// When the window is set ajar, somebody who waits in the call knocks. When it is opened, they are answered.
 	b.m.SetShutter(b.now, directory.Ajar)
@@ -334,5 +335,5 @@ func TestStartSettles(t *testing.T) {
 	b.m.SetDirectory(dresden, true, nil)
 	b.m.CallNotification(b.now, dresden, guest, "$1", b.now.Add(time.Minute))
 	b.step(pageGrace)
-	b.wantMessages(Message{Decline: "$1"}, Message{Notice: NoticeShut, User: guest})
+	b.wantMessages(Message{Decline: "$1"}, Message{Notice: notice.Shut, User: guest})
 }

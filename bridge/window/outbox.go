@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bridge/notice"
 )
 
 const (
@@ -19,7 +21,7 @@ type Message struct {
 	// Decline is a call notification to be declined (MSC4310).
 	Decline id.EventID
 	// Notice is a text for the people in the room, about User. Code is that of a new identity.
-	Notice Notice
+	Notice notice.Notice
 	User   id.UserID
 	Code   string
 	// Remove is a stale member to be taken out of the call.
@@ -38,7 +40,7 @@ type outbox struct {
 
 // telling is a kind of notice, and for whom it was, if each person is told.
 type telling struct {
-	what Notice
+	what notice.Notice
 	user id.UserID
 }
 
@@ -56,12 +58,12 @@ func (o *outbox) decline(notification id.EventID) { o.add(Message{Decline: notif
 func (o *outbox) remove(member Member) { o.add(Message{Remove: &member}) }
 
 // tell sends the room a notice, unless one of the same kind was sent within [noticeEvery].
-func (o *outbox) tell(now time.Time, what Notice, user id.UserID) {
+func (o *outbox) tell(now time.Time, what notice.Notice, user id.UserID) {
 	o.tellOnce(now, telling{what: what}, Message{Notice: what, User: user})
 }
 
 // tellPerson sends the room a notice, unless it was sent for the same person within [noticeEvery].
-func (o *outbox) tellPerson(now time.Time, what Notice, user id.UserID) {
+func (o *outbox) tellPerson(now time.Time, what notice.Notice, user id.UserID) {
 	o.tellOnce(now, telling{what, user}, Message{Notice: what, User: user})
 }
 

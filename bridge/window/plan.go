@@ -147,6 +147,10 @@ func (r *Rules) wake(now time.Time) time.Time {
 		}
 	}
 	r.budgets.wake(at)
+	_, from := r.untold()
+	for _, t := range from {
+		at(t)
+	}
 	if r.loss.peer != "" {
 		at(r.loss.at.Add(lostLimit))
 	}

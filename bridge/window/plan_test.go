@@ -143,7 +143,8 @@ func TestImports(t *testing.T) {
 	if err != nil || len(files) < 10 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
-	allowed := []string{"cmp", "crypto/sha256", "encoding/base32", "maps", "slices", "strings", "time", "maunium.net/go/mautrix/id", "multifactorymodel.org/ewindow/bot/directory"}
+	allowed := []string{"cmp", "crypto/sha256", "encoding/base32", "maps", "slices", "strings", "time", "maunium.net/go/mautrix/id", "multifactorymodel.org/ewindow/bot/directory",
+		"multifactorymodel.org/ewindow/bridge/notice"}
 	for _, name := range files {
 		if strings.HasSuffix(name, "_test.go") {
 			continue

@@ -73,7 +73,7 @@ func New(countdown time.Duration, tiles int) *Rules {
 		backoffs:   make(backoffs),
 		budgets:    budgets{used: make(map[id.UserID]*used)},
 		outbox:     newOutbox(),
-		identities: identities{keys: make(map[id.UserID]id.Ed25519), answered: make(map[id.UserID]id.Ed25519), told: make(map[id.UserID]id.Ed25519)},
+		identities: identities{keys: make(map[id.UserID]id.Ed25519), answered: make(map[id.UserID]id.Ed25519), told: make(map[id.UserID]toldIdentity), confirming: make(map[id.UserID]id.Ed25519)},
 	}
 }
 
@@ -152,6 +152,9 @@ func (r *Rules) SetCamera(state, code string) {
 
 // SetDirectory says what the network is now: our own room, whether the network lists it, and all other windows.
 func (r *Rules) SetDirectory(own id.RoomID, joined bool, list []directory.Window) {
+	if own != r.own {
+		clear(r.identities.told) // nobody has read it in the new room
+	}
 	r.own, r.joined = own, joined
 	r.windows.set(list, r.renewed)
 	for _, w := range list {

@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bridge/notice"
 )
 
 // cem is one more guest, and rosenwerk one more window.
@@ -31,7 +32,7 @@ type outcome struct {
 }
 
 // sent says whether exactly these notices, and as many declines and removals, were sent.
-func (o outcome) sent(declines, removals int, notices ...Notice) bool {
+func (o outcome) sent(declines, removals int, notices ...notice.Notice) bool {
 	for _, m := range o.messages {
 		switch {
 		case m.Decline != "":
@@ -71,7 +72,7 @@ var outcomes = map[string]func(o outcome) bool{
 		before, after := o.before, o.after
 		before.Wake, after.Wake = time.Time{}, time.Time{}
 		before.View.Windows, after.View.Windows = nil, nil
-		return reflect.DeepEqual(before, after) && o.sent(0, 0, NoticeNewIdentity)
+		return reflect.DeepEqual(before, after) && o.sent(0, 0, notice.NewIdentity)
 	},
 	"open": func(o outcome) bool { return o.waiting(ScreenAlone, directory.Open) && o.after.View.Camera },
 	"alone": func(o outcome) bool {
@@ -100,18 +101,20 @@ var outcomes = map[string]func(o outcome) bool{
 		return o.waiting(ScreenAjar, directory.Ajar) && len(o.b.m.knocks.missed) == 1 && o.sent(0, 0)
 	},
 	"declines": func(o outcome) bool {
-		return o.waiting(ScreenShut, directory.Shut) && len(o.after.View.Missed) == 1 && o.sent(1, 0, NoticeShut)
+		return o.waiting(ScreenShut, directory.Shut) && len(o.after.View.Missed) == 1 && o.sent(1, 0, notice.Shut)
 	},
 	"declines at once": func(o outcome) bool {
-		return o.waiting(ScreenShut, directory.Shut) && len(o.after.View.Missed) == 0 && o.sent(1, 0, NoticeShut)
+		return o.waiting(ScreenShut, directory.Shut) && len(o.after.View.Missed) == 0 && o.sent(1, 0, notice.Shut)
 	},
 	"refuses": func(o outcome) bool {
-		return o.waiting(ScreenAjar, directory.Ajar) && len(o.b.m.knocks.missed) == 0 && o.sent(1, 0, NoticeNotNow)
+		return o.waiting(ScreenAjar, directory.Ajar) && len(o.b.m.knocks.missed) == 0 && o.sent(1, 0, notice.NotNow)
 	},
 	"gives up": func(o outcome) bool {
-		return o.waiting(ScreenAjar, directory.Ajar) && len(o.b.m.knocks.missed) == 1 && o.sent(1, 0, NoticeNobody)
+		return o.waiting(ScreenAjar, directory.Ajar) && len(o.b.m.knocks.missed) == 1 && o.sent(1, 0, notice.Nobody)
 	},
-	"explains": func(o outcome) bool { return o.after.View.Screen == o.before.View.Screen && o.sent(0, 0, NoticeLegacy) },
+	"explains": func(o outcome) bool {
+		return o.after.View.Screen == o.before.View.Screen && o.sent(0, 0, notice.Legacy)
+	},
 	"rings": func(o outcome) bool {
 		return o.calling(dresden, "", ScreenRinging) && o.after.Ring != nil && o.after.Ring.Number == 1 && !o.after.Send
 	},
@@ -144,7 +147,7 @@ var outcomes = map[string]func(o outcome) bool{
 		return o.after.Visit == o.before.Visit && o.after.View.Screen == ScreenOpening && len(o.after.Members) == 2
 	},
 	"missed, told": func(o outcome) bool {
-		return o.waiting(ScreenShut, directory.Shut) && len(o.after.View.Missed) > len(o.before.View.Missed) && o.sent(0, 0, NoticeShut)
+		return o.waiting(ScreenShut, directory.Shut) && len(o.after.View.Missed) > len(o.before.View.Missed) && o.sent(0, 0, notice.Shut)
 	},
 	"lost": func(o outcome) bool {
 		return o.after.Visit == o.before.Visit && o.after.View.Screen == ScreenLost && !o.after.Send && o.after.Unseen > o.before.Unseen
@@ -170,21 +173,21 @@ var outcomes = map[string]func(o outcome) bool{
 		return o.after.Visit == o.before.Visit && !o.after.Send && len(o.after.View.Guests) == 0 && o.after.View.Peer == nil && o.sent(0, 1)
 	},
 	"held back": func(o outcome) bool {
-		return o.after.Visit == o.before.Visit && o.after.View.Held && !o.after.Send && !o.after.Camera && o.sent(0, 0, NoticeCamera)
+		return o.after.Visit == o.before.Visit && o.after.View.Held && !o.after.Send && !o.after.Camera && o.sent(0, 0, notice.Camera)
 	},
 	"asks": func(o outcome) bool {
 		return o.waiting(ScreenIdentity, o.before.Announce.Shutter) && *o.after.View.Identity == Identity{Person{-1, munich, kioskUser(munich)}, "new"} &&
-			len(o.after.View.Windows) == 1 && o.sent(0, 0, NoticeNewIdentity)
+			len(o.after.View.Windows) == 1 && o.sent(0, 0, notice.NewIdentity)
 	},
 	"compares": func(o outcome) bool {
 		return o.waiting(ScreenVerify, o.before.Announce.Shutter) && !o.after.View.Camera && len(o.after.View.Comparison.Symbols) == 1 && o.sent(0, 0)
 	},
 	"renewed": func(o outcome) bool {
-		return o.after.Visit == o.before.Visit && len(o.after.View.Renewed) == 1 && len(o.after.View.Withheld) == 0 && o.sent(0, 0, NoticeIdentity, NoticeNewIdentity)
+		return o.after.Visit == o.before.Visit && len(o.after.View.Renewed) == 1 && len(o.after.View.Withheld) == 0 && o.sent(0, 0, notice.Identity, notice.NewIdentity)
 	},
 	"unseen": func(o outcome) bool { // the guest is named and gets no key
 		return o.after.Visit == o.before.Visit && o.after.Send && len(o.after.Named) == 1 && len(o.after.View.Guests) == 1 &&
-			slices.Equal(o.after.View.Unseen, []Person{{Tile: -1, User: guest}}) && o.sent(0, 0, NoticeUnseen)
+			slices.Equal(o.after.View.Unseen, []Person{{Tile: -1, User: guest}}) && o.sent(0, 0, notice.Unseen)
 	},
 	"unknown": func(o outcome) bool {
 		return o.after.Visit == o.before.Visit && o.after.View.Stranger && !o.before.View.Stranger && o.after.Send && o.sent(0, 0)
@@ -192,7 +195,7 @@ var outcomes = map[string]func(o outcome) bool{
 	"visit, 3 more": func(o outcome) bool {
 		return o.after.Visit == o.before.Visit && o.after.View.More == 3 && len(o.after.Named) == maxNamed
 	},
-	"withheld": func(o outcome) bool { return len(o.after.View.Withheld) == 1 && o.sent(0, 0, NoticeDevice) },
+	"withheld": func(o outcome) bool { return len(o.after.View.Withheld) == 1 && o.sent(0, 0, notice.Device) },
 	"joined": func(o outcome) bool {
 		return o.after.Visit == o.before.Visit && o.after.Peer == munich && len(o.after.Members) == 2 && o.after.Announce.Facing == munich
 	},

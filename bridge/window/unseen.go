@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bridge/notice"
 )
 
 const (
@@ -142,7 +144,7 @@ func (r *Rules) tellCut(now time.Time, v *visit, user id.UserID) {
 		return
 	}
 	v.toldCut = append(v.toldCut, user)
-	r.outbox.tellPerson(now, NoticeUnseen, user)
+	r.outbox.tellPerson(now, notice.Unseen, user)
 }
 
 // persons are the named people for whom f holds, each one once.

@@ -9,6 +9,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bridge/notice"
 )
 
 // ledger adds up, from the plans alone, for how long each person got our picture without being seen. It is the test's own account of the promise:
@@ -94,7 +95,7 @@ func TestUnseenGuest(t *testing.T) {
 	b.wantMessages()
 	b.step(time.Millisecond)
 	b.keyed(kioskUser(munich))
-	b.wantMessages(Message{Notice: NoticeUnseen, User: guest})
+	b.wantMessages(Message{Notice: notice.Unseen, User: guest})
 	if !slices.Equal(b.last.View.Unseen, []Person{{Tile: -1, User: guest}}) || !b.last.Send || b.last.View.Screen != ScreenVisit {
 		t.Errorf("screen %+v", b.last.View)
 	}
@@ -209,7 +210,7 @@ func TestUnseenAllowed(t *testing.T) {
 	b.arrive(dresden, memberOf(guest))
 	b.step(time.Hour / 2)
 	b.keyed()
-	b.wantMessages(Message{Notice: NoticeUnseen, User: guest})
+	b.wantMessages(Message{Notice: notice.Unseen, User: guest})
 }
 
 // TestUnseenWithheld: whoever gets no key because of their device is not told about their camera.
@@ -223,7 +224,7 @@ func TestUnseenWithheld(t *testing.T) {
 	if v := b.last.View; len(v.Withheld) != 1 || len(v.Unseen) != 0 {
 		t.Errorf("screen %+v", v)
 	}
-	b.wantMessages(Message{Notice: NoticeDevice, User: ben})
+	b.wantMessages(Message{Notice: notice.Device, User: ben})
 }
 
 // TestTurns: on a screen that has not enough places, those who are not seen make room for others, so that everybody can be seen. Whoever is seen

@@ -54,7 +54,7 @@ var needPrograms = []string{"cmd/e2e/acmetest", "cmd/e2e/browser", "cmd/e2e/elem
 // rules is the package of the window's rules. mayImportRules is what it may import besides the standard library.
 const rules = "bridge/window"
 
-var mayImportRules = []string{"maunium.net/go/mautrix/id", module + "bot/directory"}
+var mayImportRules = []string{"maunium.net/go/mautrix/id", module + "bot/directory", module + "bridge/notice"}
 
 // Package directory may import one more package, because the page and Matrix use times in milliseconds.
 const typesOfRules, mayImportTypes = "bot/directory", "go.mau.fi/util/jsontime"
