@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"maunium.net/go/mautrix"
@@ -20,6 +21,8 @@ type attempt struct {
 	next    time.Time
 	pause   backoff.Backoff
 	running chan struct{} // closed when the try that is under way has ended; nil: none is
+	// done says that the homeserver has accepted a try.
+	done atomic.Bool
 }
 
 // ready says whether it may be tried now. After a try has ended, the pause begins.
@@ -146,6 +149,7 @@ func (m *Members) joinMore(ctx context.Context, now time.Time) {
 			ctx, cancel := context.WithTimeout(ctx, joinLimit)
 			defer cancel()
 			_, err := m.client.Load().JoinRoom(mautrix.WithMaxRetries(ctx, 0), name.String(), &mautrix.ReqJoinRoom{Via: via})
+			a.done.Store(err == nil)
 			if err != nil && ctx.Err() == nil {
 				for _, root := range roots {
 					if root != name && early {

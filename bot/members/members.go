@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
@@ -29,8 +30,8 @@ const (
 	device = "EWINDOWHUB"
 	// syncWait is how long the homeserver waits for something new.
 	syncWait = 30 * time.Second
-	// joinWait is how long Joined waits for somebody whose join is still under way to us.
-	joinWait = 3 * time.Second
+	// joinWait is how long Joined waits for somebody whose join is still under way to us. After rereadWait, all rooms are read anew.
+	joinWait, rereadWait = 3 * time.Second, time.Second
 	// refuseWait is how long an invitation by somebody who is no admin waits until it is refused: a window may announce its room a moment later.
 	refuseWait = 10 * time.Second
 	// maxRefusals is how often we try to refuse one.
@@ -52,6 +53,8 @@ const (
 	maxRooms   = 1024
 	maxJoining = 4
 	maxMembers = 10_000
+	// rereadRate is how many times each second a refusal lets all rooms be read anew, after a burst of rereadBurst.
+	rereadRate, rereadBurst = 0.1, 3
 	// joinRate is how many rooms that one account announces are joined each second, after a burst of joinBurst.
 	joinRate, joinBurst = 0.1, 6
 )
@@ -73,6 +76,9 @@ type Config struct {
 type Members struct {
 	cfg    Config
 	client atomic.Pointer[mautrix.Client] // of the present login, nil before the first one
+
+	rereads   *rate.Limiter
+	interrupt atomic.Pointer[context.CancelFunc] // ends the present sync request, so that all rooms are read anew; nil: they are being read
 
 	mu      sync.RWMutex // guards what follows, which only Run's goroutine changes
 	rooms   map[id.RoomID]*room
@@ -126,14 +132,25 @@ func New(cfg Config) (*Members, error) {
 	return &Members{
 		cfg: cfg, http: &http.Client{Timeout: syncWait + joinLimit}, rooms: make(map[id.RoomID]*room), changed: make(chan struct{}),
 		joins: make(map[id.RoomID]*attempt), leaves: make(map[id.RoomID]*attempt), refusals: make(map[id.RoomID]*attempt), inviters: make(map[id.RoomID]id.UserID),
-		anew: backoff.Backoff{Min: time.Second, Max: time.Hour}, introductions: make(map[id.RoomID]*attempt),
+		rereads: rate.NewLimiter(rereadRate, rereadBurst), anew: backoff.Backoff{Min: time.Second, Max: time.Hour}, introductions: make(map[id.RoomID]*attempt),
 		announcers: limit.NewRate[string](joinRate, joinBurst), joining: limit.NewSemaphore[string](maxJoining, 1),
 	}, nil
 }
 
-// Joined says whether a user is in a window's room. Somebody who has just joined may be known here a moment later, so it waits for up to three seconds.
+// Joined says whether a user is in a window's room. Somebody who has just joined may be known here a moment later, so it waits for up to four seconds. After
+// the first one, all rooms are read anew, since a sync of Dendrite may have left something out. Nobody can cause that again and again.
 func (m *Members) Joined(ctx context.Context, user id.UserID, room id.RoomID) bool {
-	deadline := time.NewTimer(joinWait)
+	if m.awaitJoined(ctx, user, room, rereadWait) {
+		return true
+	}
+	if interrupt := m.interrupt.Load(); interrupt != nil && m.rereads.Allow() {
+		(*interrupt)()
+	}
+	return m.awaitJoined(ctx, user, room, joinWait)
+}
+
+func (m *Members) awaitJoined(ctx context.Context, user id.UserID, room id.RoomID, limit time.Duration) bool {
+	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
 	for {
 		m.mu.RLock()
@@ -218,6 +235,33 @@ func (m *Members) DeviceKey(ctx context.Context, user id.UserID, device id.Devic
 		return "", nil
 	}
 	return keys.Keys.GetEd25519(device), nil
+}
+
+// Why says in plain words why a user gets no access to a room's call, for the log. It is empty if they do.
+func (m *Members) Why(user id.UserID, room id.RoomID) string {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	r := m.rooms[room]
+	announced := func(announcer id.UserID) bool {
+		return slices.ContainsFunc(m.kept.Roots, func(root id.RoomID) bool {
+			return m.rooms[root] != nil && (announcer != "" && m.rooms[root].window(announcer).Room == room || announcer == "" && len(m.rooms[root].announced()[room]) > 0)
+		})
+	}
+	switch {
+	case m.joinedLocked(user, room):
+		return ""
+	case len(m.kept.Roots) == 0:
+		return "no admin has invited the hub's account into the network"
+	case r == nil && announced(""):
+		return "the hub's account is not in this window's room yet"
+	case r == nil:
+		return "no window of the network has this room"
+	case r.kiosk == "" || !r.joined[r.kiosk]:
+		return "the hub's account does not see the window of this room"
+	case !m.isWindowLocked(room):
+		return "the account of this room's window is not in the network, announces another room, or was taken down by an admin"
+	}
+	return "the user is not in this room"
 }
 
 // isWindowLocked says whether a room is a window's: one of the network announces it, or the room that it was upgraded to, and that is its kiosk.

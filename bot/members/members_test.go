@@ -1,13 +1,18 @@
 package members_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -442,5 +447,63 @@ func TestSpaceOfPeople(t *testing.T) {
 	})
 	if h.IsJoined(eve.UserID, trap) || len(h.Users()) != 0 {
 		t.Error("a person is a window")
+	}
+}
+
+// TestLeftOut: a sync leaves out that somebody has joined a window's room. Who asks for access is found all the same.
+func TestLeftOut(t *testing.T) {
+	hs := rig.StartHomeserver(t)
+	admin, kiosk, guest := newClient(t, hs, "admin"), newClient(t, hs, "kiosk"), newClient(t, hs, "guest")
+	space, err := newnetwork.Create(t.Context(), admin, newnetwork.Options{Name: "Network"})
+	must(t, space, err)
+	must(t, 0, invite(t, admin, space, kiosk.UserID))
+	joined, err := kiosk.JoinRoomByID(t.Context(), space)
+	must(t, joined, err)
+	room := newWindow(t, kiosk, space, kiosk.UserID)
+	list(t, kiosk, space, room, hs.ServerName)
+
+	target, err := url.Parse(hs.URL)
+	must(t, target, err)
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.ErrorLog = log.New(io.Discard, "", 0) // requests are cancelled
+	var leaves, left atomic.Bool                // whether the window's room is left out of what is new, and whether it was
+	proxy.ModifyResponse = func(answer *http.Response) error {
+		if !leaves.Load() || !strings.HasSuffix(answer.Request.URL.Path, "/sync") || answer.Request.URL.Query().Get("since") == "" {
+			return nil
+		}
+		var content map[string]any
+		err := json.NewDecoder(answer.Body).Decode(&content)
+		if err != nil {
+			return err
+		}
+		rooms, _ := content["rooms"].(map[string]any)
+		if joined, _ := rooms["join"].(map[string]any); joined[room.String()] != nil {
+			delete(joined, room.String())
+			left.Store(true)
+		}
+		text, err := json.Marshal(content)
+		answer.Body, answer.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+		answer.Header.Set("Content-Length", strconv.Itoa(len(text)))
+		return err
+	}
+	bad := httptest.NewServer(proxy)
+	t.Cleanup(bad.Close)
+	user, password := hs.Register(t, "hub")
+	h := runHub(t, bad.URL, user, password, filepath.Join(t.TempDir(), "hub.json"), admin.UserID)
+	must(t, 0, invite(t, admin, space, user))
+	h.sees(t, kiosk.UserID, room, true)
+
+	leaves.Store(true)
+	must(t, 0, invite(t, kiosk, room, guest.UserID))
+	answer, err := guest.JoinRoomByID(t.Context(), room)
+	must(t, answer, err)
+	if !h.Joined(t.Context(), guest.UserID, room) {
+		t.Errorf("the guest is not found: %s; left out: %t", h.Why(guest.UserID, room), left.Load())
+	}
+	if !left.Load() {
+		t.Error("nothing was left out")
+	}
+	if !h.Belongs(guest.UserID) {
+		t.Error("the guest does not belong")
 	}
 }

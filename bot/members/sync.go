@@ -38,13 +38,25 @@ func (m *Members) follow(ctx context.Context, works func()) error {
 	m.client.Store(client)
 	since := ""
 	retry := backoff.Backoff{Min: 250 * time.Millisecond, Max: 10 * time.Second}
-	first := true // the next response has everything
+	first := true   // the next response has everything
+	reread := false // somebody wants to see everything anew
 	for {
 		request := mautrix.ReqSync{Since: since, FilterID: filter, SetPresence: event.PresenceOffline}
-		if !first {
+		if !first && !reread {
 			request.Timeout = int(min(syncWait, m.untilJoin(time.Now())).Milliseconds())
 		}
-		response, err := client.FullSyncRequest(mautrix.WithMaxRetries(ctx, 0), request)
+		asking, cancel := context.WithCancel(ctx)
+		if !first && !reread {
+			m.interrupt.Store(&cancel)
+		}
+		response, err := client.FullSyncRequest(mautrix.WithMaxRetries(asking, 0), request)
+		m.interrupt.Store(nil)
+		interrupted := asking.Err() != nil && ctx.Err() == nil
+		cancel()
+		if interrupted { // first comes what is new, since an admin's word may be overwritten in what is read anew
+			reread = true
+			continue
+		}
 		if err != nil {
 			// All that has happened comes later, and an admin's word may be overwritten by then.
 			if first || ctx.Err() != nil || retry.Failures() >= maxSyncFailures || errors.Is(err, mautrix.MUnknownToken) {
@@ -65,15 +77,15 @@ func (m *Members) follow(ctx context.Context, works func()) error {
 		now := time.Now()
 		m.joinMore(ctx, now)
 		m.leaveMore(ctx, now)
-		if first = m.demandsAnew(now); first {
-			since = ""
+		if first = m.demandsAnew(now) || reread; first {
+			since, reread = "", false
 		}
 	}
 }
 
 // demandsAnew says whether all rooms are to be read anew: an admin's room does not say that it is a network's, a room that is announced as a window's does
-// not say whose it is, or somebody of the network invited us into a room that nobody seems to announce. Dendrite may leave out some state of a room
-// that we have just joined.
+// not say whose it is or does not show its kiosk, we have joined a room and are not shown it, or somebody of the network invited us into a room that
+// nobody seems to announce. Dendrite may leave out some state of a room that we have just joined.
 func (m *Members) demandsAnew(now time.Time) bool {
 	incomplete := slices.ContainsFunc(m.kept.Roots, func(root id.RoomID) bool {
 		r := m.rooms[root]
@@ -89,12 +101,15 @@ func (m *Members) demandsAnew(now time.Time) bool {
 			}
 		}
 		for name := range r.announced() {
-			if room := m.rooms[name]; room != nil && room.kiosk == "" {
+			if room := m.rooms[name]; room != nil && (room.kiosk == "" || !room.joined[room.kiosk]) {
 				return true
 			}
 		}
 		return false
 	})
+	for _, a := range m.joins {
+		incomplete = incomplete || a.done.Load()
+	}
 	switch {
 	case !incomplete:
 		m.anew.Reset()

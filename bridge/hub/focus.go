@@ -38,7 +38,7 @@ func (h *hub) startFocus(ctx context.Context) error {
 		Member:  h.joined, Log: log,
 	}
 	if needsAccount(&h.cfg) {
-		access.DeviceKey, access.Window = h.deviceKey, h.isWindow
+		access.DeviceKey, access.Window, access.Why = h.deviceKey, h.isWindow, h.whyNot
 	}
 	service, err := focus.NewService(access)
 	if err != nil {

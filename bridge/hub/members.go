@@ -105,6 +105,14 @@ func (h *hub) isJoined(user id.UserID, room id.RoomID) bool {
 	return h.cfg.Open || h.members != nil && h.members.IsJoined(user, room)
 }
 
+// whyNot says why a user gets no access to a room's call.
+func (h *hub) whyNot(user id.UserID, room id.RoomID) string {
+	if h.members == nil {
+		return "the hub has only just been started"
+	}
+	return h.members.Why(user, room)
+}
+
 // isWindow says whether a user is a window of the network.
 func (h *hub) isWindow(user id.UserID) bool { return h.members != nil && h.members.IsKiosk(user) }
 

@@ -42,6 +42,8 @@ type ServiceConfig struct {
 	// Member says whether a user is in a Matrix room for which access is given. It may wait a moment for somebody who is just joining. nil: everybody
 	// gets access to every room.
 	Member func(ctx context.Context, user id.UserID, room id.RoomID) bool
+	// Why says in words why somebody is refused whom Member does not know, for the log. nil: nothing is known about that.
+	Why func(user id.UserID, room id.RoomID) string
 	// DeviceKey returns the Ed25519 key of a user's device, "" if there is none. It is asked when a request has a device's signature (package proof).
 	// nil: signatures prove nothing.
 	DeviceKey func(ctx context.Context, user id.UserID, device id.DeviceID) (id.Ed25519, error)
@@ -252,7 +254,11 @@ func (s *Service) demandMember(ctx context.Context, user id.UserID, room id.Room
 		return nil
 	}
 	s.counts.forbidden.Add(1)
-	s.cfg.Log.Info().Stringer("user_id", user).Stringer("room_id", room).Msg("Access was refused: the user is not in such a room of the network")
+	why := ""
+	if s.cfg.Why != nil {
+		why = s.cfg.Why(user, room)
+	}
+	s.cfg.Log.Info().Stringer("user_id", user).Stringer("room_id", room).Str("why", why).Msg("Access was refused: the user is not in such a room of the network")
 	return errNoMember
 }
 
