@@ -126,3 +126,25 @@ func (v visitor) resizesElement() {
 		v.shot(size.what)
 	}
 }
+
+// holdsPhoneUpright visits with a picture that is higher than wide. The window shows all of it, and not the third that fills its screen.
+func (v visitor) holdsPhoneUpright() {
+	v.t.Helper()
+	v.Load(v.w.room, element.Start)
+	v.Enter()
+	rig.Eventually(v.t, slowLimit, func() error {
+		var shown struct {
+			Width, Height int
+			Fit           string
+		}
+		err := v.w.eval(`(() => {
+			const video = document.querySelector(".picture[data-role=main] video");
+			return video ? { width: video.videoWidth, height: video.videoHeight, fit: getComputedStyle(video).objectFit } : {};
+		})()`, &shown)
+		return rig.Check(err == nil && shown.Height > shown.Width && shown.Width > 0 && shown.Fit == "contain", "the window showing the whole picture", fmt.Sprintf("%+v %v", shown, err))
+	})
+	v.awaitPicture("red", slowLimit)
+	v.w.shot("upright")
+	v.HangUp()
+	v.awaitAlone(20 * time.Second)
+}

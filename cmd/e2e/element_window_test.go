@@ -71,6 +71,13 @@ func TestElementVisitsWindow(t *testing.T) {
 		w.invite(t, carla)
 		w.within(t, carla).calls()
 	})
+	t.Run("holds a phone upright", func(t *testing.T) {
+		dora := &person{t: t, name: "dora", account: n.registerAccount(0, "dora"), source: dresdenSource}
+		dora.open(360, 640, element.Options{})
+		n.inviteToSpace(w.admin, dora)
+		dora.JoinRoom(w.room)
+		w.within(t, dora).holdsPhoneUpright()
+	})
 	t.Run("room is upgraded, browser is killed", func(t *testing.T) { // last, because Anna's browser stays dead
 		v := w.within(t, anna)
 		v.roomUpgraded(owner)

@@ -1,4 +1,5 @@
 // What people see. This file only draws: the arguments of render and count have everything that it needs.
+import { fit } from "./fit.js";
 import { clock, say, saySince } from "./words.js";
 
 const previewTime = 10_000; // ms for which our own picture is shown at the beginning of a visit
@@ -49,6 +50,10 @@ export class View {
   #listed = "";
   #previewTimer = 0;
   #tiles = new Map();
+
+  constructor() {
+    fit($("#own"), $("#own video"));
+  }
 
   get screen() {
     return this.#screen;
@@ -114,8 +119,11 @@ export class View {
     const sound = make("audio");
     sound.autoplay = true;
     const caption = make("figcaption", "pill");
-    figure.append(video, sound, caption);
+    const ground = make("canvas");
+    [ground.width, ground.height] = [32, 18];
+    figure.append(ground, video, sound, caption);
     $("#pictures").append(figure);
+    fit(figure, video, ground);
     this.#tiles.set(n, { figure, caption });
     if (this.#m) this.#arrange(this.#m);
     return { video, audio: sound };
