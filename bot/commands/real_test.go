@@ -10,6 +10,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/commands"
+	"multifactorymodel.org/ewindow/bot/newroom"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
@@ -24,12 +25,9 @@ func TestCommands(t *testing.T) {
 	rig.RunBot(t, window)
 	rig.RunBot(t, admin)
 	rig.RunBot(t, guest)
-	key := ""
 	room, err := window.Client().CreateRoom(t.Context(), &mautrix.ReqCreateRoom{
-		Preset: "public_chat",
-		InitialState: []*event.Event{{
-			Type: event.StateEncryption, StateKey: &key, Content: event.Content{Parsed: &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}},
-		}},
+		Preset:       "public_chat",
+		InitialState: []*event.Event{newroom.State(event.StateEncryption, "", &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1})},
 	})
 	if err != nil {
 		t.Fatal(err)

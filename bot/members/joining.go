@@ -39,11 +39,14 @@ func (a *attempt) ready(now time.Time) bool {
 	return !now.Before(a.next)
 }
 
-// begin notes that a try is under way, until the caller calls end. It may do so from any goroutine.
-func (a *attempt) begin() (end func()) {
+// try runs f in a goroutine that Run waits for, as a try of an attempt that is ready.
+func (m *Members) try(a *attempt, f func()) {
 	running := make(chan struct{})
 	a.running = running
-	return func() { close(running) }
+	m.tasks.Go(func() {
+		defer close(running)
+		f()
+	})
 }
 
 func newAttempt() *attempt {
@@ -114,11 +117,7 @@ func (m *Members) joinMore(ctx context.Context, now time.Time) {
 		if !a.ready(now) {
 			continue
 		}
-		end := a.begin()
-		m.tasks.Go(func() {
-			defer end()
-			m.introduce(ctx, root)
-		})
+		m.try(a, func() { m.introduce(ctx, root) })
 	}
 	maps.DeleteFunc(m.introductions, func(root id.RoomID, _ *attempt) bool { return !slices.Contains(m.kept.Roots, root) })
 	wanted, roots := m.wanted(), slices.DeleteFunc(slices.Clone(m.kept.Roots), func(root id.RoomID) bool { return m.rooms[root] == nil })
@@ -142,9 +141,8 @@ func (m *Members) joinMore(ctx context.Context, now time.Time) {
 		if !ok {
 			continue
 		}
-		early, end := a.pause.Failures() < maxIntroductions, a.begin()
-		m.tasks.Go(func() {
-			defer end()
+		early := a.pause.Failures() < maxIntroductions
+		m.try(a, func() {
 			defer release()
 			ctx, cancel := context.WithTimeout(ctx, joinLimit)
 			defer cancel()
@@ -190,11 +188,9 @@ func (m *Members) leaveMore(ctx context.Context, now time.Time) {
 			a = newAttempt()
 			m.leaves[name] = a
 		}
-		if now.Before(a.next) {
-			continue
+		if a.ready(now) {
+			m.try(a, func() { m.leave(ctx, name) })
 		}
-		a.next = now.Add(a.pause.Next())
-		m.leave(ctx, name)
 	}
 	wanted := m.wanted()
 	started := 0
@@ -203,10 +199,9 @@ func (m *Members) leaveMore(ctx context.Context, now time.Time) {
 		switch {
 		case window || m.rooms[name] != nil || a.pause.Failures() >= maxRefusals:
 			m.forgetRefusal(name)
-		case !now.Before(a.next) && started < maxJoining:
+		case started < maxJoining && a.ready(now):
 			started++
-			a.next = now.Add(a.pause.Next())
-			m.leave(ctx, name)
+			m.try(a, func() { m.leave(ctx, name) })
 		}
 	}
 }
@@ -218,13 +213,11 @@ func (m *Members) forgetRefusal(name id.RoomID) {
 
 // leave leaves a room, or refuses an invitation.
 func (m *Members) leave(ctx context.Context, name id.RoomID) {
-	m.tasks.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, joinLimit)
-		defer cancel()
-		if _, err := m.client.Load().LeaveRoom(mautrix.WithMaxRetries(ctx, 0), name); err != nil && ctx.Err() == nil {
-			m.cfg.Log.Debug().Err(matrixerror.FromMautrix(err)).Stringer("room_id", name).Msg("The hub's account can't leave a room, trying again")
-		}
-	})
+	ctx, cancel := context.WithTimeout(ctx, joinLimit)
+	defer cancel()
+	if _, err := m.client.Load().LeaveRoom(mautrix.WithMaxRetries(ctx, 0), name); err != nil && ctx.Err() == nil {
+		m.cfg.Log.Debug().Err(matrixerror.FromMautrix(err)).Stringer("room_id", name).Msg("The hub's account can't leave a room, trying again")
+	}
 }
 
 // introduce says in our membership of a room of the network that we are a hub, so that kiosks invite us into their rooms. It is sent again when a room

@@ -242,17 +242,13 @@ func (m *Members) Why(user id.UserID, room id.RoomID) string {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	r := m.rooms[room]
-	announced := func(announcer id.UserID) bool {
-		return slices.ContainsFunc(m.kept.Roots, func(root id.RoomID) bool {
-			return m.rooms[root] != nil && (announcer != "" && m.rooms[root].window(announcer).Room == room || announcer == "" && len(m.rooms[root].announced()[room]) > 0)
-		})
-	}
+	announced := slices.ContainsFunc(m.kept.Roots, func(root id.RoomID) bool { return m.rooms[root] != nil && m.rooms[root].announcer(room) != "" })
 	switch {
 	case m.joinedLocked(user, room):
 		return ""
 	case len(m.kept.Roots) == 0:
 		return "no admin has invited the hub's account into the network"
-	case r == nil && announced(""):
+	case r == nil && announced:
 		return "the hub's account is not in this window's room yet"
 	case r == nil:
 		return "no window of the network has this room"

@@ -44,10 +44,6 @@ func Create(ctx context.Context, client *mautrix.Client, opts Options) (id.RoomI
 			return "", fmt.Errorf("create network: %q is not a Matrix user id", user)
 		}
 	}
-	power := spacePower()
-	for _, admin := range opts.Admins {
-		power.Users[admin] = 100
-	}
 	var windows id.RoomID
 	invited, joinRules := slices.Concat(opts.Admins, opts.Windows), &event.JoinRulesEventContent{JoinRule: event.JoinRuleInvite}
 	if opts.WindowsRoom {
@@ -71,7 +67,7 @@ func Create(ctx context.Context, client *mautrix.Client, opts Options) (id.RoomI
 			newroom.State(event.StateGuestAccess, "", &event.GuestAccessEventContent{GuestAccess: event.GuestAccessForbidden}),
 			newroom.State(networkstate.TypeNetwork, "", &networkstate.Network{Version: networkstate.Version, Policy: networkstate.Policy{Admit: "admins"}, Windows: windows}),
 		},
-		PowerLevelOverride: power,
+		PowerLevelOverride: spacePower(opts.Admins),
 	}
 	room, err := newroom.Create(ctx, client, req)
 	if err != nil {
@@ -91,10 +87,6 @@ func Create(ctx context.Context, client *mautrix.Client, opts Options) (id.RoomI
 
 // createWindowsRoom makes the room of a network's windows. Nobody writes messages there.
 func createWindowsRoom(ctx context.Context, client *mautrix.Client, network string, admins []id.UserID) (id.RoomID, error) {
-	power := spacePower()
-	for _, admin := range admins {
-		power.Users[admin] = 100
-	}
 	return newroom.Create(ctx, client, &mautrix.ReqCreateRoom{
 		Visibility: "private",
 		Preset:     "private_chat",
@@ -106,7 +98,7 @@ func createWindowsRoom(ctx context.Context, client *mautrix.Client, network stri
 			newroom.State(event.StateHistoryVisibility, "", &event.HistoryVisibilityEventContent{HistoryVisibility: event.HistoryVisibilityShared}),
 			newroom.State(event.StateGuestAccess, "", &event.GuestAccessEventContent{GuestAccess: event.GuestAccessForbidden}),
 		},
-		PowerLevelOverride: power,
+		PowerLevelOverride: spacePower(admins),
 	})
 }
 
@@ -154,7 +146,12 @@ func WindowsRoom(ctx context.Context, client *mautrix.Client, space id.RoomID) (
 	return networkstate.ParseNetwork(content).Windows, nil
 }
 
-// spacePower are the power levels of a network's Space. Each kiosk announces its own room, and lists it for people.
-func spacePower() *event.PowerLevelsEventContent {
-	return powerlevels.Network(networkstate.TypeNetwork, networkstate.TypeRoom, event.StateSpaceChild)
+// spacePower are the power levels of a network's Space, and of the room of its windows. Each kiosk announces its own room, and lists it for people. The
+// admins have as much power as the room's creator.
+func spacePower(admins []id.UserID) *event.PowerLevelsEventContent {
+	power := powerlevels.Network(networkstate.TypeNetwork, networkstate.TypeRoom, event.StateSpaceChild)
+	for _, admin := range admins {
+		power.Users[admin] = 100
+	}
+	return power
 }

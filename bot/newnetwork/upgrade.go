@@ -34,7 +34,7 @@ func Upgrade(ctx context.Context, client *mautrix.Client, space id.RoomID) (chan
 	if err := client.StateEvent(ctx, space, event.StatePowerLevels, "", &old); err != nil {
 		return false, fmt.Errorf("upgrade network: read the power levels: %w", err)
 	}
-	power, changed := powerlevels.Merge(old, spacePower(), false)
+	power, changed := powerlevels.Merge(old, spacePower(nil), false)
 	if !changed {
 		return false, nil
 	}
@@ -108,14 +108,13 @@ func announcers(state mautrix.RoomStateMap) (users []id.UserID) {
 		if !plain.ValidUser(user) || member.Content.AsMember().Membership != event.MembershipJoin {
 			continue
 		}
-		announced := member.Content.VeryRaw
-		if own := state[networkstate.TypeRoom][key]; own != nil && own.Sender == user {
+		var announced json.RawMessage
+		switch own := state[networkstate.TypeRoom][key]; {
+		case own != nil && own.Sender == user:
 			announced = own.Content.VeryRaw
-		} else if member.Sender != user {
-			continue
-		} else {
+		case member.Sender == user:
 			var content map[string]json.RawMessage
-			_ = json.Unmarshal(announced, &content) // what can't be read announces nothing
+			_ = json.Unmarshal(member.Content.VeryRaw, &content) // what can't be read announces nothing
 			announced = content[networkstate.MemberRoom]
 		}
 		if networkstate.ParseAnnouncement(announced).Room != "" {

@@ -23,15 +23,12 @@ var ports struct {
 }
 
 // FreePort returns a port of 127.0.0.1 that is free for TCP and UDP at this moment. Use it for programs that can't choose a port themselves,
-// and for addresses that must stay the same. Until the process ends, no other process gets a port of the same hundred from FreePort: else two
+// and for addresses that must stay the same. A hundred calls return a hundred ports. Until the process ends, no other process gets a port of the same hundred from FreePort: else two
 // that start at the same time could take the same one, before the program that it is for listens there.
 func FreePort() (int, error) {
 	ports.Lock()
 	defer ports.Unlock()
-	for range blocks {
-		if ports.reserved != nil {
-			break
-		}
+	for tries := 0; ports.reserved == nil && tries < blocks; tries++ {
 		first := firstPort + blockSize*rand.N(blocks)
 		// A name that begins with @ is not in the file system, and the kernel frees it when the process ends (unix(7), abstract sockets).
 		if l, err := net.Listen("unix", fmt.Sprintf("@ewindow-ports-%d", first)); err == nil {

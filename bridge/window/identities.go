@@ -98,6 +98,9 @@ func (r *Rules) pending(now time.Time) *Identity {
 
 // renewedOnes are the new identities about which people are asked: those of windows, and of guests who have called.
 func (r *Rules) renewedOnes() (list []Identity) {
+	if len(r.identities.keys) == 0 { // as nearly always
+		return nil
+	}
 	var users []id.UserID
 	for _, w := range r.windows.all {
 		users = append(users, w.Kiosk)
@@ -110,32 +113,25 @@ func (r *Rules) renewedOnes() (list []Identity) {
 	return list
 }
 
-// untold are the new identities about which the room is to be told, with the time from when on. Somebody may change theirs all the time, so there is
-// at most one notice about a user in [noticeEvery].
-func (r *Rules) untold() (list []Identity, from []time.Time) {
-	for _, i := range r.renewedOnes() {
-		told, known := r.identities.told[i.Who.User]
-		if r.own == "" || known && told.key == i.Key {
-			continue
-		}
-		var at time.Time
-		if known {
-			at = told.at.Add(noticeEvery)
-		}
-		list, from = append(list, i), append(from, at)
+// tellAt is from when on the room is to be told about a new identity. ok is false if it was told. Somebody may change theirs all the time, so there is at most
+// one notice about a user in [noticeEvery].
+func (r *Rules) tellAt(i Identity) (at time.Time, ok bool) {
+	told, known := r.identities.told[i.Who.User]
+	switch {
+	case r.own == "" || known && told.key == i.Key:
+		return time.Time{}, false
+	case known:
+		return told.at.Add(noticeEvery), true
 	}
-	return list, from
+	return time.Time{}, true
 }
 
 // advanceIdentities notes who is on the screen, and tells the room about new identities.
 func (r *Rules) advanceIdentities(now time.Time) {
-	if len(r.identities.keys) > 0 {
-		list, from := r.untold()
-		for n, i := range list {
-			if !now.Before(from[n]) {
-				r.identities.told[i.Who.User] = toldIdentity{i.Key, now}
-				r.outbox.add(Message{Notice: notice.NewIdentity, User: i.Who.User, Code: i.Code()})
-			}
+	for _, i := range r.renewedOnes() {
+		if at, ok := r.tellAt(i); ok && !now.Before(at) {
+			r.identities.told[i.Who.User] = toldIdentity{i.Key, now}
+			r.outbox.add(Message{Notice: notice.NewIdentity, User: i.Who.User, Code: i.Code()})
 		}
 	}
 	maps.DeleteFunc(r.identities.told, func(user id.UserID, told toldIdentity) bool {

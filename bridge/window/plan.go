@@ -147,9 +147,10 @@ func (r *Rules) wake(now time.Time) time.Time {
 		}
 	}
 	r.budgets.wake(at)
-	_, from := r.untold()
-	for _, t := range from {
-		at(t)
+	for _, i := range r.renewedOnes() {
+		if t, ok := r.tellAt(i); ok {
+			at(t)
+		}
 	}
 	if r.loss.peer != "" {
 		at(r.loss.at.Add(lostLimit))

@@ -154,7 +154,7 @@ func startDemoProgram(t testing.TB, program func() (string, error), folder strin
 		if t.Failed() {
 			t.Logf("demo printed:\n%s\n%s", strings.Join(n.printed(), "\n"), stderr.String())
 		}
-		n.keepLogs()
+		rig.KeepLogs(n.t, n.folder, logLines)
 	})
 	n.await("Ctrl-C ends everything", 90*time.Second)
 	data, err := os.ReadFile(filepath.Join(folder, "demo.json"))
@@ -169,31 +169,6 @@ func startDemoProgram(t testing.TB, program func() (string, error), folder strin
 
 // logLines is how many of each program's last lines are printed when a test has failed.
 const logLines = 12
-
-// keepLogs prints the end of each program's log if the test has failed, and copies the logs to the folder that EWINDOW_SHOTS names, if any.
-func (n *demoNetwork) keepLogs() {
-	to := os.Getenv("EWINDOW_SHOTS")
-	if to == "" && !n.t.Failed() {
-		return
-	}
-	for _, pattern := range []string{"*.log", "*/*.log", "*/data/*.log"} {
-		files, _ := filepath.Glob(filepath.Join(n.folder, pattern))
-		for _, file := range files {
-			name, _ := filepath.Rel(n.folder, file)
-			data, err := os.ReadFile(file)
-			if err != nil {
-				continue
-			}
-			if n.t.Failed() {
-				lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-				n.t.Logf("the last lines of %s:\n%s", name, strings.Join(lines[max(0, len(lines)-logLines):], "\n"))
-			}
-			if to != "" {
-				_ = os.WriteFile(filepath.Join(to, n.t.Name()+"-"+strings.ReplaceAll(name, "/", "-")), data, 0o600)
-			}
-		}
-	}
-}
 
 func (n *demoNetwork) read(out io.Reader) {
 	defer close(n.ended)

@@ -14,6 +14,7 @@ import (
 
 	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/commands"
+	"multifactorymodel.org/ewindow/bot/newroom"
 	"multifactorymodel.org/ewindow/bot/verification"
 	"multifactorymodel.org/ewindow/cmd/e2e/element"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
@@ -36,12 +37,9 @@ func TestElementVerifies(t *testing.T) {
 	wrote := make(chan commands.Command, 10)
 	commands.Watch(window, []id.UserID{user}, func(c commands.Command) { wrote <- c })
 	rig.RunBot(t, window)
-	key := ""
 	room, err := window.Client().CreateRoom(t.Context(), &mautrix.ReqCreateRoom{
 		Preset: "private_chat", Invite: []id.UserID{user},
-		InitialState: []*event.Event{{
-			Type: event.StateEncryption, StateKey: &key, Content: event.Content{Parsed: &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}},
-		}},
+		InitialState: []*event.Event{newroom.State(event.StateEncryption, "", &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1})},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -65,7 +65,7 @@ func startVisit(t *testing.T) *visit {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build ewindow: %v\n%s", err, out)
 	}
-	t.Cleanup(func() { v.keepLogs(t) })
+	t.Cleanup(func() { rig.KeepLogs(t, v.folder, 40) })
 
 	local := &http.Client{Transport: &http.Transport{DialContext: v.Hub.DialContext}, Timeout: 20 * time.Second}
 	certificate, key := rig.CertificateFiles(t, paths.HubIP)
@@ -215,25 +215,5 @@ func answers(client *http.Client, address string) func(context.Context) error {
 			return fmt.Errorf("it answers %s", answer.Status)
 		}
 		return nil
-	}
-}
-
-// keepLogs prints the end of each program's log if the test has failed. It copies the logs to the folder that EWINDOW_SHOTS names, if any.
-func (v *visit) keepLogs(t *testing.T) {
-	files, _ := filepath.Glob(filepath.Join(v.folder, "*", "*.log"))
-	more, _ := filepath.Glob(filepath.Join(v.folder, "*", "data", "*.log"))
-	for _, file := range append(files, more...) {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			continue
-		}
-		name := strings.ReplaceAll(strings.TrimPrefix(file, v.folder+"/"), "/", "-")
-		if to := os.Getenv("EWINDOW_SHOTS"); to != "" {
-			_ = os.WriteFile(filepath.Join(to, t.Name()+"-"+name), data, 0o600)
-		}
-		if t.Failed() {
-			lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-			t.Logf("the last lines of %s:\n%s", name, strings.Join(lines[max(0, len(lines)-40):], "\n"))
-		}
 	}
 }
