@@ -16,6 +16,9 @@ const (
 	channelLifetime    = 10 * time.Minute
 	// afterExpiry is how long an allocation may be refreshed after its credentials have run out.
 	afterExpiry = 12 * time.Hour
+	// idleTime is how long nothing must have gone to a peer before an allocation is idle. ICE sends a check to the peer of a pair in use at least
+	// every 5 s, and gives the pair up after 30 s without an answer (RFC 7675, section 5.1).
+	idleTime = 15 * time.Second
 	// maxPermissions is how many permissions one allocation may have, and maxChannels how many channels.
 	maxPermissions, maxChannels = 128, 128
 )
@@ -106,8 +109,19 @@ type allocation struct {
 	// datagrams of the current batch that are queued for the relay socket: loop.next links them, and first is -1 if there are none.
 	last          *channel
 	first, newest int
+	// toPeersBefore is what idle has seen of toPeers, and active is when it last saw toPeers grow.
+	toPeersBefore uint64
+	active        time.Time
 
 	toPeers, fromPeers atomic.Uint64 // bytes
+}
+
+// idle returns for how long nothing has gone to a peer, as far as its calls have seen. Only the loop may call it.
+func (a *allocation) idle(now time.Time) time.Duration {
+	if sent := a.toPeers.Load(); sent != a.toPeersBefore || a.active.IsZero() {
+		a.toPeersBefore, a.active = sent, now
+	}
+	return now.Sub(a.active)
 }
 
 // peers holds the permissions and channels of an allocation. Its maps never change: a new value takes the place of the old one.

@@ -305,6 +305,58 @@ func TestReservationTime(t *testing.T) {
 	})
 }
 
+// TestIdle demands that a user with many allocations loses those through which nothing goes to a peer, and no others: a client whose address changes
+// can't close what it had. A user with few loses none.
+func TestIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := bubble(t)
+		s.cfg.MaxAllocations, s.cfg.MaxAllocationsPerUser = 16, 4
+		l, err := s.newLoop()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.close()
+		u := &udpSocket{fd: -1, clients: make(map[addr]*client)}
+		l.sockets = append(l.sockets, u)
+		port := uint16(0)
+		adopt := func(user string) *allocation {
+			port++
+			c := &client{source: addrOf(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port)), loop: l, socket: u}
+			if code := s.handleAllocate(time.Now(), c, &message{transport: protocolUDP, transaction: make([]byte, 16)}, nil, user); code != 0 {
+				t.Fatalf("an allocation for %s: %d", user, code)
+			}
+			return c.alloc
+		}
+		few := []*allocation{adopt("ben"), adopt("ben")}
+		adopt("anna")
+		adopt("anna")
+		used := adopt("anna")
+		for range 2 * idleTime / sweepEvery {
+			<-time.After(sweepEvery)
+			used.toPeers.Add(20)
+			l.sweep()
+		}
+		if held := s.quotas["anna"].allocations; held != 2 || l.relays[used.fd] != used {
+			t.Errorf("of two idle allocations and one in use, %d are left", held)
+		}
+		for range 2 { // at once: the place is there without waiting
+			adopt("anna")
+		}
+		for range idleTime/sweepEvery - 1 {
+			<-time.After(sweepEvery)
+			l.sweep()
+		}
+		if held := s.quotas["anna"].allocations; held < 3 {
+			t.Errorf("a new allocation ended before it was idle: %d are left", held)
+		}
+		for _, a := range few {
+			if l.relays[a.fd] != a {
+				t.Error("a user with few allocations lost one")
+			}
+		}
+	})
+}
+
 // FuzzMessage compares our reading of a message with pion's.
 func FuzzMessage(f *testing.F) {
 	f.Add([]byte{})

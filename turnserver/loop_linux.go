@@ -201,18 +201,27 @@ func (l *loop) runPosted() (over bool) {
 	return over
 }
 
-// sweep ends allocations that have expired, or whose users are not allowed any more. Those of streams expire with their streams, which have a deadline.
+// sweep ends allocations that have expired, that are idle while their user needs the place, or whose users are not allowed any more. Those of
+// streams expire with their streams, which have a deadline.
 func (l *loop) sweep() {
 	l.now = time.Now()
 	for _, a := range l.relays {
-		switch gone := !l.server.allowed(a.quota.user); {
-		case gone && a.client.stream != nil:
-			_ = a.client.stream.Close()
-		case gone:
-			a.client.end("its user has gone")
+		reason := ""
+		switch idle := a.idle(l.now); {
+		case !l.server.allowed(a.quota.user):
+			reason = "its user has gone"
 		case a.client.stream == nil && !l.now.Before(a.expires):
-			a.client.end("expired")
+			reason = "expired"
+		case idle >= idleTime && l.server.crowded(a.quota):
+			reason = "idle, and its user has many"
+		default:
+			continue
 		}
+		if a.client.stream != nil {
+			_ = a.client.stream.Close() // its goroutine ends the allocation
+			continue
+		}
+		a.client.end(reason)
 	}
 }
 

@@ -38,3 +38,11 @@ func (s *Server) releaseQuotaLocked(q *quota, n int) {
 		delete(s.quotas, q.user)
 	}
 }
+
+// crowded says whether a user has taken more than half of the allocations that one user may have. A client whose address changes can't close the
+// allocations of its old address, and takes as many again at the new one. Left alone, they would use up the quota for ten minutes.
+func (s *Server) crowded(q *quota) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return q.allocations > s.cfg.MaxAllocationsPerUser/2
+}

@@ -34,6 +34,7 @@ func (s *Server) socketFor(now time.Time, m *message, family byte, user string) 
 	q := s.acquireQuota(user, sockets)
 	if q == nil {
 		s.counters.refusedQuota.Add(1)
+		s.quotaLog.Warn().Str("user", user).Msg("An allocation is refused: the user has too many, or all users together have")
 		return nil, nil, codeQuotaReached
 	}
 	fd, next, relayed, err := s.relaySocket(family, m.evenPort, m.reserve)

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"multifactorymodel.org/ewindow/turnserver/limit"
 )
 
@@ -59,6 +61,7 @@ type Server struct {
 	addrs     []net.Addr
 	closers   map[closer]struct{}              // listeners and streams that are open
 	quotas    map[string]*quota                // by user; the sum of their allocations is total
+	quotaLog  zerolog.Logger                   // for refused allocations, one line a minute
 	total     int                              // allocations and reserved ports
 	reserved  map[[tokenSize]byte]*reservation // by token
 	done      sync.WaitGroup                   // one for each of closers
@@ -95,6 +98,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.logins.datagrams = limit.NewRate[netip.Addr](loginRate, loginBurst)
 	s.logins.streams = limit.NewRate[netip.Addr](loginRate, loginBurst)
+	s.quotaLog = cfg.Log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
 	return s, nil
 }
 
