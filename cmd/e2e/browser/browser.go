@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -38,11 +39,22 @@ type Options struct {
 	Flags []string
 	// Env is added to the environment of this process.
 	Env []string
+	// Host is the machine on which the browser runs, if it is not this one.
+	Host Host
+}
+
+// Host is another machine, such as a network namespace. Both functions are required.
+type Host interface {
+	// Command makes a command that runs a program on the host. Its process is the program's.
+	Command(program string, args ...string) *exec.Cmd
+	// DialContext connects to an address from the host.
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Page is one browser with one page.
 type Page struct {
 	process *exec.Cmd
+	client  *http.Client // to the browser's DevTools
 	exited  chan struct{}
 	folder  string
 	conn    *websocket.Conn
@@ -119,8 +131,14 @@ func start(t testing.TB, program, url string, o Options) (*Page, error) {
 		args = append(args, "--use-file-for-fake-audio-capture="+o.Audio)
 	}
 	args = append(args, o.Flags...)
-	p := &Page{folder: folder, exited: make(chan struct{}), waiting: make(map[int]chan reply)}
-	p.process = exec.Command(program, append(args, "about:blank")...)
+	p := &Page{folder: folder, client: http.DefaultClient, exited: make(chan struct{}), waiting: make(map[int]chan reply)}
+	args = append(args, "about:blank")
+	if o.Host != nil {
+		p.process = o.Host.Command(program, args...)
+		p.client = &http.Client{Transport: &http.Transport{DialContext: o.Host.DialContext}}
+	} else {
+		p.process = exec.Command(program, args...)
+	}
 	p.process.Env = append(os.Environ(), o.Env...)
 	p.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.process.Start(); err != nil {
@@ -169,7 +187,7 @@ func (p *Page) attach(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		response, err := http.DefaultClient.Do(request)
+		response, err := p.client.Do(request)
 		if err != nil {
 			return err
 		}
@@ -189,7 +207,7 @@ func (p *Page) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conn, _, err := websocket.Dial(ctx, address, nil)
+	conn, _, err := websocket.Dial(ctx, address, &websocket.DialOptions{HTTPClient: p.client})
 	if err != nil {
 		return err
 	}

@@ -45,18 +45,50 @@ const (
 // windows are the names of both windows. The names in lower case are their accounts.
 var windows = [2]string{"Munich", "Dresden"}
 
-// visit is a network in which a hub and two kiosks run. The windows know each other.
-type visit struct {
+// network is a network in which a hub and two kiosks run, without pages. The windows know each other.
+type network struct {
 	*paths.Network
-	pages           [2]*page.Page
 	folder, program string
 	authority       string // path of the root certificate that all programs trust
 }
 
-// startVisit starts all programs and makes the network's Space and accounts.
-func startVisit(t *testing.T) *visit {
+// pageURL returns the address of a kiosk's page, in the kiosk's namespace.
+func (v *network) pageURL(t testing.TB, i int) string {
 	t.Helper()
-	v := &visit{Network: paths.NewNetwork(t), folder: t.TempDir(), authority: rig.CAFile(t)}
+	key, err := kiosk.ReadKey(filepath.Join(v.folder, strings.ToLower(windows[i]), "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kiosk.Address(pageAddress, key)
+}
+
+// visit is a network with pages that are no browsers.
+type visit struct {
+	*network
+	pages [2]*page.Page
+}
+
+// startVisit starts a network and its pages.
+func startVisit(t testing.TB) *visit {
+	t.Helper()
+	v := &visit{network: startNetwork(t)}
+	own, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range v.Sides {
+		v.pages[i] = page.StartCommand(t, windows[i], v.pageURL(t, i), s.Kiosk.Command(own))
+	}
+	for _, p := range v.pages {
+		p.Await(t, time.Minute, "the other window", func(r page.Report) bool { return r.Media && len(r.Joined) == 1 })
+	}
+	return v
+}
+
+// startNetwork starts all programs and makes the network's Space and accounts.
+func startNetwork(t testing.TB) *network {
+	t.Helper()
+	v := &network{Network: paths.NewNetwork(t), folder: t.TempDir(), authority: rig.CAFile(t)}
 	rig.Program(t, child.Dendrite)
 	rig.Program(t, child.LiveKit)
 	v.program = filepath.Join(v.folder, "ewindow")
@@ -71,10 +103,6 @@ func startVisit(t *testing.T) *visit {
 	certificate, key := rig.CertificateFiles(t, paths.HubIP)
 	v.start(t, "hub", v.Hub, fmt.Sprintf(hubConfig, paths.HubIP, certificate, key, turnSecret, serverName, registration),
 		answers(local, localHub+"/_matrix/client/versions"))
-	own, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	passwords := make(map[string]string)
 	for _, name := range []string{"anna", "munich", "dresden"} {
 		passwords[name] = rand.Text()
@@ -102,20 +130,12 @@ func startVisit(t *testing.T) *visit {
 		client := &http.Client{Transport: &http.Transport{DialContext: s.Kiosk.DialContext}, Timeout: 5 * time.Second}
 		v.start(t, account, s.Kiosk, fmt.Sprintf(kioskConfig, publicURL, account, passwords[account], serverName, windows[i], pageAddress),
 			answers(client, "http://"+pageAddress+"/"))
-		key, err := kiosk.ReadKey(filepath.Join(v.folder, account, "data"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		v.pages[i] = page.StartCommand(t, windows[i], kiosk.Address(pageAddress, key), s.Kiosk.Command(own))
 	}
 	for i := range v.Sides {
 		user := id.NewUserID(strings.ToLower(windows[i]), serverName)
 		if _, err := anna.InviteUser(t.Context(), space, &mautrix.ReqInviteUser{UserID: user}); err != nil {
 			t.Fatal(err)
 		}
-	}
-	for _, p := range v.pages {
-		p.Await(t, time.Minute, "the other window", func(r page.Report) bool { return r.Media && len(r.Joined) == 1 })
 	}
 	return v
 }
@@ -164,7 +184,7 @@ logging:
 `
 
 // start runs ewindow in a namespace until the test ends. It has its own folder.
-func (v *visit) start(t *testing.T, name string, n *paths.Namespace, config string, ready func(context.Context) error) {
+func (v *network) start(t testing.TB, name string, n *paths.Namespace, config string, ready func(context.Context) error) {
 	t.Helper()
 	folder := filepath.Join(v.folder, name)
 	if err := os.Mkdir(folder, 0o700); err != nil {
