@@ -174,8 +174,15 @@ func (s *sender) seal(out *output, data []byte, timestamp uint32) bool {
 	s.buffer = sealed
 	s.sent.Store(true)
 	out.mu.Lock()
+	out.packetizer.SetSize(int(s.session.packetSize.Load()))
 	err = out.packetizer.Packetize(sealed, timestamp, out.write)
 	out.mu.Unlock()
+	if errors.Is(err, sfu.ErrBacklog) {
+		c.unsent.Add(1)
+		s.waitKey.Store(true)
+		s.session.requestKeyFrame(s.kind)
+		return false
+	}
 	if err != nil {
 		c.unsent.Add(1)
 		return true // as if a packet had got lost on the way

@@ -41,6 +41,8 @@ type SessionConfig struct {
 	// PictureLimit is how long a picture may stand still before it counts as stopped, see [PictureOff]. It has no default: it is a rule of the
 	// window, not of its media.
 	PictureLimit time.Duration
+	// Line is what is known of the line; nil means nothing. All sessions of a window share it.
+	Line *Line
 	// MaxBitrate limits the picture that we send, in bit/s; 0 means 1.7 Mbit/s.
 	MaxBitrate int
 	// OnEvent is called from one goroutine, in order, and must not block.
@@ -66,6 +68,7 @@ type Session struct {
 	unbind          func() bool // makes the end of Start's context not end the session any more
 
 	sending       atomic.Bool
+	packetSize    atomic.Int32 // longest packet of a picture in bytes; 0: as long as they get through
 	senders       [track.Kinds]*sender
 	pictureWanted [track.MaxTiles]atomic.Pointer[receiver] // by tile: whom to ask for a key frame
 
@@ -76,10 +79,16 @@ type Session struct {
 	connections  map[string]*sfuConnection // by livekit_service_url
 	here         map[string]bool           // the identities that Arrived was emitted for, see emitArrivals
 
-	estimate   int  // of the bandwidth to our own SFU, in bit/s; negative before the first
-	smallOnly  bool // nobody shows our picture large
-	bitrate    int  // as Local was told last
+	estimate   int            // of the bandwidth to our own SFU, in bit/s; negative before the first
+	highest    int            // estimate so far
+	narrow     bool           // the line carries less than our largest picture
+	asks       map[string]ask // by identity: what windows want of our picture
+	told       map[string]ask // what they were told that we want of theirs
+	smallOnly  bool           // nobody shows our picture large
+	bitrate    int            // as Local was told last
 	smallLimit int
+
+	logged Stats // by logLine
 
 	lastSource track.Source
 }
@@ -101,12 +110,19 @@ func NewSession(cfg SessionConfig) (*Session, error) {
 	if cfg.MaxBitrate == 0 {
 		cfg.MaxBitrate = defaultBitrate
 	}
+	if cfg.Line == nil {
+		cfg.Line = new(Line)
+	}
 	if cfg.Allowed == nil {
 		cfg.Allowed = addrpolicy.Public
 	}
 	s := &Session{
 		cfg: cfg, counters: cfg.Counters, start: cfg.Counters.Stats(), estimate: -1, queue: make(chan func(), 64), done: make(chan struct{}),
 		participants: make(map[string]*participant), connections: make(map[string]*sfuConnection), here: make(map[string]bool),
+		asks: make(map[string]ask), told: make(map[string]ask),
+	}
+	if up, _ := cfg.Line.known(time.Now()); up > 0 {
+		s.estimate, s.highest = up, none // it fell before
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	for kind := range s.senders {
@@ -154,6 +170,10 @@ func (s *Session) run() {
 	defer close(s.done)
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
+	asking := time.NewTicker(100 * time.Millisecond)
+	defer asking.Stop()
+	reporting := time.NewTicker(lineReport)
+	defer reporting.Stop()
 	for beat := 0; ; {
 		select {
 		case <-s.ctx.Done():
@@ -163,6 +183,10 @@ func (s *Session) run() {
 			return
 		case f := <-s.queue:
 			f()
+		case <-reporting.C:
+			s.logLine(lineReport)
+		case now := <-asking.C:
+			s.askOthers(now)
 		case now := <-tick.C:
 			s.checkPictures(now)
 			s.requestSizes(now)

@@ -89,6 +89,15 @@ func (c *sfuConnection) join(ctx context.Context) (held time.Duration, err error
 		URL: url, Token: token, Publish: c.own, Log: s.cfg.Log,
 		ForceRelay: s.cfg.ForceRelay, AllowLoopback: s.cfg.AllowLoopback,
 	}
+	up, down := s.cfg.Line.known(time.Now())
+	options.UplinkStart, options.DownlinkStart, options.NoUDP = up, down, s.cfg.Line.avoidUDP(time.Now())
+	if options.NoUDP {
+		defer func() {
+			if held == 0 && ctx.Err() == nil {
+				s.cfg.Line.setUDP(time.Now(), true) // TCP does not get through, either: both are tried in turn
+			}
+		}()
+	}
 	if c.own {
 		options.OnBitrate = s.setEstimate
 	} else {
@@ -220,6 +229,10 @@ func (c *sfuConnection) handleEvents(room *sfu.Room) (err error) {
 	for e := range room.Events() {
 		switch e := e.(type) {
 		case sfu.Disconnected:
+			if e.Reason == sfu.ReasonUDP {
+				s.cfg.Line.setUDP(time.Now(), false)
+				s.cfg.Log.Warn().Str("service", c.service).Msg("UDP does not get through here for long. Media go over TCP for an hour")
+			}
 			err = fmt.Errorf("lost: %s", e.Reason)
 			if e.Err != nil {
 				err = fmt.Errorf("lost: %s: %w", e.Reason, e.Err)
@@ -250,6 +263,8 @@ func (c *sfuConnection) handleEvents(room *sfu.Room) (err error) {
 				s.smallOnly = e.Wanted && e.Quality == livekit.VideoQuality_LOW
 				s.limitBitrate()
 			})
+		case sfu.BitrateAsked:
+			s.post(func() { s.takeAsk(e.Identity, e.BPS, time.Now()) })
 		case sfu.TrackMuted:
 			s.post(func() {
 				if camera, ok := c.cameras[e.TrackSID]; ok {

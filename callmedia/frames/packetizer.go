@@ -56,6 +56,14 @@ func NewPacketizer(c codec.Codec, mtu int, ssrc uint32, pt uint8, seed Seed) *Pa
 	}
 }
 
+// SetSize sets the longest packet, in bytes as mtu in [NewPacketizer]; anything above that mtu, and 0, means that mtu.
+func (p *Packetizer) SetSize(size int) {
+	p.room = len(p.payload)
+	if size >= minMTU {
+		p.room = min(p.room, size-rtpHeader)
+	}
+}
+
 // Packetize calls emit with each packet of the frame in order. ts is the frame's RTP timestamp. The packet and all it refers to are valid only until
 // emit returns. An error of emit ends the frame and is returned. Sequence numbers that were used are not used again. An empty frame has no
 // packets. An Opus frame is always one packet, whatever its size.

@@ -26,14 +26,19 @@ type Options struct {
 	Log zerolog.Logger
 	// ForceRelay sends all media through the TURN servers that the SFU announces.
 	ForceRelay bool
+	// NoUDP sends media over TCP only, for networks in which UDP gets through for a moment and then no more, see [ReasonUDP].
+	NoUDP bool
 	// AllowLoopback also offers loopback addresses, for an SFU on the same machine.
 	AllowLoopback bool
 	// Allowed says which addresses may be sent anything: those of the SFU, of the ICE servers that it announces, and of its candidates. It is for
 	// SFUs that others have named. nil means every address.
 	Allowed func(netip.Addr) bool
-	// OnBitrate is called with the estimated bandwidth, in bit/s, of the connection to the SFU for all published tracks together. That happens
-	// when the estimate changes, at most five times a second, from one goroutine. It must not block.
+	// OnBitrate is called with the estimated bandwidth, in bit/s, of the connection to the SFU for the published picture. That happens when the
+	// estimate changes, at most ten times a second, from one goroutine. It must not block.
 	OnBitrate func(bps int)
+	// UplinkStart and DownlinkStart are where the estimates of the bandwidth begin, in bit/s: what earlier connections have found out. 0 means that
+	// nothing is known.
+	UplinkStart, DownlinkStart int
 }
 
 // protocolVersion is the version of LiveKit's signalling that this package speaks.

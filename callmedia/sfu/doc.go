@@ -20,8 +20,8 @@
 // # Goroutines
 //
 // Each [Room] has a goroutine that owns its state: others give it work by Room.post. Two more read and write the signalling connection. One
-// sends sender reports and passes on the bandwidth estimate. Each layer that is sent, and each track that is received, has one that reads its
-// RTCP. [Room.Close] waits for all of them.
+// sends sender reports and passes on the bandwidth estimates. While packets of a picture wait for their turn, another one sends them. Each layer
+// that is sent, and each track that is received, has one that reads its RTCP. [Room.Close] waits for all of them.
 //
 // A Room never reconnects. When its connection is lost for whatever reason it emits [Disconnected] as the last event, and its user joins again
 // with a fresh token.

@@ -14,6 +14,10 @@ import (
 // ErrClosed is returned by the methods of a [Room] that has ended, and of its tracks.
 var ErrClosed = errors.New("the room is closed")
 
+// ErrBacklog is returned by [LocalLayer.WriteRTP] when more waits than the line can take in time. What waited was dropped: what follows has to begin
+// with a key frame.
+var ErrBacklog = errors.New("too many packets wait")
+
 // RefusedError is returned by [Connect] when the SFU answered and did not let us in.
 type RefusedError struct {
 	// Status is the HTTP status. 401: the token is not valid. 403: it does not permit this. 404: the room does not exist; its owner has not made

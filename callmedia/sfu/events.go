@@ -71,6 +71,12 @@ type QualityWanted struct {
 	Wanted   bool
 }
 
+// BitrateAsked says that a participant's line carries no more of our picture than BPS bit/s, see [Room.AskBitrate]. Who asks is the SFU's word.
+type BitrateAsked struct {
+	Identity string
+	BPS      int
+}
+
 // Disconnected is the last event of a room; the channel is closed after it.
 type Disconnected struct {
 	// Reason is one of the Reason constants.
@@ -86,6 +92,7 @@ const (
 	ReasonSignal    = "signal"    // the signalling connection broke
 	ReasonTimeout   = "timeout"   // the SFU stopped answering
 	ReasonMedia     = "media"     // a media connection could not be made or was lost
+	ReasonUDP       = "udp"       // the same, while signalling, which uses TCP, went on
 	ReasonProtocol  = "protocol"  // the SFU sent something unacceptable
 	ReasonBacklog   = "backlog"   // events were not consumed
 	ReasonUnpublish = "unpublish" // the SFU removed a track of ours
@@ -98,4 +105,5 @@ func (TrackSubscribed) event()   {}
 func (TrackGone) event()         {}
 func (TrackMuted) event()        {}
 func (QualityWanted) event()     {}
+func (BitrateAsked) event()      {}
 func (Disconnected) event()      {}

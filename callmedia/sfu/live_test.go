@@ -114,6 +114,44 @@ func playing(t testing.TB, audio, video *sfu.LocalTrack) (asked *atomic.Int64) {
 	return asked
 }
 
+// TestAskBitrate lets one participant tell another through LiveKit what its line carries. Somebody else in the room is not told. Others receive what it
+// publishes on a connection on which they do not publish themselves, as windows do at foreign SFUs.
+func TestAskBitrate(t *testing.T) {
+	s := rig.StartLiveKit(t)
+	munich := join(t, s, "@munich:b:DEV", nil)
+	publish(t, munich) // the data channel is a part of this connection
+	dresden := join(t, s, "@dresden:a:DEV", func(o *sfu.Options) { o.Publish = false })
+	rome := join(t, s, "@rome:c:DEV", func(o *sfu.Options) { o.Publish = false })
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			munich.AskBitrate("@dresden:a:DEV", 300_000)
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	for range 3 {
+		if e := await[sfu.BitrateAsked](t, dresden, nil); e.Identity != "@munich:b:DEV" || e.BPS != 300_000 {
+			t.Errorf("%+v", e)
+		}
+	}
+	close(stop)
+	<-stopped
+	dresden.AskBitrate("@munich:b:DEV", 1) // without a publishing connection it does nothing
+	_ = rome.Close()
+	for e := range rome.Events() {
+		if ask, ok := e.(sfu.BitrateAsked); ok {
+			t.Errorf("somebody else is told: %+v", ask)
+		}
+	}
+}
+
 // TestMetadata lets three participants set as much metadata as LiveKit takes by default. Everybody is told about all of it in one message. That
 // must not keep a window out.
 func TestMetadata(t *testing.T) {

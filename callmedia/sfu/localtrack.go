@@ -109,30 +109,48 @@ func (l *LocalLayer) PayloadType() uint8 {
 }
 
 // WriteRTP sends a packet. Sequence number, timestamp, marker and payload are sent as they are. SSRC, payload type and header extensions are set
-// by the layer. The packet is not changed and not kept. WriteRTP returns [ErrClosed] after the room's end.
+// by the layer. The packet is not changed and not kept. A picture's packet may be sent a little later, see [Room.SetPace]. WriteRTP returns
+// [ErrBacklog] when too many wait, and [ErrClosed] after the room's end.
 func (l *LocalLayer) WriteRTP(p *rtp.Packet) error {
+	if r := l.track.room; l.track.kind == webrtc.RTPCodecTypeVideo {
+		held, start, err := r.pacer.hold(paced{l, p.Marker, p.SequenceNumber, p.Timestamp, p.Payload}, time.Now())
+		if start {
+			r.spawn(func() { r.pacer.run(r.failed) })
+		}
+		if held {
+			return err
+		}
+	}
+	return l.write(p.Marker, p.SequenceNumber, p.Timestamp, p.Payload)
+}
+
+// write sends a packet now.
+func (l *LocalLayer) write(marker bool, number uint16, timestamp uint32, payload []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.writer == nil {
 		return ErrClosed
 	}
 	l.header = rtp.Header{
-		Version: 2, Marker: p.Marker, PayloadType: l.payload, SSRC: l.ssrc, SequenceNumber: p.SequenceNumber,
-		Timestamp: p.Timestamp, Extensions: append(l.header.Extensions[:0], l.names...),
+		Version: 2, Marker: marker, PayloadType: l.payload, SSRC: l.ssrc, SequenceNumber: number,
+		Timestamp: timestamp, Extensions: append(l.header.Extensions[:0], l.names...),
 	}
 	if len(l.names) > 0 {
 		l.header.Extension, l.header.ExtensionProfile = true, rtp.ExtensionProfileOneByte
 	}
-	if _, err := l.writer.WriteRTP(&l.header, p.Payload); err != nil {
+	if _, err := l.writer.WriteRTP(&l.header, payload); err != nil {
 		if errors.Is(err, io.ErrClosedPipe) {
 			return ErrClosed
 		}
 		return fmt.Errorf("write RTP to the SFU: %w", err)
 	}
 	l.packets.Add(1)
-	l.octets.Add(uint64(len(p.Payload)))
+	l.octets.Add(uint64(len(payload)))
 	return nil
 }
+
+// SetPace says how many bit/s of pictures are sent at most. Packets that come faster wait for their turn. 0 means that none waits.
+func (r *Room) SetPace(bps int) { r.pacer.setRate(bps) }
 
 // SetMuted tells the SFU, and through it the others, whether the track is muted. The track stays published, and its packets are sent all the
 // same.

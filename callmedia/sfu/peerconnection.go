@@ -9,12 +9,12 @@ import (
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
 	"github.com/pion/interceptor/pkg/cc"
-	"github.com/pion/interceptor/pkg/gcc"
 	"github.com/pion/interceptor/pkg/nack"
 	"github.com/pion/interceptor/pkg/report"
 	"github.com/pion/stun/v4"
 	"github.com/pion/webrtc/v4"
 
+	"multifactorymodel.org/ewindow/callmedia/bandwidth"
 	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
@@ -30,13 +30,6 @@ const (
 // networks answer within 30 ms.
 const nackInterval = 30 * time.Millisecond
 
-// Bounds of the send-side bandwidth estimate, in bit/s, and where it starts.
-const (
-	bitrateStart = 1_000_000
-	bitrateMin   = 100_000
-	bitrateMax   = 6_000_000
-)
-
 // The RTCP feedback that we act on (RFC 4585, RFC 5104). pion's interceptors add theirs.
 var (
 	audioFeedback = []webrtc.RTCPFeedback{{Type: webrtc.TypeRTCPFBNACK}}
@@ -47,15 +40,14 @@ var (
 	}
 )
 
-// newPeerConnection makes one of the two peer connections. estimate is set for the publisher connection, and is called with its bandwidth
-// estimator.
-func newPeerConnection(opts Options, servers []webrtc.ICEServer, estimate func(cc.BandwidthEstimator)) (*webrtc.PeerConnection, error) {
+// newPeerConnection makes one of the two peer connections: with up the one to publish on, with down the one to receive on.
+func newPeerConnection(opts Options, servers []webrtc.ICEServer, up *bandwidth.Uplink, down *bandwidth.Downlink) (*webrtc.PeerConnection, error) {
 	media := &webrtc.MediaEngine{}
 	chain := &interceptor.Registry{}
-	if err := registerCodecs(media, estimate == nil); err != nil {
+	if err := registerCodecs(media, up == nil); err != nil {
 		return nil, fmt.Errorf("register codecs: %w", err)
 	}
-	if err := registerInterceptors(media, chain, estimate); err != nil {
+	if err := registerInterceptors(media, chain, up, down); err != nil {
 		return nil, fmt.Errorf("register interceptors: %w", err)
 	}
 	settings := webrtc.SettingEngine{LoggerFactory: peerconnection.Logger(opts.Log)}
@@ -66,7 +58,7 @@ func newPeerConnection(opts Options, servers []webrtc.ICEServer, estimate func(c
 	settings.SetSrflxAcceptanceMinWait(200 * time.Millisecond)
 	settings.SetPrflxAcceptanceMinWait(200 * time.Millisecond)
 	settings.SetRelayAcceptanceMinWait(500 * time.Millisecond)
-	network, err := newNetwork(opts.Allowed)
+	network, err := newNetwork(opts.Allowed, opts.NoUDP)
 	if err != nil {
 		return nil, fmt.Errorf("look at the network: %w", err)
 	}
@@ -97,7 +89,7 @@ func registerCodecs(media *webrtc.MediaEngine, receiving bool) error {
 
 // registerInterceptors sets up retransmission, transport-wide congestion control (TWCC) and receiver reports. Sender reports are our own, since
 // pion does not know the clock of the page's camera.
-func registerInterceptors(media *webrtc.MediaEngine, chain *interceptor.Registry, estimate func(cc.BandwidthEstimator)) error {
+func registerInterceptors(media *webrtc.MediaEngine, chain *interceptor.Registry, up *bandwidth.Uplink, down *bandwidth.Downlink) error {
 	reports, err := report.NewReceiverInterceptor()
 	if err != nil {
 		return err
@@ -106,21 +98,19 @@ func registerInterceptors(media *webrtc.MediaEngine, chain *interceptor.Registry
 	if err := webrtc.ConfigureSimulcastExtensionHeaders(media); err != nil {
 		return err
 	}
-	if estimate == nil {
+	if up == nil {
+		// Before those that send RTCP: it keeps back some of what they send.
+		chain.Add(down)
+		media.RegisterFeedback(webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBGoogREMB}, webrtc.RTPCodecTypeVideo)
 		if err := webrtc.ConfigureTWCCSender(media, chain); err != nil {
 			return err
 		}
 		return webrtc.ConfigureNackWithOptions(media, chain, []nack.GeneratorOption{nack.GeneratorInterval(nackInterval)})
 	}
-	congestion, err := cc.NewInterceptor(func() (cc.BandwidthEstimator, error) {
-		// No pacer: the page's browser paces what we forward, and a second pacer would only add delay.
-		return gcc.NewSendSideBWE(gcc.SendSideBWEInitialBitrate(bitrateStart), gcc.SendSideBWEMinBitrate(bitrateMin),
-			gcc.SendSideBWEMaxBitrate(bitrateMax), gcc.SendSideBWEPacer(gcc.NewNoOpPacer()))
-	})
+	congestion, err := cc.NewInterceptor(func() (cc.BandwidthEstimator, error) { return up, nil })
 	if err != nil {
 		return err
 	}
-	congestion.OnNewPeerConnection(func(_ string, e cc.BandwidthEstimator) { estimate(e) })
 	// The order matters: a packet passes first the interceptor that was added last, and the estimator needs the header extension in it.
 	chain.Add(congestion)
 	media.RegisterFeedback(webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC}, webrtc.RTPCodecTypeVideo)

@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"github.com/livekit/protocol/livekit"
-	"github.com/pion/interceptor/pkg/cc"
 	"github.com/pion/webrtc/v4"
 	"github.com/rs/zerolog"
 
+	"multifactorymodel.org/ewindow/callmedia/bandwidth"
 	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 )
 
@@ -19,9 +19,12 @@ import (
 const (
 	tick           = time.Second
 	mediaTimeout   = 20 * time.Second // from join until the subscriber connection works
+	udpTimeout     = 6 * time.Second  // the same, if it may be UDP that does not get through
+	pingLongest    = 2 * time.Second  // between two pings
+	alive          = 4 * time.Second  // since the SFU's last word: after that, signalling may be dead, too
 	leaveTimeout   = time.Second
 	reportInterval = time.Second            // between two sender reports
-	bitratePeriod  = 200 * time.Millisecond // between two calls of OnBitrate
+	bitratePeriod  = 100 * time.Millisecond // between two calls of OnBitrate
 
 	eventQueue    = 4096
 	callQueue     = 64
@@ -43,6 +46,10 @@ type Room struct {
 
 	subscriber *webrtc.PeerConnection
 	publisher  *webrtc.PeerConnection // nil unless Options.Publish
+	lossy      *webrtc.DataChannel    // of publisher
+	up         *bandwidth.Uplink
+	down       *bandwidth.Downlink
+	pacer      pacer
 
 	events chan Event                   // written by the room's goroutine only
 	outbox chan *livekit.SignalRequest  // to the writing goroutine
@@ -72,6 +79,7 @@ type Room struct {
 	subscriberUp   bool
 	publisherUp    bool
 	closedByRemote bool
+	asked          map[string]time.Time // when a participant last asked for a bitrate
 	pending        map[livekit.SignalTarget][]webrtc.ICECandidateInit
 	heard          time.Time
 	pinged         time.Time
@@ -82,7 +90,7 @@ func newRoom(opts Options, conn *signalConn, join *livekit.JoinResponse) (*Room,
 		opts: opts, conn: conn, started: time.Now(),
 		identity:     join.GetParticipant().GetIdentity(),
 		trailer:      slices.Clone(join.GetSifTrailer()),
-		pingInterval: seconds(join.GetPingInterval(), 5, 1, 30),
+		pingInterval: min(seconds(join.GetPingInterval(), 5, 1, 30), pingLongest),
 		pingTimeout:  seconds(join.GetPingTimeout(), 15, 3, 60),
 		events:       make(chan Event, eventQueue),
 		outbox:       make(chan *livekit.SignalRequest, messageQueue),
@@ -91,6 +99,9 @@ func newRoom(opts Options, conn *signalConn, join *livekit.JoinResponse) (*Room,
 		failed:       make(chan struct{}),
 		done:         make(chan struct{}),
 		remotes:      make(map[string]*remoteTrack),
+		asked:        make(map[string]time.Time),
+		up:           bandwidth.NewUplink(opts.UplinkStart),
+		down:         bandwidth.NewDownlink(opts.DownlinkStart),
 		pending:      make(map[livekit.SignalTarget][]webrtc.ICECandidateInit),
 	}
 	r.others = newParticipants(join.GetParticipant().GetSid(), r.identity, &r.counters.refused)
@@ -100,7 +111,7 @@ func newRoom(opts Options, conn *signalConn, join *livekit.JoinResponse) (*Room,
 		r.log.Warn().Int("count", bad).Msg("The SFU announced ICE servers that cannot be used")
 	}
 	var err error
-	if r.subscriber, err = newPeerConnection(opts, servers, nil); err != nil {
+	if r.subscriber, err = newPeerConnection(opts, servers, nil, r.down); err != nil {
 		return nil, fmt.Errorf("make the subscriber connection: %w", err)
 	}
 	r.watch(r.subscriber, livekit.SignalTarget_SUBSCRIBER)
@@ -111,12 +122,20 @@ func newRoom(opts Options, conn *signalConn, join *livekit.JoinResponse) (*Room,
 			r.onTrack(t, receiver)
 		}
 	})
+	r.subscriber.OnDataChannel(r.readData)
 	if opts.Publish {
-		if r.publisher, err = newPeerConnection(opts, servers, r.useEstimator); err != nil {
+		r.up.OnTargetBitrateChange(func(bps int) { r.bitrate.Store(int64(bps)) })
+		r.bitrate.Store(int64(r.up.BPS()))
+		if r.publisher, err = newPeerConnection(opts, servers, r.up, nil); err != nil {
 			_ = r.subscriber.Close()
 			return nil, fmt.Errorf("make the publisher connection: %w", err)
 		}
 		r.watch(r.publisher, livekit.SignalTarget_PUBLISHER)
+		if err = r.openLossy(); err != nil {
+			_ = r.subscriber.Close()
+			_ = r.publisher.Close()
+			return nil, fmt.Errorf("open the data channel: %w", err)
+		}
 	}
 	r.others.update(join.GetOtherParticipants(), r.emit)
 	return r, nil
@@ -149,12 +168,6 @@ func (r *Room) Close() error {
 	return nil
 }
 
-// useEstimator copies the estimate of the publisher connection's bandwidth estimator, now and each time it changes.
-func (r *Room) useEstimator(e cc.BandwidthEstimator) {
-	r.bitrate.Store(int64(e.GetTargetBitrate()))
-	e.OnTargetBitrateChange(func(bps int) { r.bitrate.Store(int64(bps)) })
-}
-
 // watch follows the candidates and the state of a peer connection. In pion's state "disconnected" it has been silent for iceLost. Then joining
 // again is quicker than waiting longer.
 func (r *Room) watch(pc *webrtc.PeerConnection, target livekit.SignalTarget) {
@@ -168,7 +181,7 @@ func (r *Room) watch(pc *webrtc.PeerConnection, target livekit.SignalTarget) {
 		case webrtc.PeerConnectionStateConnected:
 			r.post(func() { r.peerUp(target) })
 		case webrtc.PeerConnectionStateDisconnected, webrtc.PeerConnectionStateFailed:
-			r.fail(ReasonMedia, fmt.Errorf("the %s connection is %s", target, state))
+			r.post(func() { r.failMedia(time.Now(), fmt.Errorf("the %s connection is %s", target, state)) })
 		case webrtc.PeerConnectionStateClosed:
 			// The SFU closed the connection. It also says why on the signalling connection, perhaps a moment later.
 			r.post(func() { r.closedByRemote = true })
@@ -190,9 +203,7 @@ func (r *Room) start(early []*livekit.SignalResponse) {
 	reader, writer := make(chan struct{}), make(chan struct{})
 	go func() { defer close(reader); r.readSignals() }()
 	go func() { defer close(writer); r.writeSignals() }()
-	if r.publisher != nil {
-		r.spawn(r.reports)
-	}
+	r.spawn(r.reports)
 	go func() {
 		for _, m := range early {
 			r.handle(m)

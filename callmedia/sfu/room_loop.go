@@ -40,14 +40,23 @@ func (r *Room) check(now time.Time) {
 		r.fail(ReasonMedia, errors.New("the SFU closed a media connection"))
 	case now.Sub(r.heard) > r.pingTimeout:
 		r.fail(ReasonTimeout, fmt.Errorf("no word from the SFU for %s", r.pingTimeout))
-	case !r.subscriberUp && now.Sub(r.started) > mediaTimeout:
-		r.fail(ReasonMedia, fmt.Errorf("no media connection within %s", mediaTimeout))
+	case !r.subscriberUp && now.Sub(r.started) > mediaTimeout, !r.subscriberUp && !r.opts.NoUDP && now.Sub(r.started) > udpTimeout:
+		r.failMedia(now, fmt.Errorf("no media connection within %s", now.Sub(r.started).Round(time.Second)))
 	case now.Sub(r.pinged) >= r.pingInterval:
 		r.pinged = now
 		r.send(&livekit.SignalRequest{Message: &livekit.SignalRequest_PingReq{
 			PingReq: &livekit.Ping{Timestamp: now.UnixMilli(), Rtt: time.Duration(r.rtt.Load()).Milliseconds()},
 		}})
 	}
+}
+
+// failMedia ends the room because a media connection does not work. If signalling works, it is most likely UDP that does not get through.
+func (r *Room) failMedia(now time.Time, err error) {
+	if r.opts.NoUDP || now.Sub(r.heard) > alive {
+		r.fail(ReasonMedia, err)
+		return
+	}
+	r.fail(ReasonUDP, err)
 }
 
 // finish ends everything that start and the callbacks began.
@@ -226,7 +235,7 @@ func (r *Room) sendLeave() {
 	}
 }
 
-// reports sends sender reports and passes on the bandwidth estimate.
+// reports sends sender reports, looks after the estimates of the bandwidth, and passes them on.
 func (r *Room) reports() {
 	ticker := time.NewTicker(bitratePeriod)
 	defer ticker.Stop()
@@ -236,11 +245,28 @@ func (r *Room) reports() {
 		case <-r.failed:
 			return
 		case now := <-ticker.C:
+			r.sendEstimate(now)
+			if r.publisher == nil {
+				continue
+			}
+			r.up.Check(now)
 			r.sendReports(now)
 			if bps := r.bitrate.Load(); bps != told && r.opts.OnBitrate != nil {
 				told = bps
 				r.opts.OnBitrate(int(bps))
 			}
+		}
+	}
+}
+
+// sendEstimate tells the SFU what our line carries.
+func (r *Room) sendEstimate(now time.Time) {
+	if pair, ok := r.subscriber.SCTP().Transport().ICETransport().GetSelectedCandidatePairStats(); ok && pair.CurrentRoundTripTime > 0 {
+		r.down.SetRTT(time.Duration(pair.CurrentRoundTripTime * float64(time.Second)))
+	}
+	if message := r.down.Update(now); message != nil {
+		if err := r.subscriber.WriteRTCP([]rtcp.Packet{message}); err != nil && !errors.Is(err, io.ErrClosedPipe) {
+			r.log.Debug().Err(err).Msg("The estimate could not be sent")
 		}
 	}
 }

@@ -12,6 +12,7 @@ type counters struct {
 	stray          atomic.Uint64
 	refused        atomic.Uint64
 	badRTCP        atomic.Uint64
+	otherData      atomic.Uint64
 }
 
 // Stats are counters since the room was joined, except where a field says otherwise.
@@ -28,6 +29,8 @@ type Stats struct {
 	StraySignals    uint64        // answers, candidates and tracks that nothing was waiting for
 	Refused         uint64        // participants, tracks and candidates above the bounds
 	BadRTCP         uint64        // RTCP that could not be read or used
+	OtherData       uint64        // data messages that are not ours, or came too often
+	Downlink        int           // newest estimate of what the line from the SFU carries, bit/s; 0 while it has carried everything
 }
 
 // Stats returns the counters. It may be called from any goroutine, also after the room has ended.
@@ -35,8 +38,9 @@ func (r *Room) Stats() Stats {
 	s := Stats{
 		RTT: time.Duration(r.rtt.Load()), Bitrate: int(r.bitrate.Load()),
 		KeyFramesAsked: r.counters.keyFramesAsked.Load(), UnknownSignals: r.counters.unknownSignals.Load(),
-		StraySignals: r.counters.stray.Load(), Refused: r.counters.refused.Load(), BadRTCP: r.counters.badRTCP.Load(),
+		StraySignals: r.counters.stray.Load(), Refused: r.counters.refused.Load(), BadRTCP: r.counters.badRTCP.Load(), OtherData: r.counters.otherData.Load(),
 	}
+	s.Downlink, _ = r.down.Estimate(0)
 	for _, t := range r.tracks() {
 		for _, l := range t.Layers {
 			s.PacketsSent += l.packets.Load()

@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"time"
@@ -20,14 +21,36 @@ const dialLimit = 3 * time.Second
 //
 // It also holds the policy for the addresses of ICE servers. Their names are looked up once, by ResolveUDPAddr or ResolveTCPAddr, and pion then
 // sends to the address that was found.
+//
+// Without UDP it opens no UDP socket. pion then uses TCP: to the SFU, and to TURN servers. Relayed candidates are UDP at the relay's end only.
 type network struct {
 	transport.Net
 	allowed func(netip.Addr) bool // nil: every address
+	noUDP   bool
 }
 
-func newNetwork(allowed func(netip.Addr) bool) (transport.Net, error) {
+func newNetwork(allowed func(netip.Addr) bool, noUDP bool) (transport.Net, error) {
 	std, err := stdnet.NewNet()
-	return network{std, allowed}, err
+	return network{std, allowed, noUDP}, err
+}
+
+// errNoUDP is why no UDP socket is opened.
+var errNoUDP = errors.New("UDP is not used in this network")
+
+// ListenUDP implements transport.Net.
+func (n network) ListenUDP(name string, laddr *net.UDPAddr) (transport.UDPConn, error) {
+	if n.noUDP {
+		return nil, errNoUDP
+	}
+	return n.Net.ListenUDP(name, laddr)
+}
+
+// ListenPacket implements transport.Net.
+func (n network) ListenPacket(name, address string) (net.PacketConn, error) {
+	if n.noUDP {
+		return nil, errNoUDP
+	}
+	return n.Net.ListenPacket(name, address)
 }
 
 // reachable says whether a policy allows an address. nil allows every address.

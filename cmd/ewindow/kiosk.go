@@ -109,13 +109,14 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 		return err
 	}
 	var mediaCounters callmedia.Counters // shared by all sessions, of which one runs at a time
+	var line callmedia.Line
 	window, err = bridge.New(bridge.Config{
 		Name: cfg.Window.Name, City: cfg.Window.City, Timezone: cfg.Window.Timezone, Languages: cfg.Window.Languages,
 		Countdown: cfg.Kiosk.Countdown, TestPattern: cfg.Kiosk.TestPattern, GuestsUnseen: cfg.Window.GuestsUnseen,
 		Directory: directory, Screen: screen, Page: media, Calls: matrixCalls{calls, matrix},
 		NewSession: func(service string, token bridge.TokenFunc, onEvent func(callmedia.SessionEvent)) (bridge.Session, error) {
 			return callmedia.NewSession(callmedia.SessionConfig{
-				Local: media, Service: service, Token: token, OnEvent: onEvent, PictureLimit: rules.PictureGrace, Counters: &mediaCounters,
+				Local: media, Service: service, Token: token, OnEvent: onEvent, PictureLimit: rules.PictureGrace, Counters: &mediaCounters, Line: &line,
 				AllowLoopback: cfg.Media.AllowLoopback, ForceRelay: cfg.Media.ForceRelay, Allowed: allowed,
 				MaxBitrate: cfg.Media.MaxVideoBitrateKbit * 1000, Log: log.With().Str("part", "callmedia").Logger(),
 			})

@@ -6,12 +6,23 @@ const smallWidth = 320; // pixels
 const limitPatience = 2000; // ms; an encoder that gets no pictures may accept a limit only with the next picture
 const firstBitrate = 1_700_000;
 
+// sizes are the heights of the picture, in pixels, and the bitrate from which on each looks better than the one before. An encoder that gets too few
+// bits for its size leaves out pictures, and its key frames are too large for the line.
+const sizes = [[180, 0], [270, 220_000], [360, 450_000], [540, 1_200_000], [720, 1_600_000]];
+// rates are the most pictures a second, and up to which bitrate.
+const rates = [[12, 100_000], [15, 150_000], [20, 200_000], [30, Infinity]];
+const halfLife = 2000; // ms in which the bitrate that counts has fallen by half
+const margin = 1.15; // by which a bitrate has to exceed that, lest the size changes again and again
+
 export class Media {
   tiles = new Map(); // by number
   #pc = null;
   #senders = [];
   #tracks = [null, null, null]; // sound, picture, the same picture in small
   #bitrates = [firstBitrate, 0];
+  #size = sizes.length - 1; // of the picture
+  #usual = 0; // bitrate that the size follows: a short fall does not count
+  #limited = 0; // when the limit was last set
   #limiting = Promise.resolve(); // the change of limits that is under way
   #make;
   #on;
@@ -70,6 +81,11 @@ export class Media {
   // limit sets the limits of the picture and of the small picture, in bit/s. A picture with the limit 0 is not encoded.
   limit(bps, small) {
     this.#bitrates = [bps, small];
+    const now = performance.now();
+    this.#usual = Math.max(bps, this.#usual * 0.5 ** ((now - this.#limited) / halfLife));
+    this.#limited = now;
+    while (bps > 0 && (this.#usual < sizes[this.#size][1] || bps < sizes[this.#size][1] / 2)) this.#size--;
+    while (this.#size < sizes.length - 1 && bps >= sizes[this.#size + 1][1] * (this.#size + 1 < sizes.length - 1 ? margin : 1)) this.#size++;
     this.#limit();
   }
 
@@ -120,6 +136,12 @@ export class Media {
       encoding.active = bitrates[i] > 0;
       if (encoding.active) encoding.maxBitrate = bitrates[i];
       p.degradationPreference = "maintain-framerate"; // people move: a coarse picture is better than one that stops again and again
+      if (i === 0) {
+        const full = this.#size === sizes.length - 1;
+        encoding.scaleResolutionDownBy = full ? 1 : Math.max(1, shortSide(sender.track) / sizes[this.#size][0]);
+        encoding.maxFramerate = rates.find(([, most]) => bitrates[0] < most)[0];
+        if (!full) p.degradationPreference = "maintain-resolution"; // the size fits already
+      }
       if (i === 1) {
         encoding.scaleResolutionDownBy = Math.max(1, (sender.track?.getSettings().width ?? 0) / smallWidth);
         p.degradationPreference = "maintain-resolution"; // it is small already
@@ -171,4 +193,10 @@ function gathered(pc) {
       done();
     });
   });
+}
+
+// shortSide is a picture's height, or its width if it stands upright, in pixels; 0 when it is not known.
+function shortSide(track) {
+  const { width = 0, height = 0 } = track?.getSettings() ?? {};
+  return Math.min(width, height);
 }

@@ -1,0 +1,110 @@
+//go:build full
+
+package paths_test
+
+import (
+	"testing"
+	"time"
+
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
+)
+
+// What a visit on a poor line has to do, once it knows the line. The machine may be busy, so pictures are compared with those that were sent, and
+// nothing is compared with a time.
+const (
+	settle  = 6 * time.Second // until the line is known, at most
+	watched = 8 * time.Second
+
+	leastPictures  = 0.7  // of those that the other side sent
+	leastSound     = 0.95 // of the packets of sound that the other side sent
+	mostLost       = 0.05 // of the packets that the line was sent
+	narrowestSmall = 360  // lines of the picture, at most, on a narrow line
+)
+
+// TestLine visits over poor lines. The pages are browsers, whose cameras make as much as they may. After each row the line is good again, and the
+// picture has to become large again.
+func TestLine(t *testing.T) {
+	rig.Exclusive(t)
+	v := startNetwork(t)
+	pages := v.startBrowsers(t)
+	near := v.Sides[0]
+	seconds := func(n int) { <-time.After(time.Duration(n) * time.Second) }
+	const queue = 200 * time.Millisecond
+	for _, row := range []struct {
+		name     string
+		before   func() // the window is opened
+		during   func() // the visit is watched
+		up, down bool   // which direction becomes too narrow for the largest picture
+		notAll   bool   // for a part of the time nothing can get through
+	}{
+		{name: "1 Mbit/s down", down: true, before: func() { near.Link.SetRate(0, 1_000_000, queue) }},
+		{name: "300 kbit/s up", up: true, before: func() { near.Link.SetRate(300_000, 0, queue) }},
+		{name: "both", up: true, down: true, before: func() { near.Link.SetRate(300_000, 1_000_000, queue) }},
+		{name: "10 Mbit/s to 500 kbit/s and back", notAll: true, before: func() { near.Link.SetRate(10_000_000, 10_000_000, queue) }, during: func() {
+			near.Link.SetRate(500_000, 500_000, queue)
+			seconds(8)
+			near.Link.SetRate(10_000_000, 10_000_000, queue)
+		}},
+		{name: "jitter of 100 ms", before: func() { near.Link.SetJitter(100 * time.Millisecond) }},
+		{name: "2 s without any packet", notAll: true, during: func() {
+			near.SetFirewall(t, "drop")
+			seconds(2)
+			near.SetFirewall(t, "")
+		}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			defer func() {
+				near.Link.SetRate(0, 0, 0)
+				near.Link.Set(0, 0)
+			}()
+			if row.before != nil {
+				row.before()
+			}
+			openBoth(t, pages)
+			<-time.After(settle)
+			for _, p := range pages {
+				p.watch()
+			}
+			lost, passed := near.Link.Lost(), near.Link.Passed()
+			before := [2]received{pages[0].received(), pages[1].received()}
+			if row.during != nil {
+				row.during()
+			}
+			<-time.After(watched)
+			now := [2]received{pages[0].received(), pages[1].received()}
+			lost, passed = near.Link.Lost()-lost, near.Link.Passed()-passed
+			for i, p := range pages {
+				pictures, sent := now[i].Pictures-before[i].Pictures, now[1-i].Encoded-before[1-i].Encoded
+				concealed := (now[i].Concealed - before[i].Concealed) / max(1, now[i].Samples-before[i].Samples)
+				sounds, late, spoken := now[i].Sounds-before[i].Sounds, now[i].Late-before[i].Late, now[1-i].Spoken-before[1-i].Spoken
+				t.Logf("%s: %.0f of %.0f pictures, at %.0f lines; %.0f of %.0f packets of sound, %.0f late, %.1f %% of it concealed", p.name, pictures, sent,
+					now[i].Height, sounds, spoken, late, 100*concealed)
+				if sent == 0 || !row.notAll && pictures < leastPictures*sent {
+					t.Errorf("%s sees %.0f of %.0f pictures", p.name, pictures, sent)
+				}
+				if spoken == 0 || !row.notAll && sounds-late < leastSound*spoken {
+					t.Errorf("%s hears %.0f of %.0f packets of sound, and %.0f of them late", p.name, sounds, spoken, late)
+				}
+				if screens := p.screens(); len(screens) > 0 {
+					t.Errorf("%s does not show the visit any more, but %v", p.name, screens)
+				}
+				if narrow := i == 0 && row.down || i == 1 && row.up; narrow && (now[i].Height == 0 || now[i].Height > narrowestSmall) {
+					t.Errorf("%s sees a picture of %.0f lines on a narrow line", p.name, now[i].Height)
+				}
+			}
+			t.Logf("the line lost %d of %d packets", lost, lost+passed)
+			if !row.notAll && float64(lost) > mostLost*float64(lost+passed) {
+				t.Errorf("the line lost %d of %d packets", lost, lost+passed)
+			}
+			near.Link.SetRate(0, 0, 0)
+			near.Link.Set(0, 0)
+			for _, p := range pages {
+				p.await(openLimit, "the large picture on a good line", "ewindow.snapshot().own.bitrate >= 1600000")
+			}
+			for _, p := range pages {
+				p.button()
+				p.await(openLimit, "the shut window", "document.querySelector('#window').dataset.screen === 'shut'")
+			}
+		})
+	}
+}
