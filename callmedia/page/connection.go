@@ -30,6 +30,8 @@ const (
 	connectLimit = 15 * time.Second
 	// reportInterval is how often the page is sent sender reports for what it is shown.
 	reportInterval = time.Second
+	// pictureLimit is how long the page may send sound and no picture. Both come from one camera and one microphone, which run together.
+	pictureLimit = 4 * time.Second
 )
 
 // newAPI sets pion up as the page needs it: two codecs, host candidates of every interface, loss repair both ways, and feedback for the
@@ -68,6 +70,7 @@ type connection struct {
 	tiles []tile
 	ssrc  [track.Kinds]atomic.Uint32 // of the page's own tracks
 	taken [track.Kinds]atomic.Bool   // the page's own track has come
+	heard [track.Kinds]atomic.Int64  // when its last frame came, Unix nanoseconds
 
 	done  chan struct{} // closed by close
 	once  sync.Once
@@ -136,6 +139,7 @@ func (c *connection) addTracks() error {
 		c.tiles = append(c.tiles, tile{audio: tracks[track.Audio], video: tracks[track.Video]})
 	}
 	c.tasks.Go(c.sendReports)
+	c.tasks.Go(c.watchPicture)
 	return nil
 }
 
@@ -218,6 +222,7 @@ func (c *connection) receive(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 		Track: t, Kind: kind,
 		Frame: func(f frames.Frame) bool {
 			if first {
+				c.heard[kind].Store(time.Now().UnixNano())
 				c.page.withUplink(func(u track.Uplink) { u.HandleFrame(kind, source, f) })
 			}
 			return true
@@ -275,6 +280,42 @@ func (c *connection) readFeedback(tile int, s *webrtc.RTPSender) {
 			}
 		}
 	}
+}
+
+// watchPicture gives the connection up when the page goes on sending sound, and sends no picture although it should. An encoder that does not start,
+// or has stopped, starts again with a new connection.
+func (c *connection) watchPicture() {
+	tick := time.NewTicker(reportInterval)
+	defer tick.Stop()
+	var since time.Time // since when there is sound and no picture
+	for {
+		select {
+		case <-c.done:
+			return
+		case now := <-tick.C:
+			missing := c.pictureMissing(now)
+			switch {
+			case !missing:
+				since = time.Time{}
+			case since.IsZero():
+				since = now
+			case now.Sub(since) >= pictureLimit:
+				c.page.cfg.Log.Warn().Uint64("count", c.page.renewed.Add(1)).Msg("The page sends sound and no picture: the connection to it is made anew")
+				c.over()
+				return
+			}
+		}
+	}
+}
+
+// pictureMissing says whether sound has come within the last second, and none of the pictures that the page should send.
+func (c *connection) pictureMissing(now time.Time) bool {
+	recent := func(kind track.Kind) bool { return now.UnixNano()-c.heard[kind].Load() < int64(reportInterval) }
+	limit := c.page.bitrate.Load()
+	if limit == nil || !recent(track.Audio) {
+		return false
+	}
+	return limit.BPS > 0 && !recent(track.Video) || limit.Small > 0 && limit.BPS == 0 && !recent(track.SmallVideo)
 }
 
 // sendReports sends the page sender reports for what its tiles show. pion's own reports would tie RTP timestamps to the moment of sending.

@@ -5,7 +5,7 @@
 // everything else of a Page stays.
 //
 // Goroutines: pion runs one for each callback. A connection runs one track.Reader for each track that the page sends, one reader of RTCP for
-// each of these and for each track that the page is shown, and one that sends sender reports. [Page.Connect], [Page.Disconnect] and [Page.Close]
+// each of these and for each track that the page is shown, one that sends sender reports, and one that watches whether a picture comes. [Page.Connect], [Page.Disconnect] and [Page.Close]
 // wait for all of them. The page's own tracks have no lock. Each track that is shown to the page has one.
 package page
 
@@ -64,6 +64,7 @@ type Page struct {
 	api     *webrtc.API
 	sources atomic.Uint64
 	bitrate atomic.Pointer[Event] // the last limit, nil before the first
+	renewed atomic.Uint64         // connections that were given up by watchPicture
 	keys    [track.Kinds]track.KeyFrameRequester
 
 	uplinkMu sync.RWMutex // held while the uplink is called
