@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"image"
 	"image/png"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -56,6 +57,15 @@ type Options struct {
 	Width, Height int
 	// Script runs in every frame before the frame's own scripts.
 	Script string
+	// Host is the machine on which the browser runs, if it is not this one. It believes every certificate.
+	Host Host
+}
+
+// Host is another machine, such as a network namespace.
+type Host interface {
+	browser.Host
+	// Listen listens on an address of the host.
+	Listen(network, address string) (net.Listener, error)
 }
 
 // Frame is a JavaScript expression for Element Call's window object, for [Guest.Ask].
@@ -91,9 +101,18 @@ func Open(t testing.TB, account Account, o Options) *Guest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(pages(folder))
+	server := httptest.NewUnstartedServer(pages(folder))
+	options := browser.Options{Video: o.Video, Audio: o.Audio, Script: probe + ";" + o.Script, Width: o.Width, Height: o.Height}
+	if o.Host != nil {
+		_ = server.Listener.Close()
+		if server.Listener, err = o.Host.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		options.Host, options.Flags = o.Host, []string{"--ignore-certificate-errors"}
+	}
+	server.Start()
 	t.Cleanup(server.Close)
-	page := browser.Start(t, server.URL, browser.Options{Video: o.Video, Audio: o.Audio, Script: probe + ";" + o.Script, Width: o.Width, Height: o.Height})
+	page := browser.Start(t, server.URL, options)
 	g := &Guest{Page: page, t: t}
 	g.await("the host page", 30*time.Second, func() (bool, error) {
 		var loaded bool

@@ -172,6 +172,15 @@ func (n *Namespace) ListenPacket(address string) (conn *net.UDPConn, err error) 
 	return conn, err
 }
 
+// Listen listens on an address of the namespace.
+func (n *Namespace) Listen(network, address string) (listener net.Listener, err error) {
+	err = n.Do(func() error {
+		listener, err = net.Listen(network, address)
+		return err
+	})
+	return listener, err
+}
+
 // Command returns a command that runs a program in the namespace. Its process ID is the program's, because ip executes the program in its own place.
 func (n *Namespace) Command(program string, args ...string) *exec.Cmd {
 	return exec.Command("ip", append([]string{"netns", "exec", n.Name, program}, args...)...)

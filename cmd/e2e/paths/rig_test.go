@@ -50,6 +50,7 @@ type network struct {
 	*paths.Network
 	folder, program string
 	authority       string // path of the root certificate that all programs trust
+	admin           *mautrix.Client
 }
 
 // pageURL returns the address of a kiosk's page, in the kiosk's namespace.
@@ -121,6 +122,7 @@ func startNetwork(t testing.TB) *network {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	v.admin = anna
 	space, err := newnetwork.Create(t.Context(), anna, newnetwork.Options{Name: "Behind walls"})
 	if err != nil {
 		t.Fatal(err)
