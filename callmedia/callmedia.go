@@ -32,6 +32,7 @@ package callmedia
 import (
 	"time"
 
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/track"
 )
 
@@ -46,8 +47,9 @@ type Local interface {
 	RequestKeyFrame(kind track.Kind)
 	// SetBitrate limits the picture that is sent, and the small picture, in bit/s. A picture whose limit is zero need not be encoded.
 	SetBitrate(video, small int)
-	// WriteFrame shows one decrypted frame in a tile. data is only read, and only until WriteFrame returns.
-	WriteFrame(tile int, kind track.Kind, source track.Source, timestamp uint32, data []byte)
+	// WriteFrame shows one decrypted frame in a tile. The codec may change with each key frame. data is only read, and only until WriteFrame
+	// returns.
+	WriteFrame(tile int, kind track.Kind, c codec.Codec, source track.Source, timestamp uint32, data []byte)
 	// SetClock says that a source's RTP clock was at timestamp when its wall clock was at ntp. The page plays sound and picture in step by it.
 	SetClock(tile int, kind track.Kind, source track.Source, ntp time.Time, timestamp uint32)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/livekit/protocol/livekit"
 
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 	"multifactorymodel.org/ewindow/callmedia/frames"
 	"multifactorymodel.org/ewindow/callmedia/track"
@@ -21,6 +22,7 @@ type receiver struct {
 	identity string
 	trackSID string
 	kind     track.Kind
+	codec    codec.Codec
 	from     livekit.TrackSource
 	source   track.Source
 	playable bool   // see the function of that name
@@ -52,6 +54,22 @@ type showing struct {
 	pictured atomic.Bool
 }
 
+// decrypt appends the decrypted frame to dst. Layers are decrypted one by one, and are joined as a browser joins them before it decodes them.
+func (w *showing) decrypt(dst []byte, f frames.Frame) ([]byte, error) {
+	if len(f.Layers) == 0 {
+		return w.decryptor.Decrypt(dst, f.Data)
+	}
+	begin := 0
+	for _, end := range f.Layers {
+		var err error
+		if dst, err = w.decryptor.Decrypt(dst, f.Data[begin:end]); err != nil {
+			return nil, err
+		}
+		begin = end
+	}
+	return dst, nil
+}
+
 // askKeyFrame asks the sender for a key frame.
 func (r *receiver) askKeyFrame() {
 	r.noKey.Store(0)
@@ -80,7 +98,7 @@ func (r *receiver) frame(f frames.Frame) bool {
 		c.unwanted.Add(1)
 		return true
 	}
-	data, err := w.decryptor.Decrypt(r.buffer[:0], f.Data)
+	data, err := w.decrypt(r.buffer[:0], f)
 	switch {
 	case err == nil:
 	case errors.Is(err, e2ee.ErrInjected):
@@ -100,7 +118,7 @@ func (r *receiver) frame(f frames.Frame) bool {
 		return false
 	}
 	r.buffer = data
-	r.session.cfg.Local.WriteFrame(w.tile, r.kind, r.source, f.Timestamp, data)
+	r.session.cfg.Local.WriteFrame(w.tile, r.kind, r.codec, r.source, f.Timestamp, data)
 	c.framesReceived.Add(1)
 	c.bytesReceived.Add(uint64(len(f.Data)))
 	if r.kind == track.Video {

@@ -3,12 +3,13 @@ package callmedia
 import (
 	"context"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/livekit/protocol/livekit"
 
 	"multifactorymodel.org/ewindow/bot/backoff"
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/e2ee"
 	"multifactorymodel.org/ewindow/callmedia/sfu"
 	"multifactorymodel.org/ewindow/callmedia/track"
@@ -304,9 +305,10 @@ func (c *sfuConnection) subscribed(room *sfu.Room, e sfu.TrackSubscribed) {
 		s.cfg.Log.Warn().Str("identity", e.Identity).Str("track_id", e.TrackSID).Msg("A track that is not end-to-end encrypted is not played")
 	}
 	c.published(e.TrackSID, e.Identity, e.Source, e.Encryption, e.Muted)
+	coding := codec.Find(e.Remote.Codec().MimeType)
 	r := &receiver{
-		session: s, identity: e.Identity, trackSID: e.TrackSID, kind: kind, from: e.Source, source: s.newSource(),
-		playable: playable(e.Source, e.Encryption, e.Remote.Codec().MimeType),
+		session: s, identity: e.Identity, trackSID: e.TrackSID, kind: kind, codec: coding, from: e.Source, source: s.newSource(),
+		playable: playable(e.Source, e.Encryption, coding),
 		trailer:  room.SIFTrailer(),
 		clock:    func() (time.Time, uint32, bool) { return room.SenderClock(e.TrackSID) },
 		setSize:  func(want size) { room.SetTrackSize(e.TrackSID, want.Width, want.Height) },
@@ -321,7 +323,7 @@ func (c *sfuConnection) subscribed(room *sfu.Room, e sfu.TrackSubscribed) {
 	}
 	c.receivers[e.TrackSID] = r
 	reader := &track.Reader{
-		Track: e.Remote, Kind: kind, Frame: r.frame, NeedKeyFrame: r.needKeyFrame,
+		Track: e.Remote, Kind: kind, Codec: coding, Frame: r.frame, NeedKeyFrame: r.needKeyFrame,
 		Malformed: func() { s.counters.malformed.Add(1) },
 		Counters:  r.count,
 	}
@@ -340,17 +342,18 @@ func (c *sfuConnection) find(identity string, source livekit.TrackSource) (found
 	return found
 }
 
-// playable tells whether a track may be shown: a camera, microphone or screen, encrypted, in the codec that the page is sent.
-func playable(source livekit.TrackSource, encryption livekit.Encryption_Type, mimeType string) bool {
-	kind := track.Audio
-	switch source {
-	case livekit.TrackSource_MICROPHONE:
-	case livekit.TrackSource_CAMERA, livekit.TrackSource_SCREEN_SHARE:
-		kind = track.Video
-	default:
+// playable tells whether a track may be shown: a camera, microphone or screen, encrypted, in a codec that the page is sent.
+func playable(source livekit.TrackSource, encryption livekit.Encryption_Type, c codec.Codec) bool {
+	if encryption != livekit.Encryption_GCM {
 		return false
 	}
-	return encryption == livekit.Encryption_GCM && strings.EqualFold(mimeType, kind.Codec().Parameters().MIMEType)
+	switch source {
+	case livekit.TrackSource_MICROPHONE:
+		return c == track.Audio.Codec()
+	case livekit.TrackSource_CAMERA, livekit.TrackSource_SCREEN_SHARE:
+		return slices.Contains(codec.Pictures(), c)
+	}
+	return false
 }
 
 // gone forgets a remote track.
@@ -365,5 +368,5 @@ func (c *sfuConnection) gone(trackSID string) {
 
 // newDecryptor makes a decryptor with the participant's keys for a track.
 func (r *receiver) newDecryptor(keys *e2ee.KeyRing) *e2ee.Decryptor {
-	return e2ee.NewDecryptor(r.kind.Codec(), keys, r.trailer)
+	return e2ee.NewDecryptor(r.codec, keys, r.trailer)
 }

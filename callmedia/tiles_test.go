@@ -66,7 +66,7 @@ func (st *stage) work() {
 // publish publishes a track of a participant.
 func (st *stage) publish(identity string, from livekit.TrackSource) *receiver {
 	r := &receiver{
-		session: st.Session, identity: identity, trackSID: identity + from.String(), kind: track.Video, from: from, source: st.newSource(),
+		session: st.Session, identity: identity, trackSID: identity + from.String(), kind: track.Video, codec: codec.VP8, from: from, source: st.newSource(),
 		playable: true, size: sizeLarge, idleSince: time.Now(), setSize: func(size) {},
 	}
 	r.keys.Ask = func() {}
@@ -230,7 +230,7 @@ type hooked struct {
 	handed func()
 }
 
-func (h *hooked) WriteFrame(tile int, kind track.Kind, source track.Source, timestamp uint32, data []byte) {
-	h.Local.WriteFrame(tile, kind, source, timestamp, data)
+func (h *hooked) WriteFrame(tile int, kind track.Kind, c codec.Codec, source track.Source, timestamp uint32, data []byte) {
+	h.Local.WriteFrame(tile, kind, c, source, timestamp, data)
 	h.handed()
 }

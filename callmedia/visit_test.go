@@ -18,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"multifactorymodel.org/ewindow/callmedia"
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/frames"
 	"multifactorymodel.org/ewindow/callmedia/track"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
@@ -78,7 +79,7 @@ func (c *camera) SetUplink(u track.Uplink) {
 // stampAt is where a frame has its time of sending, behind the longest clear header.
 const stampAt = 16
 
-func (c *camera) WriteFrame(_ int, kind track.Kind, source track.Source, timestamp uint32, data []byte) {
+func (c *camera) WriteFrame(_ int, kind track.Kind, _ codec.Codec, source track.Source, timestamp uint32, data []byte) {
 	if len(data) >= stampAt+8 {
 		sent := int64(binary.BigEndian.Uint64(data[stampAt:]))
 		c.delays.add(time.Now().UnixNano() - sent)

@@ -68,7 +68,7 @@ type feeder struct {
 }
 
 func (f feeder) HandleFrame(kind track.Kind, source track.Source, frame frames.Frame) {
-	f.page.WriteFrame(f.tile, kind, source, frame.Timestamp, frame.Data)
+	f.page.WriteFrame(f.tile, kind, kind.Codec(), source, frame.Timestamp, frame.Data)
 }
 
 func (f feeder) HandleClock(kind track.Kind, source track.Source, ntp time.Time, timestamp uint32) {

@@ -2,13 +2,16 @@
 // and parameters in SDP, the name in LiveKit's signalling, the RTP clock rate, and how much of a frame stays in clear when the frame is
 // encrypted.
 //
-// A call is sent in [Opus] and [VP8] alone; see [Parameters.PayloadType]. [VP9] and [H264] can be encrypted and decrypted, but not yet
-// packetised. H.265 and AV1 are left out: WebRTC's browsers do not send H.265 everywhere, and they cannot encrypt frames of AV1.
+// A window sends [Opus] and [VP8] alone. It receives and shows all codecs of the table; see [Pictures]. H.265 and AV1 are left out: WebRTC's
+// browsers do not send H.265 everywhere, and they cannot encrypt frames of AV1.
 //
 // The package holds constants only. It imports neither pion nor LiveKit.
 package codec
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Codec names one row of the table.
 type Codec uint8
@@ -19,6 +22,8 @@ const (
 	VP8
 	VP9
 	H264
+	// None is no codec of the table.
+	None
 )
 
 // Parameters are one codec's row of the table.
@@ -30,8 +35,8 @@ type Parameters struct {
 	// Audio is true for sound, false for pictures.
 	Audio bool
 
-	// PayloadType is the RTP payload type in the SDP that we offer, and RTX that of its retransmissions (RFC 4588), zero for none. A codec without
-	// a payload type is never offered. A peer connection that answers uses the payload types of the offer.
+	// PayloadType is the RTP payload type in the SDP that we offer, and RTX that of its retransmissions (RFC 4588), zero for none. A peer
+	// connection that answers uses the payload types of the offer.
 	PayloadType, RTX uint8
 	// ClockRate is the RTP clock rate in Hz.
 	ClockRate uint32
@@ -60,8 +65,27 @@ var table = [...]Parameters{
 		PayloadType: 96, RTX: 97, ClockRate: 90000,
 		ClearKey: 10, ClearDelta: 3, // the frame header (RFC 6386, section 9.1)
 	},
-	VP9:  {Name: "VP9", MIMEType: "video/VP9", LiveKit: "vp9", ClockRate: 90000},                  // RFC 9628
+	VP9: { // RFC 9628
+		Name: "VP9", MIMEType: "video/VP9", LiveKit: "vp9",
+		PayloadType: 98, RTX: 99, ClockRate: 90000, Fmtp: "profile-id=0",
+	},
 	H264: {Name: "H264", MIMEType: "video/H264", LiveKit: "h264", ClockRate: 90000, AnnexB: true}, // RFC 6184
+}
+
+// pictures are the codecs that [Pictures] returns.
+var pictures = [...]Codec{VP8, VP9}
+
+// Pictures returns the codecs in which pictures of others are received and shown. The first one is that of our own pictures.
+func Pictures() []Codec { return pictures[:] }
+
+// Find returns the codec with a media type, in any spelling, or [None].
+func Find(mimeType string) Codec {
+	for c := range Codec(len(table)) {
+		if strings.EqualFold(table[c].MIMEType, mimeType) {
+			return c
+		}
+	}
+	return None
 }
 
 // Known says whether the table has the codec.

@@ -51,9 +51,10 @@ func (l *LiveKit) settings() map[string]any {
 	// The proxy tells clients our TURN servers. If this list were empty LiveKit would tell them the STUN servers of large companies. So it names
 	// LiveKit's own media port: clients send there anyway, and it does not answer such requests.
 	rtc["stun_servers"] = []string{netip.AddrPortFrom(node, uint16(c.UDPPort)).String()}
-	// There is no RED, since nobody can split its blocks once they are encrypted, and no AV1, since it can't be encrypted frame by frame.
+	// Only what every window shows. LiveKit lets a client that wants another codec, such as AV1, send VP8. There is no RED, since nobody can split
+	// its blocks once they are encrypted.
 	var codecs []map[string]string
-	for _, c := range []codec.Codec{codec.Opus, codec.VP8, codec.H264, codec.VP9} {
+	for _, c := range append([]codec.Codec{codec.Opus}, codec.Pictures()...) {
 		codecs = append(codecs, map[string]string{"mime": c.Parameters().MIMEType})
 	}
 	codecs = append(codecs, map[string]string{"mime": "video/rtx"}) // RFC 4588

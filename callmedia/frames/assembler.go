@@ -33,6 +33,8 @@ type Frame struct {
 	Data []byte
 	// Timestamp is the RTP timestamp, in the codec's clock.
 	Timestamp uint32
+	// Layers is where each spatial layer ends in Data, if the codec has such layers. Each one is encrypted on its own. It is valid as long as Data.
+	Layers []int
 	// Key is true when the frame refers to no other. It is always true for audio.
 	Key bool
 	// Packets is the number of RTP packets that carried the frame.
@@ -93,6 +95,7 @@ type entry struct {
 	state     entryState
 	start     bool // begins a frame
 	key       bool // begins a key frame
+	end       bool // ends a layer
 	marker    bool
 	timestamp uint32
 	at        time.Time // when it came, or when it was found missing
@@ -112,6 +115,7 @@ type Assembler struct {
 	mask    int64
 	pool    [][]byte
 	frame   []byte
+	layers  []int
 
 	begun         bool
 	ssrc          uint32
@@ -154,31 +158,24 @@ func (a *Assembler) Push(now time.Time, p *rtp.Packet) {
 		a.counters.Unsupported++
 		return
 	}
-	s := entry{state: present, timestamp: p.Timestamp, marker: p.Marker, at: now}
-	offset := 0
-	switch {
-	case len(p.Payload) == 0:
+	var piece piece
+	if len(p.Payload) == 0 {
 		a.counters.Padding++
-	case len(p.Payload) > maxPayload:
-		a.counters.Malformed++
-		return
-	case a.codec == codec.VP8:
-		d, ok := parseVP8Descriptor(p.Payload)
-		if !ok {
+	} else {
+		var ok bool
+		if piece, ok = parse(a.codec, p.Payload); !ok || len(p.Payload) > maxPayload {
 			a.counters.Malformed++
 			return
 		}
-		offset = d.size
-		s.start = d.start
-		s.key = d.start && isVP8Key(p.Payload[d.size:])
-	default:
-		s.start = true
+	}
+	s := entry{
+		state: present, start: piece.start, key: piece.key, end: piece.end, timestamp: p.Timestamp, marker: p.Marker, at: now,
 	}
 	ext, ok := a.extend(now, p)
 	if !ok {
 		return
 	}
-	s.buf = append(a.take(), p.Payload[offset:]...)
+	s.buf = append(a.take(), p.Payload[piece.offset:]...)
 	s.data = s.buf
 	a.entries[ext&a.mask] = s
 	if s.key {
@@ -416,7 +413,7 @@ func (a *Assembler) collect(end int64, size int) Frame {
 	if cap(a.frame) < size {
 		a.frame = make([]byte, 0, size+size/2)
 	}
-	a.frame = a.frame[:0]
+	a.frame, a.layers = a.frame[:0], a.layers[:0]
 	for ; a.next <= end; a.next++ {
 		s := &a.entries[a.next&a.mask]
 		if len(s.data) > 0 {
@@ -425,10 +422,13 @@ func (a *Assembler) collect(end int64, size int) Frame {
 			if s.at.After(f.Arrived) {
 				f.Arrived = s.at
 			}
+			if s.end {
+				a.layers = append(a.layers, len(a.frame))
+			}
 		}
 		a.release(s)
 	}
-	f.Data = a.frame
+	f.Data, f.Layers = a.frame, a.layers
 	a.popped = true
 	a.counters.Frames++
 	if a.video && f.Key {

@@ -12,19 +12,31 @@ import (
 	"multifactorymodel.org/ewindow/callmedia/codec"
 )
 
-var benchFrames = []struct {
+type benchFrame struct {
 	name  string
 	codec codec.Codec
 	bytes int
-}{
+}
+
+var benchFrames = []benchFrame{
 	{"audio", codec.Opus, 120}, {"delta", codec.VP8, 7000}, {"key", codec.VP8, 60000},
+	{"vp9 key", codec.VP9, 60000},
+}
+
+// codecFrame makes the frame, as a key frame.
+func (f benchFrame) codecFrame() []byte {
+	frame := vp8Frame(true, f.bytes, 1)
+	if f.codec == codec.VP9 {
+		frame[0] = 0x82
+	}
+	return frame
 }
 
 // BenchmarkRelay packetises frames and joins them again. impl=pion does it with pion's payloaders and samplebuilder. impl=copy is the floor: the
 // bytes copied once on each side.
 func BenchmarkRelay(b *testing.B) {
 	for _, bf := range benchFrames {
-		frame := vp8Frame(true, bf.bytes, 1)
+		frame := bf.codecFrame()
 		b.Run(fmt.Sprintf("frame=%s/impl=ours", bf.name), func(b *testing.B) {
 			relay := newRelay(bf.codec)
 			b.SetBytes(int64(bf.bytes))
@@ -61,8 +73,11 @@ func BenchmarkRelay(b *testing.B) {
 func newPionRelay(c codec.Codec) (pass func(frame []byte) bool) {
 	var payloader rtp.Payloader = &codecs.VP8Payloader{EnablePictureID: true}
 	var depacketizer rtp.Depacketizer = &codecs.VP8Packet{}
-	if c == codec.Opus {
+	switch c {
+	case codec.Opus:
 		payloader, depacketizer = &codecs.OpusPayloader{}, &codecs.OpusPacket{}
+	case codec.VP9:
+		payloader, depacketizer = &codecs.VP9Payloader{FlexibleMode: true}, &codecs.VP9Packet{}
 	}
 	rate := c.Parameters().ClockRate
 	packetizer := rtp.NewPacketizer(defaultMTU, 96, 1, payloader, rtp.NewFixedSequencer(1), rate)
@@ -131,7 +146,7 @@ func BenchmarkPopEachPacket(b *testing.B) {
 // TestNoAllocations checks that packetising a frame and joining it again allocates nothing.
 func TestNoAllocations(t *testing.T) {
 	for _, bf := range benchFrames {
-		frame := vp8Frame(true, bf.bytes, 1)
+		frame := bf.codecFrame()
 		r := newRelay(bf.codec)
 		for range 10 {
 			r.pass(frame)

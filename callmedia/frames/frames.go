@@ -5,7 +5,7 @@
 // refers to a missing one. A [Packetizer] goes the other way. Both are pure: they have no goroutine, no clock and no randomness of their own.
 // Neither allocates in steady state. Neither may be used by several goroutines at once.
 //
-// VP8 (RFC 7741) and Opus (RFC 7587) are supported. VP8's payload descriptor belongs to RTP and not to a frame: temporal layers are received, but
+// Opus (RFC 7587), VP8 (RFC 7741) and VP9 (RFC 9628) are supported. Payload descriptors belong to RTP and not to a frame: layers are received, but
 // not described again when a frame is sent.
 //
 // # Why not pion's
@@ -15,8 +15,8 @@
 // picture of 7,000 bytes there and back BenchmarkRelay counts 25 allocations of 38 kB for pion's, none for ours, and ours is more than ten times
 // as fast.
 //
-// The VP8 payload descriptor is written and read by hand for the same reason. pion's payloader makes a slice for each packet, and its first
-// picture id can't be set. Its reader, codecs.VP8Packet, is what FuzzVP8Descriptor compares ours with.
+// Payload descriptors are written and read by hand for the same reason. pion's payloaders make a slice for each packet, and their first
+// picture id can't be set. Its readers, such as codecs.VP8Packet, are what the fuzz tests compare ours with.
 package frames
 
 import (
@@ -29,59 +29,25 @@ import (
 var errUnsupported = errors.New("codec is not supported")
 
 // supported says whether assemblers and packetizers know the codec.
-func supported(c codec.Codec) bool { return c == codec.Opus || c == codec.VP8 }
+func supported(c codec.Codec) bool { return c == codec.Opus || c == codec.VP8 || c == codec.VP9 }
 
-// vp8Descriptor is what we use of a payload descriptor (RFC 7741, section 4.2).
-type vp8Descriptor struct {
-	size  int  // of the descriptor in bytes
-	start bool // the packet begins a frame: S bit and partition 0
+// piece is what one packet's payload has of a frame.
+type piece struct {
+	offset int  // where the frame's bytes begin
+	start  bool // it begins a frame
+	key    bool // it begins a key frame
+	end    bool // it ends a layer that is encrypted on its own
 }
 
-// parseVP8Descriptor reads the descriptor at the start of a payload. It is false when the payload has nothing behind it.
-func parseVP8Descriptor(payload []byte) (vp8Descriptor, bool) {
-	const (
-		extended, startBit, partition        = 0x80, 0x10, 0x07
-		hasPicture, hasTL0, hasTID, hasKeyID = 0x80, 0x40, 0x20, 0x10
-		longPicture                          = 0x80
-	)
-	if len(payload) == 0 {
-		return vp8Descriptor{}, false
+// parse reads the start of a payload that is not empty. It is false when the payload is not valid for the codec.
+func parse(c codec.Codec, payload []byte) (piece, bool) {
+	switch c {
+	case codec.VP8:
+		d, ok := parseVP8Descriptor(payload)
+		return piece{offset: d.size, start: d.start, key: ok && d.start && isVP8Key(payload[d.size:])}, ok
+	case codec.VP9:
+		d, ok := parseVP9Descriptor(payload)
+		return piece{offset: d.size, start: d.start, key: d.start && !d.inter, end: d.end}, ok
 	}
-	d := vp8Descriptor{size: 1, start: payload[0]&startBit != 0 && payload[0]&partition == 0}
-	if payload[0]&extended != 0 {
-		if len(payload) < 2 {
-			return vp8Descriptor{}, false
-		}
-		bits := payload[1]
-		d.size++
-		if bits&hasPicture != 0 {
-			if len(payload) <= d.size {
-				return vp8Descriptor{}, false
-			}
-			if payload[d.size]&longPicture != 0 {
-				d.size++
-			}
-			d.size++
-		}
-		if bits&hasTL0 != 0 {
-			d.size++
-		}
-		if bits&(hasTID|hasKeyID) != 0 {
-			d.size++
-		}
-	}
-	if len(payload) <= d.size {
-		return vp8Descriptor{}, false
-	}
-	return d, true
-}
-
-// isVP8Key says whether a frame that begins with data is a key frame (RFC 6386, section 9.1). An encrypted frame has these bytes in clear, too.
-func isVP8Key(data []byte) bool {
-	if data[0]&1 != 0 {
-		return false
-	}
-	// The start code makes sure that the packet really begins a frame: some senders set the S bit for later partitions, too, and do not number the
-	// partitions.
-	return len(data) < 6 || data[3] == 0x9d && data[4] == 0x01 && data[5] == 0x2a
+	return piece{start: true}, true
 }

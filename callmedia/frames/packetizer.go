@@ -13,15 +13,16 @@ const (
 	defaultMTU = 1200
 	minMTU     = 100
 	rtpHeader  = 12
-	// vp8Header is the size of our payload descriptors. They always have a picture id of 15 bits, so that SFUs can rewrite it in place.
-	vp8Header = 4
+	// descriptorSize is the size of our payload descriptors. They always have a picture id of 15 bits, so that SFUs can rewrite it in place.
+	// VP9's has a byte less in key frames.
+	descriptorSize = 4
 )
 
 // Seed holds the first numbers of a [Packetizer]. RFC 3550 wants them to be unpredictable. Tests fix them.
 type Seed struct {
 	// Sequence is the first packet's sequence number.
 	Sequence uint16
-	// PictureID is the first frame's, modulo 2^15. Only for VP8.
+	// PictureID is the first picture's, modulo 2^15. Only for VP8 and VP9.
 	PictureID uint16
 }
 
@@ -64,38 +65,40 @@ func (p *Packetizer) SetSize(size int) {
 	}
 }
 
+// Use sets the codec and the payload type of the frames that follow. Sequence numbers and picture ids go on.
+func (p *Packetizer) Use(c codec.Codec, pt uint8) { p.codec, p.pt = c, pt }
+
 // Packetize calls emit with each packet of the frame in order. ts is the frame's RTP timestamp. The packet and all it refers to are valid only until
 // emit returns. An error of emit ends the frame and is returned. Sequence numbers that were used are not used again. An empty frame has no
-// packets. An Opus frame is always one packet, whatever its size.
+// packets. An Opus frame is always one packet, whatever its size. A VP9 frame must not be encrypted.
 func (p *Packetizer) Packetize(frame []byte, ts uint32, emit func(*rtp.Packet) error) error {
 	if !supported(p.codec) {
 		return fmt.Errorf("packetise %s frame: %w", p.codec, errUnsupported)
 	}
-	if len(frame) == 0 {
+	switch {
+	case len(frame) == 0:
 		return nil
-	}
-	if p.codec == codec.Opus {
+	case p.codec == codec.Opus:
 		return p.emit(frame, ts, false, emit)
 	}
 	id := p.pictureID
 	p.pictureID = (p.pictureID + 1) & 0x7fff
-	room := p.room - vp8Header
+	key := p.codec == codec.VP9 && isVP9Key(frame)
+	room := p.room - descriptorSize
 	count := (len(frame) + room - 1) / room
-	start := byte(0x10)
 	// The packets have about equal sizes: a short last one would cost as much overhead and be lost as easily as the others.
-	for ; count > 0; count-- {
+	for first := true; count > 0; count-- {
 		n := (len(frame) + count - 1) / count
-		b := p.payload[:vp8Header+n]
-		b[0] = 0x80 | start
-		b[1] = 0x80
-		b[2] = 0x80 | byte(id>>8)
-		b[3] = byte(id)
-		copy(b[vp8Header:], frame[:n])
-		frame = frame[n:]
-		start = 0
-		if err := p.emit(b, ts, count == 1, emit); err != nil {
+		var b []byte
+		if p.codec == codec.VP9 {
+			b = appendVP9Descriptor(p.payload[:0], id, key, first, count == 1)
+		} else {
+			b = appendVP8Descriptor(p.payload[:0], id, first)
+		}
+		if err := p.emit(append(b, frame[:n]...), ts, count == 1, emit); err != nil {
 			return err
 		}
+		frame, first = frame[n:], false
 	}
 	return nil
 }

@@ -34,12 +34,14 @@ const (
 	pictureLimit = 4 * time.Second
 )
 
-// newAPI sets pion up as the page needs it: two codecs, host candidates of every interface, loss repair both ways, and feedback for the
+// newAPI sets pion up as the page needs it: Opus and the codecs of pictures, host candidates of every interface, loss repair both ways, and feedback for the
 // browser's bandwidth estimation. Sender reports are our own: see connection.sendReports.
 func newAPI(log zerolog.Logger) (*webrtc.API, error) {
 	var media webrtc.MediaEngine
-	for _, c := range []codec.Codec{codec.Opus, codec.VP8} {
-		if err := peerconnection.RegisterCodec(&media, c, true); err != nil {
+	for _, c := range append([]codec.Codec{codec.Opus}, codec.Pictures()...) {
+		// Only what the page sends has streams for retransmissions. A tile's stream has several codecs, and pion knows one of them: lost packets of
+		// tiles are sent again on their own stream.
+		if err := peerconnection.RegisterCodec(&media, c, c == track.Video.Codec()); err != nil {
 			return nil, fmt.Errorf("register codec: %w", err)
 		}
 	}
@@ -116,7 +118,11 @@ func (c *connection) addTracks() error {
 		track.Audio: webrtc.RTPCodecTypeAudio, track.Video: webrtc.RTPCodecTypeVideo, track.SmallVideo: webrtc.RTPCodecTypeVideo,
 	} {
 		receive := webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}
-		if _, err := c.pc.AddTransceiverFromKind(kind, receive); err != nil {
+		transceiver, err := c.pc.AddTransceiverFromKind(kind, receive)
+		if err == nil && kind == webrtc.RTPCodecTypeVideo {
+			err = transceiver.SetCodecPreferences(peerconnection.Choose(transceiver.Receiver().GetParameters().Codecs, true, track.Video.Codec()))
+		}
+		if err != nil {
 			return fmt.Errorf("add %s from the page: %w", kind, err)
 		}
 	}
@@ -124,11 +130,11 @@ func (c *connection) addTracks() error {
 	for i := range c.page.cfg.Tiles {
 		var tracks [2]*tileTrack
 		for kind := range tracks {
-			t, err := newTileTrack(i, track.Kind(kind))
-			if err != nil {
-				return fmt.Errorf("make tile %d: %w", i, err)
-			}
+			t := newTileTrack(i, track.Kind(kind))
 			transceiver, err := c.pc.AddTransceiverFromTrack(t.out, send)
+			if err == nil {
+				err = transceiver.SetCodecPreferences(peerconnection.Choose(transceiver.Sender().GetParameters().Codecs, false, t.out.codecs...))
+			}
 			if err != nil {
 				return fmt.Errorf("add tile %d: %w", i, err)
 			}
@@ -219,7 +225,7 @@ func (c *connection) receive(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 	}
 	source := track.Source(c.page.sources.Add(1))
 	reader := &track.Reader{
-		Track: t, Kind: kind,
+		Track: t, Kind: kind, Codec: kind.Codec(),
 		Frame: func(f frames.Frame) bool {
 			if first {
 				c.heard[kind].Store(time.Now().UnixNano())

@@ -21,6 +21,7 @@ import (
 	"github.com/pion/webrtc/v4"
 	"github.com/rs/zerolog"
 
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/track"
 )
 
@@ -196,11 +197,11 @@ func (p *Page) SetBitrate(video, small int) {
 	p.cfg.OnEvent(e)
 }
 
-// WriteFrame shows one decrypted frame in a tile. Without a connection to the page the frame is dropped. data is only read, and only until
-// WriteFrame returns.
-func (p *Page) WriteFrame(tile int, kind track.Kind, source track.Source, timestamp uint32, data []byte) {
+// WriteFrame shows one decrypted frame in a tile. The codec may change with each key frame. Without a connection to the page the frame is dropped.
+// data is only read, and only until WriteFrame returns.
+func (p *Page) WriteFrame(tile int, kind track.Kind, c codec.Codec, source track.Source, timestamp uint32, data []byte) {
 	if t := p.tileTrack(tile, kind); t != nil {
-		t.write(time.Now(), source, timestamp, data)
+		t.write(time.Now(), c, source, timestamp, data)
 	}
 }
 

@@ -161,15 +161,15 @@ func (b *browser) show(remote *webrtc.TrackRemote, receiver *webrtc.RTPReceiver)
 	b.mu.Lock()
 	b.remoteSSRC[name] = remote.SSRC()
 	b.mu.Unlock()
-	coding := codec.Opus
-	if remote.Kind() == webrtc.RTPCodecTypeVideo {
-		coding = codec.VP8
-	}
-	assembler := frames.NewAssembler(coding)
+	var assembler *frames.Assembler
+	coding := codec.None
 	for {
 		p, _, err := remote.ReadRTP()
 		if err != nil {
 			return
+		}
+		if now := codec.Find(remote.Codec().MimeType); now != coding { // pion follows the payload type
+			coding, assembler = now, frames.NewAssembler(now)
 		}
 		assembler.Push(time.Now(), p)
 		for f, ok := assembler.Pop(time.Now()); ok; f, ok = assembler.Pop(time.Now()) {
@@ -288,9 +288,9 @@ func TestPage(t *testing.T) {
 	rig.Eventually(t, 10*time.Second, func() error {
 		for _, f := range down {
 			at += 3000
-			p.WriteFrame(2, track.Video, track.Source(1+at/60000), at, f)
+			p.WriteFrame(2, track.Video, codec.VP8, track.Source(1+at/60000), at, f)
 		}
-		p.WriteFrame(2, track.Audio, 9, at, []byte{1, 2, 3})
+		p.WriteFrame(2, track.Audio, codec.Opus, 9, at, []byte{1, 2, 3})
 		p.SetClock(2, track.Video, track.Source(1+at/60000), time.Now(), at)
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -320,10 +320,10 @@ func TestPage(t *testing.T) {
 		return nil
 	})
 	// Frames for a tile that does not exist, or without a connection, are dropped.
-	p.WriteFrame(-1, track.Video, 1, 0, down[0])
-	p.WriteFrame(99, track.Video, 1, 0, down[0])
+	p.WriteFrame(-1, track.Video, codec.VP8, 1, 0, down[0])
+	p.WriteFrame(99, track.Video, codec.VP8, 1, 0, down[0])
 	p.Disconnect()
-	p.WriteFrame(0, track.Video, 1, 0, down[0])
+	p.WriteFrame(0, track.Video, codec.VP8, 1, 0, down[0])
 }
 
 // TestPageAgain closes the browser's end. The loss is emitted, and the frames of the next connection come to the same uplink from a new source.

@@ -1,14 +1,13 @@
 package page
 
 import (
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
-	"github.com/pion/webrtc/v4"
 
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/frames"
 	"multifactorymodel.org/ewindow/callmedia/peerconnection"
 	"multifactorymodel.org/ewindow/callmedia/track"
@@ -19,7 +18,7 @@ const maxClockAge = 30 * time.Second
 
 // tileTrack is a tile's sound or picture on its way to the page. Its source changes with the participant that the tile shows.
 type tileTrack struct {
-	out  *webrtc.TrackLocalStaticRTP
+	out  *output
 	ssrc uint32
 
 	writePacket func(*rtp.Packet) error // the method packet, kept since each method value is an allocation
@@ -35,27 +34,23 @@ type tileTrack struct {
 	clockSet   time.Time
 }
 
-func newTileTrack(tile int, kind track.Kind) (*tileTrack, error) {
-	out, err := webrtc.NewTrackLocalStaticRTP(peerconnection.Capability(kind.Codec()), fmt.Sprintf("%s-%d", kind, tile), fmt.Sprintf("tile-%d", tile))
-	if err != nil {
-		return nil, err
-	}
+func newTileTrack(tile int, kind track.Kind) *tileTrack {
 	t := &tileTrack{
-		out: out, line: track.NewTimeline(kind.ClockRate()),
-		// pion's track fills in SSRC and payload type.
+		out: newOutput(tile, kind), line: track.NewTimeline(kind.ClockRate()),
 		packetizer: frames.NewPacketizer(kind.Codec(), 0, 0, 0, frames.RandomSeed()),
 	}
 	t.writePacket = t.packet
-	return t, nil
+	return t
 }
 
 // write sends one frame.
-func (t *tileTrack) write(now time.Time, source track.Source, timestamp uint32, data []byte) {
+func (t *tileTrack) write(now time.Time, c codec.Codec, source track.Source, timestamp uint32, data []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if source != t.line.Source() {
 		t.clock = time.Time{}
 	}
+	t.packetizer.Use(c, t.out.payloadType(c))
 	_ = t.packetizer.Packetize(data, t.line.Shift(now, source, timestamp), t.writePacket)
 	t.active = true
 }
@@ -64,7 +59,7 @@ func (t *tileTrack) write(now time.Time, source track.Source, timestamp uint32, 
 func (t *tileTrack) packet(p *rtp.Packet) error {
 	t.packets++
 	t.octets += uint32(len(p.Payload))
-	return t.out.WriteRTP(p)
+	return t.out.write(p)
 }
 
 func (t *tileTrack) setClock(source track.Source, ntp time.Time, timestamp uint32) {

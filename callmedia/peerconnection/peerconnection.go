@@ -6,6 +6,7 @@ package peerconnection
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pion/rtp"
@@ -34,6 +35,20 @@ func RegisterCodec(media *webrtc.MediaEngine, c codec.Codec, rtx bool, feedback 
 		},
 		PayloadType: webrtc.PayloadType(p.RTX),
 	}, kind)
+}
+
+// Choose returns those of a connection's codecs that are among the chosen ones, in the order of these, and with rtx also their retransmissions.
+func Choose(all []webrtc.RTPCodecParameters, rtx bool, chosen ...codec.Codec) (list []webrtc.RTPCodecParameters) {
+	for _, c := range chosen {
+		p := c.Parameters()
+		for _, have := range all {
+			repairs := strings.EqualFold(have.MimeType, webrtc.MimeTypeRTX) && have.PayloadType == webrtc.PayloadType(p.RTX)
+			if strings.EqualFold(have.MimeType, p.MIMEType) || rtx && repairs {
+				list = append(list, have)
+			}
+		}
+	}
+	return list
 }
 
 // Capability is a codec in pion's words, without RTCP feedback.

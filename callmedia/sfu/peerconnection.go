@@ -76,13 +76,19 @@ func newPeerConnection(opts Options, servers []webrtc.ICEServer, up *bandwidth.U
 	return api.NewPeerConnection(webrtc.Configuration{ICEServers: servers, ICETransportPolicy: policy})
 }
 
-// registerCodecs registers Opus and VP8, the only codecs that the page is sent. RED is left out on purpose: its redundant blocks would be
-// ciphertext that no receiver can take apart. There are no retransmission streams (RTX) for what we send: the SDP names no SSRC of a
+// registerCodecs registers Opus and VP8, which we send, and for receiving the codecs of others' pictures as well. RED is left out on purpose: its
+// redundant blocks would be ciphertext that no receiver can take apart. There are no retransmission streams (RTX) for what we send: the SDP names no SSRC of a
 // simulcast layer, so that the SFU would take an RTX stream with the rid of a layer for that layer itself. Lost packets of ours are sent
 // again on their own stream.
 func registerCodecs(media *webrtc.MediaEngine, receiving bool) error {
-	if err := peerconnection.RegisterCodec(media, codec.VP8, receiving, videoFeedback...); err != nil {
-		return err
+	pictures := codec.Pictures()
+	if !receiving {
+		pictures = pictures[:1]
+	}
+	for _, c := range pictures {
+		if err := peerconnection.RegisterCodec(media, c, receiving, videoFeedback...); err != nil {
+			return err
+		}
 	}
 	return peerconnection.RegisterCodec(media, codec.Opus, receiving, audioFeedback...)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/pion/interceptor"
 	"github.com/pion/rtp"
 
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/frames"
 )
 
@@ -26,6 +27,8 @@ type Remote interface {
 type Reader struct {
 	Track Remote
 	Kind  Kind
+	// Codec is the track's codec. A track in codec.None is read, but has no frames.
+	Codec codec.Codec
 	// Frame is called with each frame, whose data is valid until Frame returns. Frame returns false when the frame could not be used. Then the
 	// frames that refer to it are withheld until a key frame comes.
 	Frame func(frames.Frame) bool
@@ -39,7 +42,7 @@ type Reader struct {
 
 // Run returns when the track has ended.
 func (r *Reader) Run() {
-	assembler := frames.NewAssembler(r.Kind.Codec())
+	assembler := frames.NewAssembler(r.Codec)
 	buffer := make([]byte, receiveSize)
 	var packet rtp.Packet
 	var set time.Time

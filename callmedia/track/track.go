@@ -32,7 +32,7 @@ const (
 // String returns "audio", "video" or "small video".
 func (k Kind) String() string { return [...]string{"audio", "video", "small video"}[k] }
 
-// Codec is the codec of a kind. It is the same for a whole call.
+// Codec is the codec in which we send a kind. Others may send pictures in another codec.
 func (k Kind) Codec() codec.Codec {
 	if k == Audio {
 		return codec.Opus
@@ -40,7 +40,7 @@ func (k Kind) Codec() codec.Codec {
 	return codec.VP8
 }
 
-// ClockRate is the RTP clock rate of a kind's codec in Hz.
+// ClockRate is the RTP clock rate of a kind's codecs in Hz.
 func (k Kind) ClockRate() uint32 { return k.Codec().Parameters().ClockRate }
 
 // Source numbers the senders of frames. All RTP timestamps of one Source are from one clock. A new Source begins a new clock.

@@ -57,6 +57,8 @@ type Options struct {
 	Width, Height int
 	// Script runs in every frame before the frame's own scripts.
 	Script string
+	// Codec is media_quality.video_codec in Element Call's configuration, such as "vp9". Empty means Element Call's own choice, VP8.
+	Codec string
 	// Host is the machine on which the browser runs, if it is not this one. It believes every certificate.
 	Host Host
 }
@@ -101,7 +103,7 @@ func Open(t testing.TB, account Account, o Options) *Guest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewUnstartedServer(pages(folder))
+	server := httptest.NewUnstartedServer(pages(folder, o.Codec))
 	options := browser.Options{Video: o.Video, Audio: o.Audio, Script: probe + ";" + o.Script, Width: o.Width, Height: o.Height}
 	if o.Host != nil {
 		_ = server.Listener.Close()
@@ -133,8 +135,8 @@ func (g *Guest) ForTest(t testing.TB) *Guest {
 	return &part
 }
 
-// pages serves the host page and Element Call from the same origin, as Element Web does.
-func pages(folder string) http.Handler {
+// pages serves the host page and Element Call from the same origin, as Element Web does. A codec is set in Element Call's configuration.
+func pages(folder, codec string) http.Handler {
 	modules := filepath.Join(folder, "node_modules")
 	mux := http.NewServeMux()
 	file := func(name string) http.HandlerFunc {
@@ -146,6 +148,12 @@ func pages(folder string) http.Handler {
 		"/pkg/": "@matrix-org/matrix-sdk-crypto-wasm/pkg", "/call/": "@element-hq/element-call-embedded/dist",
 	} {
 		mux.Handle("GET "+prefix, http.StripPrefix(prefix, http.FileServer(http.Dir(filepath.Join(modules, filepath.FromSlash(path))))))
+	}
+	if codec != "" {
+		mux.HandleFunc("GET /call/config.json", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(map[string]any{"media_quality": map[string]string{"video_codec": codec}})
+		})
 	}
 	return mux
 }

@@ -53,7 +53,7 @@ func TestPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(pages(folder))
+	server := httptest.NewServer(pages(folder, ""))
 	defer server.Close()
 	for name, kind := range map[string]string{
 		"/": "text/html", "/bundle.js": "text/javascript", "/call/": "text/html", "/call/config.json": "application/json",

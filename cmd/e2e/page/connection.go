@@ -141,7 +141,7 @@ func (p *page) readTrack(pc *webrtc.PeerConnection, remote *webrtc.TrackRemote) 
 			assembler.Push(now, packet)
 		}
 		for f, ok := assembler.Pop(now); ok; f, ok = assembler.Pop(now) {
-			p.media.WriteFrame(tile, kind, 0, f.Timestamp, f.Data)
+			p.media.WriteFrame(tile, kind, coding, 0, f.Timestamp, f.Data)
 			if kind == track.Video {
 				p.countPicture(now)
 			}

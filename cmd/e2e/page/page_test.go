@@ -119,7 +119,7 @@ type mirror struct{ *pagemedia.Page }
 
 func (m mirror) HandleFrame(kind track.Kind, source track.Source, f frames.Frame) {
 	if kind != track.SmallVideo {
-		m.WriteFrame(0, kind, source, f.Timestamp, f.Data)
+		m.WriteFrame(0, kind, kind.Codec(), source, f.Timestamp, f.Data)
 	}
 }
 

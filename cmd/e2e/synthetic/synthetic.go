@@ -17,6 +17,7 @@ import (
 	"github.com/pion/webrtc/v4/pkg/media/ivfreader"
 	"github.com/pion/webrtc/v4/pkg/media/oggreader"
 
+	"multifactorymodel.org/ewindow/callmedia/codec"
 	"multifactorymodel.org/ewindow/callmedia/frames"
 	"multifactorymodel.org/ewindow/callmedia/track"
 )
@@ -167,7 +168,7 @@ func (p *Page) Bitrate() (video, small int) {
 }
 
 // WriteFrame counts a frame in a tile. It also compares a picture with the recording that all these pages send.
-func (p *Page) WriteFrame(tile int, kind track.Kind, _ track.Source, _ uint32, data []byte) {
+func (p *Page) WriteFrame(tile int, kind track.Kind, _ codec.Codec, _ track.Source, _ uint32, data []byte) {
 	if tile < 0 || tile >= tiles {
 		return
 	}
