@@ -89,8 +89,6 @@ type Session struct {
 	smallLimit int
 
 	logged Stats // by logLine
-
-	lastSource track.Source
 }
 
 // NewSession checks the configuration and opens nothing.
@@ -306,8 +304,8 @@ func (s *Session) HandleKeyFrameRequest(tile int) {
 	}
 }
 
+// sources is how many clocks were numbered, in all sessions: the same page shows one session after the other.
+var sources atomic.Uint64
+
 // newSource returns a number for a new clock.
-func (s *Session) newSource() track.Source {
-	s.lastSource++
-	return s.lastSource
-}
+func newSource() track.Source { return track.Source(sources.Add(1)) }

@@ -307,7 +307,7 @@ func (c *sfuConnection) subscribed(room *sfu.Room, e sfu.TrackSubscribed) {
 	c.published(e.TrackSID, e.Identity, e.Source, e.Encryption, e.Muted)
 	coding := codec.Find(e.Remote.Codec().MimeType)
 	r := &receiver{
-		session: s, identity: e.Identity, trackSID: e.TrackSID, kind: kind, codec: coding, from: e.Source, source: s.newSource(),
+		session: s, identity: e.Identity, trackSID: e.TrackSID, kind: kind, codec: coding, from: e.Source, source: newSource(),
 		playable: playable(e.Source, e.Encryption, coding),
 		trailer:  room.SIFTrailer(),
 		clock:    func() (time.Time, uint32, bool) { return room.SenderClock(e.TrackSID) },

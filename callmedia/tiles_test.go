@@ -66,7 +66,7 @@ func (st *stage) work() {
 // publish publishes a track of a participant.
 func (st *stage) publish(identity string, from livekit.TrackSource) *receiver {
 	r := &receiver{
-		session: st.Session, identity: identity, trackSID: identity + from.String(), kind: track.Video, codec: codec.VP8, from: from, source: st.newSource(),
+		session: st.Session, identity: identity, trackSID: identity + from.String(), kind: track.Video, codec: codec.VP8, from: from, source: newSource(),
 		playable: true, size: sizeLarge, idleSince: time.Now(), setSize: func(size) {},
 	}
 	r.keys.Ask = func() {}
@@ -199,6 +199,21 @@ func TestCrowd(t *testing.T) {
 			t.Errorf("the SFU was asked for %d tracks", asked)
 		}
 	})
+}
+
+// TestSources numbers the clocks of one session after another. The page goes on where the clock before was only if the number is another one.
+func TestSources(t *testing.T) {
+	seen := make(map[track.Source]bool)
+	for range 2 {
+		st := newStage(t)
+		st.remotes("a")
+		for _, from := range []livekit.TrackSource{livekit.TrackSource_CAMERA, livekit.TrackSource_SCREEN_SHARE} {
+			seen[st.publish("a", from).source] = true
+		}
+	}
+	if len(seen) != 4 {
+		t.Errorf("4 tracks have %d clocks", len(seen))
+	}
 }
 
 // TestShownAgain removes a participant from the page and shows it again while one of its frames is on its way to the page. That happens when a
