@@ -26,7 +26,7 @@ func TestPlayable(t *testing.T) {
 		{livekit.TrackSource_MICROPHONE, none, "audio/opus", false},
 		{livekit.TrackSource_CAMERA, custom, "video/VP8", false},
 		{livekit.TrackSource_CAMERA, gcm, "video/vp9", true},
-		{livekit.TrackSource_CAMERA, gcm, "video/H264", false},
+		{livekit.TrackSource_CAMERA, gcm, "video/H264", true},
 		{livekit.TrackSource_CAMERA, gcm, "video/AV1", false},
 		{livekit.TrackSource_SCREEN_SHARE, gcm, "", false},
 		{livekit.TrackSource_CAMERA, gcm, "audio/opus", false},

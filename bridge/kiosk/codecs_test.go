@@ -91,6 +91,7 @@ func TestTileCodecs(t *testing.T) {
 	}{
 		{codec.VP9, "vp9-chromium.rtp", map[int]bool{640: true, 320: true}},
 		{codec.VP8, "vp8-ffmpeg.rtp", map[int]bool{320: true}},
+		{codec.H264, "h264-chromium.rtp", map[int]bool{640: true}},
 		{codec.VP9, "vp9-chromium.rtp", map[int]bool{640: true, 320: true}},
 	} {
 		before, err := page.snapshot()

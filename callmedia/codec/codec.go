@@ -69,11 +69,16 @@ var table = [...]Parameters{
 		Name: "VP9", MIMEType: "video/VP9", LiveKit: "vp9",
 		PayloadType: 98, RTX: 99, ClockRate: 90000, Fmtp: "profile-id=0",
 	},
-	H264: {Name: "H264", MIMEType: "video/H264", LiveKit: "h264", ClockRate: 90000, AnnexB: true}, // RFC 6184
+	H264: { // RFC 6184
+		Name: "H264", MIMEType: "video/H264", LiveKit: "h264", AnnexB: true,
+		PayloadType: 102, RTX: 103, ClockRate: 90000,
+		// The constrained baseline profile, which all browsers must have (RFC 7742, section 6.2). What comes in may be in another profile.
+		Fmtp: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+	},
 }
 
 // pictures are the codecs that [Pictures] returns.
-var pictures = [...]Codec{VP8, VP9}
+var pictures = [...]Codec{VP8, VP9, H264}
 
 // Pictures returns the codecs in which pictures of others are received and shown. The first one is that of our own pictures.
 func Pictures() []Codec { return pictures[:] }

@@ -94,7 +94,7 @@ const (
 type entry struct {
 	state     entryState
 	start     bool // begins a frame
-	key       bool // begins a key frame
+	key       bool // has the beginning of a key frame
 	end       bool // ends a layer
 	marker    bool
 	timestamp uint32
@@ -175,7 +175,11 @@ func (a *Assembler) Push(now time.Time, p *rtp.Packet) {
 	if !ok {
 		return
 	}
-	s.buf = append(a.take(), p.Payload[piece.offset:]...)
+	if s.buf = a.take(); a.codec == codec.H264 && len(p.Payload) > 0 {
+		s.buf = appendH264(s.buf, p.Payload)
+	} else {
+		s.buf = append(s.buf, p.Payload[piece.offset:]...)
+	}
 	s.data = s.buf
 	a.entries[ext&a.mask] = s
 	if s.key {
@@ -310,7 +314,7 @@ func (a *Assembler) Pop(now time.Time) (Frame, bool) {
 			a.giveUp(now, blocked)
 			continue
 		}
-		if a.needKey && !s.key {
+		if a.needKey && !a.isKey(end) {
 			a.counters.Withheld++
 			for ; a.next <= end; a.next++ {
 				a.release(&a.entries[a.next&a.mask])
@@ -364,6 +368,19 @@ func (a *Assembler) scan(from int64) (end int64, size int, blocked int64) {
 	return -1, 0, -1
 }
 
+// isKey says whether the frame from next to end is a key frame. In H.264 that need not be in its first packet.
+func (a *Assembler) isKey(end int64) bool {
+	for i := a.next; i <= end; i++ {
+		if a.entries[i&a.mask].key {
+			return true
+		}
+		if a.codec != codec.H264 {
+			break
+		}
+	}
+	return false
+}
+
 // completeKey returns where the first whole key frame begins, if one is needed and has come, else -1.
 func (a *Assembler) completeKey() int64 {
 	if !a.needKey || a.keyStarts == 0 {
@@ -373,11 +390,21 @@ func (a *Assembler) completeKey() int64 {
 		if !a.entries[i&a.mask].key {
 			continue
 		}
-		if end, _, _ := a.scan(i); end >= 0 {
-			return i
+		from := i
+		for from > a.next && a.joined(from-1, i) {
+			from--
+		}
+		if end, _, _ := a.scan(from); end >= 0 {
+			return from
 		}
 	}
 	return -1
+}
+
+// joined says whether two packets are here and belong to the same frame.
+func (a *Assembler) joined(one, other int64) bool {
+	s, o := &a.entries[one&a.mask], &a.entries[other&a.mask]
+	return s.state == present && len(s.data) > 0 && s.timestamp == o.timestamp
 }
 
 // skip discards everything before to.
@@ -408,8 +435,7 @@ func (a *Assembler) giveUp(now time.Time, blocked int64) {
 
 // collect removes the frame from next to end from the ring and returns it.
 func (a *Assembler) collect(end int64, size int) Frame {
-	first := &a.entries[a.next&a.mask]
-	f := Frame{Timestamp: first.timestamp, Key: first.key || !a.video}
+	f := Frame{Timestamp: a.entries[a.next&a.mask].timestamp, Key: !a.video || a.isKey(end)}
 	if cap(a.frame) < size {
 		a.frame = make([]byte, 0, size+size/2)
 	}

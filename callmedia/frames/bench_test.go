@@ -20,14 +20,20 @@ type benchFrame struct {
 
 var benchFrames = []benchFrame{
 	{"audio", codec.Opus, 120}, {"delta", codec.VP8, 7000}, {"key", codec.VP8, 60000},
-	{"vp9 key", codec.VP9, 60000},
+	{"vp9 key", codec.VP9, 60000}, {"h264 key", codec.H264, 60000},
 }
 
 // codecFrame makes the frame, as a key frame.
 func (f benchFrame) codecFrame() []byte {
 	frame := vp8Frame(true, f.bytes, 1)
-	if f.codec == codec.VP9 {
+	switch f.codec {
+	case codec.VP9:
 		frame[0] = 0x82
+	case codec.H264: // parameter sets and a slice without a start code in it
+		for i := range frame {
+			frame[i] |= 1
+		}
+		copy(frame, []byte{0, 0, 0, 1, 0x67, 1, 2, 3, 0, 0, 0, 1, 0x68, 1, 2, 3, 0, 0, 0, 1, 0x65, 0xb8})
 	}
 	return frame
 }
@@ -76,6 +82,8 @@ func newPionRelay(c codec.Codec) (pass func(frame []byte) bool) {
 	switch c {
 	case codec.Opus:
 		payloader, depacketizer = &codecs.OpusPayloader{}, &codecs.OpusPacket{}
+	case codec.H264:
+		payloader, depacketizer = &codecs.H264Payloader{}, &codecs.H264Packet{}
 	case codec.VP9:
 		payloader, depacketizer = &codecs.VP9Payloader{FlexibleMode: true}, &codecs.VP9Packet{}
 	}

@@ -5,7 +5,8 @@
 // refers to a missing one. A [Packetizer] goes the other way. Both are pure: they have no goroutine, no clock and no randomness of their own.
 // Neither allocates in steady state. Neither may be used by several goroutines at once.
 //
-// Opus (RFC 7587), VP8 (RFC 7741) and VP9 (RFC 9628) are supported. Payload descriptors belong to RTP and not to a frame: layers are received, but
+// Opus (RFC 7587), VP8 (RFC 7741), VP9 (RFC 9628) and H.264 (RFC 6184, non-interleaved mode) are supported. A frame of H.264 is a byte stream
+// of NAL units. Payload descriptors belong to RTP and not to a frame: layers are received, but
 // not described again when a frame is sent.
 //
 // # Why not pion's
@@ -29,13 +30,13 @@ import (
 var errUnsupported = errors.New("codec is not supported")
 
 // supported says whether assemblers and packetizers know the codec.
-func supported(c codec.Codec) bool { return c == codec.Opus || c == codec.VP8 || c == codec.VP9 }
+func supported(c codec.Codec) bool { return c.Known() }
 
 // piece is what one packet's payload has of a frame.
 type piece struct {
 	offset int  // where the frame's bytes begin
 	start  bool // it begins a frame
-	key    bool // it begins a key frame
+	key    bool // it has the beginning of a key frame
 	end    bool // it ends a layer that is encrypted on its own
 }
 
@@ -48,6 +49,8 @@ func parse(c codec.Codec, payload []byte) (piece, bool) {
 	case codec.VP9:
 		d, ok := parseVP9Descriptor(payload)
 		return piece{offset: d.size, start: d.start, key: d.start && !d.inter, end: d.end}, ok
+	case codec.H264:
+		return parseH264(payload)
 	}
 	return piece{start: true}, true
 }

@@ -70,7 +70,7 @@ func (p *Packetizer) Use(c codec.Codec, pt uint8) { p.codec, p.pt = c, pt }
 
 // Packetize calls emit with each packet of the frame in order. ts is the frame's RTP timestamp. The packet and all it refers to are valid only until
 // emit returns. An error of emit ends the frame and is returned. Sequence numbers that were used are not used again. An empty frame has no
-// packets. An Opus frame is always one packet, whatever its size. A VP9 frame must not be encrypted.
+// packets. An Opus frame is always one packet, whatever its size. A frame of VP9 or H.264 must not be encrypted.
 func (p *Packetizer) Packetize(frame []byte, ts uint32, emit func(*rtp.Packet) error) error {
 	if !supported(p.codec) {
 		return fmt.Errorf("packetise %s frame: %w", p.codec, errUnsupported)
@@ -80,6 +80,8 @@ func (p *Packetizer) Packetize(frame []byte, ts uint32, emit func(*rtp.Packet) e
 		return nil
 	case p.codec == codec.Opus:
 		return p.emit(frame, ts, false, emit)
+	case p.codec == codec.H264:
+		return p.packetizeH264(frame, ts, emit)
 	}
 	id := p.pictureID
 	p.pictureID = (p.pictureID + 1) & 0x7fff

@@ -19,10 +19,11 @@ func TestTileCodec(t *testing.T) {
 	p := newPage(t, events)
 	b := connect(t, p, events)
 	vp9 := append([]byte{0x82}, bytes.Repeat([]byte{9}, 3000)...)
+	h264 := append([]byte{0, 0, 0, 1, 0x67, 1, 0, 0, 0, 1, 0x65, 0x80}, bytes.Repeat([]byte{9}, 3000)...)
 	for i, shown := range []struct {
 		codec codec.Codec
 		frame []byte
-	}{{codec.VP8, keyFrame(3000, 1)}, {codec.VP9, vp9}, {codec.VP8, keyFrame(2000, 2)}} {
+	}{{codec.VP8, keyFrame(3000, 1)}, {codec.VP9, vp9}, {codec.H264, h264}, {codec.VP8, keyFrame(2000, 2)}} {
 		at := uint32(0)
 		rig.Eventually(t, 10*time.Second, func() error {
 			at += 3000

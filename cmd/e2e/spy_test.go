@@ -64,6 +64,18 @@ const spy = `(() => {
 			}
 			return height;
 		},
+		// codecs returns the codecs of the pictures that arrive, such as "video/VP8".
+		codecs: async () => {
+			const found = [];
+			for (const peer of peers) {
+				if (peer.connectionState === "closed") continue;
+				const stats = await peer.getStats();
+				for (const report of stats.values()) {
+					if (report.type === "inbound-rtp" && report.kind === "video" && report.framesPerSecond > 0) found.push(stats.get(report.codecId)?.mimeType);
+				}
+			}
+			return found;
+		},
 		// taken records, for ms milliseconds, where the white bar is in each picture of this page's camera. Each entry is [time of day in
 		// ms, position from 0 to 1].
 		taken: async (ms) => {
