@@ -107,6 +107,30 @@ func TestGuestsAreTold(t *testing.T) {
 	})
 }
 
+// TestGuestNotShown: the page and the room say that a guest's picture can't be shown, and nothing is sent for them.
+func TestGuestNotShown(t *testing.T) {
+	run(t, nil, func(w *world) {
+		session := w.guest()
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.Connected})
+		w.logged()
+		for _, kind := range []callmedia.EventKind{callmedia.CodecUnknown, callmedia.RemoteUp} {
+			session.onEvent(callmedia.SessionEvent{Kind: kind, Identity: memberOf(guest).Identity})
+		}
+		pass(testCountdown + window.PictureGrace)
+		name := "Name of " + string(guest)
+		if s := w.screen(); !s.Held || s.Seen || s.Trials || !slices.Equal(s.Unshown, []string{name}) {
+			t.Errorf("screen %+v", s)
+		}
+		if want := "notice !dresden:a " + notice.Codec.Text([]string{"de"}, notice.About{Name: name}); !slices.Contains(w.logged(), want) {
+			t.Errorf("the room is not told %q", want)
+		}
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.CodecKnown, Identity: memberOf(guest).Identity})
+		if s := w.screen(); s.Held || len(s.Unshown) != 0 {
+			t.Errorf("screen %+v", s)
+		}
+	})
+}
+
 // TestGuestNotSeen: a guest's picture is announced and does not come. Perhaps their key was lost. Element sends keys again to a member
 // with a new membership, so we renew ours. Other windows send their keys again by themselves.
 func TestGuestNotSeen(t *testing.T) {

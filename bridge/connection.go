@@ -253,6 +253,8 @@ func (b *Bridge) handleSession(visit uint64, e callmedia.SessionEvent) {
 		b.rules.RemoteCamera(now, visit, e.Identity, e.Tile, true, e.Muted)
 	case callmedia.RemoteGone:
 		b.rules.RemoteCamera(now, visit, e.Identity, e.Tile, false, false)
+	case callmedia.CodecUnknown, callmedia.CodecKnown:
+		b.rules.RemoteUnshown(visit, e.Identity, e.Kind == callmedia.CodecUnknown)
 	case callmedia.RemoteAway:
 		b.rules.RemoteAbsent(now, visit, e.Identity)
 	case callmedia.RemoteBack:

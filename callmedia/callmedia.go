@@ -50,6 +50,8 @@ type Local interface {
 	// WriteFrame shows one decrypted frame in a tile. The codec may change with each key frame. data is only read, and only until WriteFrame
 	// returns.
 	WriteFrame(tile int, kind track.Kind, c codec.Codec, source track.Source, timestamp uint32, data []byte)
+	// Shows says whether frames in a codec can be shown.
+	Shows(c codec.Codec) bool
 	// SetClock says that a source's RTP clock was at timestamp when its wall clock was at ntp. The page plays sound and picture in step by it.
 	SetClock(tile int, kind track.Kind, source track.Source, ntp time.Time, timestamp uint32)
 }

@@ -14,6 +14,10 @@ const (
 	RemoteMuted
 	// RemoteGone: a participant publishes no picture any more.
 	RemoteGone
+	// CodecUnknown: a participant's picture is announced in a codec that can't be shown. It comes before RemoteUp.
+	CodecUnknown
+	// CodecKnown: that is over. The participant's picture is in a codec that can be shown, or there is none.
+	CodecKnown
 	// RemoteAway: we are in the room of a participant's SFU, and the participant is not.
 	RemoteAway
 	// RemoteBack: the participant is there again, or we can't tell any more.

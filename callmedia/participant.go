@@ -20,6 +20,7 @@ type participant struct {
 	video     *receiver
 	announced bool      // RemoteUp was emitted
 	muted     bool      // as last emitted
+	unshown   bool      // CodecUnknown was emitted
 	away      bool      // RemoteAway was emitted
 	picture   bool      // PictureOn was emitted
 	missing   time.Time // since when the announced picture has not come; zero while it comes, or is muted

@@ -1,7 +1,10 @@
 package callmedia
 
 import (
+	"slices"
 	"time"
+
+	"multifactorymodel.org/ewindow/callmedia/codec"
 )
 
 // emitChanges emits what has changed about a participant and its picture.
@@ -13,6 +16,15 @@ func (s *Session) emitChanges(p *participant) {
 	if p.picture && p.video == nil {
 		p.picture = false
 		emit(PictureOff, false)
+	}
+	if mimeType, unshown := s.unshown(p); unshown != p.unshown {
+		p.unshown = unshown
+		if unshown {
+			s.cfg.Log.Warn().Str("identity", p.identity).Str("codec", mimeType).Msg("A picture is in a codec that can't be shown")
+			emit(CodecUnknown, false)
+		} else {
+			emit(CodecKnown, false)
+		}
 	}
 	switch {
 	case up && !p.announced:
@@ -51,6 +63,29 @@ func (s *Session) announced(p *participant) (up, muted bool) {
 		}
 	}
 	return up, up && muted
+}
+
+// unshown says whether a participant that is shown announces a picture in a codec that can't be shown, and no other.
+func (s *Session) unshown(p *participant) (mimeType string, unshown bool) {
+	c := s.connections[p.service]
+	if c == nil || p.tile < 0 || p.video != nil {
+		return "", false
+	}
+	for _, camera := range c.cameras {
+		if camera.identity != p.identity {
+			continue
+		}
+		if camera.mimeType == "" || s.shows(codec.Find(camera.mimeType)) {
+			return "", false
+		}
+		mimeType = camera.mimeType
+	}
+	return mimeType, mimeType != ""
+}
+
+// shows says whether pictures in a codec can be shown.
+func (s *Session) shows(c codec.Codec) bool {
+	return slices.Contains(codec.Pictures(), c) && s.cfg.Local.Shows(c)
 }
 
 // pictureSeen notes that a receiver has handed on its first picture of the showing w.

@@ -25,7 +25,7 @@ type receiver struct {
 	codec    codec.Codec
 	from     livekit.TrackSource
 	source   track.Source
-	playable bool   // see the function of that name
+	playable bool   // see the method of that name
 	trailer  []byte // at the end of frames that the SFU makes itself
 	clock    func() (ntp time.Time, timestamp uint32, ok bool)
 	keys     track.KeyFrameRequester

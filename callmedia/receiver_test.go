@@ -13,6 +13,7 @@ import (
 )
 
 func TestPlayable(t *testing.T) {
+	s, _ := idle(t)
 	const gcm, none, custom = livekit.Encryption_GCM, livekit.Encryption_NONE, livekit.Encryption_CUSTOM
 	for _, c := range []struct {
 		source     livekit.TrackSource
@@ -37,7 +38,7 @@ func TestPlayable(t *testing.T) {
 		{livekit.TrackSource_SCREEN_SHARE_AUDIO, gcm, "audio/opus", false},
 		{livekit.TrackSource_UNKNOWN, gcm, "video/VP8", false},
 	} {
-		if got := playable(c.source, c.encryption, codec.Find(c.mimeType)); got != c.want {
+		if got := s.playable(c.source, c.encryption, codec.Find(c.mimeType)); got != c.want {
 			t.Errorf("%s, %s, %s is playable: %t", c.source, c.encryption, c.mimeType, got)
 		}
 	}
@@ -49,6 +50,8 @@ type recorder struct {
 	codec codec.Codec
 	data  []byte
 }
+
+func (r *recorder) Shows(c codec.Codec) bool { return c != codec.H264 }
 
 func (r *recorder) WriteFrame(_ int, _ track.Kind, c codec.Codec, _ track.Source, _ uint32, data []byte) {
 	r.codec, r.data = c, append(r.data[:0], data...)

@@ -3,7 +3,6 @@ package callmedia
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/livekit/protocol/livekit"
@@ -42,6 +41,7 @@ type sfuConnection struct {
 type camera struct {
 	identity string
 	muted    bool
+	mimeType string // of its codec, empty while that is not known
 }
 
 // connect starts the goroutine that keeps up a connection to an SFU. Session.run calls it. Start also calls it, before Session.run begins.
@@ -252,7 +252,7 @@ func (c *sfuConnection) handleEvents(room *sfu.Room) (err error) {
 			})
 		case sfu.TrackPublished:
 			s.post(func() {
-				c.published(e.TrackSID, e.Identity, e.Source, e.Encryption, e.Muted)
+				c.published(e.TrackSID, e.Identity, e.Source, e.Encryption, e.Muted, e.MIMEType)
 				s.assignTiles()
 			})
 		case sfu.TrackSubscribed:
@@ -280,9 +280,11 @@ func (c *sfuConnection) handleEvents(room *sfu.Room) (err error) {
 }
 
 // published notes an announced picture.
-func (c *sfuConnection) published(trackSID, identity string, source livekit.TrackSource, encryption livekit.Encryption_Type, muted bool) {
+func (c *sfuConnection) published(
+	trackSID, identity string, source livekit.TrackSource, encryption livekit.Encryption_Type, muted bool, mimeType string,
+) {
 	if source == livekit.TrackSource_CAMERA && encryption == livekit.Encryption_GCM {
-		c.cameras[trackSID] = camera{identity, muted}
+		c.cameras[trackSID] = camera{identity, muted, mimeType}
 	}
 }
 
@@ -304,11 +306,12 @@ func (c *sfuConnection) subscribed(room *sfu.Room, e sfu.TrackSubscribed) {
 		s.counters.unencrypted.Add(1)
 		s.cfg.Log.Warn().Str("identity", e.Identity).Str("track_id", e.TrackSID).Msg("A track that is not end-to-end encrypted is not played")
 	}
-	c.published(e.TrackSID, e.Identity, e.Source, e.Encryption, e.Muted)
-	coding := codec.Find(e.Remote.Codec().MimeType)
+	arrives := e.Remote.Codec().MimeType
+	c.published(e.TrackSID, e.Identity, e.Source, e.Encryption, e.Muted, arrives)
+	coding := codec.Find(arrives)
 	r := &receiver{
 		session: s, identity: e.Identity, trackSID: e.TrackSID, kind: kind, codec: coding, from: e.Source, source: newSource(),
-		playable: playable(e.Source, e.Encryption, coding),
+		playable: s.playable(e.Source, e.Encryption, coding),
 		trailer:  room.SIFTrailer(),
 		clock:    func() (time.Time, uint32, bool) { return room.SenderClock(e.TrackSID) },
 		setSize:  func(want size) { room.SetTrackSize(e.TrackSID, want.Width, want.Height) },
@@ -342,8 +345,8 @@ func (c *sfuConnection) find(identity string, source livekit.TrackSource) (found
 	return found
 }
 
-// playable tells whether a track may be shown: a camera, microphone or screen, encrypted, in a codec that the page is sent.
-func playable(source livekit.TrackSource, encryption livekit.Encryption_Type, c codec.Codec) bool {
+// playable tells whether a track may be shown: a camera, microphone or screen, encrypted, in a codec that the page shows.
+func (s *Session) playable(source livekit.TrackSource, encryption livekit.Encryption_Type, c codec.Codec) bool {
 	if encryption != livekit.Encryption_GCM {
 		return false
 	}
@@ -351,7 +354,7 @@ func playable(source livekit.TrackSource, encryption livekit.Encryption_Type, c 
 	case livekit.TrackSource_MICROPHONE:
 		return c == track.Audio.Codec()
 	case livekit.TrackSource_CAMERA, livekit.TrackSource_SCREEN_SHARE:
-		return slices.Contains(codec.Pictures(), c)
+		return s.shows(c)
 	}
 	return false
 }

@@ -28,7 +28,7 @@ func newStage(t *testing.T) *stage {
 	s, local := idle(t)
 	st := &stage{Session: s, t: t}
 	names := map[EventKind]string{
-		RemoteUp: "up", RemoteGone: "gone", PictureOn: "picture", PictureOff: "no picture", ScreenOn: "screen", ScreenOff: "no screen",
+		CodecUnknown: "unknown", CodecKnown: "known", RemoteUp: "up", RemoteGone: "gone", PictureOn: "picture", PictureOff: "no picture", ScreenOn: "screen", ScreenOff: "no screen",
 	}
 	s.cfg.OnEvent = func(e SessionEvent) {
 		st.events = append(st.events, fmt.Sprintf("%s %s %d", e.Identity, names[e.Kind], e.Tile))
@@ -71,7 +71,7 @@ func (st *stage) publish(identity string, from livekit.TrackSource) *receiver {
 	}
 	r.keys.Ask = func() {}
 	st.sfu.receivers[r.trackSID] = r
-	st.sfu.published(r.trackSID, identity, from, livekit.Encryption_GCM, false)
+	st.sfu.published(r.trackSID, identity, from, livekit.Encryption_GCM, false, "video/VP8")
 	st.assignTiles()
 	return r
 }

@@ -63,6 +63,7 @@ func (c clock) at(kind track.Kind, timestamp uint32) time.Time {
 }
 
 func (c *camera) Tiles() int                 { return 4 }
+func (c *camera) Shows(codec.Codec) bool     { return true }
 func (c *camera) RequestKeyFrame(track.Kind) { c.key.Store(true) }
 func (c *camera) SetBitrate(bps, _ int)      { c.bitrate.Store(int64(bps)) }
 func (c *camera) SetClock(_ int, kind track.Kind, source track.Source, ntp time.Time, timestamp uint32) {

@@ -26,6 +26,12 @@ func TestHeld(t *testing.T) {
 	page.text(status, "änna hat die Kamera aus. Wer sieht, wird auch gesehen: Solange wir änna nicht sehen, wird von hier nichts gesendet.")
 	page.text(`document.querySelector("#own figcaption").textContent`, "So sieht man euch. Noch wird nichts gesendet.")
 	page.text(`document.querySelector("#lamp span").textContent`, "Kamera an, nicht gesendet")
+	r.open.Unshown = []string{"änna"}
+	r.SetState(r.open)
+	page.text(`document.querySelector("#held").innerText.replace(/\s+/g, " ")`,
+		"Ä änna ist hier nicht zu sehen Wer sieht, wird auch gesehen: Solange wir änna nicht sehen, wird von hier nichts gesendet.")
+	page.text(`document.querySelector("#visit .notes").innerText`,
+		"Das Bild von änna kommt in einem Format, das dieses Fenster nicht zeigen kann. Im Raum steht, was hilft.")
 	seen := visitState()
 	seen.Guests = []kiosk.Person{{Name: "Anna", Tile: 1}, {Name: "Ben", Tile: -1}, {Name: "Cem", Tile: -1}, {Name: "Dora", Tile: -1}, {Name: "Emil", Tile: -1}}
 	seen.Withheld = []string{"Ben"}
@@ -51,19 +57,22 @@ func TestHeld(t *testing.T) {
 
 	// Who is too many, and who is unknown, is said on every screen of a call.
 	only.Withheld, only.More, only.Stranger, only.Trials = nil, 3, true, true
-	only.Unseen, only.Allowed = []string{"Cem", "Dora"}, []string{"Emil"}
+	only.Unseen, only.Unshown, only.Allowed = []string{"Cem", "Dora"}, []string{"Frida"}, []string{"Emil"}
 	for language, says := range map[string]string{
 		"de": "Jemand Unbekanntes ist verbunden, ohne Bild und Ton. Im Zweifel das Fenster schließen.\n" +
 			"Emil sieht und hört uns, ohne gesehen zu werden. Dieses Fenster erlaubt das.\n" +
 			"Cem, Dora sieht und hört uns nicht: Von dort kommt kein Bild. Mit Kamera geht es weiter.\n" +
+			"Das Bild von Frida kommt in einem Format, das dieses Fenster nicht zeigen kann. Im Raum steht, was hilft.\n" +
 			"Weitere im Gespräch, ohne Bild und Ton: 3. Platz ist für 16 Leute.",
 		"en": "Somebody unknown is connected, without picture or sound. If in doubt, shut the window.\n" +
 			"Emil sees and hears us without being seen. This window allows it.\n" +
 			"Cem, Dora neither sees nor hears us: no picture comes from there. With a camera it goes on.\n" +
+			"The picture of Frida comes in a format that this window cannot show. The room says what helps.\n" +
 			"More in the call, without picture or sound: 3. There is room for 16 people.",
 		"it": "È collegato qualcuno di sconosciuto, senza immagine né suono. Nel dubbio chiudete la finestra.\n" +
 			"Emil ci vede e ci sente senza essere visibile. Questa finestra lo permette.\n" +
 			"Cem, Dora non ci vede né sente: da lì non arriva nessuna immagine. Con la telecamera si riprende.\n" +
+			"L’immagine di Frida arriva in un formato che questa finestra non può mostrare. Nella stanza c’è scritto che cosa fare.\n" +
 			"Altri nella chiamata, senza immagine né suono: 3. C’è posto per 16 persone.",
 	} {
 		for _, screen := range []window.Screen{"opening", "lost", "visit", "ringing"} {
@@ -73,7 +82,7 @@ func TestHeld(t *testing.T) {
 			page.text(`String(document.querySelector("#status").textContent.endsWith(`+fmt.Sprintf("%q", strings.ReplaceAll(says, "\n", " "))+`))`, "true")
 		}
 	}
-	only.More, only.Stranger, only.Unseen, only.Allowed, only.Languages = 0, false, nil, nil, []string{"de", "en", "it"}
+	only.More, only.Stranger, only.Unseen, only.Unshown, only.Allowed, only.Languages = 0, false, nil, nil, nil, []string{"de", "en", "it"}
 	// While nothing is seen of the others, people read what goes out.
 	only.Screen = "lost"
 	r.SetState(only)

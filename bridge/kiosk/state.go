@@ -37,10 +37,12 @@ type State struct {
 	Held   bool `json:"held"`
 	Trials bool `json:"trials"`
 	// Withheld are the names of the people who neither see nor hear us because they have not verified their device, Renewed of those who don't
-	// because their identity is new, and Unseen of those who don't because they are not seen. Allowed are the people who see us without being seen.
+	// because their identity is new, and Unseen of those who don't because they are not seen. Unshown are those whose pictures are in a codec that
+	// can't be shown. Allowed are the people who see us without being seen.
 	Withheld List[string] `json:"withheld"`
 	Renewed  List[string] `json:"renewed"`
 	Unseen   List[string] `json:"unseen"`
+	Unshown  List[string] `json:"unshown"`
 	Allowed  List[string] `json:"allowed"`
 	// Peer is the other window, or the guest, in the big picture; nil for none.
 	Peer *Person `json:"peer"`

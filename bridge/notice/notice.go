@@ -21,6 +21,8 @@ const (
 	Camera
 	// Unseen says that a person sees and hears nothing any more because no picture of theirs is seen at the window.
 	Unseen
+	// Codec says that a person sees nothing, or soon nothing, because their picture is in a codec that the window can't show.
+	Codec
 	// Device says that a person's device gets no media keys, because its owner has not verified it.
 	Device
 	// Identity says that a person gets no media keys, because they have reset their identity, and what to do.
@@ -47,6 +49,9 @@ var texts = map[string]map[Notice]string{
 			"Kamera ein, dann siehst du auch das Fenster.",
 		Unseen: "{name}, am Fenster ist kein Bild von dir zu sehen. Deshalb kommt von dort weder Bild noch Ton zu dir. Schalte " +
 			"deine Kamera ein, dann geht es weiter. Ist sie schon an, ruf bitte noch einmal an: Vier Bilder haben hier Platz.",
+		Codec: "{name}, dein Element sendet dein Bild in einem Format, das dieses Fenster nicht zeigen kann. Am Fenster gilt: Wer sieht, wird auch " +
+			"gesehen. Deshalb kommt von dort kein Bild zu dir. Oft hilft ein anderer Browser oder ein anderes Gerät. Wer dein Element betreibt, " +
+			"kann in Element Call „media_quality.video_codec“ auf „vp8“ stellen.",
 		Device: "{name}, dieses Gerät ist nicht bestätigt, deshalb bekommt es vom Fenster weder Bild noch Ton. " +
 			"Bestätige es in Element unter „Einstellungen → Sitzungen“, dann ruf noch einmal an.",
 		Identity: "{name}, deine Identität in Element ist neu, deshalb bekommst du vom Fenster weder Bild noch Ton. Leg auf und " +
@@ -68,6 +73,9 @@ var texts = map[string]map[Notice]string{
 			"and you will see the window, too.",
 		Unseen: "{name}, no picture of yours is seen at the window. That is why neither picture nor sound reaches you from there. " +
 			"Turn your camera on, and it goes on. If it is on already, please call again: there is room for four pictures.",
+		Codec: "{name}, your Element sends your picture in a format that this window cannot show. At the window, whoever sees is seen as well. That is " +
+			"why no picture reaches you from there. Another browser or another device often helps. Whoever runs your Element can set " +
+			"“media_quality.video_codec” to “vp8” in the configuration of Element Call.",
 		Device: "{name}, this device is not verified, so it gets neither picture nor sound from the window. " +
 			"Verify it in Element under “Settings → Sessions”, then call again.",
 		Identity: "{name}, your identity in Element is new, so you get neither picture nor sound from the window. Hang up, and ask " +
@@ -89,6 +97,9 @@ var texts = map[string]map[Notice]string{
 			"e vedrai anche la finestra.",
 		Unseen: "{name}, alla finestra non si vede la tua immagine. Perciò da lì non ricevi né immagine né suono. Accendi la " +
 			"telecamera e si riprende. Se è già accesa, richiama: qui c’è posto per quattro immagini.",
+		Codec: "{name}, il tuo Element trasmette la tua immagine in un formato che questa finestra non può mostrare. Alla finestra chi vede è anche " +
+			"visto. Perciò da lì non ti arriva nessuna immagine. Spesso aiuta un altro browser o un altro dispositivo. Chi gestisce il tuo Element " +
+			"può impostare «media_quality.video_codec» su «vp8» in Element Call.",
 		Device: "{name}, questo dispositivo non è verificato, perciò dalla finestra non riceve né immagine né " +
 			"suono. Verificalo in Element in “Impostazioni → Sessioni”, poi richiama.",
 		Identity: "{name}, la tua identità in Element è nuova, perciò dalla finestra non ricevi né immagine né suono. Riaggancia e " +

@@ -99,6 +99,7 @@
 //	the guest leaves                    | waits           | waits           | shut
 //	the guest's member is stale         | removes         | removes         | unchanged
 //	the guest's camera is off           | held back       | held back       | unchanged
+//	the guest's picture can't be shown  | not shown       | not shown       | unchanged
 //	the guest's device is not confirmed | withheld        | withheld        | unchanged
 //	emoji are to be compared            | unchanged       | unchanged       | compares
 //	the guest's identity is new         | renewed         | renewed         | unchanged

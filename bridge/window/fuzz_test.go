@@ -71,6 +71,7 @@ func FuzzRules(f *testing.F) {
 			case 9:
 				if c := m.visit; c != nil {
 					who := []id.UserID{kioskUser(munich), guest, "@nobody:x"}[arg%3]
+					m.RemoteUnshown(c.number, memberOf(who).Identity, arg&192 == 192)
 					c.remoteCamera(now, memberOf(who).Identity, int(arg&3), arg&16 == 0, arg&32 == 0)
 				}
 			case 10:

@@ -42,8 +42,8 @@ func (r *Rules) named(v *visit) (list []Member, more int) {
 	return list, len(left)
 }
 
-// heldBack says whether our picture is held back because only guests are there and their cameras are off. It is false while another window
-// is there. It is also false while somebody's picture is announced and does not come, because that is a fault of the connection.
+// heldBack says whether our picture is held back because only guests are there whose cameras are off, or whose pictures can't be shown. It is false
+// while another window is there. It is also false while somebody's picture is announced and does not come, because that is a fault of the connection.
 func (r *Rules) heldBack(now time.Time, v *visit) bool {
 	return !v.alone && !v.peerPresent && !r.ringing.on() && v.focusReached && v.focusLostAt.IsZero() && !v.picture() && !v.waiting() &&
 		!v.countdown.running(now) && !r.trying(now, v)
@@ -62,8 +62,13 @@ func (r *Rules) advanceGuests(now time.Time) {
 	if !muted && now.Before(v.countdown.ends.Add(connectLimit)) {
 		return // no camera is announced yet, and one may still come
 	}
-	v.toldHeld = true
-	r.outbox.tell(now, notice.Camera, v.members[0].User)
+	for _, member := range v.members {
+		if !v.unshown(member.User) { // they are told that their picture can't be shown
+			v.toldHeld = true
+			r.outbox.tell(now, notice.Camera, member.User)
+			return
+		}
+	}
 }
 
 // Withheld reports that a member's device gets no media keys, because its owner has not verified it, or has a new identity.

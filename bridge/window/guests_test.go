@@ -65,6 +65,53 @@ func TestHeld(t *testing.T) {
 	b.wantMessages()
 }
 
+// TestUnshown: a guest whose picture is in a codec that can't be shown is told so, once. The window makes no trials for them: nothing would come of
+// that but moments of its picture. Somebody else whose camera is off is told about that.
+func TestUnshown(t *testing.T) {
+	b := newBench(t)
+	b.m.SetMembers(dresden, []Member{memberOf(guest), memberOf(ben)})
+	b.step(0)
+	visit := b.m.visit.number
+	b.m.visit.focusReached = true
+	b.m.RemoteUnshown(visit, memberOf(guest).Identity, true)
+	b.m.RemoteCamera(b.now, visit, memberOf(guest).Identity, 0, true, false)
+	b.m.RemoteCamera(b.now, visit, memberOf(ben).Identity, 1, true, true)
+	b.step(0)
+	b.wantMessages(Message{Notice: notice.Codec, User: guest})
+	b.step(testCountdown)
+	b.step(PictureGrace)
+	b.want(dresden, "", "visit")
+	if s := b.last.View; !s.Held || s.Seen || s.Peer == nil || s.Peer.User != guest || s.Peer.Tile != -1 || !slices.Equal(s.Unshown, []Person{{Tile: -1, User: guest}}) {
+		t.Fatalf("screen %+v", s)
+	}
+	b.wantMessages(Message{Notice: notice.Camera, User: ben})
+	for range 100 {
+		if b.step(time.Second); b.last.Send || b.last.View.Trials {
+			t.Fatalf("the window sends, %+v", b.last.View)
+		}
+	}
+	// Ben is seen. The guest sees the window until their budget is used up, and is not told anything else.
+	b.m.RemoteCamera(b.now, visit, memberOf(ben).Identity, 1, true, false)
+	b.picture(memberOf(ben), true)
+	if len(b.last.Named) != 2 || !b.last.Send {
+		t.Fatalf("plan %+v", b.last)
+	}
+	b.step(time.Minute)
+	b.keyed(ben)
+	if s := b.last.View; s.Peer.User != ben || len(s.Unshown) != 1 || len(s.Unseen) != 0 {
+		t.Fatalf("screen %+v", s)
+	}
+	b.step(time.Hour)
+	b.wantMessages()
+	// Now their picture can be shown.
+	b.m.RemoteUnshown(visit, memberOf(guest).Identity, false)
+	b.picture(memberOf(guest), true)
+	b.keyed(guest, ben)
+	if s := b.last.View; len(s.Unshown) != 0 || len(s.Guests) != 1 {
+		t.Fatalf("screen %+v", s)
+	}
+}
+
 // TestNotHeld: situations that look the same, but where the connection is at fault.
 func TestNotHeld(t *testing.T) {
 	arrive := func(members ...Member) *bench {

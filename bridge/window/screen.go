@@ -69,6 +69,8 @@ type View struct {
 	// Withheld are the people who get no keys because their devices are not verified, Renewed those who get none because their identity is new, and
 	// Unseen those who get none because they are not seen, unless Held. Allowed are the guests who see us without being seen, as the configuration allows.
 	Withheld, Renewed, Unseen, Allowed []Person
+	// Unshown are the people whose pictures are in a codec that can't be shown. They are not in Unseen.
+	Unshown []Person
 	// Peer is the person in the big picture, nil for nobody. Guests are the others in the call. More is how many people are in the call besides
 	// them, without a name and without our key. Shared is the person who shares a screen.
 	Peer   *Person
@@ -179,7 +181,10 @@ func (r *Rules) viewVisit(now time.Time, v *visit, s *View) {
 	s.Shared = r.sharer(v)
 	s.Withheld = r.persons(named, func(user id.UserID) bool { return slices.Contains(v.withheld, user) && !r.renewed(user) })
 	s.Renewed = r.persons(named, func(user id.UserID) bool { return slices.Contains(v.withheld, user) && r.renewed(user) })
-	s.Unseen = r.persons(named, func(user id.UserID) bool { return r.cut(v, user) && !slices.Contains(v.withheld, user) })
+	s.Unseen = r.persons(named, func(user id.UserID) bool {
+		return r.cut(v, user) && !slices.Contains(v.withheld, user) && !v.unshown(user)
+	})
+	s.Unshown = r.persons(named, v.unshown)
 	s.Stranger = len(v.strangers(now)) > 0
 	counting := v.countdown.running(now)
 	s.CountUntil = v.countdown.until(now)
@@ -240,7 +245,7 @@ func (r *Rules) people(v *visit, named []Member) (peer *Person, others []Person)
 	}
 	for _, member := range named {
 		p := r.windows.person(member.User)
-		if o := v.remotes[member.Identity]; o != nil && o.up && (o.picture || !o.muted) {
+		if o := v.remotes[member.Identity]; o != nil && o.up && (o.picture || !o.muted && !o.unshown) {
 			p.Tile = o.tile
 		}
 		switch {

@@ -175,6 +175,9 @@ var outcomes = map[string]func(o outcome) bool{
 	"held back": func(o outcome) bool {
 		return o.after.Visit == o.before.Visit && o.after.View.Held && !o.after.Send && !o.after.Camera && o.sent(0, 0, notice.Camera)
 	},
+	"not shown": func(o outcome) bool {
+		return o.after.Visit == o.before.Visit && o.after.View.Held && len(o.after.View.Unshown) == 1 && !o.after.Send && o.sent(0, 0, notice.Codec)
+	},
 	"asks": func(o outcome) bool {
 		return o.waiting(ScreenIdentity, o.before.Announce.Shutter) && *o.after.View.Identity == Identity{Person{-1, munich, kioskUser(munich)}, "new"} &&
 			len(o.after.View.Windows) == 1 && o.sent(0, 0, notice.NewIdentity)
@@ -363,6 +366,7 @@ var sections = map[string]section{
 		"the guest leaves":                    func(b *bench) { b.leave() },
 		"the guest's member is stale":         func(b *bench) { b.stale(guest) },
 		"the guest's camera is off":           func(b *bench) { b.cameraOff(guest) },
+		"the guest's picture can't be shown":  func(b *bench) { b.unshown(guest) },
 		"the guest's device is not confirmed": func(b *bench) { b.m.Withheld(b.now, b.last.Visit, guest) },
 		"emoji are to be compared":            func(b *bench) { b.m.SetComparison(cem, []string{"🐶"}, []string{"Dog"}) },
 		"the guest's identity is new": func(b *bench) {
@@ -493,6 +497,12 @@ func (b *bench) stale(user id.UserID) {
 func (b *bench) cameraOff(user id.UserID) {
 	b.m.RemoteCamera(b.now, b.last.Visit, memberOf(user).Identity, 0, true, true)
 	b.m.RemotePicture(b.last.Visit, memberOf(user).Identity, 0, false)
+}
+
+// unshown lets a guest send the picture in a codec that can't be shown.
+func (b *bench) unshown(user id.UserID) {
+	b.m.RemotePicture(b.last.Visit, memberOf(user).Identity, 0, false)
+	b.m.RemoteUnshown(b.last.Visit, memberOf(user).Identity, true)
 }
 
 // stay keeps a guest's notification from expiring.

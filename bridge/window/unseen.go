@@ -93,9 +93,11 @@ func (r *Rules) advanceUnseen(now time.Time) {
 	sends := r.sends(now, v)
 	for _, member := range named {
 		user := member.User
+		if r.cut(v, user) || v.unshown(user) {
+			r.tellCut(now, v, user)
+		}
 		switch {
 		case r.cut(v, user):
-			r.tellCut(now, v, user)
 		case sends && r.unseen(v, user) && !r.allowed(v, user) && !slices.Contains(r.budgets.charged, user):
 			r.budgets.charged = append(r.budgets.charged, user)
 		}
@@ -137,14 +139,18 @@ func (r *Rules) keyed(v *visit) []Member {
 	return slices.DeleteFunc(named, func(m Member) bool { return r.cut(v, m.User) })
 }
 
-// tellCut tells a guest, once in a visit, why they get nothing.
+// tellCut tells a guest, once in a visit, why they get nothing, or will soon get nothing.
 func (r *Rules) tellCut(now time.Time, v *visit, user id.UserID) {
 	if _, kiosk := r.windows.of(user); kiosk || v.room != r.own || slices.Contains(v.withheld, user) || slices.Contains(v.toldCut, user) ||
 		len(v.toldCut) >= maxBudgets {
 		return
 	}
 	v.toldCut = append(v.toldCut, user)
-	r.outbox.tellPerson(now, notice.Unseen, user)
+	what := notice.Unseen
+	if v.unshown(user) {
+		what = notice.Codec
+	}
+	r.outbox.tellPerson(now, what, user)
 }
 
 // persons are the named people for whom f holds, each one once.

@@ -34,7 +34,7 @@ type visit struct {
 
 	shown   map[id.UserID]bool // who was seen and is still in the call
 	turns   turns
-	toldCut []id.UserID // who was told that they get nothing
+	toldCut []id.UserID // who was told why they get nothing, or will soon get nothing
 
 	toldHeld bool        // the room was told that our picture is held back
 	withheld []id.UserID // the users whose devices get no key
@@ -43,6 +43,7 @@ type visit struct {
 // remote is what the media side knows of one other participant.
 type remote struct {
 	up, muted, picture bool
+	unshown            bool // its picture is in a codec that can't be shown
 	tile               int
 	sharing            bool // a screen, which is shown in screenTile
 	screenTile         int
@@ -98,10 +99,18 @@ func (v *visit) sees(user id.UserID) bool {
 	return false
 }
 
+// unshown says whether somebody's picture is in a codec that can't be shown.
+func (v *visit) unshown(user id.UserID) bool {
+	return !v.sees(user) && slices.ContainsFunc(v.members, func(m Member) bool {
+		o := v.remotes[m.Identity]
+		return m.User == user && o != nil && o.unshown
+	})
+}
+
 // waiting says whether somebody is there who should be seen but is not.
 func (v *visit) waiting() bool {
 	for _, o := range v.remotes {
-		if o.up && !o.muted && !o.picture {
+		if o.up && !o.muted && !o.unshown && !o.picture {
 			return true
 		}
 	}
@@ -170,13 +179,20 @@ func (r *Rules) RemoteCamera(now time.Time, visit uint64, identity string, tile 
 
 func (v *visit) remoteCamera(now time.Time, identity string, tile int, up, muted bool) {
 	o := v.remote(identity)
-	if up && !muted && !v.announced {
+	if up && !muted && !o.unshown && !v.announced {
 		v.announced = true // connecting may have used up PictureGrace, so this time begins again
 		v.reciprocity.begin(now, v.countdown)
 	}
 	o.up, o.muted, o.tile = up, muted, tile
 	if !up {
 		o.picture = false
+	}
+}
+
+// RemoteUnshown reports whether one participant's camera picture is announced in a codec that can't be shown. Trials are no use then.
+func (r *Rules) RemoteUnshown(visit uint64, identity string, on bool) {
+	if v := r.visitNumber(visit); v != nil {
+		v.remote(identity).unshown = on
 	}
 }
 

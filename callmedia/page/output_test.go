@@ -38,6 +38,11 @@ func TestTileCodec(t *testing.T) {
 		})
 	}
 	p.WriteFrame(1, track.Video, codec.None, 9, 0, vp9) // dropped
+	for c, want := range map[codec.Codec]bool{codec.Opus: true, codec.VP8: true, codec.VP9: true, codec.H264: true, codec.None: false} {
+		if got := p.Shows(c); got != want {
+			t.Errorf("the page shows %s: %t", c, got)
+		}
+	}
 }
 
 // TestOfferedCodecs looks at an offer: the page sends VP8 alone, and its tiles show all codecs, without streams for retransmissions.

@@ -205,6 +205,15 @@ func (p *Page) WriteFrame(tile int, kind track.Kind, c codec.Codec, source track
 	}
 }
 
+// Shows says whether the page can decode a codec. Without a connection it says yes.
+func (p *Page) Shows(c codec.Codec) bool {
+	t := p.tileTrack(0, track.Video)
+	if c == track.Audio.Codec() || t == nil || t.out.bound.Load() == nil {
+		return c.Known()
+	}
+	return t.out.payloadType(c) != 0
+}
+
 // SetClock says that a source's RTP clock was at timestamp when its wall clock was at ntp. The page plays sound and picture in step by it.
 func (p *Page) SetClock(tile int, kind track.Kind, source track.Source, ntp time.Time, timestamp uint32) {
 	if t := p.tileTrack(tile, kind); t != nil {

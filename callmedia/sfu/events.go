@@ -24,7 +24,7 @@ type ParticipantLeft struct {
 }
 
 // TrackPublished says that a participant announced a track. It comes before any [TrackSubscribed] of that track, and also for a muted track,
-// whose media may never come. All its fields are the SFU's word, which nothing proves.
+// whose media may never come. It comes again when the announced codec changes. All its fields are the SFU's word, which nothing proves.
 type TrackPublished struct {
 	Identity       string
 	ParticipantSID string
@@ -33,6 +33,8 @@ type TrackPublished struct {
 	Kind           livekit.TrackType
 	Encryption     livekit.Encryption_Type
 	Muted          bool
+	// MIMEType is the announced codec, empty while it is not known.
+	MIMEType string
 }
 
 // TrackSubscribed hands over a track whose RTP arrives. The consumer has to read Remote until it ends (io.EOF). The room reads its RTCP. The same

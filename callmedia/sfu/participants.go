@@ -125,13 +125,21 @@ func (p *participants) setTracks(m *participant, infos []*livekit.TrackInfo, emi
 		}
 		m.tracks[t.GetSid()] = t
 		switch {
-		case !known:
+		case !known, mimeType(before) != mimeType(t):
 			emit(TrackPublished{Identity: m.identity, ParticipantSID: m.sid, TrackSID: t.GetSid(), Source: t.GetSource(),
-				Kind: t.GetType(), Encryption: t.GetEncryption(), Muted: t.GetMuted()})
+				Kind: t.GetType(), Encryption: t.GetEncryption(), Muted: t.GetMuted(), MIMEType: mimeType(t)})
 		case before.GetMuted() != t.GetMuted():
 			emit(TrackMuted{Identity: m.identity, TrackSID: t.GetSid(), Source: t.GetSource(), Muted: t.GetMuted()})
 		}
 	}
+}
+
+// mimeType is a track's codec, and if it is sent in several codecs the preferred one.
+func mimeType(t *livekit.TrackInfo) string {
+	if codecs := t.GetCodecs(); len(codecs) > 0 && codecs[0].GetMimeType() != "" {
+		return codecs[0].GetMimeType()
+	}
+	return t.GetMimeType()
 }
 
 // find returns a track's announcement and who made it.

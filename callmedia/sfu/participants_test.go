@@ -2,6 +2,7 @@ package sfu
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -57,6 +58,29 @@ func TestBounds(t *testing.T) {
 	}
 	if n := refused.Load(); n != 5+2+1+3 {
 		t.Errorf("%d were counted", n)
+	}
+}
+
+// TestAnnouncedCodec announces a track whose codec becomes known later, and then changes.
+func TestAnnouncedCodec(t *testing.T) {
+	var refused atomic.Uint64
+	p := newParticipants("PA_own", "own", &refused)
+	var got []string
+	for _, info := range []*livekit.TrackInfo{
+		{Sid: "TR_1"}, {Sid: "TR_1", MimeType: "video/VP9"}, {Sid: "TR_1", MimeType: "video/VP9", Muted: true},
+		{Sid: "TR_1", MimeType: "video/VP8", Codecs: []*livekit.SimulcastCodecInfo{{MimeType: "video/AV1"}, {MimeType: "video/VP8"}}},
+	} {
+		p.update([]*livekit.ParticipantInfo{{Sid: "PA_1", Identity: "a", Tracks: []*livekit.TrackInfo{info}}}, func(e Event) {
+			switch e := e.(type) {
+			case TrackPublished:
+				got = append(got, e.MIMEType)
+			case TrackMuted:
+				got = append(got, "muted")
+			}
+		})
+	}
+	if want := []string{"", "video/VP9", "muted", "video/AV1"}; !slices.Equal(got, want) {
+		t.Errorf("announced %q, want %q", got, want)
 	}
 }
 

@@ -279,7 +279,7 @@ export class View {
     const name = this.#mainName(m) || t("guest");
     $("#held").hidden = !m.state.held;
     put($("#held .initial"), initial(name));
-    put($("#held h2"), t("held", { name }));
+    put($("#held h2"), t(m.state.unshown.includes(name) ? "held_unshown" : "held", { name }));
     put($("#held .why"), t("held_why", { name }));
   }
 
@@ -308,12 +308,13 @@ export class View {
     }));
   }
 
-  // #notes are the sentences about those whom nobody knows, who see us unseen, and who neither see nor hear us.
+  // #notes are the sentences about those whom nobody knows, who see us unseen, who neither see nor hear us, and whose pictures can't be shown.
   #notes(m, t) {
-    const { stranger, withheld, renewed, unseen, allowed, more } = m.state;
+    const { stranger, withheld, renewed, unseen, unshown, allowed, more } = m.state;
     return [
       stranger && t("stranger"), allowed.length && t("allowed", { names: allowed }), withheld.length && t("withheld", { names: withheld }),
-      renewed.length && t("renewed", { names: renewed }), unseen.length && t("not_seen", { names: unseen }), more && t("more", { n: more }),
+      renewed.length && t("renewed", { names: renewed }), unseen.length && t("not_seen", { names: unseen }),
+      unshown.length && t("unshown", { names: unshown }), more && t("more", { n: more }),
     ].filter(Boolean);
   }
 

@@ -183,6 +183,9 @@ func (p *Page) WriteFrame(tile int, kind track.Kind, _ codec.Codec, _ track.Sour
 	}
 }
 
+// Shows says yes: the page only counts frames.
+func (p *Page) Shows(codec.Codec) bool { return true }
+
 // SetClock ignores a sender's clock.
 func (p *Page) SetClock(int, track.Kind, track.Source, time.Time, uint32) {}
 
