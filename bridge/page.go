@@ -58,7 +58,10 @@ func (b *Bridge) handlePage(msg kiosk.Message) {
 	case kiosk.VerifyAnswer:
 		b.rules.AnswerComparison(now, msg.ID, msg.Same)
 	case kiosk.Camera:
-		b.rules.SetCamera(msg.State, msg.Code)
+		b.rules.SetCamera(now, msg.State, msg.Code)
+		if msg.State == "fault" {
+			b.cfg.Log.Warn().Str("code", msg.Code).Msg("The page's camera or microphone does not work, it will be tried again")
+		}
 	case kiosk.Picture:
 		b.cfg.Log.Debug().Int("tile", msg.Tile).Bool("playing", msg.Playing).Uint64("frames", msg.Frames).Msg("Picture on the page")
 	}

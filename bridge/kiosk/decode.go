@@ -73,7 +73,7 @@ func decodeHello(data []byte) (hello, error) {
 }
 
 // cameraCodes are the reasons of a camera fault.
-var cameraCodes = []string{"none", "busy", "denied", "no_microphone", "other"}
+var cameraCodes = []string{"none", "busy", "denied", "no_microphone", "no_picture", "other"}
 
 // decode reads any later message.
 func decode(data []byte) (Message, error) {

@@ -58,6 +58,7 @@ func TestDecode(t *testing.T) {
 		`{"type":"shutter","to":"shut","room":"!a:b"}`:                   Shutter{To: "shut", Room: "!a:b"},
 		`{"type":"camera","state":"on","code":"busy"}`:                   Camera{State: "on"},
 		`{"type":"camera","state":"fault","code":"busy"}`:                Camera{State: "fault", Code: "busy"},
+		`{"type":"camera","state":"fault","code":"no_picture"}`:          Camera{State: "fault", Code: "no_picture"},
 		`{"type":"picture","tile":15,"playing":true,"frames":7,"new":1}`: Picture{Tile: 15, Playing: true, Frames: 7},
 		`{"type":"answer","id":3}`:                                       nil,
 		`{"type":"answer","id":-3,"sdp":"v=0"}`:                          nil,

@@ -174,7 +174,7 @@ func TestLooks(t *testing.T) {
 		{"visit", visitState()}, {"visit-guests", guests}, {"visit-shared", shared},
 		{"visit-held", held}, {"visit-held-alone", heldAlone}, {"visit-crowded", crowded}, {"lost", lost},
 		{"visit-everything", everything}, {"visit-held-everything", everythingHeld}, {"lost-everything", everythingLost}, {"connecting-everything", everythingOpening},
-		{"fault-camera", fault("no_camera", "")}, {"fault-network", fault("network_not_joined", "@window-leipzig:example.org")},
+		{"fault-camera", fault("no_camera", "")}, {"fault-picture", fault("no_picture", "")}, {"fault-network", fault("network_not_joined", "@window-leipzig:example.org")},
 		{"fault-removed", fault("network_removed", "@window-leipzig:example.org")},
 		{"fault-homeserver", fault("homeserver", "")},
 	}

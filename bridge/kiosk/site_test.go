@@ -157,7 +157,7 @@ func TestLanguages(t *testing.T) {
 	blanks := regexp.MustCompile(`\{\w+\}`)
 	english := flat("en")
 	for _, code := range []string{
-		"no_camera", "camera_busy", "camera_denied", "no_microphone", "page", "homeserver", "hub", "network_not_joined", "network_removed", "clock", "program", "replaced", "locked",
+		"no_camera", "camera_busy", "camera_denied", "no_microphone", "no_picture", "page", "homeserver", "hub", "network_not_joined", "network_removed", "clock", "program", "replaced", "locked",
 	} {
 		if english["faults."+code+".what"] == "" || english["faults."+code+".do"] == "" {
 			t.Errorf("no sentence for %s", code)

@@ -49,7 +49,7 @@ func FuzzRules(f *testing.F) {
 			case 2:
 				m.SetPage(now, arg%3 != 0)
 			case 3:
-				m.SetCamera([]string{"on", "off", "fault"}[arg%3], "busy")
+				m.SetCamera(now, []string{"on", "off", "fault"}[arg%3], "busy")
 			case 4, 5:
 				w := &windows[int(arg)%len(rooms)]
 				w.Shutter = []directory.Shutter{directory.Open, directory.Shut, directory.Ajar}[arg>>4%3]

@@ -67,7 +67,7 @@ func TestAjar(t *testing.T) {
 	}
 	b.step(time.Hour)
 	b.want("", "", "ajar")
-	b.m.SetCamera("fault", "busy")
+	b.m.SetCamera(b.now, "fault", "busy")
 	if b.step(0); b.last.Announce.Shutter != directory.Shut || b.last.View.Screen != "fault" {
 		t.Errorf("without a camera: %+v", b.last)
 	}

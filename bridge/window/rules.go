@@ -40,9 +40,10 @@ type Rules struct {
 	decided  bool      // the shutter was set since the start, by a person or by a page that remembers it
 	chosen   id.RoomID // the window that somebody picked, empty for any
 
-	pageUp      bool
-	pageGoneAt  time.Time
-	cameraFault Fault
+	pageUp        bool
+	pageGoneAt    time.Time
+	cameraFault   Fault
+	cameraFaultAt time.Time
 
 	homeserverDownSince time.Time // zero while it answers
 	noFocusSince        time.Time // zero while one is known
@@ -133,10 +134,13 @@ func (r *Rules) Choose(room id.RoomID) {
 }
 
 // SetCamera reports the state of the page's camera and microphone: "on", "off" or "fault". The code says which fault.
-func (r *Rules) SetCamera(state, code string) {
+func (r *Rules) SetCamera(now time.Time, state, code string) {
 	if state != "fault" {
 		r.cameraFault = ""
 		return
+	}
+	if r.cameraFault == "" {
+		r.cameraFaultAt = now
 	}
 	switch code {
 	case "busy":
@@ -145,6 +149,8 @@ func (r *Rules) SetCamera(state, code string) {
 		r.cameraFault = FaultCameraDenied
 	case "no_microphone":
 		r.cameraFault = FaultNoMicrophone
+	case "no_picture":
+		r.cameraFault = FaultNoPicture
 	default:
 		r.cameraFault = FaultNoCamera
 	}

@@ -409,21 +409,29 @@ func TestHomeserverDown(t *testing.T) {
 
 func TestCameraFault(t *testing.T) {
 	for code, want := range map[string]Fault{
-		"none": "no_camera", "busy": "camera_busy", "denied": "camera_denied", "no_microphone": "no_microphone", "other": "no_camera",
+		"none": "no_camera", "busy": "camera_busy", "denied": "camera_denied", "no_microphone": "no_microphone", "no_picture": "no_picture",
+		"other": "no_camera",
 	} {
 		b := newBench(t, windowOf(munich, directory.Open, epoch.Add(-time.Hour)))
 		b.arrive(munich, kioskIn(munich))
-		b.m.SetCamera("fault", code)
+		b.step(time.Minute)
+		b.m.SetCamera(b.now, "fault", code)
+		failed := b.now
+		b.step(time.Second)
+		b.m.SetCamera(b.now, "fault", code) // a page that was loaded anew reports it again
 		b.step(0)
 		b.want("", "", "fault")
+		if !b.last.View.Since.Equal(failed) {
+			t.Errorf("%s: since %v instead of %v", code, b.last.View.Since, failed)
+		}
 		if p := b.last; p.Send || p.Camera || !p.View.Camera || p.View.Fault != want || p.Announce.Shutter != directory.Shut {
 			t.Fatalf("%s: %+v", code, p)
 		}
-		b.m.SetCamera("on", "")
+		b.m.SetCamera(b.now, "on", "")
 		b.step(0)
 		b.want(munich, munich, "opening")
 		b.m.SetShutter(b.now, directory.Shut)
-		b.m.SetCamera("fault", code)
+		b.m.SetCamera(b.now, "fault", code)
 		b.step(0)
 		b.want("", "", "shut")
 		if b.last.View.Camera || b.last.View.Fault != "" {

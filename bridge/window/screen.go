@@ -46,6 +46,7 @@ const (
 	FaultCameraBusy   Fault = "camera_busy"
 	FaultCameraDenied Fault = "camera_denied"
 	FaultNoMicrophone Fault = "no_microphone"
+	FaultNoPicture    Fault = "no_picture" // the camera is there and gives no picture
 	FaultPage         Fault = "page"
 	FaultHomeserver   Fault = "homeserver"
 	FaultHub          Fault = "hub"
@@ -279,7 +280,7 @@ func (r *Rules) fault(now time.Time) (code Fault, since time.Time) {
 	open := r.shutter != directory.Shut
 	switch {
 	case open && r.cameraFault != "":
-		return r.cameraFault, r.openedAt
+		return r.cameraFault, r.cameraFaultAt
 	case open && !r.pagePresent(now):
 		return FaultPage, r.pageGoneAt
 	case !r.homeserverDownSince.IsZero():

@@ -485,9 +485,9 @@ func TestEverythingAtRandom(t *testing.T) {
 			case 2:
 				s.shut(n.room)
 			case 3:
-				n.m.SetCamera("fault", "busy")
+				n.m.SetCamera(s.now, "fault", "busy")
 			case 4:
-				n.m.SetCamera("on", "")
+				n.m.SetCamera(s.now, "on", "")
 			case 5:
 				n.m.SetPage(s.now, s.rnd.IntN(2) == 0)
 			case 6:
@@ -516,7 +516,7 @@ func TestEverythingAtRandom(t *testing.T) {
 		}
 		for _, n := range s.nodes {
 			s.cut(n, false)
-			n.m.SetCamera("on", "")
+			n.m.SetCamera(s.now, "on", "")
 			n.m.SetPage(s.now, true)
 		}
 		s.shut(bolzano)

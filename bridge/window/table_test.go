@@ -271,7 +271,7 @@ func pageGone(b *bench) {
 	b.step(pageGrace)
 }
 
-func cameraFails(b *bench) { b.m.SetCamera("fault", "busy") }
+func cameraFails(b *bench) { b.m.SetCamera(b.now, "fault", "busy") }
 
 func homeserverLost(b *bench) { b.m.SetHomeserver(b.now) }
 

@@ -9,7 +9,7 @@ const longName = 20; // letters that fit into one line of the sign on the shutte
 
 // numbers are short codes of faults that people can read out on the phone. A code never gets another meaning.
 const numbers = {
-  no_camera: "K1", camera_busy: "K2", camera_denied: "K3", no_microphone: "K4", page: "P1", program: "P2", replaced: "P3", locked: "P4",
+  no_camera: "K1", camera_busy: "K2", camera_denied: "K3", no_microphone: "K4", no_picture: "K5", page: "P1", program: "P2", replaced: "P3", locked: "P4",
   homeserver: "N1", hub: "N2", network_not_joined: "N3", network_removed: "N4", clock: "T1",
 };
 

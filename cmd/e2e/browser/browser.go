@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -390,6 +391,23 @@ func (p *Page) Kill() {
 		_ = p.conn.CloseNow()
 		p.read.Wait()
 	}
+}
+
+// Signal sends a signal to those of the browser's processes whose command line contains text. It returns how many they are.
+func (p *Page) Signal(text string, signal syscall.Signal) (n int) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		line, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		group, err := syscall.Getpgid(pid)
+		if err == nil && group == p.process.Process.Pid && strings.Contains(string(line), text) && syscall.Kill(pid, signal) == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // Close ends the browser and removes its folder. It may be called twice.
