@@ -72,9 +72,14 @@ func TestUplink(t *testing.T) {
 		t.Errorf("of %d packets only %d arrived", sent, arrived)
 	}
 	before := u.BPS()
-	u.lastSent = u.reported.Add(2 * silent)
-	if u.Check(u.lastSent); u.BPS() >= before {
-		t.Error("an SFU that reports nothing does not lower the estimate")
+	for _, c := range []struct {
+		after       time.Duration
+		falls, dead bool
+	}{{silent - 1, false, false}, {silent, true, false}, {dead, true, true}} {
+		u.lastSent = u.reported.Add(c.after)
+		if alive := u.Check(u.lastSent); u.BPS() < before != c.falls || alive == c.dead {
+			t.Errorf("%v without a report: the estimate goes from %d to %d, and the line is alive: %v", c.after, before, u.BPS(), alive)
+		}
 	}
 }
 

@@ -26,6 +26,7 @@ const (
 	againShare = 4
 	// silent is how long the SFU may report nothing while packets are sent. LiveKit reports after 20 packets, ten times a second at most.
 	silent = 2500 * time.Millisecond
+	dead   = 5 * time.Second
 )
 
 var _ cc.BandwidthEstimator = (*Uplink)(nil)
@@ -149,15 +150,18 @@ func (u *Uplink) read(report *rtcp.TransportLayerCC, now time.Time) {
 	u.tellLocked()
 }
 
-// Check lowers the estimate when the SFU has not reported for a while what was sent. It is called a few times a second.
-func (u *Uplink) Check(now time.Time) {
+// Check lowers the estimate when the SFU has not reported for a while what was sent. It returns false when that has lasted so long that most likely
+// nothing gets through. It is called a few times a second.
+func (u *Uplink) Check(now time.Time) (alive bool) {
 	u.mu.Lock()
-	if u.lastSent.Sub(u.reported) < silent {
+	unheard := u.lastSent.Sub(u.reported)
+	if unheard < silent {
 		u.mu.Unlock()
-		return
+		return true
 	}
 	u.estimator.Silence(u.clock + now.Sub(u.reported))
 	u.tellLocked()
+	return unheard < dead
 }
 
 // tellLocked passes the estimate on, and unlocks.

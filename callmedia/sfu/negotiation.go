@@ -42,6 +42,10 @@ func (r *Room) handle(m *livekit.SignalResponse) {
 			r.rtt.Store(int64(r.heard.Sub(r.pinged)))
 		}
 	case *livekit.SignalResponse_Leave:
+		if m.Leave.GetReason() == livekit.DisconnectReason_CONNECTION_TIMEOUT {
+			r.failMedia(r.heard, &LeaveError{Reason: m.Leave.GetReason(), Action: m.Leave.GetAction()})
+			return
+		}
 		r.fail(ReasonLeave, &LeaveError{Reason: m.Leave.GetReason(), Action: m.Leave.GetAction()})
 	case *livekit.SignalResponse_RoomMoved:
 		// Our keys and the participants that we know belong to the old room.

@@ -40,7 +40,7 @@ func (r *Room) check(now time.Time) {
 		r.fail(ReasonMedia, errors.New("the SFU closed a media connection"))
 	case now.Sub(r.heard) > r.pingTimeout:
 		r.fail(ReasonTimeout, fmt.Errorf("no word from the SFU for %s", r.pingTimeout))
-	case !r.subscriberUp && now.Sub(r.started) > mediaTimeout, !r.subscriberUp && !r.opts.NoUDP && now.Sub(r.started) > udpTimeout:
+	case !r.mediaUp() && (now.Sub(r.started) > mediaTimeout || !r.opts.NoUDP && now.Sub(r.started) > udpTimeout):
 		r.failMedia(now, fmt.Errorf("no media connection within %s", now.Sub(r.started).Round(time.Second)))
 	case now.Sub(r.pinged) >= r.pingInterval:
 		r.pinged = now
@@ -49,6 +49,9 @@ func (r *Room) check(now time.Time) {
 		}})
 	}
 }
+
+// mediaUp says whether the media connections work.
+func (r *Room) mediaUp() bool { return r.subscriberUp && (r.publisherUp || len(r.locals) == 0) }
 
 // failMedia ends the room because a media connection does not work. If signalling works, it is most likely UDP that does not get through.
 func (r *Room) failMedia(now time.Time, err error) {
@@ -249,7 +252,9 @@ func (r *Room) reports() {
 			if r.publisher == nil {
 				continue
 			}
-			r.up.Check(now)
+			if !r.up.Check(now) {
+				r.post(func() { r.failMedia(time.Now(), errors.New("the SFU reports nothing of what was sent")) })
+			}
 			r.sendReports(now)
 			if bps := r.bitrate.Load(); bps != told && r.opts.OnBitrate != nil {
 				told = bps
