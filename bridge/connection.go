@@ -40,6 +40,7 @@ type connection struct {
 	sending bool
 	camera  bool
 	unseen  int
+	slow    callmedia.Slow
 }
 
 // tell calls f with the session, now or as soon as there is one.
@@ -267,5 +268,7 @@ func (b *Bridge) handleSession(visit uint64, e callmedia.SessionEvent) {
 		b.rules.RemotePicture(visit, e.Identity, e.Tile, e.Kind == callmedia.PictureOn)
 	case callmedia.ScreenOn, callmedia.ScreenOff:
 		b.rules.RemoteScreen(visit, e.Identity, e.Tile, e.Kind == callmedia.ScreenOn)
+	case callmedia.LineChanged:
+		c.slow = e.Slow
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/bridge/window"
+	"multifactorymodel.org/ewindow/callmedia"
 )
 
 // show sends the page what people see. The page's server sends nothing if nothing has changed.
@@ -20,6 +21,9 @@ func (b *Bridge) show(v window.View) {
 		Withheld: n.names(v.Withheld), Renewed: n.names(v.Renewed), Unseen: n.names(v.Unseen), Unshown: n.names(v.Unshown), Allowed: n.names(v.Allowed), More: v.More, Stranger: v.Stranger,
 		Peer: n.person(v.Peer), Shared: n.person(v.Shared), CanRing: v.CanRing, Windows: v.Windows,
 		TestPattern: b.cfg.TestPattern, Languages: slices.Clone(b.cfg.Languages), Timezone: b.cfg.Timezone,
+	}
+	if b.conn != nil {
+		state.Line = map[callmedia.Slow]string{callmedia.SlowHere: "here", callmedia.SlowThere: "there"}[b.conn.slow]
 	}
 	for _, p := range v.Guests {
 		state.Guests = append(state.Guests, *n.person(&p))

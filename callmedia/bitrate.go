@@ -1,6 +1,7 @@
 package callmedia
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -44,16 +45,17 @@ func (s *Session) setEstimate(bps int) {
 
 // ask is what a window wants of our picture at most.
 type ask struct {
-	bps int
-	at  time.Time
+	bps  int // none: no limit
+	slow bool
+	at   time.Time
 }
 
 // takeAsk takes note of what somebody asks for. Only windows that are shown can ask: a picture is the same for all.
-func (s *Session) takeAsk(identity string, bps int, now time.Time) {
+func (s *Session) takeAsk(identity string, bps int, slow bool, now time.Time) {
 	if !slices.ContainsFunc(s.remotes, func(r Remote) bool { return r.Identity == identity && !r.Guest }) {
 		return
 	}
-	s.asks[identity] = ask{bps, now}
+	s.asks[identity] = ask{cmp.Or(bps, none), slow, now}
 	s.limitBitrate()
 }
 
@@ -155,7 +157,7 @@ func (s *Session) askOthers(now time.Time) {
 	if own == nil || own.room == nil {
 		return
 	}
-	down := 0
+	down, here := 0, s.slow == SlowHere
 	for _, r := range s.remotes {
 		p, c := s.participants[r.Identity], s.connections[r.Service]
 		if r.Guest || c == nil || c.room == nil {
@@ -167,14 +169,12 @@ func (s *Session) askOthers(now time.Time) {
 		}
 		bps, line := c.room.Downlink(trackSID)
 		down = line
-		if bps == 0 {
+		last, before := s.told[r.Identity]
+		if bps == 0 && !here && !last.slow || before && now.Sub(last.at) < askEvery && bps*20 > last.bps*19 && here == last.slow {
 			continue
 		}
-		if last := s.told[r.Identity]; now.Sub(last.at) < askEvery && bps*20 > last.bps*19 {
-			continue
-		}
-		s.told[r.Identity] = ask{bps, now}
-		own.room.AskBitrate(r.Identity, bps)
+		s.told[r.Identity] = ask{bps, here, now}
+		own.room.AskBitrate(r.Identity, bps, here)
 	}
 	up := 0
 	if s.narrow {

@@ -1,6 +1,7 @@
 package callmedia
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -73,14 +74,14 @@ func TestAsks(t *testing.T) {
 	} {
 		s.remotes = c.remotes
 		if c.identity != "" {
-			s.takeAsk(c.identity, c.bps, now)
+			s.takeAsk(c.identity, c.bps, false, now)
 		}
 		s.limitBitrate()
 		if video, small := local.Bitrate(); video != c.video || small != c.wantSmall {
 			t.Errorf("%s: the page may send %d and %d, want %d and %d", c.what, video, small, c.video, c.wantSmall)
 		}
 	}
-	s.takeAsk("window", 515_000, now.Add(-askTime-time.Second))
+	s.takeAsk("window", 515_000, false, now.Add(-askTime-time.Second))
 	if s.limitBitrate(); s.bitrate != defaultBitrate {
 		t.Errorf("who asks no more still limits the picture to %d", s.bitrate)
 	}
@@ -110,6 +111,45 @@ func TestLine(t *testing.T) {
 	}{{false, 0, true}, {false, udpMemory - time.Second, true}, {false, udpMemory, false}, {true, 0, false}} {
 		if line.setUDP(now, c.works); line.avoidUDP(now.Add(c.later)) != c.avoid {
 			t.Errorf("UDP works %v: %v later it is avoided: %v", c.works, c.later, !c.avoid)
+		}
+	}
+}
+
+// TestSlow says where the line is slow, once it has been so for some time. It does not change its mind each second.
+func TestSlow(t *testing.T) {
+	s, _ := idle(t)
+	var told []Slow
+	s.cfg.OnEvent = func(e SessionEvent) {
+		if e.Kind == LineChanged {
+			told = append(told, e.Slow)
+		}
+	}
+	now := time.Now()
+	s.remotes = []Remote{{Identity: "window", Service: "s"}}
+	for _, c := range []struct {
+		what    string
+		seconds int
+		bitrate int
+		theirs  bool
+		want    []Slow
+	}{
+		{"a good line", 20, defaultBitrate, false, nil},
+		{"a short fall", 4, slowBelow - 1, false, nil},
+		{"a good line again", 3, defaultBitrate, false, nil},
+		{"slow here", 10, slowBelow - 1, false, []Slow{SlowHere}},
+		{"a little better", 10, slowBelow + 1, false, []Slow{SlowHere}},
+		{"good", 10, slowUntil + 1, false, []Slow{SlowHere, NotSlow}},
+		{"slow there", 10, defaultBitrate, true, []Slow{SlowHere, NotSlow, SlowThere}},
+		{"slow here, too", 10, slowBelow - 1, true, []Slow{SlowHere, NotSlow, SlowThere, SlowHere}},
+	} {
+		for range c.seconds {
+			now = now.Add(time.Second)
+			s.asks["window"] = ask{none, c.theirs, now}
+			s.bitrate, s.narrow = c.bitrate, c.bitrate < defaultBitrate
+			s.checkSlow(now)
+		}
+		if !slices.Equal(told, c.want) {
+			t.Errorf("%s: %v, want %v", c.what, told, c.want)
 		}
 	}
 }

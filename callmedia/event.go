@@ -36,6 +36,8 @@ const (
 	ScreenOn
 	// ScreenOff: that screen is not shared any more.
 	ScreenOff
+	// LineChanged: the line of this window or of another one has become slow, or good again; Slow says which.
+	LineChanged
 )
 
 // SessionEvent is one event of a [Session]. Identity and Tile name the participant.
@@ -45,4 +47,5 @@ type SessionEvent struct {
 	Tile     int
 	Muted    bool
 	Err      error
+	Slow     Slow
 }

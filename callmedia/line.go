@@ -78,3 +78,54 @@ func (s *Session) logLine(passed time.Duration) {
 	}
 	event.Msg("The line, in kbit/s")
 }
+
+// Slow says where the line of a visit is slow, for the people there.
+type Slow uint8
+
+const (
+	// NotSlow: nowhere.
+	NotSlow Slow = iota
+	// SlowHere: our own line is.
+	SlowHere
+	// SlowThere: that of another window is.
+	SlowThere
+)
+
+// A line is slow when a picture gets less than slowBelow bit/s, and no longer when it gets more than slowUntil, each for slowTime. So the sign on the
+// screen does not come and go.
+const (
+	slowBelow = 600_000
+	slowUntil = 900_000
+	slowTime  = 5 * time.Second
+)
+
+// checkSlow emits LineChanged when another line is slow than before. Session.run calls it a few times a second.
+func (s *Session) checkSlow(now time.Time) {
+	limit := slowBelow
+	if s.slow == SlowHere {
+		limit = slowUntil
+	}
+	is := NotSlow
+	for _, a := range s.asks {
+		if a.slow {
+			is = SlowThere
+		}
+	}
+	if s.narrow && s.bitrate+s.smallLimit < limit && !s.asksLittle() {
+		is = SlowHere
+	}
+	for _, told := range s.told {
+		if told.bps > 0 && told.bps < limit {
+			is = SlowHere
+		}
+	}
+	if is == s.slow {
+		s.slowSince = now
+		return
+	}
+	if now.Sub(s.slowSince) < slowTime {
+		return
+	}
+	s.slow, s.slowSince = is, now
+	s.cfg.OnEvent(SessionEvent{Kind: LineChanged, Slow: is})
+}

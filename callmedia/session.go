@@ -88,7 +88,9 @@ type Session struct {
 	bitrate    int            // as Local was told last
 	smallLimit int
 
-	logged Stats // by logLine
+	logged    Stats     // by logLine
+	slow      Slow      // as emitted last
+	slowSince time.Time // when that was last found to be so
 }
 
 // NewSession checks the configuration and opens nothing.
@@ -187,6 +189,7 @@ func (s *Session) run() {
 			s.askOthers(now)
 		case now := <-tick.C:
 			s.checkPictures(now)
+			s.checkSlow(now)
 			s.requestSizes(now)
 			for _, sender := range s.senders {
 				sender.sendEmpty()

@@ -126,11 +126,13 @@ func TestLooks(t *testing.T) {
 	held.Seen, held.Held, held.Peer = false, true, &kiosk.Person{Name: "Annegret von der Heydt-Rosenberg", Tile: -1}
 	held.Guests = []kiosk.Person{{Name: "Ben", Tile: -1}}
 	held.Withheld = []string{"Ben"}
+	held.Line = "here"
 	heldAlone := held
 	heldAlone.Peer, heldAlone.Guests, heldAlone.Withheld = &kiosk.Person{Name: "Anna", Tile: -1}, nil, nil
 	crowded := visitState()
 	crowded.Guests = []kiosk.Person{{Name: "Anna Rossi", Tile: 1}, {Name: "Verein für offene Werkstätten", Tile: -1}, {Name: "Cem", Tile: -1},
 		{Name: "Dora", Tile: -1}, {Name: "Emil", Tile: -1}}
+	crowded.Line = "there"
 	crowded.Withheld = []string{"Annegret von der Heydt-Rosenberg"}
 	missed := shutState()
 	missed.Missed = []kiosk.Missed{{Name: "Rosenwerk", At: jsontime.UnixMilliNow()}, {Name: "Verein für offene Werkstätten Warmbronn", At: jsontime.UnixMilliNow()}, {Name: "Anna", Guest: true, At: jsontime.UnixMilliNow()}}
@@ -139,6 +141,8 @@ func TestLooks(t *testing.T) {
 	connecting := opening
 	guests := visitState()
 	guests.Guests = []kiosk.Person{{Name: "Anna Rossi", Tile: 1}, {Name: "Bernd", Tile: 2}}
+	slow := guests
+	slow.Line = "here"
 	shared := guests
 	shared.Peer, shared.Shared = &kiosk.Person{Name: "Rosenwerk", Tile: 3}, &kiosk.Person{Name: "Anna Rossi", Tile: 0}
 	lost := aloneState()
@@ -171,7 +175,7 @@ func TestLooks(t *testing.T) {
 		{"shut-missed", missed}, {"ajar", ajarState()}, {"ringing", ringing}, {"alone-unanswered", unanswered},
 		{"verify", verify}, {"verify-shut", verifyShut}, {"identity", identity}, {"identity-guest", identityGuest}, {"knocked", knocked}, {"knocked-crowd", crowd}, {"alone", aloneState()}, {"alone-long", aloneLong}, {"opening", opening}, {"connecting", connecting},
 		{"connecting-unconfirmed", unconfirmed}, {"lost-unconfirmed", unconfirmedLost},
-		{"visit", visitState()}, {"visit-guests", guests}, {"visit-shared", shared},
+		{"visit", visitState()}, {"visit-guests", guests}, {"visit-slow", slow}, {"visit-shared", shared},
 		{"visit-held", held}, {"visit-held-alone", heldAlone}, {"visit-crowded", crowded}, {"lost", lost},
 		{"visit-everything", everything}, {"visit-held-everything", everythingHeld}, {"lost-everything", everythingLost}, {"connecting-everything", everythingOpening},
 		{"fault-camera", fault("no_camera", "")}, {"fault-picture", fault("no_picture", "")}, {"fault-network", fault("network_not_joined", "@window-leipzig:example.org")},
@@ -203,8 +207,8 @@ func TestLooks(t *testing.T) {
 						err := page.eval(fmt.Sprintf(`document.documentElement.lang === %q && ewindow.snapshot().screen === %q && ewindow.snapshot().state.name === %q
 							&& ewindow.snapshot().state.windows.length === %d && ewindow.snapshot().state.guests.length === %d && ewindow.snapshot().state.held === %v
 							&& ewindow.snapshot().state.withheld.length === %d && ewindow.snapshot().state.more === %d
-							&& (ewindow.snapshot().state.fault?.code ?? "") === %q`,
-							language, state.Screen, state.Name, len(state.Windows), len(state.Guests), state.Held, len(state.Withheld), state.More, code(state.Fault)), &shown)
+							&& ewindow.snapshot().state.line === %q && (ewindow.snapshot().state.fault?.code ?? "") === %q`,
+							language, state.Screen, state.Name, len(state.Windows), len(state.Guests), state.Held, len(state.Withheld), state.More, state.Line, code(state.Fault)), &shown)
 						return rig.Check(err == nil && shown, s.name, err)
 					})
 					if s.name == "opening" {

@@ -34,8 +34,10 @@ type State struct {
 	Seen bool `json:"seen"`
 	// Held says that nothing is sent because nobody else's camera is on. Trials says that our picture goes out for a moment now and then,
 	// although nobody is seen.
-	Held   bool `json:"held"`
-	Trials bool `json:"trials"`
+	Held bool `json:"held"`
+	// Line says where the line of a visit is slow: "here" or "there". Empty means nowhere.
+	Line   string `json:"line"`
+	Trials bool   `json:"trials"`
 	// Withheld are the names of the people who neither see nor hear us because they have not verified their device, Renewed of those who don't
 	// because their identity is new, and Unseen of those who don't because they are not seen. Unshown are those whose pictures are in a codec that
 	// can't be shown. Allowed are the people who see us without being seen.

@@ -22,17 +22,19 @@ const (
 
 // bitrateMessage is the content of such a message.
 type bitrateMessage struct {
-	BPS int `json:"bps"`
+	BPS  int  `json:"bps,omitempty"`
+	Slow bool `json:"slow,omitempty"`
 }
 
-// AskBitrate asks a participant to send us a picture of bps bit/s at most. The message may get lost, so it is sent again and again. It is not
+// AskBitrate asks a participant to send us a picture of bps bit/s at most; 0 means any. slow says that our line is slow, in either direction, which
+// people there may want to know. The message may get lost, so it is sent again and again. It is not
 // encrypted: it says nothing but what our line carries, and whoever could change it could as well lose the picture's packets.
-func (r *Room) AskBitrate(identity string, bps int) {
+func (r *Room) AskBitrate(identity string, bps int, slow bool) {
 	channel := r.lossy
 	if channel == nil || channel.ReadyState() != webrtc.DataChannelStateOpen {
 		return
 	}
-	content, err := json.Marshal(bitrateMessage{bps})
+	content, err := json.Marshal(bitrateMessage{bps, slow})
 	if err != nil {
 		return
 	}
@@ -58,43 +60,43 @@ func (r *Room) openLossy() (err error) {
 // readData reads the messages of a data channel of the SFU. pion calls it.
 func (r *Room) readData(channel *webrtc.DataChannel) {
 	channel.OnMessage(func(m webrtc.DataChannelMessage) {
-		identity, bps, ok := decodeAsk(m.Data)
+		ask, ok := decodeAsk(m.Data)
 		if !ok {
 			r.counters.otherData.Add(1)
 			return
 		}
-		r.post(func() { r.bitrateAsked(identity, bps, time.Now()) })
+		r.post(func() { r.bitrateAsked(ask, time.Now()) })
 	})
 }
 
 // bitrateAsked emits what a participant asks for, unless the last time was only just now: nobody can fill the queue of events in this way.
-func (r *Room) bitrateAsked(identity string, bps int, now time.Time) {
+func (r *Room) bitrateAsked(ask BitrateAsked, now time.Time) {
 	if len(r.asked) > maxParticipants {
 		clear(r.asked)
 	}
-	if now.Sub(r.asked[identity]) < askInterval {
+	if now.Sub(r.asked[ask.Identity]) < askInterval {
 		r.counters.otherData.Add(1)
 		return
 	}
-	r.asked[identity] = now
-	r.emit(BitrateAsked{Identity: identity, BPS: bps})
+	r.asked[ask.Identity] = now
+	r.emit(ask)
 }
 
 // decodeAsk reads a message. The SFU writes the sender's identity into it. ok is false for all other messages.
-func decodeAsk(data []byte) (identity string, bps int, ok bool) {
+func decodeAsk(data []byte) (ask BitrateAsked, ok bool) {
 	var packet livekit.DataPacket
 	if len(data) > maxData || proto.Unmarshal(data, &packet) != nil {
-		return "", 0, false
+		return BitrateAsked{}, false
 	}
 	user := packet.GetUser()
 	var m bitrateMessage
-	if user.GetTopic() != bitrateTopic || json.Unmarshal(user.GetPayload(), &m) != nil || m.BPS <= 0 {
-		return "", 0, false
+	if user.GetTopic() != bitrateTopic || json.Unmarshal(user.GetPayload(), &m) != nil || m.BPS < 0 {
+		return BitrateAsked{}, false
 	}
-	identity = packet.GetParticipantIdentity()
+	identity := packet.GetParticipantIdentity()
 	if identity == "" {
 		//lint:ignore SA1019 older servers write it here
 		identity = user.GetParticipantIdentity()
 	}
-	return identity, m.BPS, identity != "" && len(identity) <= maxName
+	return BitrateAsked{Identity: identity, BPS: m.BPS, Slow: m.Slow}, identity != "" && len(identity) <= maxName
 }

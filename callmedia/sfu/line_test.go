@@ -79,17 +79,21 @@ func asks(t testing.TB, identity, topic, content string) []byte {
 
 // TestDecodeAsk reads messages of the kinds that may come.
 func TestDecodeAsk(t *testing.T) {
-	if identity, bps, ok := decodeAsk(asks(t, "@a:b", bitrateTopic, `{"bps":5000}`)); !ok || identity != "@a:b" || bps != 5000 {
-		t.Errorf("%q asks for %d, %v", identity, bps, ok)
+	for content, want := range map[string]BitrateAsked{
+		`{"bps":5000}`: {Identity: "@a:b", BPS: 5000}, `{"slow":true}`: {Identity: "@a:b", Slow: true}, `{}`: {Identity: "@a:b"},
+	} {
+		if got, ok := decodeAsk(asks(t, "@a:b", bitrateTopic, content)); !ok || got != want {
+			t.Errorf("%s: %+v, %v", content, got, ok)
+		}
 	}
 	for name, data := range map[string][]byte{
 		"other topic": asks(t, "@a:b", "chat", `{"bps":5000}`), "no identity": asks(t, "", bitrateTopic, `{"bps":5000}`),
-		"nothing": asks(t, "@a:b", bitrateTopic, `{}`), "less": asks(t, "@a:b", bitrateTopic, `{"bps":-1}`),
+		"less":      asks(t, "@a:b", bitrateTopic, `{"bps":-1}`),
 		"no number": asks(t, "@a:b", bitrateTopic, `{"bps":"x"}`), "no JSON": asks(t, "@a:b", bitrateTopic, `x`), "empty": nil,
 		"long": asks(t, "@a:b", bitrateTopic, `{"bps":5000,"x":"`+string(bytes.Repeat([]byte{'x'}, maxData))+`"}`),
 	} {
-		if identity, bps, ok := decodeAsk(data); ok {
-			t.Errorf("%s: %q asks for %d", name, identity, bps)
+		if ask, ok := decodeAsk(data); ok {
+			t.Errorf("%s: %+v", name, ask)
 		}
 	}
 }
@@ -99,10 +103,10 @@ func TestAskFlood(t *testing.T) {
 	r := &Room{events: make(chan Event, eventQueue), failed: make(chan struct{}), asked: make(map[string]time.Time)}
 	now := time.Now()
 	for i := range 10_000 {
-		r.bitrateAsked("eve", i+1, now)
+		r.bitrateAsked(BitrateAsked{Identity: "eve", BPS: i + 1}, now)
 	}
 	for i := range 10_000 { // the SFU makes names up
-		r.bitrateAsked(fmt.Sprint(i%2000), 1, now.Add(time.Duration(i)*time.Microsecond))
+		r.bitrateAsked(BitrateAsked{Identity: fmt.Sprint(i % 2000), BPS: 1}, now.Add(time.Duration(i)*time.Microsecond))
 		if len(r.asked) > maxParticipants+1 {
 			t.Fatalf("%d names are remembered", len(r.asked))
 		}
@@ -110,7 +114,7 @@ func TestAskFlood(t *testing.T) {
 			<-r.events
 		}
 	}
-	if e := <-r.events; e != (BitrateAsked{"eve", 1}) && e.(BitrateAsked).Identity == "eve" {
+	if e := <-r.events; e != (BitrateAsked{Identity: "eve", BPS: 1}) && e.(BitrateAsked).Identity == "eve" {
 		t.Errorf("%+v", e)
 	}
 }
@@ -119,8 +123,8 @@ func TestAskFlood(t *testing.T) {
 func FuzzDecodeAsk(f *testing.F) {
 	f.Add(asks(f, "@a:b", bitrateTopic, `{"bps":5000}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if identity, bps, ok := decodeAsk(data); ok && (identity == "" || len(identity) > maxName || bps <= 0) {
-			t.Fatalf("%q asks for %d", identity, bps)
+		if ask, ok := decodeAsk(data); ok && (ask.Identity == "" || len(ask.Identity) > maxName || ask.BPS < 0) {
+			t.Fatalf("%+v", ask)
 		}
 	})
 }

@@ -307,7 +307,7 @@ function update() {
   count();
 }
 
-const empty = { name: "", guests: [], windows: [], missed: [], knock: null, identity: null, verify: null, ring: null, can_ring: false, held: false, trials: false, withheld: [], renewed: [], unseen: [], unshown: [], allowed: [], more: 0, stranger: false, peer: null, shared: null, languages: [], timezone: "", since: 0, seen: false };
+const empty = { name: "", guests: [], windows: [], missed: [], knock: null, identity: null, verify: null, ring: null, can_ring: false, held: false, trials: false, withheld: [], renewed: [], unseen: [], unshown: [], line: "", allowed: [], more: 0, stranger: false, peer: null, shared: null, languages: [], timezone: "", since: 0, seen: false };
 
 // count shows the countdown and makes its sound. It uses the page's clock, because states come only when something changes.
 function count() {

@@ -198,6 +198,9 @@ export class View {
     const on = m.video !== null;
     lamp.dataset.on = m.state.seen && on ? "seen" : on ? "on" : "off";
     put(lamp.querySelector("span"), t(m.state.seen && on ? "seen" : on ? "unseen" : "unlit"));
+    const { line } = m.state;
+    $("#line").hidden = !line;
+    put($("#line span"), line ? t(line === "here" ? "slow_here" : "slow_there") : "");
     lamp.querySelector("use").setAttribute("href", on ? "#i-camera" : "#i-camera-off");
     put($("#lock span"), t("encrypted"));
     $("#lock").hidden = m.screen !== "visit";

@@ -96,9 +96,14 @@ func TestLine(t *testing.T) {
 			if !row.notAll && float64(lost) > mostLost*float64(lost+passed) {
 				t.Errorf("the line lost %d of %d packets", lost, lost+passed)
 			}
+			if row.up {
+				pages[0].await(openLimit, "the sign of a slow line", `ewindow.snapshot().state.line === "here"`)
+				pages[1].await(openLimit, "the sign of a slow line", `ewindow.snapshot().state.line === "there"`)
+			}
 			near.Link.SetRate(0, 0, 0)
 			near.Link.Set(0, 0)
 			for _, p := range pages {
+				p.await(openLimit, "no sign on a good line", `ewindow.snapshot().state.line === ""`)
 				p.await(openLimit, "the large picture on a good line", "ewindow.snapshot().own.bitrate >= 1600000")
 			}
 			for _, p := range pages {
