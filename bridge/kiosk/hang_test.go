@@ -3,13 +3,18 @@
 package kiosk_test
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
 	"time"
 
 	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/bridge/window"
 	"multifactorymodel.org/ewindow/cmd/e2e/browser"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
@@ -200,4 +205,91 @@ func TestHungStandIn(t *testing.T) {
 	page.reported(r, "on")
 	page.do(`navigator.mediaDevices.dispatchEvent(new Event("devicechange"))`)
 	page.until("the camera", func(s snapshot) bool { return s.Own.Video == "live" && !s.Own.StandIn.Video && !s.Own.StandIn.Audio })
+}
+
+// writeSound makes a file for the fake microphone: seconds of zeros, and then seconds of a tone. The browser repeats it.
+func writeSound(t *testing.T, zeros, tone int) string {
+	t.Helper()
+	const rate = 48000
+	data := make([]byte, 44, 44+2*rate*(zeros+tone))
+	copy(data, "RIFF....WAVEfmt ")
+	for i, v := range map[int]uint32{16: 16, 20: 1 | 1<<16, 24: rate, 28: 2 * rate, 32: 2 | 16<<16, 40: uint32(2 * rate * (zeros + tone)), 4: uint32(36 + 2*rate*(zeros+tone))} {
+		binary.LittleEndian.PutUint32(data[i:], v)
+	}
+	copy(data[36:], "data")
+	for i := range rate * (zeros + tone) {
+		var sample int16
+		if i >= rate*zeros {
+			sample = int16(16000 * math.Sin(2*math.Pi*440*float64(i)/rate) * math.Sin(2*math.Pi*4*float64(i)/rate))
+		}
+		data = binary.LittleEndian.AppendUint16(data, uint16(sample))
+	}
+	path := filepath.Join(t.TempDir(), "sound.wav")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// listening is a script that lets the page listen to its microphone ten times as often, and counts how often it has.
+const listening = `(() => {
+	const every = window.setInterval;
+	window.setInterval = (f, ms, ...more) => every(f, ms === 600 ? 60 : ms, ...more);
+	window.looks = 0;
+	const get = AnalyserNode.prototype.getFloatTimeDomainData;
+	AnalyserNode.prototype.getFloatTimeDomainData = function (...args) { looks++; return get.apply(this, args); };
+})()`
+
+// TestSilentMicrophone has a microphone that gives nothing but zeros, and then a tone.
+func TestSilentMicrophone(t *testing.T) {
+	browser.Need(t)
+	r := newPageRig(t)
+	r.open = aloneState()
+	page := openPage(t, r, browser.Options{Script: listening, Audio: writeSound(t, 40, 8)})
+	page.click()
+	const note = `document.querySelector("#alone .note").textContent`
+	const says = "Vom Mikrofon kommt kein Ton. Ist es eingeschaltet und eingesteckt?"
+	page.text(note, says)
+	if n := page.number("looks"); n < 100 {
+		t.Errorf("it is named after %d looks", n)
+	}
+	page.text(status, says+" Offen. Noch ist niemand da. Öffnet ein anderes Fenster, seht ihr euch gleich.")
+	texts := map[string]string{
+		"de": says,
+		"en": "No sound comes from the microphone. Is it switched on and plugged in?",
+		"it": "Dal microfono non arriva nessun suono. È acceso e collegato?",
+	}
+	for _, size := range [][2]int{{1920, 1080}, {1080, 1920}} {
+		if err := page.Resize(t.Context(), size[0], size[1]); err != nil {
+			t.Fatal(err)
+		}
+		for language, says := range texts {
+			for _, screen := range []window.Screen{"alone", "ajar", "opening", "visit", "lost", "ringing"} {
+				state := visitState()
+				state.Screen, state.Languages = screen, []string{language}
+				r.SetState(state)
+				page.text(`[...document.querySelectorAll("section.screen:not([hidden]) :is(.note, .notes p)")].map((e) => e.textContent).join("").includes(`+
+					fmt.Sprintf("%q", says)+`) + ewindow.snapshot().screen`, "true"+string(screen))
+				var wrong []string
+				if err := page.eval(tooBig, &wrong); err != nil || len(wrong) > 0 {
+					t.Errorf("%s in %s, %v: %q, %v", screen, language, size, wrong, err)
+				}
+			}
+		}
+	}
+	r.SetState(aloneState())
+	page.text(note, says)
+	shoot(t, page, "silent-alone")
+	rig.Eventually(t, time.Minute, func() error {
+		var text string
+		err := page.eval(note, &text)
+		return rig.Check(err == nil && text == "", "no note when the tone comes", text)
+	})
+	if m := cameras(r.served); !slices.Equal(m, []string{"on"}) {
+		t.Errorf("a silent microphone is reported as %q", m)
+	}
+	// Shut, the window listens to nothing.
+	page.key("Escape", "Escape", 27)
+	page.until("the shut screen", func(s snapshot) bool { return s.Screen == "shut" && s.Own.Audio == "none" })
+	steady(t, "the end of listening", func() uint64 { return uint64(page.number("looks")) })
 }

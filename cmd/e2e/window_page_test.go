@@ -41,10 +41,16 @@ type windowPage struct {
 // openPage opens a window's page in a browser. The browser's fake camera and microphone play s.
 func (n *demoNetwork) openPage(i int, s source, width, height int) *windowPage {
 	n.t.Helper()
+	return n.openPageWith(i, s, width, height, "")
+}
+
+// openPageWith is openPage with one more script that runs before the page's own ones.
+func (n *demoNetwork) openPageWith(i int, s source, width, height int, script string) *windowPage {
+	n.t.Helper()
 	browser.Need(n.t)
 	video, audio := s.write(n.t, n.Windows[i].Username, width, height)
 	v := &windowPage{
-		browser.Start(n.t, n.page(i), browser.Options{Video: video, Audio: audio, Script: spy}), n.t, n.Windows[i].Name, n.t.TempDir(),
+		browser.Start(n.t, n.page(i), browser.Options{Video: video, Audio: audio, Script: spy + ";\n" + script}), n.t, n.Windows[i].Name, n.t.TempDir(),
 	}
 	// Before the page is connected to its kiosk, a key press has no effect.
 	rig.Eventually(n.t, 30*time.Second, func() error {

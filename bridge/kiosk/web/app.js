@@ -302,7 +302,7 @@ function update() {
   view.render({
     screen: shown, shutter: shutter(), state: state ?? empty, fault: fault(), down: local.down && state !== null, language: language(),
     languages: words.usable(state?.languages), replaced: local.replaced, visitAt: local.visitAt,
-    video: open ? camera.video : null, standIn: camera.standIn.video,
+    video: open ? camera.video : null, standIn: camera.standIn.video, silent: open && camera.silent,
   });
   count();
 }

@@ -1,4 +1,5 @@
 // Camera and microphone. They run only while the program wants them, and stop at once when it does not.
+import { Ear } from "./ear.js";
 import * as standin from "./standin.js";
 
 const wishes = {
@@ -31,6 +32,7 @@ export class Camera {
   #frames = 0; // that the present camera has given
   #patience = slow; // how many looks it has left for the next one
   #without = 0; // looks without a new picture in a row, whatever was opened meanwhile
+  #ear = new Ear(() => this.#on.changed());
 
   // on has changed(), report(state, code), name() and text() for the test card.
   constructor(on) {
@@ -53,6 +55,11 @@ export class Camera {
       this.#looking ||= setInterval(() => this.#look(), lookEvery);
       this.#start();
     }
+  }
+
+  // silent says that the microphone has given nothing but zeros for a minute.
+  get silent() {
+    return this.#ear.silent;
   }
 
   // stop ends everything before it returns.
@@ -79,6 +86,7 @@ export class Camera {
   }
 
   #drop() {
+    this.#ear.listen(null);
     for (const track of [this.video, this.audio]) {
       if (!track) continue;
       track.onended = null;
@@ -132,6 +140,7 @@ export class Camera {
     for (const track of [this.video, this.audio]) track.onended = () => this.#start(); // somebody has pulled the plug
     this.#on.changed();
     if (this.standIn.video || this.#reported.code !== hangs) this.#report("on"); // a camera that hung must give a picture first
+    if (!this.standIn.audio) this.#ear.listen(this.audio);
   }
 
   // #look opens a camera anew that gives no pictures any more.

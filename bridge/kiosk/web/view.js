@@ -245,7 +245,7 @@ export class View {
     const ajar = m.shutter === "ajar";
     put($("#alone h2 span"), t(ajar ? "ajar_say" : "alone"));
     put($("#alone .say p"), t(ajar ? "ajar_do" : "alone_do"));
-    put($("#alone .note"), m.state.ring ? t(`ring.${m.state.ring.status}`) : "");
+    put($("#alone .note"), m.state.ring ? t(`ring.${m.state.ring.status}`) : m.silent ? t("silent") : "");
     put($("#sill h3"), t("windows"));
     this.#windows(m, t);
   }
@@ -311,11 +311,12 @@ export class View {
     }));
   }
 
-  // #notes are the sentences about those whom nobody knows, who see us unseen, who neither see nor hear us, and whose pictures can't be shown.
+  // #notes are the sentences about our silent microphone, and about those whom nobody knows, who see us unseen, who neither see nor hear us, and whose
+  // pictures can't be shown.
   #notes(m, t) {
     const { stranger, withheld, renewed, unseen, unshown, allowed, more } = m.state;
     return [
-      stranger && t("stranger"), allowed.length && t("allowed", { names: allowed }), withheld.length && t("withheld", { names: withheld }),
+      m.silent && t("silent"), stranger && t("stranger"), allowed.length && t("allowed", { names: allowed }), withheld.length && t("withheld", { names: withheld }),
       renewed.length && t("renewed", { names: renewed }), unseen.length && t("not_seen", { names: unseen }),
       unshown.length && t("unshown", { names: unshown }), more && t("more", { n: more }),
     ].filter(Boolean);
