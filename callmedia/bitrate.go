@@ -157,7 +157,7 @@ func (s *Session) askOthers(now time.Time) {
 	if own == nil || own.room == nil {
 		return
 	}
-	down, here := 0, s.slow == SlowHere
+	down, here := 0, s.slowNow(slowBelow) == SlowHere
 	for _, r := range s.remotes {
 		p, c := s.participants[r.Identity], s.connections[r.Service]
 		if r.Guest || c == nil || c.room == nil {

@@ -1,6 +1,7 @@
 package callmedia
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 	"time"
@@ -127,25 +128,26 @@ func TestSlow(t *testing.T) {
 	now := time.Now()
 	s.remotes = []Remote{{Identity: "window", Service: "s"}}
 	for _, c := range []struct {
-		what    string
-		seconds int
-		bitrate int
-		theirs  bool
-		want    []Slow
+		what     string
+		seconds  int
+		up, down int // bit/s; 0: a good line
+		theirs   bool
+		want     []Slow
 	}{
-		{"a good line", 20, defaultBitrate, false, nil},
-		{"a short fall", 4, slowBelow - 1, false, nil},
-		{"a good line again", 3, defaultBitrate, false, nil},
-		{"slow here", 10, slowBelow - 1, false, []Slow{SlowHere}},
-		{"a little better", 10, slowBelow + 1, false, []Slow{SlowHere}},
-		{"good", 10, slowUntil + 1, false, []Slow{SlowHere, NotSlow}},
-		{"slow there", 10, defaultBitrate, true, []Slow{SlowHere, NotSlow, SlowThere}},
-		{"slow here, too", 10, slowBelow - 1, true, []Slow{SlowHere, NotSlow, SlowThere, SlowHere}},
+		{what: "a good line", seconds: 20},
+		{what: "a short fall", seconds: 4, up: 300_000},
+		{what: "a good line again", seconds: 3},
+		{what: "slow up", seconds: 10, up: 300_000, want: []Slow{SlowHere}},
+		{what: "a little better", seconds: 10, up: 800_000, want: []Slow{SlowHere}},
+		{what: "good", seconds: 10, want: []Slow{SlowHere, NotSlow}},
+		{what: "slow there", seconds: 10, theirs: true, down: 300_000, want: []Slow{SlowHere, NotSlow, SlowThere}},
+		{what: "slow down", seconds: 10, down: 300_000, want: []Slow{SlowHere, NotSlow, SlowThere, SlowHere}},
+		{what: "slow up, and there, too", seconds: 10, up: 300_000, theirs: true, want: []Slow{SlowHere, NotSlow, SlowThere, SlowHere}},
 	} {
 		for range c.seconds {
 			now = now.Add(time.Second)
-			s.asks["window"] = ask{none, c.theirs, now}
-			s.bitrate, s.narrow = c.bitrate, c.bitrate < defaultBitrate
+			s.asks["window"], s.told["window"] = ask{none, c.theirs, now}, ask{c.down, false, now}
+			s.narrow, s.estimate = c.up > 0, cmp.Or(c.up, 3_000_000)
 			s.checkSlow(now)
 		}
 		if !slices.Equal(told, c.want) {

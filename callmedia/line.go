@@ -44,6 +44,13 @@ func (l *Line) avoidUDP(now time.Time) bool {
 	return now.Sub(l.udpLost) < udpMemory
 }
 
+// forget is for when the connection was lost. What it carried in the end says nothing of the line.
+func (l *Line) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.up, l.down = 0, 0
+}
+
 // setUDP takes note of whether UDP gets through.
 func (l *Line) setUDP(now time.Time, works bool) {
 	l.mu.Lock()
@@ -99,26 +106,32 @@ const (
 	slowTime  = 5 * time.Second
 )
 
+// slowNow says where the line is slow at this moment, if a picture gets less than limit bit/s there. What comes here has come over both lines. So a
+// window that finds its own line slow on the way out says so, and the others believe it.
+func (s *Session) slowNow(limit int) Slow {
+	if s.narrow && s.estimate >= 0 && encoded(s.estimate) < limit {
+		return SlowHere
+	}
+	for _, a := range s.asks {
+		if a.slow {
+			return SlowThere
+		}
+	}
+	for _, told := range s.told {
+		if told.bps > 0 && encoded(told.bps) < limit {
+			return SlowHere
+		}
+	}
+	return NotSlow
+}
+
 // checkSlow emits LineChanged when another line is slow than before. Session.run calls it a few times a second.
 func (s *Session) checkSlow(now time.Time) {
 	limit := slowBelow
 	if s.slow == SlowHere {
 		limit = slowUntil
 	}
-	is := NotSlow
-	for _, a := range s.asks {
-		if a.slow {
-			is = SlowThere
-		}
-	}
-	if s.narrow && s.bitrate+s.smallLimit < limit && !s.asksLittle() {
-		is = SlowHere
-	}
-	for _, told := range s.told {
-		if told.bps > 0 && told.bps < limit {
-			is = SlowHere
-		}
-	}
+	is := s.slowNow(limit)
 	if is == s.slow {
 		s.slowSince = now
 		return

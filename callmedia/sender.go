@@ -179,8 +179,7 @@ func (s *sender) seal(out *output, data []byte, timestamp uint32) bool {
 	out.mu.Unlock()
 	if errors.Is(err, sfu.ErrBacklog) {
 		c.unsent.Add(1)
-		s.waitKey.Store(true)
-		s.session.requestKeyFrame(s.kind)
+		s.waitKey.Store(true) // the frames that follow ask for it
 		return false
 	}
 	if err != nil {

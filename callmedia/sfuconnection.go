@@ -158,6 +158,9 @@ func (c *sfuConnection) publish(ctx context.Context, room *sfu.Room) error {
 		c.room, c.tracks = room, []*sfu.LocalTrack{audio, video}
 		c.mute(!s.camera)
 		s.smallOnly = false
+		if up, _ := s.cfg.Line.known(time.Now()); up == 0 { // what the connection before carried says nothing of this one
+			s.highest, s.narrow = 0, false
+		}
 		s.limitBitrate()
 		for kind, layer := range layers {
 			s.senders[kind].publish(layer, layer.SSRC(), layer.PayloadType())
@@ -230,6 +233,9 @@ func (c *sfuConnection) handleEvents(room *sfu.Room) (err error) {
 	for e := range room.Events() {
 		switch e := e.(type) {
 		case sfu.Disconnected:
+			if e.Reason != sfu.ReasonClosed {
+				s.cfg.Line.forget()
+			}
 			if e.Reason == sfu.ReasonUDP {
 				s.cfg.Line.setUDP(time.Now(), false)
 				s.cfg.Log.Warn().Str("service", c.service).Msg("UDP does not get through here for long. Media go over TCP for an hour")

@@ -18,7 +18,7 @@ const (
 	PacketOverhead = 40
 	// uplinkStart is the first estimate in bit/s when nothing is known of the line. No line is estimated below lineMin or above lineMax.
 	uplinkStart = 700_000
-	lineMin     = 60_000
+	lineMin     = 80_000
 	lineMax     = 25_000_000
 	// sentPackets is how many packets the uplink remembers until the SFU reports them: some seconds.
 	sentPackets = 4096

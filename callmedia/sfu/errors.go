@@ -14,8 +14,8 @@ import (
 // ErrClosed is returned by the methods of a [Room] that has ended, and of its tracks.
 var ErrClosed = errors.New("the room is closed")
 
-// ErrBacklog is returned by [LocalLayer.WriteRTP] when more waits than the line can take in time. What waited was dropped: what follows has to begin
-// with a key frame.
+// ErrBacklog is returned by [LocalLayer.WriteRTP] for the first packet of a frame when more waits than the line can take in time. The frame has to be
+// dropped: what follows has to begin with a key frame.
 var ErrBacklog = errors.New("too many packets wait")
 
 // RefusedError is returned by [Connect] when the SFU answered and did not let us in.

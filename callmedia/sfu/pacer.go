@@ -10,8 +10,8 @@ import (
 const (
 	// paceEvery is how often queued packets are sent.
 	paceEvery = 5 * time.Millisecond
-	// maxWait is how long packets may have to wait. If it would be longer, all that wait are dropped: a picture that is late is worth less than a new
-	// one that is small.
+	// maxWait is how long a frame may have to wait before its first packet is sent. A frame that would wait longer is dropped: a picture that is late is
+	// worth less than a new one that is small. Those that wait already are sent, so that in the end a key frame gets through, however narrow the line.
 	maxWait = 600 * time.Millisecond
 	// paceBurst is how many bytes may go at once, after a pause.
 	paceBurst = 3000
@@ -25,6 +25,7 @@ type pacer struct {
 	queue   []paced
 	free    [][]byte
 	waiting int     // bytes in queue
+	frame   uint32  // RTP timestamp of the newest packet in queue
 	budget  float64 // in bytes
 	at      time.Time
 	running bool
@@ -47,7 +48,7 @@ func (p *pacer) setRate(bps int) {
 }
 
 // hold queues a packet. It returns false when the packet may be sent at once. start is true when run has to be started. The error is [ErrBacklog] when
-// packets were dropped, this one among them.
+// the packet was dropped.
 func (p *pacer) hold(packet paced, now time.Time) (held, start bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,13 +61,11 @@ func (p *pacer) hold(packet paced, now time.Time) (held, start bool, err error) 
 			return false, false, nil
 		}
 	}
-	if p.bps > 0 && time.Duration(8*p.waiting)*time.Second/time.Duration(p.bps) > maxWait {
-		for _, waits := range p.queue {
-			p.free = append(p.free, waits.payload)
-		}
-		p.queue, p.waiting = p.queue[:0], 0
+	first := len(p.queue) == 0 || packet.time != p.frame
+	if first && p.bps > 0 && time.Duration(8*p.waiting)*time.Second/time.Duration(p.bps) > maxWait {
 		return true, false, ErrBacklog
 	}
+	p.frame = packet.time
 	var buffer []byte
 	if n := len(p.free); n > 0 {
 		buffer, p.free = p.free[n-1], p.free[:n-1]

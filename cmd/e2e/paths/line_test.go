@@ -57,6 +57,9 @@ func TestLine(t *testing.T) {
 				near.Link.SetRate(0, 0, 0)
 				near.Link.Set(0, 0)
 			}()
+			for _, p := range pages {
+				p.t = t
+			}
 			if row.before != nil {
 				row.before()
 			}
