@@ -111,12 +111,6 @@ func (p *browserPage) received() (r received) {
 	return r
 }
 
-// screen returns the name of the page's screen.
-func (p *browserPage) screen() (name string) {
-	_ = p.eval("document.querySelector('#window').dataset.screen", &name)
-	return name
-}
-
 // watch begins to take note of the screens that the page shows.
 func (p *browserPage) watch() {
 	p.t.Helper()
