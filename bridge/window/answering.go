@@ -113,8 +113,12 @@ func (r *Rules) stays(now time.Time, v *visit) bool {
 
 // staysHost says whether to stay in our own room's call.
 func (r *Rules) staysHost(now time.Time, v *visit) bool {
-	if !v.alone || r.ringing.on() {
+	if r.ringing.on() {
 		return true
+	}
+	if !v.alone {
+		// Who was refused may still be in the call. While the window is ajar, nobody stays with them for want of those who were let in.
+		return r.shutter != directory.Ajar || r.knocks.admitted(now)
 	}
 	if w, ok := r.windows.in(v.peer); v.peer != "" && (!ok || w.Shutter == directory.Shut || !v.metOnce && !r.callable(w)) {
 		return false // the other window has shut, or it was expected here and is in another visit

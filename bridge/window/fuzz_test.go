@@ -26,6 +26,8 @@ func FuzzRules(f *testing.F) {
 	f.Add([]byte{2, 1, 4, 16, 0, 1, 22, 4, 6, 5, 18, 20, 23, 1, 22, 8, 18, 20, 23, 1, 22, 0, 18, 40, 22, 4, 18, 80})
 	f.Add([]byte{2, 1, 24, 20, 25, 3, 0, 1, 24, 20, 6, 4, 25, 1, 6, 0, 18, 90, 25, 1})
 	f.Add([]byte{0, 1, 6, 4, 20, 2, 20, 60, 6, 0, 20, 60, 6, 4, 21, 2, 20, 255, 20, 255, 21, 2, 10, 100, 10, 100})
+	// Somebody who was not let in stays in the call, and somebody else is let in and does not come.
+	f.Add([]byte("6180 XB\xac000000C7x90"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		rooms := []id.RoomID{munich, bolzano, "!zz:z"}
 		m := New(testCountdown, maxPictures)
