@@ -2,6 +2,7 @@ package callmedia
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -118,19 +119,18 @@ func (s *Session) limitBitrate() {
 	s.cfg.Local.SetBitrate(bps, small)
 }
 
-// pace spreads pictures over time if the line is known to be narrow: if it carries less than our largest picture, and was full before. On a good line
-// that would only add delay.
+// pace spreads pictures over time if the line is narrow: if it carries less than our largest picture, and was full before, or if another window's line
+// does. On a good line that would only add delay.
 func (s *Session) pace(bps, small int) {
-	fell := s.estimate >= 0 && s.estimate < s.highest || s.estimate >= 0 && s.asksLittle()
-	s.highest = max(s.highest, s.estimate)
 	switch {
-	case bps >= s.cfg.MaxBitrate:
+	case s.estimate >= 0 && encoded(s.estimate) >= s.cfg.MaxBitrate:
 		s.narrow = false
-	case fell:
+	case s.estimate >= 0 && s.estimate < s.highest:
 		s.narrow = true
 	}
+	s.highest = max(s.highest, s.estimate)
 	rate, size := 0, 0
-	if s.narrow {
+	if bps < s.cfg.MaxBitrate && (s.narrow || s.asksLittle()) {
 		rate = (bps + small) * paceFactor / 100
 		size = max((bps+small)/8/packetRate, minPacket)
 	}
@@ -157,7 +157,8 @@ func (s *Session) askOthers(now time.Time) {
 	if own == nil || own.room == nil {
 		return
 	}
-	down, here := 0, s.slowNow(slowBelow) == SlowHere
+	maps.DeleteFunc(s.told, func(_ string, told ask) bool { return now.Sub(told.at) > askTime })
+	here := s.slowNow(slowBelow) == SlowHere
 	for _, r := range s.remotes {
 		p, c := s.participants[r.Identity], s.connections[r.Service]
 		if r.Guest || c == nil || c.room == nil {
@@ -167,8 +168,7 @@ func (s *Session) askOthers(now time.Time) {
 		if p != nil && p.video != nil {
 			trackSID = p.video.trackSID
 		}
-		bps, line := c.room.Downlink(trackSID)
-		down = line
+		bps, _ := c.room.Downlink(trackSID)
 		last, before := s.told[r.Identity]
 		if bps == 0 && !here && !last.slow || before && now.Sub(last.at) < askEvery && bps*20 > last.bps*19 && here == last.slow {
 			continue
@@ -176,9 +176,14 @@ func (s *Session) askOthers(now time.Time) {
 		s.told[r.Identity] = ask{bps, here, now}
 		own.room.AskBitrate(r.Identity, bps, here)
 	}
-	up := 0
+	up, down := 0, 0
 	if s.narrow {
 		up = s.estimate
+	}
+	for _, c := range s.connections {
+		if c.room != nil && down == 0 {
+			_, down = c.room.Downlink("")
+		}
 	}
 	s.cfg.Line.note(now, up, down)
 }

@@ -109,7 +109,7 @@ const (
 // slowNow says where the line is slow at this moment, if a picture gets less than limit bit/s there. What comes here has come over both lines. So a
 // window that finds its own line slow on the way out says so, and the others believe it.
 func (s *Session) slowNow(limit int) Slow {
-	if s.narrow && s.estimate >= 0 && encoded(s.estimate) < limit {
+	if s.narrow && encoded(s.estimate) < limit {
 		return SlowHere
 	}
 	for _, a := range s.asks {

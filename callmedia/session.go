@@ -81,7 +81,7 @@ type Session struct {
 
 	estimate   int            // of the bandwidth to our own SFU, in bit/s; negative before the first
 	highest    int            // estimate so far
-	narrow     bool           // the line carries less than our largest picture
+	narrow     bool           // our line was full, and carries less than our largest picture
 	asks       map[string]ask // by identity: what windows want of our picture
 	told       map[string]ask // what they were told that we want of theirs
 	smallOnly  bool           // nobody shows our picture large
