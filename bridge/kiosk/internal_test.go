@@ -173,7 +173,7 @@ func fullState(now time.Time) State {
 	return State{
 		Screen: "visit", Name: "Werk", Shutter: "open", Since: jsontime.UM(now.Add(-time.Minute)), CountUntil: now.Add(time.Second), CountMS: 1000,
 		Camera: true, Send: true, Seen: true, Peer: &Person{"Rosenwerk", 0}, Guests: []Person{{"Anna", 1}}, Shared: &Person{"Anna", 3},
-		Knock: &Knock{ID: 2, Name: "Ben", Guest: true, Others: []string{"Anna"}}, CanRing: true, Held: true, Trials: true, Withheld: []string{"Emil"}, Renewed: []string{"Hans"}, Identity: &Identity{"@a:b", "key", "Rosenwerk", true}, Verify: &Verify{3, "Anna", []string{"x"}, []string{"X"}}, Unseen: []string{"Finn"}, Allowed: []string{"Gina"}, More: 2, Stranger: true,
+		Knock: &Knock{ID: 2, Name: "Ben", Guest: true, Others: []string{"Anna"}}, CanRing: true, Held: true, Trials: true, Withheld: []string{"Emil"}, Renewed: []string{"Hans"}, Identity: &Identity{"@a:b", "key", "Rosenwerk", true}, Verify: &Verify{3, "Anna", []string{"x"}, []string{"X"}}, Unseen: []string{"Finn"}, Unshown: []string{"Ines"}, Line: "here", Allowed: []string{"Gina"}, More: 2, Stranger: true,
 		Ring: &Ring{"ringing", []string{"Dora"}}, Missed: []Missed{{"Cem", true, jsontime.UM(now.Add(-time.Hour))}},
 		Windows: []directory.Window{{Room: "!a:b", Name: "Rosenwerk", City: "Dresden", Shutter: "open", Since: jsontime.UM(now), Joined: true}},
 		Fault:   &Fault{Code: "hub", Since: jsontime.UM(now), Detail: "x"}, TestPattern: true, Languages: []string{"de"}, Timezone: "Europe/Berlin",

@@ -47,6 +47,7 @@ func Media(read func() callmedia.Stats) prometheus.Collector {
 
 		gauge("sfu_round_trip_seconds", "Last round trip of LiveKit's signalling.", func(s S) float64 { return s.SFU.RTT.Seconds() }),
 		gauge("sfu_estimated_bits_per_second", "Estimated bandwidth of the connection to the SFU.", func(s S) int { return s.SFU.Bitrate }),
+		gauge("sfu_estimated_bits_per_second_down", "Estimated bandwidth of the connection from the SFU, 0 while it has carried everything.", func(s S) int { return s.SFU.Downlink }),
 		gauge("sfu_fraction_lost", "Part of our packets that the SFU last reported as lost, of the worst track, 0 to 1.", func(s S) float64 { return s.SFU.FractionLost }),
 		counter("sfu_packets_sent", "RTP packets that were sent to the SFU, without retransmissions.", func(s S) uint64 { return s.SFU.PacketsSent }),
 		counter("sfu_bytes_sent", "Bytes of RTP payload that were sent to the SFU.", func(s S) uint64 { return s.SFU.BytesSent }),
@@ -56,6 +57,7 @@ func Media(read func() callmedia.Stats) prometheus.Collector {
 		counter("sfu_signals_ignored", signals, func(s S) uint64 { return s.SFU.UnknownSignals }, "reason", "unknown"),
 		counter("sfu_signals_ignored", signals, func(s S) uint64 { return s.SFU.StraySignals }, "reason", "not_waited_for"),
 		counter("sfu_refused", "Participants, tracks and candidates above the limits.", func(s S) uint64 { return s.SFU.Refused }),
+		counter("sfu_other_data", "Data messages that were not ours, or came too often.", func(s S) uint64 { return s.SFU.OtherData }),
 		counter("sfu_bad_rtcp", "RTCP that could not be read or used.", func(s S) uint64 { return s.SFU.BadRTCP }),
 	}}
 }

@@ -35,6 +35,11 @@ func (r *Room) run() {
 
 // check does what is due by time.
 func (r *Room) check(now time.Time) {
+	if r.subscriberUp { // not before: pion sets the connection up without a lock
+		if pair, ok := r.subscriber.SCTP().Transport().ICETransport().GetSelectedCandidatePairStats(); ok && pair.CurrentRoundTripTime > 0 {
+			r.down.SetRTT(time.Duration(pair.CurrentRoundTripTime * float64(time.Second)))
+		}
+	}
 	switch {
 	case r.closedByRemote:
 		r.fail(ReasonMedia, errors.New("the SFU closed a media connection"))
@@ -266,9 +271,6 @@ func (r *Room) reports() {
 
 // sendEstimate tells the SFU what our line carries.
 func (r *Room) sendEstimate(now time.Time) {
-	if pair, ok := r.subscriber.SCTP().Transport().ICETransport().GetSelectedCandidatePairStats(); ok && pair.CurrentRoundTripTime > 0 {
-		r.down.SetRTT(time.Duration(pair.CurrentRoundTripTime * float64(time.Second)))
-	}
 	if message := r.down.Update(now); message != nil {
 		if err := r.subscriber.WriteRTCP([]rtcp.Packet{message}); err != nil && !errors.Is(err, io.ErrClosedPipe) {
 			r.log.Debug().Err(err).Msg("The estimate could not be sent")
