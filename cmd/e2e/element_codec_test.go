@@ -5,6 +5,7 @@ package e2e_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,7 +61,8 @@ func TestElementCodecs(t *testing.T) {
 		second.HangUp()
 		second.awaitAlone(20 * time.Second)
 		all, err := second.sentByKiosk(w.room, n.Windows[0].userID())
-		if err != nil || len(all.notices) > 0 {
+		// On a busy machine a guest's picture may come so late that they are told to switch their camera on.
+		if err != nil || strings.Contains(strings.Join(all.notices, " "), "media_quality.video_codec") {
 			t.Errorf("the room was told %q, %v", all.notices, err)
 		}
 	})

@@ -63,10 +63,10 @@ type browserPage struct {
 	name string
 }
 
-// startBrowsers opens both pages in Chromium. Their cameras are noisy.
-func (v *network) startBrowsers(t testing.TB) (pages [2]*browserPage) {
+// startBrowsers opens both pages in Chromium. Their cameras are noisy, and have a size in pixels.
+func (v *network) startBrowsers(t testing.TB, width, height int) (pages [2]*browserPage) {
 	t.Helper()
-	camera, microphone := writeCamera(t), writeMicrophone(t)
+	camera, microphone := writeCamera(t, width, height), writeMicrophone(t)
 	for i, s := range v.Sides {
 		pages[i] = &browserPage{browser.Start(t, v.pageURL(t, i), browser.Options{
 			Video: camera, Audio: microphone, Script: lineSpy, Host: s.Kiosk,

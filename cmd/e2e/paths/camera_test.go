@@ -15,15 +15,14 @@ import (
 
 // A camera in a workshop shows much that moves, and noise in poor light. An encoder needs all of its bitrate for that.
 const (
-	cameraWidth, cameraHeight, cameraRate = 1280, 720, 30
-
+	cameraRate    = 30
 	cameraSeconds = 2
 	cameraNoise   = 16 // the brightest and the darkest noise of a pixel, of 255
 )
 
 // writeCamera makes the file that Chromium plays as its camera, in a loop: stripes that move over a soft background, with noise that is new in each
 // picture.
-func writeCamera(t testing.TB) string {
+func writeCamera(t testing.TB, cameraWidth, cameraHeight int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "camera.y4m")
 	file, err := os.Create(path)

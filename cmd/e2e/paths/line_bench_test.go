@@ -22,6 +22,8 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
+const benchWidth, benchHeight = 1280, 720
+
 // end is one of two browsers that see each other.
 type end interface{ received() received }
 
@@ -42,7 +44,7 @@ func (c caller) received() (r received) {
 // startCallers opens Element in the network of each side. Both people are in one room.
 func (v *network) startCallers(b *testing.B) (callers [2]caller, room string) {
 	b.Helper()
-	camera, microphone := writeCamera(b), writeMicrophone(b)
+	camera, microphone := writeCamera(b, benchWidth, benchHeight), writeMicrophone(b)
 	local := &http.Client{Transport: &http.Transport{DialContext: v.Hub.DialContext}, Timeout: 20 * time.Second}
 	made, err := v.admin.CreateRoom(b.Context(), &mautrix.ReqCreateRoom{
 		Preset: "private_chat",
@@ -90,7 +92,7 @@ func BenchmarkLine(b *testing.B) {
 	element.Need(b)
 	rig.Exclusive(b)
 	v := startNetwork(b)
-	pages := v.startBrowsers(b)
+	pages := v.startBrowsers(b, benchWidth, benchHeight)
 	callers, room := v.startCallers(b)
 	near := v.Sides[0]
 	for b.Loop() {
