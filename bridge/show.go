@@ -9,7 +9,6 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/bridge/window"
-	"multifactorymodel.org/ewindow/callmedia"
 )
 
 // show sends the page what people see. The page's server sends nothing if nothing has changed.
@@ -23,7 +22,7 @@ func (b *Bridge) show(v window.View) {
 		TestPattern: b.cfg.TestPattern, Languages: slices.Clone(b.cfg.Languages), Timezone: b.cfg.Timezone,
 	}
 	if b.conn != nil {
-		state.Line = map[callmedia.Slow]string{callmedia.SlowHere: "here", callmedia.SlowThere: "there"}[b.conn.slow]
+		state.Line = string(b.conn.slow)
 	}
 	for _, p := range v.Guests {
 		state.Guests = append(state.Guests, *n.person(&p))

@@ -168,7 +168,7 @@ func (s *Session) askOthers(now time.Time) {
 		if p != nil && p.video != nil {
 			trackSID = p.video.trackSID
 		}
-		bps, _ := c.room.Downlink(trackSID)
+		_, bps := c.room.Downlink(trackSID)
 		last, before := s.told[r.Identity]
 		if bps == 0 && !here && !last.slow || before && now.Sub(last.at) < askEvery && bps*20 > last.bps*19 && here == last.slow {
 			continue
@@ -182,7 +182,7 @@ func (s *Session) askOthers(now time.Time) {
 	}
 	for _, c := range s.connections {
 		if c.room != nil && down == 0 {
-			_, down = c.room.Downlink("")
+			down, _ = c.room.Downlink("")
 		}
 	}
 	s.cfg.Line.note(now, up, down)

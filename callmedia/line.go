@@ -72,8 +72,8 @@ func (s *Session) logLine(passed time.Duration) {
 	}
 	now, before := s.counters.Stats(), s.logged
 	s.logged = now
-	rate := func(now, before uint64) int { return int(float64(8*(now-min(before, now))) / passed.Seconds() / 1000) }
 	since := func(now, before uint64) uint64 { return now - min(before, now) }
+	rate := func(now, before uint64) int { return int(float64(8*since(now, before)) / passed.Seconds() / 1000) }
 	most, _ := s.asked(time.Now())
 	event := s.cfg.Log.Info().Dur("round_trip", now.SFU.RTT).
 		Int("up_estimate", now.SFU.Bitrate/1000).Int("up_sent", rate(now.BytesSent, before.BytesSent)).Int("up_limit", s.bitrate/1000).Int("up_small", s.smallLimit/1000).
@@ -87,15 +87,15 @@ func (s *Session) logLine(passed time.Duration) {
 }
 
 // Slow says where the line of a visit is slow, for the people there.
-type Slow uint8
+type Slow string
 
 const (
 	// NotSlow: nowhere.
-	NotSlow Slow = iota
+	NotSlow Slow = ""
 	// SlowHere: our own line is.
-	SlowHere
+	SlowHere Slow = "here"
 	// SlowThere: that of another window is.
-	SlowThere
+	SlowThere Slow = "there"
 )
 
 // A line is slow when a picture gets less than slowBelow bit/s, and no longer when it gets more than slowUntil, each for slowTime. So the sign on the

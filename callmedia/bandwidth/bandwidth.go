@@ -54,7 +54,7 @@ const (
 	firstGrowth  = 0.8  // while it has never fallen
 	lossLimit    = 0.1  // of the packets: a line that loses less may be full or simply bad
 	fullLoss     = 0.02 // of the packets: a line whose queue is half full and that loses more is full
-	headroom     = 1.5  // the estimate is at most this times what arrives, since more was never tried
+	headroom     = 1.5  // the estimate grows to this times what arrives and headroomMore at most, since more was never tried
 	headroomMore = 50_000
 )
 
@@ -236,7 +236,7 @@ func (e *Estimator) Silence(now time.Duration) {
 	}
 }
 
-// fall lowers the estimate, but not by more than half at once.
+// fall lowers the estimate, but leaves maxFall of it at once.
 func (e *Estimator) fall(now time.Duration, to float64) {
 	e.cut = now
 	e.bps = max(min(e.bps, max(to, maxFall*e.bps)), e.low)

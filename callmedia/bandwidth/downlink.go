@@ -13,8 +13,8 @@ import (
 
 // Downlink estimates the bandwidth from the SFU, from the RTP timestamps of what arrives and from when it arrives. It also keeps back requests for
 // packets that were asked for less than a round trip ago: the answer to the first request can't have come yet, and LiveKit sends a packet up to
-// three times. It is a pion interceptor, and the factory of itself: it belongs to one peer connection. Its methods may be
-// called from any goroutine.
+// three times. It is a pion interceptor, and the factory of itself: it belongs to one peer connection. Its methods may be called from any
+// goroutine.
 type Downlink struct {
 	interceptor.NoOp
 	begun time.Time

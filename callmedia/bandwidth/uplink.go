@@ -42,7 +42,6 @@ type Uplink struct {
 	reported  time.Time
 	reference uint32        // of the last report, 24 bits in units of 64 ms
 	clock     time.Duration // the same without wrapping
-	onChange  func(bps int)
 }
 
 type sentPacket struct {
@@ -54,7 +53,7 @@ type sentPacket struct {
 
 // NewUplink makes an estimator that begins with start bit/s; 0 means that nothing is known.
 func NewUplink(start int) *Uplink {
-	return &Uplink{estimator: NewEstimator(cmp.Or(start, uplinkStart), lineMin, lineMax), clock: time.Hour, onChange: func(int) {}}
+	return &Uplink{estimator: NewEstimator(cmp.Or(start, uplinkStart), lineMin, lineMax), clock: time.Hour}
 }
 
 // AddStream implements [cc.BandwidthEstimator]. It remembers when each packet is sent.
@@ -99,6 +98,7 @@ func (u *Uplink) WriteRTCP(packets []rtcp.Packet, _ interceptor.Attributes) erro
 // read reads one report (draft-holmer-rmcat-transport-wide-cc-extensions-01, section 3.1).
 func (u *Uplink) read(report *rtcp.TransportLayerCC, now time.Time) {
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	u.reported = now
 	// 24 bits: the nearest time to the last report's.
 	step := int32((report.ReferenceTime-u.reference)<<8) >> 8
@@ -147,28 +147,18 @@ func (u *Uplink) read(report *rtcp.TransportLayerCC, now time.Time) {
 	if latest > 0 {
 		u.estimator.Update(latest)
 	}
-	u.tellLocked()
 }
 
 // Check lowers the estimate when the SFU has not reported for a while what was sent. It returns false when that has lasted so long that most likely
 // nothing gets through. It is called a few times a second.
 func (u *Uplink) Check(now time.Time) (alive bool) {
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	unheard := u.lastSent.Sub(u.reported)
-	if unheard < silent {
-		u.mu.Unlock()
-		return true
+	if unheard >= silent {
+		u.estimator.Silence(u.clock + now.Sub(u.reported))
 	}
-	u.estimator.Silence(u.clock + now.Sub(u.reported))
-	u.tellLocked()
 	return unheard < dead
-}
-
-// tellLocked passes the estimate on, and unlocks.
-func (u *Uplink) tellLocked() {
-	bps, tell := u.estimator.BPS(), u.onChange
-	u.mu.Unlock()
-	tell(bps)
 }
 
 // BPS returns the estimate in bit/s.
@@ -181,12 +171,8 @@ func (u *Uplink) BPS() int {
 // GetTargetBitrate implements [cc.BandwidthEstimator]. pion sends so many bit/s again at most, of what was lost. More would fill a narrow line.
 func (u *Uplink) GetTargetBitrate() int { return u.BPS() / againShare }
 
-// OnTargetBitrateChange implements [cc.BandwidthEstimator]. f is called by the goroutine that reads RTCP.
-func (u *Uplink) OnTargetBitrateChange(f func(bps int)) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.onChange = f
-}
+// OnTargetBitrateChange implements [cc.BandwidthEstimator]. Nothing calls it: who wants the estimate asks [Uplink.BPS].
+func (u *Uplink) OnTargetBitrateChange(func(int)) {}
 
 // GetStats implements [cc.BandwidthEstimator].
 func (u *Uplink) GetStats() map[string]any { return nil }

@@ -27,8 +27,8 @@ type bitrateMessage struct {
 }
 
 // AskBitrate asks a participant to send us a picture of bps bit/s at most; 0 means any. slow says that our line is slow, in either direction, which
-// people there may want to know. The message may get lost, so it is sent again and again. It is not
-// encrypted: it says nothing but what our line carries, and whoever could change it could as well lose the picture's packets.
+// people there may want to know. The message may get lost, so it is sent again and again. It is not encrypted: it says nothing but what our line
+// carries, and whoever could change it could as well lose the picture's packets.
 func (r *Room) AskBitrate(identity string, bps int, slow bool) {
 	channel := r.lossy
 	if channel == nil || channel.ReadyState() != webrtc.DataChannelStateOpen {

@@ -166,14 +166,13 @@ func (r *Room) SenderClock(trackSID string) (ntp time.Time, rtp uint32, ok bool)
 	return c.ntp, c.rtp, true
 }
 
-// Downlink returns how many bit/s our line carries of a remote track, besides all others, and in all. Both are 0 while it has carried everything.
-func (r *Room) Downlink(trackSID string) (ofTrack, ofAll int) {
+// Downlink returns how many bit/s our line carries in all, and of a remote track besides all others. Both are 0 while it has carried everything.
+func (r *Room) Downlink(trackSID string) (all, left int) {
 	ssrc := uint32(0)
 	if t := r.remote(trackSID); t != nil {
 		ssrc = uint32(t.remote.SSRC())
 	}
-	all, left := r.down.Estimate(ssrc)
-	return left, all
+	return r.down.Estimate(ssrc)
 }
 
 // SetTrackSize tells the SFU at what size, in pixels, a remote track is shown. The SFU sends the simulcast layer that fits. It sends nothing of a

@@ -62,7 +62,6 @@ type Room struct {
 	done     chan struct{} // closed when everything has ended
 
 	counters counters
-	bitrate  atomic.Int64 // newest estimate
 	rtt      atomic.Int64 // signalling round trip, ns
 
 	mu      sync.Mutex // guards what follows
@@ -124,8 +123,6 @@ func newRoom(opts Options, conn *signalConn, join *livekit.JoinResponse) (*Room,
 	})
 	r.subscriber.OnDataChannel(r.readData)
 	if opts.Publish {
-		r.up.OnTargetBitrateChange(func(bps int) { r.bitrate.Store(int64(bps)) })
-		r.bitrate.Store(int64(r.up.BPS()))
 		if r.publisher, err = newPeerConnection(opts, servers, r.up, nil); err != nil {
 			_ = r.subscriber.Close()
 			return nil, fmt.Errorf("make the publisher connection: %w", err)

@@ -247,7 +247,7 @@ func (r *Room) sendLeave() {
 func (r *Room) reports() {
 	ticker := time.NewTicker(bitratePeriod)
 	defer ticker.Stop()
-	told := int64(0)
+	told := 0
 	for {
 		select {
 		case <-r.failed:
@@ -261,9 +261,9 @@ func (r *Room) reports() {
 				r.post(func() { r.failMedia(time.Now(), errors.New("the SFU reports nothing of what was sent")) })
 			}
 			r.sendReports(now)
-			if bps := r.bitrate.Load(); bps != told && r.opts.OnBitrate != nil {
+			if bps := r.up.BPS(); bps != told && r.opts.OnBitrate != nil {
 				told = bps
-				r.opts.OnBitrate(int(bps))
+				r.opts.OnBitrate(bps)
 			}
 		}
 	}

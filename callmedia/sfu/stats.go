@@ -36,9 +36,11 @@ type Stats struct {
 // Stats returns the counters. It may be called from any goroutine, also after the room has ended.
 func (r *Room) Stats() Stats {
 	s := Stats{
-		RTT: time.Duration(r.rtt.Load()), Bitrate: int(r.bitrate.Load()),
-		KeyFramesAsked: r.counters.keyFramesAsked.Load(), UnknownSignals: r.counters.unknownSignals.Load(),
+		RTT: time.Duration(r.rtt.Load()), KeyFramesAsked: r.counters.keyFramesAsked.Load(), UnknownSignals: r.counters.unknownSignals.Load(),
 		StraySignals: r.counters.stray.Load(), Refused: r.counters.refused.Load(), BadRTCP: r.counters.badRTCP.Load(), OtherData: r.counters.otherData.Load(),
+	}
+	if r.publisher != nil {
+		s.Bitrate = r.up.BPS()
 	}
 	s.Downlink, _ = r.down.Estimate(0)
 	for _, t := range r.tracks() {

@@ -13,13 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"go.mau.fi/util/ptr"
 	"maunium.net/go/mautrix"
-	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/homeserver"
-	"multifactorymodel.org/ewindow/bot/unstable"
 	"multifactorymodel.org/ewindow/cmd/e2e/element"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
@@ -97,24 +94,15 @@ func (n *demoNetwork) openFocus() {
 // callRoom creates an encrypted room for people, in which everybody may join calls, and returns its ID.
 func (n *demoNetwork) callRoom(admin *mautrix.Client, people ...*person) string {
 	n.t.Helper()
-	room, err := admin.CreateRoom(n.t.Context(), &mautrix.ReqCreateRoom{
-		Preset: "private_chat",
-		InitialState: []*event.Event{{
-			Type: event.StateEncryption, StateKey: ptr.Ptr(""),
-			Content: event.Content{Parsed: &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}},
-		}},
-		PowerLevelOverride: &event.PowerLevelsEventContent{Events: map[string]int{unstable.CallMember: 0}},
-	})
-	if err != nil {
-		n.t.Fatal(err)
+	users := make([]id.UserID, len(people))
+	for i, p := range people {
+		users[i] = id.UserID(p.User)
 	}
+	room := rig.CallRoom(n.t, admin, users...)
 	for _, p := range people {
-		if _, err := admin.InviteUser(n.t.Context(), room.RoomID, &mautrix.ReqInviteUser{UserID: id.UserID(p.User)}); err != nil {
-			n.t.Fatal(err)
-		}
-		p.JoinRoom(room.RoomID.String(), id.UserID(n.adminID()).Homeserver())
+		p.JoinRoom(room.String(), id.UserID(n.adminID()).Homeserver())
 	}
-	return room.RoomID.String()
+	return room.String()
 }
 
 // awaitPicture waits until Element Call shows somebody else's picture in a colour, and has decoded more than 20 frames after that. It returns

@@ -4,12 +4,12 @@ package e2e_test
 
 import (
 	"bufio"
-	"encoding/binary"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"multifactorymodel.org/ewindow/cmd/e2e/browser"
 )
 
 // source is what a fake camera shows and what a fake microphone records.
@@ -44,7 +44,7 @@ func (s source) write(t testing.TB, name string, width, height int) (video, audi
 	if err := s.writeVideo(video, width, height); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.writeAudio(audio); err != nil {
+	if err := browser.WriteTone(audio, s.tone); err != nil {
 		t.Fatal(err)
 	}
 	return video, audio
@@ -89,36 +89,6 @@ func (s source) writeVideo(path string, width, height int) error {
 			if _, err := w.Write(plane); err != nil {
 				return err
 			}
-		}
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	return file.Close()
-}
-
-// writeAudio makes ten seconds of a tone whose volume rises and falls four times a second. Browsers filter out a steady tone as noise.
-func (s source) writeAudio(path string) error {
-	const rate, seconds = 48000, 10
-	samples := make([]int16, rate*seconds)
-	for i := range samples {
-		at := float64(i) / rate
-		swell := 0.5 - 0.5*math.Cos(2*math.Pi*4*at)
-		samples[i] = int16(16000 * swell * math.Sin(2*math.Pi*s.tone*at))
-	}
-	file, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	w := bufio.NewWriter(file)
-	size := uint32(2 * len(samples))
-	for _, part := range []any{
-		[]byte("RIFF"), 36 + size, []byte("WAVEfmt "), uint32(16), uint16(1), uint16(1), uint32(rate), uint32(2 * rate), uint16(2),
-		uint16(16), []byte("data"), size, samples,
-	} {
-		if err := binary.Write(w, binary.LittleEndian, part); err != nil {
-			return err
 		}
 	}
 	if err := w.Flush(); err != nil {

@@ -4,13 +4,13 @@ package paths_test
 
 import (
 	"bufio"
-	"encoding/binary"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"multifactorymodel.org/ewindow/cmd/e2e/browser"
 )
 
 // A camera in a workshop shows much that moves, and noise in poor light. An encoder needs all of its bitrate for that.
@@ -68,29 +68,11 @@ func writeCamera(t testing.TB, cameraWidth, cameraHeight int) string {
 	return path
 }
 
-// writeMicrophone makes the file that Chromium plays as its microphone: a tone whose volume rises and falls. Browsers filter out a steady one.
+// writeMicrophone makes the file that Chromium plays as its microphone.
 func writeMicrophone(t testing.TB) string {
 	t.Helper()
-	const rate, seconds = 48000, 10
-	data := []byte("RIFF____WAVEfmt ")
-	data = binary.LittleEndian.AppendUint32(data, 16)
-	for _, v := range []uint16{1, 1} {
-		data = binary.LittleEndian.AppendUint16(data, v)
-	}
-	data = binary.LittleEndian.AppendUint32(data, rate)
-	data = binary.LittleEndian.AppendUint32(data, 2*rate)
-	data = binary.LittleEndian.AppendUint16(data, 2)
-	data = binary.LittleEndian.AppendUint16(data, 16)
-	data = append(data, "data"...)
-	data = binary.LittleEndian.AppendUint32(data, 2*rate*seconds)
-	for i := range rate * seconds {
-		at := float64(i) / rate
-		swell := 0.5 - 0.5*math.Cos(2*math.Pi*4*at)
-		data = binary.LittleEndian.AppendUint16(data, uint16(int16(16000*swell*math.Sin(2*math.Pi*440*at))))
-	}
-	binary.LittleEndian.PutUint32(data[4:], uint32(len(data)-8))
 	path := filepath.Join(t.TempDir(), "microphone.wav")
-	if err := os.WriteFile(path, data, 0o600); err != nil {
+	if err := browser.WriteTone(path, 440); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -10,13 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"go.mau.fi/util/ptr"
-	"maunium.net/go/mautrix"
-	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/homeserver"
-	"multifactorymodel.org/ewindow/bot/unstable"
 	"multifactorymodel.org/ewindow/cmd/e2e/element"
 	"multifactorymodel.org/ewindow/cmd/e2e/paths"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
@@ -46,32 +42,23 @@ func (v *network) startCallers(b *testing.B) (callers [2]caller, room string) {
 	b.Helper()
 	camera, microphone := writeCamera(b, benchWidth, benchHeight), writeMicrophone(b)
 	local := &http.Client{Transport: &http.Transport{DialContext: v.Hub.DialContext}, Timeout: 20 * time.Second}
-	made, err := v.admin.CreateRoom(b.Context(), &mautrix.ReqCreateRoom{
-		Preset: "private_chat",
-		InitialState: []*event.Event{{
-			Type: event.StateEncryption, StateKey: ptr.Ptr(""),
-			Content: event.Content{Parsed: &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}},
-		}},
-		PowerLevelOverride: &event.PowerLevelsEventContent{Events: map[string]int{unstable.CallMember: 0}},
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
+	var accounts [2]element.Account
+	var users []id.UserID
 	for i, name := range []string{"ben", "carla"} {
-		password := rand.Text()
-		if _, err := homeserver.Register(b.Context(), local, dendrite, registration, name, password, false); err != nil {
+		accounts[i] = element.Account{Homeserver: publicURL, User: name, Password: rand.Text()}
+		if _, err := homeserver.Register(b.Context(), local, dendrite, registration, name, accounts[i].Password, false); err != nil {
 			b.Fatal(err)
 		}
-		user := id.NewUserID(name, serverName)
-		if _, err := v.admin.InviteUser(b.Context(), made.RoomID, &mautrix.ReqInviteUser{UserID: user}); err != nil {
-			b.Fatal(err)
-		}
-		callers[i] = caller{element.Open(b, element.Account{Homeserver: publicURL, User: name, Password: password}, element.Options{
+		users = append(users, id.NewUserID(name, serverName))
+	}
+	room = rig.CallRoom(b, v.admin, users...).String()
+	for i, account := range accounts {
+		callers[i] = caller{element.Open(b, account, element.Options{
 			Video: camera, Audio: microphone, Script: lineSpy, Host: v.Sides[i].Kiosk,
 		}), b}
-		callers[i].JoinRoom(made.RoomID.String())
+		callers[i].JoinRoom(room)
 	}
-	return callers, made.RoomID.String()
+	return callers, room
 }
 
 // line is a row of the benchmark.
