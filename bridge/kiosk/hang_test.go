@@ -26,13 +26,13 @@ const capture = "video_capture.mojom.VideoCaptureService"
 // counting is a script that counts the attempts to open the camera, and keeps the tracks. Nothing makes Chromium mute the tracks of its fake camera,
 // so the script decides which tracks say that they are muted.
 const counting = `(() => {
-	window.opened = 0;
+	window.opened = window.answered = 0;
 	window.tracks = [];
 	window.muted = () => false;
 	const media = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
 	navigator.mediaDevices.getUserMedia = async (...args) => {
 		opened++;
-		const stream = await media(...args);
+		const stream = await media(...args).finally(() => { answered++; });
 		for (const track of stream.getTracks()) {
 			tracks.push(track);
 			Object.defineProperty(track, "muted", { get: () => muted(track) });
@@ -159,6 +159,16 @@ func TestHungCamera(t *testing.T) {
 	page.pictures(r)
 }
 
+// lateTracksStopped waits until the browser has answered each attempt to open the camera, and all of the tracks that it gave are stopped.
+func (s *screen) lateTracksStopped() {
+	s.t.Helper()
+	rig.Eventually(s.t, 30*time.Second, func() error {
+		opened, answered, tracks := s.number("opened"), s.number("answered"), s.number("tracks.length")
+		live := s.number(`tracks.filter((t) => t.readyState === "live").length`)
+		return rig.Check(answered == opened && tracks >= 4 && live == 0, "the late tracks, stopped", []int{opened, answered, tracks, live})
+	})
+}
+
 // TestHungAtOpening opens a window whose camera hangs already. The window is shut before the camera goes on, and no track may then stay open.
 func TestHungAtOpening(t *testing.T) {
 	browser.Need(t)
@@ -174,10 +184,7 @@ func TestHungAtOpening(t *testing.T) {
 	page.key("Escape", "Escape", 27)
 	page.reported(r, "on", "off", "faultno_picture", "off")
 	page.hang(syscall.SIGCONT)
-	rig.Eventually(t, 30*time.Second, func() error {
-		n, live := page.number("tracks.length"), page.number(`tracks.filter((t) => t.readyState === "live").length`)
-		return rig.Check(n == 4 && live == 0, "the late tracks, stopped", []int{n, live})
-	})
+	page.lateTracksStopped()
 	// Nothing looks at the camera of a shut window, and the next opening is as any other.
 	page.click()
 	page.pictures(r)
@@ -197,10 +204,7 @@ func TestHungStandIn(t *testing.T) {
 	page.pictures(r)
 	page.hang(syscall.SIGCONT)
 	// The camera's late tracks are stopped, and the test card stays until a device comes or the window is opened again.
-	rig.Eventually(t, 30*time.Second, func() error {
-		n, live := page.number("tracks.length"), page.number(`tracks.filter((t) => t.readyState === "live").length`)
-		return rig.Check(n == 4 && live == 0, "the late tracks, stopped", []int{n, live})
-	})
+	page.lateTracksStopped()
 	page.pictures(r)
 	page.reported(r, "on")
 	page.do(`navigator.mediaDevices.dispatchEvent(new Event("devicechange"))`)
