@@ -131,7 +131,7 @@ func (e *Estimator) ArrivedLate(arrival time.Duration, size int) {
 	t.packets++
 }
 
-// Lost says that packets that were sent before arrival have not arrived.
+// Lost says that packets that were sent before arrival have not arrived. A negative number takes some back: they were only late.
 func (e *Estimator) Lost(arrival time.Duration, packets int) { e.slotAt(arrival).lost += packets }
 
 // Forget removes a stream that has ended, or whose clock was set anew.
@@ -204,6 +204,7 @@ func (e *Estimator) Update(now time.Duration) int {
 	case known && (queue > limit || queue > limit/2 && loss > fullLoss) && (!e.full || sinceCut >= cutPause):
 		// While there is a queue, what arrives is what the line carries. There was none all the time over which rate was measured.
 		e.full, e.capacity, e.fullAt = true, max(rate, e.rate(queueSlots+1)), now
+		e.bps = min(e.bps, headroom*e.capacity+headroomMore) // more was never tried, so a first estimate may be far too high
 		if queue > 2*limit {
 			e.fall(now, hurryFactor*e.capacity)
 		} else {
@@ -214,6 +215,9 @@ func (e *Estimator) Update(now time.Duration) int {
 		e.bps = max(e.bps, min(steadyFactor*e.capacity, e.high))
 	case e.full:
 	case loss > lossLimit && sinceCut >= cutPause:
+		if e.cut == 0 {
+			e.bps = min(e.bps, headroom*rate/(1-loss)+headroomMore)
+		}
 		e.fall(now, e.bps*(1-loss/2))
 	case loss <= lossLimit && known && queue <= limit/2:
 		growth := fastGrowth
@@ -260,6 +264,7 @@ func (e *Estimator) loss() float64 {
 		packets += t.packets
 		lost += t.lost
 	}
+	lost = max(lost, 0)
 	if packets+lost < 20 {
 		return 0
 	}

@@ -41,6 +41,8 @@ type inbound struct {
 	bytes   int    // since the last update
 	bps     float64
 	asked   map[uint16]time.Time // packets that were asked for, and when
+	missing map[uint16]time.Time // packets that were overtaken, and when
+	lost    int                  // since the last update
 }
 
 const (
@@ -48,8 +50,10 @@ const (
 	rateTime = time.Second
 	// rttStart is assumed before the first round trip is measured.
 	rttStart = 30 * time.Millisecond
-	// maxAsked is for how many packets of a stream a request is remembered.
+	// maxAsked is for how many packets of a stream a request is remembered. As many can be missing.
 	maxAsked = 512
+	// lateTime is how late a packet may come before it counts as lost. On Wi-Fi and mobile lines packets overtake each other.
+	lateTime = 150 * time.Millisecond
 )
 
 // NewDownlink makes an estimator that begins with start bit/s; 0 means that nothing is known.
@@ -84,7 +88,8 @@ func (d *Downlink) BindRemoteStream(info *interceptor.StreamInfo, reader interce
 func (d *Downlink) bind(ssrc uint32, mimeType string, rate uint32) *inbound {
 	s := &inbound{
 		rate: rate, video: strings.HasPrefix(strings.ToLower(mimeType), "video/"), asked: make(map[uint16]time.Time),
-		again: strings.EqualFold(mimeType, webrtc.MimeTypeRTX) || rate == 0,
+		missing: make(map[uint16]time.Time),
+		again:   strings.EqualFold(mimeType, webrtc.MimeTypeRTX) || rate == 0,
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -100,32 +105,57 @@ func (d *Downlink) UnbindRemoteStream(info *interceptor.StreamInfo) {
 	d.estimator.Forget(info.SSRC)
 }
 
-// arrived takes note of a packet. again says that it has no time of its own.
+// arrived takes note of a packet. again says that it has no time of its own: it was sent again, or is padding.
 func (d *Downlink) arrived(ssrc uint32, s *inbound, number uint16, timestamp uint32, size int, again bool, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	at := now.Sub(d.begun)
 	s.bytes += size + PacketOverhead
 	delete(s.asked, number)
-	step := int16(number - s.number)
-	switch {
-	case again:
-		d.estimator.ArrivedLate(at, size+PacketOverhead)
-		return
+	switch step := int16(number - s.number); {
+	case s.again:
 	case !s.begun:
 		s.begun, s.number, s.last = true, number, timestamp
 	case step <= 0:
+		delete(s.missing, number)
+		again = true
+	default:
+		s.miss(s.number+1, number, now)
+		s.number = number
+	}
+	if again {
 		d.estimator.ArrivedLate(at, size+PacketOverhead)
 		return
-	default:
-		if step > 1 {
-			d.estimator.Lost(at, int(step)-1)
-		}
-		s.elapsed += int64(int32(timestamp - s.last))
-		s.number, s.last = number, timestamp
 	}
+	s.elapsed += int64(int32(timestamp - s.last))
+	s.last = timestamp
 	sent := time.Duration(s.elapsed) * time.Second / time.Duration(s.rate)
 	d.estimator.Arrived(ssrc, sent, at, size+PacketOverhead)
+}
+
+// miss takes note of the packets from first on, before next. They may still come.
+func (s *inbound) miss(first, next uint16, now time.Time) {
+	if int(next-first)+len(s.missing) > maxAsked {
+		s.lost += int(next-first) + len(s.missing)
+		clear(s.missing)
+		return
+	}
+	for ; first != next; first++ {
+		s.missing[first] = now
+	}
+}
+
+// missed returns how many packets were lost since it was last called.
+func (s *inbound) missed(now time.Time) int {
+	for number, since := range s.missing {
+		if now.Sub(since) >= lateTime {
+			delete(s.missing, number)
+			s.lost++
+		}
+	}
+	lost := s.lost
+	s.lost = 0
+	return lost
 }
 
 // BindRTCPWriter implements pion's interceptor.Interceptor. It keeps back requests that come too early.
@@ -181,6 +211,9 @@ func (d *Downlink) thin(nack *rtcp.TransportLayerNack, now time.Time) *rtcp.Tran
 func (d *Downlink) Update(now time.Time) *rtcp.ReceiverEstimatedMaximumBitrate {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	for _, s := range d.streams {
+		d.estimator.Lost(now.Sub(d.begun), s.missed(now))
+	}
 	bps := d.estimator.Update(now.Sub(d.begun))
 	weight := min(now.Sub(d.updated).Seconds()/rateTime.Seconds(), 1)
 	d.updated = now

@@ -1,7 +1,9 @@
 package bandwidth
 
 import (
+	"cmp"
 	"encoding/binary"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -83,6 +85,40 @@ func TestUplink(t *testing.T) {
 	}
 }
 
+// TestUplinkLate sends over a good line on which packets overtake each other. The reports say of many that they did not arrive, and later that they did.
+func TestUplinkLate(t *testing.T) {
+	type packet struct {
+		number  uint16
+		arrival time.Duration
+	}
+	u := NewUplink(0)
+	recorder := twcc.NewRecorder(1)
+	chance := rand.New(rand.NewPCG(3, 3))
+	begun := time.Now()
+	var way []packet // that have not arrived yet
+	const most, size, step, every = 1_700_000, 1000, time.Millisecond, 100 * time.Millisecond
+	budget, number := 0.0, uint16(0)
+	for at := step; at < 20*time.Second; at += step {
+		for budget += float64(min(u.BPS(), most)) * step.Seconds() / 8; budget > 0; budget -= size {
+			u.remember(number, size-PacketOverhead, begun.Add(at))
+			way = append(way, packet{number, at + time.Duration(chance.Int64N(int64(100*time.Millisecond)))})
+			number++
+		}
+		slices.SortFunc(way, func(a, b packet) int { return cmp.Compare(a.arrival, b.arrival) })
+		for ; len(way) > 0 && way[0].arrival <= at; way = way[1:] {
+			recorder.Record(1, way[0].number, way[0].arrival.Microseconds())
+		}
+		if at%every == 0 {
+			if err := u.WriteRTCP(recorder.BuildFeedbackPacket(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if bps := u.BPS(); at > 5*time.Second && bps < most {
+			t.Fatalf("the estimate is %d bit/s after %v", bps, at)
+		}
+	}
+}
+
 // FuzzUplink reads any report. It must not panic, and the estimate stays within its bounds.
 func FuzzUplink(f *testing.F) {
 	recorder := twcc.NewRecorder(1)
@@ -148,6 +184,9 @@ func TestDownlink(t *testing.T) {
 		}
 		if at%(100*time.Millisecond) == 0 {
 			if message := d.Update(d.begun.Add(time.Hour + at)); message != nil {
+				if told == 0 && message.Bitrate > line {
+					t.Errorf("the SFU is told %.0f bit/s when the line is full for the first time", message.Bitrate)
+				}
 				told = int(message.Bitrate)
 				if !slices.Equal(message.SSRCs, []uint32{2}) {
 					t.Fatalf("the SFU is told about %v", message.SSRCs)
@@ -158,6 +197,35 @@ func TestDownlink(t *testing.T) {
 	bps, _ := d.Estimate(2)
 	if bps < line*6/10 || bps > line*12/10 || told < line*6/10 || told > line*12/10 {
 		t.Errorf("the estimate is %d bit/s for a line of %d, and the SFU was told %d", bps, line, told)
+	}
+}
+
+// TestDownlinkLate receives a picture over a good line on which packets overtake each other, and half of the packets are padding. None is lost, so nothing
+// is known of the line.
+func TestDownlinkLate(t *testing.T) {
+	type packet struct {
+		number    uint16
+		timestamp uint32
+		arrival   time.Duration
+	}
+	d := NewDownlink(0)
+	picture := d.bind(2, "video/VP8", 90000)
+	chance := rand.New(rand.NewPCG(4, 4))
+	var way []packet // that have not arrived yet
+	number := uint16(0)
+	for at := time.Duration(0); at < 20*time.Second; at += 5 * time.Millisecond {
+		way = append(way, packet{number, uint32(at * 90000 / time.Second), at + time.Duration(chance.Int64N(int64(100*time.Millisecond)))})
+		number++
+		slices.SortFunc(way, func(a, b packet) int { return cmp.Compare(a.arrival, b.arrival) })
+		for ; len(way) > 0 && way[0].arrival <= at; way = way[1:] {
+			d.arrived(2, picture, way[0].number, way[0].timestamp, 1000, way[0].number%2 == 0, d.begun.Add(time.Hour+way[0].arrival))
+		}
+		if at%(100*time.Millisecond) == 0 {
+			d.Update(d.begun.Add(time.Hour + at))
+		}
+		if bps, _ := d.Estimate(2); bps != 0 {
+			t.Fatalf("the estimate is %d bit/s after %v", bps, at)
+		}
 	}
 }
 

@@ -47,7 +47,8 @@ type Uplink struct {
 type sentPacket struct {
 	number uint16
 	size   uint16
-	known  bool
+	known  bool // sent, and not yet reported as received
+	lost   bool // reported as not received
 	at     time.Duration
 }
 
@@ -82,7 +83,7 @@ func (u *Uplink) remember(number uint16, size int, now time.Time) {
 		u.reported = now
 	}
 	u.lastSent = now
-	u.sent[number%sentPackets] = sentPacket{number, uint16(size + PacketOverhead), true, time.Duration(now.UnixNano())}
+	u.sent[number%sentPackets] = sentPacket{number, uint16(size + PacketOverhead), true, false, time.Duration(now.UnixNano())}
 }
 
 // WriteRTCP implements [cc.BandwidthEstimator]. It reads the SFU's reports.
@@ -124,13 +125,16 @@ func (u *Uplink) read(report *rtcp.TransportLayerCC, now time.Time) {
 			deltas = deltas[1:]
 			if latest = max(latest, arrival); known {
 				u.estimator.Arrived(0, p.at, arrival, int(p.size))
+				if p.known = false; p.lost { // it was only late, and is reported once more
+					u.estimator.Lost(arrival, -1)
+				}
 			}
 		case rtcp.TypeTCCPacketNotReceived:
-			if known {
+			if known && !p.lost {
 				u.estimator.Lost(arrival, 1)
+				p.lost = true
 			}
 		}
-		p.known = p.known && !known
 	}
 	for _, chunk := range report.PacketChunks {
 		switch chunk := chunk.(type) {
