@@ -15,7 +15,7 @@ func KeepLogs(t testing.TB, folder string, lines int) {
 	if to == "" && !t.Failed() {
 		return
 	}
-	for _, pattern := range []string{"*.log", "*/*.log", "*/data/*.log"} {
+	for _, pattern := range []string{"*/data/*.log", "*.log", "*/*.log"} {
 		files, _ := filepath.Glob(filepath.Join(folder, pattern))
 		for _, file := range files {
 			data, err := os.ReadFile(file)
