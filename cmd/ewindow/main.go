@@ -30,6 +30,23 @@ func main() {
 
 // run returns the exit code: 0 after an orderly end, 1 when something could not be done, 2 for a wrong command line.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	app := newApp(stdout, stderr)
+	err := app.RunContext(ctx, arrange(app.Commands, args))
+	var usage *usageError
+	switch {
+	case err == nil, errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		return 0
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "ewindow: %v\n", err)
+		return 2
+	default:
+		fmt.Fprintf(stderr, "ewindow: %v\n", err)
+		return 1
+	}
+}
+
+// newApp has all commands.
+func newApp(stdout, stderr io.Writer) *cli.App {
 	app := &cli.App{
 		Name:      "ewindow",
 		Usage:     "an electronic window between workshops: simple, open source, encrypted",
@@ -49,18 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	explainUsage(app.Commands)
 	app.OnUsageError = onUsageError
-	err := app.RunContext(ctx, args)
-	var usage *usageError
-	switch {
-	case err == nil, errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		return 0
-	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "ewindow: %v\n", err)
-		return 2
-	default:
-		fmt.Fprintf(stderr, "ewindow: %v\n", err)
-		return 1
-	}
+	return app
 }
 
 // usageError is a mistake on the command line.
