@@ -128,6 +128,9 @@ func (d *Dendrite) Command(program string) (*exec.Cmd, error) {
 		return nil, fmt.Errorf("write Dendrite's configuration: %w", err)
 	}
 	path := d.path("dendrite.yaml")
+	if err := d.checkName(path); err != nil {
+		return nil, err
+	}
 	if err := privatefile.Write(path, text); err != nil {
 		return nil, fmt.Errorf("write Dendrite's configuration: %w", err)
 	}
@@ -142,6 +145,28 @@ func (d *Dendrite) Command(program string) (*exec.Cmd, error) {
 		cmd.Env = append(cmd.Env, "SSL_CERT_FILE="+bundle)
 	}
 	return cmd, nil
+}
+
+// checkName refuses a server name that is not the one of the data. All accounts, rooms and keys belong to that one, for good.
+func (d *Dendrite) checkName(path string) error {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read Dendrite's configuration: %w", err)
+	}
+	var written struct {
+		Global struct {
+			ServerName string `yaml:"server_name"`
+		} `yaml:"global"`
+	}
+	// A file that can't be read was cut off when it was written. It says nothing.
+	if yaml.Unmarshal(text, &written) == nil && written.Global.ServerName != "" && written.Global.ServerName != d.cfg.ServerName {
+		return fmt.Errorf("the data in %s are those of the homeserver %s, and the configuration says %s: set hub.homeserver.server_name back, "+
+			"or take another data folder for a new homeserver", d.cfg.Dir, written.Global.ServerName, d.cfg.ServerName)
+	}
+	return nil
 }
 
 // environment is that of Dendrite: ours, but for proxies, and with the proxy that it has to use. Go reads these variables in upper case first, unless

@@ -15,6 +15,33 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
+// TestDendriteName: the data's name stays. A file that was cut off does not get in the way.
+func TestDendriteName(t *testing.T) {
+	dir := t.TempDir()
+	command := func(name string) error {
+		d, err := homeserver.NewDendrite(homeserver.DendriteConfig{Dir: dir, ServerName: name, ClientPort: 18008})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = d.Command("dendrite")
+		return err
+	}
+	for _, name := range []string{"example.org", "example.org"} {
+		if err := command(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := command("hub.example.org"); err == nil || !strings.Contains(err.Error(), "the homeserver example.org, and the configuration says hub.example.org") {
+		t.Errorf("with another name: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "dendrite.yaml"), []byte("global: {server_n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := command("example.org"); err != nil {
+		t.Errorf("after a file that was cut off: %v", err)
+	}
+}
+
 func TestDendriteConfig(t *testing.T) {
 	good := homeserver.DendriteConfig{Dir: t.TempDir(), ServerName: "example.org", ClientPort: 8008}
 	for want, change := range map[string]func(*homeserver.DendriteConfig){

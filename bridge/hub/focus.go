@@ -35,7 +35,7 @@ func (h *hub) startFocus(ctx context.Context) error {
 	access := focus.ServiceConfig{
 		LiveKitURL: api, PublicURL: sfuURL(&h.cfg), ServiceURL: ServiceURL(&h.cfg), Key: key, Secret: secret, FullAccess: fullAccess(&h.cfg),
 		Allowed: func(a netip.Addr) bool { return mayConnect(&h.cfg, a) },
-		Member:  h.joined, Log: log,
+		Member:  h.joined, Own: h.ownHomeserver, Log: log,
 	}
 	if needsAccount(&h.cfg) {
 		access.DeviceKey, access.Window, access.Why = h.deviceKey, h.isWindow, h.whyNot
@@ -56,6 +56,14 @@ func (h *hub) startFocus(ctx context.Context) error {
 	h.mux.Handle(servicePath+"/", http.StripPrefix(servicePath, service))
 	h.mux.Handle(sfuPath+"/", http.StripPrefix(sfuPath, proxy))
 	return nil
+}
+
+// ownHomeserver returns the name and the address of the Dendrite that is a child, an empty address without one.
+func (h *hub) ownHomeserver() (serverName, address string) {
+	if h.cfg.Homeserver == nil {
+		return "", ""
+	}
+	return h.cfg.Homeserver.ServerName, h.dendrite
 }
 
 // startLiveKit runs LiveKit as a child and returns the address of its API.

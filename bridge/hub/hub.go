@@ -85,6 +85,9 @@ func (h *hub) start(ctx context.Context) error {
 	if err := h.certificates.start(h.parts); err != nil {
 		return err
 	}
+	if h.dendrite != "" {
+		h.parts.Go("the homeserver's name", h.watchName)
+	}
 	return h.startMetrics()
 }
 

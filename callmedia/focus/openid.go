@@ -43,14 +43,20 @@ var (
 type openIDLookup struct {
 	resolve *federation.ResolveServerNameOpts
 	client  *http.Client
+	own     func() (serverName, address string)
+	local   *http.Client // for own, whose address the policy refuses
 }
 
 // targetsKey is the key under which a request's context holds the addresses to connect to.
 type targetsKey struct{}
 
 // newOpenIDLookup makes an openIDLookup that connects only to addresses for which allowed returns true. roots are the authorities that
-// homeservers' certificates are checked with; nil means the system's.
-func newOpenIDLookup(allowed func(netip.Addr) bool, roots *x509.CertPool) *openIDLookup {
+// homeservers' certificates are checked with; nil means the system's. own may be nil, see ServiceConfig.
+func newOpenIDLookup(allowed func(netip.Addr) bool, roots *x509.CertPool, own func() (serverName, address string)) *openIDLookup {
+	if own == nil {
+		own = func() (serverName, address string) { return "", "" }
+	}
+	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	dialer := &net.Dialer{
 		Timeout: connectLimit, KeepAlive: -1, Control: addrpolicy.Control(allowed),
 	}
@@ -90,10 +96,9 @@ func newOpenIDLookup(allowed func(netip.Addr) bool, roots *x509.CertPool) *openI
 				return nil
 			},
 		}},
-		client: &http.Client{
-			Transport:     transport(),
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		client: &http.Client{Transport: transport(), CheckRedirect: noRedirect},
+		own:    own,
+		local:  &http.Client{Transport: &http.Transport{Proxy: nil, MaxResponseHeaderBytes: maxHeaders}, CheckRedirect: noRedirect},
 	}
 }
 
@@ -101,23 +106,27 @@ func newOpenIDLookup(allowed func(netip.Addr) bool, roots *x509.CertPool) *openI
 func (d *openIDLookup) user(ctx context.Context, server, token string) (id.UserID, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
 	defer cancel()
-	at, err := federation.ResolveServerName(ctx, server, d.resolve)
-	if err != nil {
-		return "", fmt.Errorf("find the homeserver: %w", withoutURL(err))
+	client, base := d.local, ""
+	if name, address := d.own(); name == server {
+		base = address
 	}
-	if !validServerName(at.HostHeader) {
-		return "", errors.New("find the homeserver: what it delegates to is not a server name")
+	if base == "" {
+		at, err := federation.ResolveServerName(ctx, server, d.resolve)
+		if err != nil {
+			return "", fmt.Errorf("find the homeserver: %w", withoutURL(err))
+		}
+		if !validServerName(at.HostHeader) {
+			return "", errors.New("find the homeserver: what it delegates to is not a server name")
+		}
+		client, base, ctx = d.client, "https://"+at.HostHeader, context.WithValue(ctx, targetsKey{}, at.IPPort)
 	}
-	address := url.URL{
-		Scheme: "https", Host: at.HostHeader, Path: "/_matrix/federation/v1/openid/userinfo",
-		RawQuery: url.Values{"access_token": {token}}.Encode(),
-	}
-	request, err := http.NewRequestWithContext(context.WithValue(ctx, targetsKey{}, at.IPPort), http.MethodGet, address.String(), nil)
+	address := base + "/_matrix/federation/v1/openid/userinfo?" + url.Values{"access_token": {token}}.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return "", errors.New("ask the homeserver: its address is not valid")
 	}
 	request.Header.Set("Accept", acceptJSON)
-	answer, err := d.client.Do(request)
+	answer, err := client.Do(request)
 	if err != nil {
 		return "", fmt.Errorf("ask the homeserver: %w", withoutURL(err))
 	}

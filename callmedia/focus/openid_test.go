@@ -79,7 +79,7 @@ func TestLookup(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, roots := homeserver(t, c.handler)
-			user, err := newOpenIDLookup(loopback, roots).user(t.Context(), server, secretToken)
+			user, err := newOpenIDLookup(loopback, roots, nil).user(t.Context(), server, secretToken)
 			if c.want == "" {
 				if err != nil || user.String() != "@anna:"+server {
 					t.Errorf("%q, %v", user, err)
@@ -96,6 +96,33 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// TestLookupOwn looks up a user of the hub's own homeserver. Its name leads nowhere, and its address is one that the policy refuses.
+func TestLookupOwn(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("access_token") != secretToken {
+			http.Error(w, "{}", http.StatusUnauthorized)
+			return
+		}
+		fmt.Fprint(w, `{"sub":"@anna:workshop.invalid"}`)
+	}))
+	t.Cleanup(server.Close)
+	address := ""
+	d := newOpenIDLookup(addrpolicy.Public, nil, func() (string, string) { return "workshop.invalid", address })
+	if user, err := d.user(t.Context(), "workshop.invalid", secretToken); err == nil {
+		t.Errorf("without a homeserver, the user is %s", user)
+	}
+	address = server.URL
+	if user, err := d.user(t.Context(), "workshop.invalid", secretToken); err != nil || user != "@anna:workshop.invalid" {
+		t.Errorf("%q, %v", user, err)
+	}
+	if user, err := d.user(t.Context(), "workshop.invalid", "wrong"); err == nil || !strings.Contains(err.Error(), "status 401") {
+		t.Errorf("a wrong token is that of %q, %v", user, err)
+	}
+	if user, err := d.user(t.Context(), "other.invalid", secretToken); err == nil {
+		t.Errorf("another homeserver's user is %s", user)
+	}
+}
+
 // TestLookupRefusesAddresses demands that no address is connected to that the policy does not allow, whatever a name resolves to.
 func TestLookupRefusesAddresses(t *testing.T) {
 	var reached atomic.Int64
@@ -104,7 +131,7 @@ func TestLookupRefusesAddresses(t *testing.T) {
 		fmt.Fprintf(w, `{"sub":"@anna:%s"}`, r.Host)
 	})
 	_, port, _ := net.SplitHostPort(server)
-	d := newOpenIDLookup(addrpolicy.Public, roots)
+	d := newOpenIDLookup(addrpolicy.Public, roots, nil)
 	for _, name := range []string{server, "127.0.0.1:" + port, "[::1]:" + port, "[::ffff:127.0.0.1]:" + port, "0.0.0.0:" + port, "localhost:" + port, "169.254.169.254:80"} {
 		_, err := d.user(t.Context(), name, secretToken)
 		if !errors.Is(err, addrpolicy.ErrDenied) {
@@ -115,10 +142,10 @@ func TestLookupRefusesAddresses(t *testing.T) {
 		t.Errorf("a private address was reached %d times", n)
 	}
 	// The certificate must be trusted, and must be for the server's name.
-	if _, err := newOpenIDLookup(loopback, nil).user(t.Context(), server, secretToken); err == nil || !strings.Contains(err.Error(), "certificate") {
+	if _, err := newOpenIDLookup(loopback, nil, nil).user(t.Context(), server, secretToken); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("a foreign certificate: %v", err)
 	}
-	if _, err := newOpenIDLookup(loopback, roots).user(t.Context(), "localhost:"+port, secretToken); err == nil {
+	if _, err := newOpenIDLookup(loopback, roots, nil).user(t.Context(), "localhost:"+port, secretToken); err == nil {
 		t.Error("a certificate for another name is good enough")
 	}
 	if n := reached.Load(); n != 0 {
@@ -189,7 +216,7 @@ func TestWellKnown(t *testing.T) {
 			})
 			own = server
 			_, port, _ := net.SplitHostPort(server)
-			d := newOpenIDLookup(loopback, roots)
+			d := newOpenIDLookup(loopback, roots, nil)
 			ctx := context.WithValue(t.Context(), targetsKey{}, []string{"127.0.0.1:" + port})
 			user, err := d.user(ctx, "example.com", secretToken)
 			if c.ok != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
@@ -217,7 +244,7 @@ func TestWellKnown(t *testing.T) {
 			handler(w, r)
 		})
 		_, port, _ := net.SplitHostPort(server)
-		d := newOpenIDLookup(loopback, roots)
+		d := newOpenIDLookup(loopback, roots, nil)
 		ctx := context.WithValue(t.Context(), targetsKey{}, []string{"127.0.0.1:" + port})
 		_, err := d.resolve.HTTPClient.Do(must(http.NewRequestWithContext(ctx, http.MethodGet, "https://example.com/.well-known/matrix/server", nil)))
 		if name != "huge" && !errors.Is(err, errRedirect) {
@@ -249,7 +276,7 @@ func TestSlowHomeserver(t *testing.T) {
 		}
 	})
 	defer close(release)
-	_, err := newOpenIDLookup(loopback, roots).user(t.Context(), server, secretToken)
+	_, err := newOpenIDLookup(loopback, roots, nil).user(t.Context(), server, secretToken)
 	var late net.Error
 	if !errors.As(err, &late) || !late.Timeout() || strings.Contains(err.Error(), secretToken) {
 		t.Error(err)
@@ -277,7 +304,7 @@ func TestEndlessHomeserver(t *testing.T) {
 	})
 	ended := make(chan error, 1)
 	go func() {
-		_, err := newOpenIDLookup(loopback, roots).user(t.Context(), server, secretToken)
+		_, err := newOpenIDLookup(loopback, roots, nil).user(t.Context(), server, secretToken)
 		ended <- err
 	}()
 	select {

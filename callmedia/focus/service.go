@@ -20,11 +20,14 @@ import (
 
 	"multifactorymodel.org/ewindow/bot/proof"
 	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
+	"multifactorymodel.org/ewindow/turnserver/limit"
 )
 
 const (
 	// tokenLifetime is how long a token lets somebody enter. Participants who have entered stay when it is over.
 	tokenLifetime = time.Hour
+	// refusalRate is how often, in Hz, the log may have a line about one homeserver that does not confirm its users.
+	refusalRate = 1.0 / 3600
 	// bodyLimit is how long a client may take to send its request.
 	bodyLimit = 10 * time.Second
 )
@@ -50,6 +53,9 @@ type ServiceConfig struct {
 	// Window says whether a user is the kiosk of a window of the network. They can all prove more than an OpenID token does, so they must. nil: whoever
 	// has done so once must do so from then on.
 	Window func(user id.UserID) bool
+	// Own returns the name of the hub's own homeserver, and the URL at which it serves plain HTTP on this machine. Its users are looked up there: they get
+	// access even if the name leads elsewhere for others. nil, or an empty URL: there is none.
+	Own func() (serverName, address string)
 	// Allowed says which addresses may be connected to when a user is looked up at a homeserver; nil means public ones only. See
 	// addrpolicy.Reachable for what it can't allow.
 	Allowed func(netip.Addr) bool
@@ -64,6 +70,7 @@ type Service struct {
 	rooms    livekit.RoomService
 	users    *openIDLookup
 	limits   limits
+	refusals *limit.Rate[string] // lines in the log, by homeserver
 	counts   struct{ full, restricted, bad, unauthorized, forbidden, limited, failed atomic.Uint64 }
 
 	mu        sync.Mutex // guards what follows
@@ -100,8 +107,8 @@ func NewService(cfg ServiceConfig) (*Service, error) {
 	}
 	cfg.ServiceURL = strings.TrimRight(cfg.ServiceURL, "/")
 	return &Service{
-		cfg: cfg, creators: creators, rooms: newRoomService(cfg.LiveKitURL, cfg.Key, cfg.Secret), users: newOpenIDLookup(cfg.Allowed, nil),
-		limits: newLimits(), confirmed: make(map[id.UserID]bool), foci: make(map[string]ownFocus),
+		cfg: cfg, creators: creators, rooms: newRoomService(cfg.LiveKitURL, cfg.Key, cfg.Secret), users: newOpenIDLookup(cfg.Allowed, nil, cfg.Own),
+		limits: newLimits(), refusals: limit.NewRate[string](refusalRate, 1), confirmed: make(map[id.UserID]bool), foci: make(map[string]ownFocus),
 	}, nil
 }
 
@@ -214,7 +221,12 @@ func (s *Service) authorise(ctx context.Context, source string, r tokenRequest, 
 	}
 	if err != nil {
 		s.counts.unauthorized.Add(1)
-		s.cfg.Log.Debug().Err(err).Str("server_name", server).Str("remote_addr", source).Msg("Access was refused")
+		level := zerolog.DebugLevel
+		if s.refusals.Allow(time.Now(), server) {
+			level = zerolog.InfoLevel
+		}
+		s.cfg.Log.WithLevel(level).Err(err).Str("server_name", server).Str("remote_addr", source).
+			Msg("Access was refused: the homeserver does not confirm who asks")
 		return "", errUnauthorized
 	}
 	if err := s.demandMember(ctx, user, r.room); err != nil {
