@@ -353,7 +353,7 @@ func accessToken(r *http.Request) (string, error) {
 
 // ask makes a GET request of our own to the homeserver, for a client.
 func (f *Front) ask(r *http.Request, path, authorization string, answer any) error {
-	ctx, cancel := context.WithTimeout(r.Context(), upstreamLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), upstreamLimit) // as in pass
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.upstream.String()+path, nil)
 	if err != nil {

@@ -35,6 +35,9 @@ func Register(ctx context.Context, client *http.Client, baseURL, secret, usernam
 	case secret == "":
 		return "", errors.New("register: the shared secret is missing")
 	}
+	// A request that ends in the middle of its work is bad for Dendrite, see Front.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), upstreamLimit)
+	defer cancel()
 	path := strings.TrimSuffix(baseURL, "/") + "/_synapse/admin/v1/register"
 	var first struct {
 		Nonce string `json:"nonce"`

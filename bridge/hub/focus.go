@@ -58,12 +58,12 @@ func (h *hub) startFocus(ctx context.Context) error {
 	return nil
 }
 
-// ownHomeserver returns the name and the address of the Dendrite that is a child, an empty address without one.
+// ownHomeserver returns the name of the hub's own Dendrite and the address of the front before it, an empty address without one.
 func (h *hub) ownHomeserver() (serverName, address string) {
 	if h.cfg.Homeserver == nil {
 		return "", ""
 	}
-	return h.cfg.Homeserver.ServerName, h.dendrite
+	return h.cfg.Homeserver.ServerName, h.local
 }
 
 // startLiveKit runs LiveKit as a child and returns the address of its API.

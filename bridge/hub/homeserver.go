@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -70,6 +71,15 @@ func (h *hub) startHomeserver(ctx context.Context) error {
 	}
 	h.parts.Go("delayed events", front.Run)
 	h.mux.Handle("/", front)
+	if s.URL == "" {
+		// Our own requests go through the front, too: Dendrite must not notice when somebody hangs up.
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("serve the homeserver to the hub itself: %w", err)
+		}
+		h.parts.ServeHTTP(&http.Server{Handler: front, ReadHeaderTimeout: headerLimit}, listener)
+		h.local = "http://" + listener.Addr().String()
+	}
 	return nil
 }
 

@@ -25,10 +25,10 @@ type hub struct {
 	service *focus.Service     // nil without a focus
 	proxy   *focus.Proxy       // the same
 	members *members.Members   // nil without an account
-	// dendrite is the address of the hub's own homeserver, registration its secret for new accounts.
-	dendrite, registration string
-	admitted               atomic.Pointer[map[string]bool] // who may make allocations at the relay; nil: not known yet
-	mux                    *http.ServeMux                  // what the ports serve
+	// dendrite is the address of the hub's own homeserver, local that of the front before it for the hub itself, registration the secret for new accounts.
+	dendrite, local, registration string
+	admitted                      atomic.Pointer[map[string]bool] // who may make allocations at the relay; nil: not known yet
+	mux                           *http.ServeMux                  // what the ports serve
 }
 
 // Run runs a hub until ctx ends, and returns nil then, or the error of the part that did not start or failed.
@@ -85,7 +85,7 @@ func (h *hub) start(ctx context.Context) error {
 	if err := h.certificates.start(h.parts); err != nil {
 		return err
 	}
-	if h.dendrite != "" {
+	if h.local != "" {
 		h.parts.Go("the homeserver's name", h.watchName)
 	}
 	return h.startMetrics()

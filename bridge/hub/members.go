@@ -92,7 +92,7 @@ func (h *hub) makeAccount(ctx context.Context) (address, password string, err er
 	if err != nil && !errors.Is(err, mautrix.MUserInUse) {
 		return "", "", fmt.Errorf("make the hub's account: %w", err)
 	}
-	return h.dendrite, password, nil
+	return h.local, password, nil
 }
 
 // joined says whether a user gets access to the call of a room. It may wait a moment for somebody who is just joining.

@@ -37,7 +37,7 @@ func (h *hub) watchName(ctx context.Context) error {
 			return nil
 		case <-time.After(pause):
 		}
-		err := findName(ctx, h.cfg.Homeserver.ServerName, h.cfg.PublicURL, h.dendrite, nil)
+		err := findName(ctx, h.cfg.Homeserver.ServerName, h.cfg.PublicURL, h.local, nil)
 		if ctx.Err() != nil {
 			return nil
 		}
