@@ -92,6 +92,7 @@ type allocation struct {
 	client   *client
 	fd       int // the relay socket
 	relayed  netip.AddrPort
+	reach    *reach // under which it was made
 	family   byte
 	username string
 	quota    *quota // that the allocation counts for

@@ -169,7 +169,7 @@ func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte
 		// RFC 6062 (TCP relaying) would let strangers open connections from this machine.
 		s.counters.refusedTransports.Add(1)
 		return codeUnsupportedTransport
-	case m.token == nil && len(s.relays[family]) == 0:
+	case m.token == nil && len(s.reach.Load().relays[family]) == 0:
 		return codeFamilyNotSupported
 	case s.draining.Load():
 		return codeInsufficientCapacity
@@ -181,7 +181,7 @@ func (s *Server) handleAllocate(now time.Time, c *client, m *message, key []byte
 	lifetime := lifetimeFor(m)
 	expiry, _, _ := parseUsername(string(m.username))
 	a := &allocation{
-		fd: r.fd, relayed: r.relayed, family: familyOf(r.relayed.Addr()), username: string(m.username), quota: r.quota, key: key, born: now,
+		fd: r.fd, relayed: r.relayed, reach: r.reach, family: familyOf(r.relayed.Addr()), username: string(m.username), quota: r.quota, key: key, born: now,
 		first: -1, expires: now.Add(lifetime), refreshEnd: expiry.Add(afterExpiry), transaction: [16]byte(m.transaction), granted: uint32(lifetime / time.Second),
 		token: token,
 	}
@@ -233,7 +233,7 @@ func (s *Server) handlePermission(now time.Time, a *allocation, m *message) int 
 	}
 	var hosts [maxPeers]netip.Addr
 	for i, peer := range m.peers[:m.peerCount] {
-		if !s.policy.address(peer.Addr()) {
+		if !s.reach.Load().policy.address(peer.Addr()) {
 			s.counters.refusedPeers.Add(1)
 			return codeForbidden
 		}
@@ -253,7 +253,7 @@ func (s *Server) handleBind(now time.Time, a *allocation, m *message) int {
 	if m.peerCount == 0 || m.channel < 0x4000 || m.channel > 0x7fff {
 		return codeBadRequest
 	}
-	if !s.policy.peer(m.peers[0]) {
+	if !s.reach.Load().policy.peer(m.peers[0]) {
 		s.counters.refusedPeers.Add(1)
 		return codeForbidden
 	}
@@ -278,7 +278,7 @@ func (s *Server) relayIndication(now time.Time, c *client, m *message) {
 		return
 	}
 	peer := m.peers[0]
-	if familyOf(peer.Addr()) != a.family || !s.policy.peer(peer) || !a.peers.Load().permitted(now.UnixNano(), peer.Addr().As16()) {
+	if familyOf(peer.Addr()) != a.family || !s.reach.Load().policy.peer(peer) || !a.peers.Load().permitted(now.UnixNano(), peer.Addr().As16()) {
 		s.counters.droppedPeer.Add(1)
 		return
 	}

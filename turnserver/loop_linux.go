@@ -201,8 +201,8 @@ func (l *loop) runPosted() (over bool) {
 	return over
 }
 
-// sweep ends allocations that have expired, that are idle while their user needs the place, or whose users are not allowed any more. Those of
-// streams expire with their streams, which have a deadline.
+// sweep ends allocations that have expired, that are idle while their user needs the place, whose users are not allowed any more, or that were made
+// before [Server.SetReach]. Those of streams expire with their streams, which have a deadline.
 func (l *loop) sweep() {
 	l.now = time.Now()
 	for _, a := range l.relays {
@@ -210,6 +210,8 @@ func (l *loop) sweep() {
 		switch idle := a.idle(l.now); {
 		case !l.server.allowed(a.quota.user):
 			reason = "its user has gone"
+		case a.reach != l.server.reach.Load():
+			reason = "the relay's addresses have changed"
 		case a.client.stream == nil && !l.now.Before(a.expires):
 			reason = "expired"
 		case idle >= idleTime && l.server.crowded(a.quota):
@@ -369,7 +371,7 @@ func (l *loop) fromPeers(a *allocation) {
 					clear(buffer[room+len(data) : room+padded])
 					packet = buffer[room-channelHead : room+padded]
 				}
-			case k.permitted(l.nanos, source.ip) && s.policy.peer(source.addrPort()):
+			case k.permitted(l.nanos, source.ip) && s.reach.Load().policy.peer(source.addrPort()):
 				packet = dataIndication(buffer, source.addrPort(), len(data))
 			}
 			if packet == nil {

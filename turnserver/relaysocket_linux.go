@@ -7,10 +7,12 @@ import (
 	"net/netip"
 )
 
-// relaySocket opens a relay socket of a family. even demands an even port. pair, which is used together with even, opens a second socket on the
+// relaySocket opens a relay socket on one of some addresses. even demands an even port. pair, which is used together with even, opens a second socket on the
 // next port. Without pair next is -1.
-func (s *Server) relaySocket(family byte, even, pair bool) (fd, next int, relayed netip.AddrPort, err error) {
-	relays := s.relays[family]
+func (s *Server) relaySocket(relays []Relay, even, pair bool) (fd, next int, relayed netip.AddrPort, err error) {
+	if len(relays) == 0 {
+		return -1, -1, netip.AddrPort{}, errNoRelay // they have just been replaced
+	}
 	start := int(s.lastRelay.Add(1) % uint64(len(relays)))
 	for i := range relays { // if one address has no port left, another one may
 		r := relays[(start+i)%len(relays)]
@@ -59,4 +61,7 @@ func (s *Server) socketsOn(local netip.Addr, even, pair bool) (fd, next int, por
 	return -1, -1, 0, fmt.Errorf("open relay socket on %s, ports %d to %d: %w", local, s.cfg.MinPort, s.cfg.MaxPort, errors.Join(err, errNoPort))
 }
 
-var errNoPort = errors.New("no port is free")
+var (
+	errNoPort  = errors.New("no port is free")
+	errNoRelay = errors.New("there is no address of this family")
+)

@@ -14,6 +14,7 @@ const reservationLifetime = 30 * time.Second
 type reservation struct {
 	fd      int
 	relayed netip.AddrPort
+	reach   *reach
 	quota   *quota
 	until   time.Time
 }
@@ -37,16 +38,17 @@ func (s *Server) socketFor(now time.Time, m *message, family byte, user string) 
 		s.quotaLog.Warn().Str("user", user).Msg("An allocation is refused: the user has too many, or all users together have")
 		return nil, nil, codeQuotaReached
 	}
-	fd, next, relayed, err := s.relaySocket(family, m.evenPort, m.reserve)
+	reach := s.reach.Load()
+	fd, next, relayed, err := s.relaySocket(reach.relays[family], m.evenPort, m.reserve)
 	if err != nil {
 		s.releaseQuota(q, sockets)
 		s.cfg.Log.Warn().Err(err).Msg("No relay socket for an allocation")
 		return nil, nil, codeInsufficientCapacity
 	}
 	if m.reserve {
-		token = s.reserve(&reservation{next, netip.AddrPortFrom(relayed.Addr(), relayed.Port()+1), q, now.Add(reservationLifetime)})
+		token = s.reserve(&reservation{next, netip.AddrPortFrom(relayed.Addr(), relayed.Port()+1), reach, q, now.Add(reservationLifetime)})
 	}
-	return &reservation{fd: fd, relayed: relayed, quota: q}, token, 0
+	return &reservation{fd: fd, relayed: relayed, reach: reach, quota: q}, token, 0
 }
 
 // reserve keeps a socket, and returns the token for it.
@@ -64,7 +66,7 @@ func (s *Server) redeem(now time.Time, token [tokenSize]byte, user string) *rese
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.reserved[token]
-	if r == nil || r.quota.user != user || !now.Before(r.until) {
+	if r == nil || r.quota.user != user || !now.Before(r.until) || r.reach != s.reach.Load() {
 		return nil
 	}
 	delete(s.reserved, token)

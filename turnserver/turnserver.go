@@ -37,8 +37,7 @@ const (
 // Server is a TURN server. Make one with New.
 type Server struct {
 	cfg     Config
-	policy  policy
-	relays  map[byte][]Relay // by family
+	reach   atomic.Pointer[reach]
 	secrets []string
 	nonces  *nonces
 	// logins limits messages from sources without an allocation. Streams have a limit of their own, since only their source cannot
@@ -79,19 +78,11 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("turn server: %w", err)
 	}
 	s := &Server{
-		cfg: cfg, policy: slices.Clone(cfg.AllowedPeers), secrets: []string{cfg.Secret}, nonces: newNonces(),
-		relays: make(map[byte][]Relay), closers: make(map[closer]struct{}), quotas: make(map[string]*quota),
+		cfg: cfg, secrets: []string{cfg.Secret}, nonces: newNonces(), closers: make(map[closer]struct{}), quotas: make(map[string]*quota),
 		reserved: make(map[[tokenSize]byte]*reservation), streams: limit.NewSemaphore[netip.Addr](maxStreams, maxSourceStreams),
 		stop: make(chan struct{}), closeDone: make(chan struct{}),
 	}
-	for _, r := range cfg.Relays {
-		family := familyOf(r.Public)
-		s.relays[family] = append(s.relays[family], r)
-		if cfg.MinPort > 0 {
-			// Two clients that both can use only this relay can reach each other by it.
-			s.policy = append(s.policy, Peer{netip.PrefixFrom(r.Public, r.Public.BitLen()), cfg.MinPort, cfg.MaxPort})
-		}
-	}
+	s.reach.Store(newReach(&cfg))
 	s.meter.bits = int64(cfg.MaxBitrate)
 	if cfg.OldSecret != "" {
 		s.secrets = append(s.secrets, cfg.OldSecret)
@@ -135,7 +126,7 @@ func (s *Server) sweep() {
 		case <-s.stop:
 			return
 		case now := <-tick.C:
-			s.endReservations(func(r *reservation) bool { return !now.Before(r.until) })
+			s.endReservations(func(r *reservation) bool { return !now.Before(r.until) || r.reach != s.reach.Load() })
 		}
 		for _, l := range s.loops {
 			l.post(l.sweep)
