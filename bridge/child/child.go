@@ -49,6 +49,7 @@ type Config struct {
 type Child struct {
 	cfg    Config
 	cancel context.CancelFunc
+	again  chan struct{} // Restart asks by it
 	done   chan struct{}
 	once   sync.Once
 
@@ -64,7 +65,7 @@ func New(cfg Config) (*Child, error) {
 	if cfg.Ready == nil {
 		cfg.Ready = func(context.Context) error { return nil }
 	}
-	return &Child{cfg: cfg, done: make(chan struct{})}, nil
+	return &Child{cfg: cfg, again: make(chan struct{}, 1), done: make(chan struct{})}, nil
 }
 
 // Start starts the program and waits until it is ready. After an error nothing is left running. After nil the program is started again
@@ -93,6 +94,14 @@ func (c *Child) Start(ctx context.Context) error {
 		return fmt.Errorf("start %s: %w", c.cfg.Name, err)
 	}
 	return nil
+}
+
+// Restart kills the program, as soon as it is ready, and starts it at once with a new command. It does not wait for that.
+func (c *Child) Restart() {
+	select {
+	case c.again <- struct{}{}:
+	default: // it is asked for already
+	}
 }
 
 // Close ends the program, and what it has started, with SIGTERM, and after ten seconds with SIGKILL. It waits for the end, and may be called twice.
@@ -147,6 +156,9 @@ func (c *Child) keep(ctx context.Context, first chan<- error) {
 			first <- err
 			return
 		}
+		if errors.Is(err, errAsked) {
+			continue
+		}
 		again.Ran(worked)
 		pause := again.Next()
 		c.cfg.Log.Error().Err(err).Str("program", c.cfg.Name).Dur("again_in_ms", pause).Msg("A program has ended and is started again")
@@ -163,9 +175,16 @@ func newBackoff() backoff.Backoff {
 	return backoff.Backoff{Min: 250 * time.Millisecond, Max: 10 * time.Second, Steady: 10 * time.Second}
 }
 
+// errAsked is why a program ended that [Child.Restart] has ended.
+var errAsked = errors.New("it has to start again")
+
 // run runs the program once. It sends nil to first when the program is ready. It returns whether the program was ever ready, for how long,
 // and why it ended.
 func (c *Child) run(ctx context.Context, output *logFile, first chan<- error) (ready bool, worked time.Duration, err error) {
+	select {
+	case <-c.again: // this start is the one that was asked for
+	default:
+	}
 	cmd, err := c.cfg.Command()
 	if err != nil {
 		return false, 0, err
@@ -186,6 +205,7 @@ func (c *Child) run(ctx context.Context, output *logFile, first chan<- error) (r
 	c.cfg.Log.Info().Str("program", c.cfg.Name).Int("pid", cmd.Process.Pid).Msg("Program started")
 
 	var readySince time.Time
+	var asked bool
 	ended, watched := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -204,6 +224,9 @@ func (c *Child) run(ctx context.Context, output *logFile, first chan<- error) (r
 		}
 		select {
 		case <-ended:
+		case <-c.again:
+			asked = true
+			_ = syscall.Kill(group, syscall.SIGKILL)
 		case <-ctx.Done():
 			_ = syscall.Kill(group, syscall.SIGTERM)
 			select {
@@ -217,7 +240,10 @@ func (c *Child) run(ctx context.Context, output *logFile, first chan<- error) (r
 	close(ended)
 	<-watched
 	_ = syscall.Kill(group, syscall.SIGKILL) // what the program has started and left behind
-	if err == nil {
+	switch {
+	case asked:
+		err = errAsked
+	case err == nil:
 		err = errors.New("it ended by itself")
 	}
 	if ready {

@@ -91,6 +91,41 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestRestartAsked asks for a start with another command. That is no failure.
+func TestRestartAsked(t *testing.T) {
+	output := filepath.Join(t.TempDir(), "log")
+	var log rig.Output
+	starts := 0
+	c, err := child.New(child.Config{
+		Name: "sleeper", Output: output, Log: zerolog.New(&log),
+		Command: func() (*exec.Cmd, error) {
+			starts++
+			return exec.Command("sh", "-c", fmt.Sprintf("echo start %d; exec sleep 1000", starts)), nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first := c.Pid()
+	c.Restart()
+	rig.Eventually(t, 20*time.Second, func() error {
+		text, err := os.ReadFile(output)
+		return rig.Check(strings.HasSuffix(string(text), "start 2\n") && c.Pid() != 0 && c.Pid() != first, "a second start", fmt.Sprintf("%q, %v", text, err))
+	})
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if text := log.String(); strings.Contains(text, `"error"`) {
+		t.Errorf("it is logged as a failure: %s", text)
+	}
+	if alive(first) {
+		t.Error("the program before still runs")
+	}
+}
+
 // TestLeftBehind kills a program that has started another one. The other one has the same output. It ends, too, and the program is started again.
 func TestLeftBehind(t *testing.T) {
 	output := filepath.Join(t.TempDir(), "log")
