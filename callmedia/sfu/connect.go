@@ -63,7 +63,7 @@ func Connect(ctx context.Context, opts Options) (*Room, error) {
 		conn.abort()
 		return nil, fmt.Errorf("join the SFU's room: %w", err)
 	}
-	room, err := newRoom(opts, conn, join)
+	room, err := newRoom(opts, lookAtIPv6(ctx), conn, join)
 	if err != nil {
 		conn.abort()
 		return nil, fmt.Errorf("join the SFU's room: %w", err)

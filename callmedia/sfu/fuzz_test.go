@@ -153,7 +153,7 @@ func checkParticipantsUpdate(t *testing.T, infos []*livekit.ParticipantInfo) {
 
 // FuzzOffer answers any offer, as a room does. pion must not panic, and a connection without tracks of its own must not send.
 func FuzzOffer(f *testing.F) {
-	peer, err := newPeerConnection(Options{}, nil, nil, bandwidth.NewDownlink(0))
+	peer, err := newPeerConnection(Options{}, nil, nil, nil, bandwidth.NewDownlink(0))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func FuzzOffer(f *testing.F) {
 		if checkSDP(&livekit.SessionDescription{Type: "offer", Sdp: sdp}, "offer") != nil {
 			return
 		}
-		pc, err := newPeerConnection(Options{}, nil, nil, bandwidth.NewDownlink(0))
+		pc, err := newPeerConnection(Options{}, nil, nil, nil, bandwidth.NewDownlink(0))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -180,8 +180,11 @@ func (r *Room) addPending(target livekit.SignalTarget) {
 }
 
 func (r *Room) addCandidate(pc *webrtc.PeerConnection, c webrtc.ICECandidateInit) {
-	if err := pc.AddICECandidate(c); err != nil {
-		r.counters.stray.Add(1)
-		r.log.Debug().Err(err).Msg("Candidate of the SFU could not be used")
+	for _, candidate := range append(r.ipv6.candidates(c.Candidate), c.Candidate) {
+		c.Candidate = candidate
+		if err := pc.AddICECandidate(c); err != nil {
+			r.counters.stray.Add(1)
+			r.log.Debug().Err(err).Msg("Candidate of the SFU could not be used")
+		}
 	}
 }

@@ -41,7 +41,9 @@ var (
 )
 
 // newPeerConnection makes one of the two peer connections: with up the one to publish on, with down the one to receive on.
-func newPeerConnection(opts Options, servers []webrtc.ICEServer, up *bandwidth.Uplink, down *bandwidth.Downlink) (*webrtc.PeerConnection, error) {
+func newPeerConnection(
+	opts Options, ipv6 *ipv6Alone, servers []webrtc.ICEServer, up *bandwidth.Uplink, down *bandwidth.Downlink,
+) (*webrtc.PeerConnection, error) {
 	media := &webrtc.MediaEngine{}
 	chain := &interceptor.Registry{}
 	if err := registerCodecs(media, up == nil); err != nil {
@@ -58,13 +60,14 @@ func newPeerConnection(opts Options, servers []webrtc.ICEServer, up *bandwidth.U
 	settings.SetSrflxAcceptanceMinWait(200 * time.Millisecond)
 	settings.SetPrflxAcceptanceMinWait(200 * time.Millisecond)
 	settings.SetRelayAcceptanceMinWait(500 * time.Millisecond)
-	network, err := newNetwork(opts.Allowed, opts.NoUDP)
+	allowed := ipv6.policy(opts.Allowed)
+	network, err := newNetwork(allowed, opts.NoUDP, ipv6)
 	if err != nil {
 		return nil, fmt.Errorf("look at the network: %w", err)
 	}
 	settings.SetNet(network)
-	if opts.Allowed != nil {
-		settings.SetRemoteIPFilter(func(ip net.IP) bool { return reachable(ip, opts.Allowed) })
+	if allowed != nil {
+		settings.SetRemoteIPFilter(func(ip net.IP) bool { return reachable(ip, allowed) })
 	}
 	policy := webrtc.ICETransportPolicyAll
 	if opts.ForceRelay {

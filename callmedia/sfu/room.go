@@ -35,6 +35,7 @@ const (
 // Room is one participant's connection to one room of an SFU. Its methods may be called from several goroutines.
 type Room struct {
 	opts    Options
+	ipv6    *ipv6Alone
 	log     zerolog.Logger
 	conn    *signalConn
 	started time.Time
@@ -84,9 +85,10 @@ type Room struct {
 	pinged         time.Time
 }
 
-func newRoom(opts Options, conn *signalConn, join *livekit.JoinResponse) (*Room, error) {
+func newRoom(opts Options, ipv6 *ipv6Alone, conn *signalConn, join *livekit.JoinResponse) (*Room, error) {
+	ipv6.useServers(join.GetIceServers())
 	r := &Room{
-		opts: opts, conn: conn, started: time.Now(),
+		opts: opts, ipv6: ipv6, conn: conn, started: time.Now(),
 		identity:     join.GetParticipant().GetIdentity(),
 		trailer:      slices.Clone(join.GetSifTrailer()),
 		pingInterval: min(seconds(join.GetPingInterval(), 5, 1, 30), pingLongest),
@@ -110,7 +112,7 @@ func newRoom(opts Options, conn *signalConn, join *livekit.JoinResponse) (*Room,
 		r.log.Warn().Int("count", bad).Msg("The SFU announced ICE servers that cannot be used")
 	}
 	var err error
-	if r.subscriber, err = newPeerConnection(opts, servers, nil, r.down); err != nil {
+	if r.subscriber, err = newPeerConnection(opts, r.ipv6, servers, nil, r.down); err != nil {
 		return nil, fmt.Errorf("make the subscriber connection: %w", err)
 	}
 	r.watch(r.subscriber, livekit.SignalTarget_SUBSCRIBER)
@@ -123,7 +125,7 @@ func newRoom(opts Options, conn *signalConn, join *livekit.JoinResponse) (*Room,
 	})
 	r.subscriber.OnDataChannel(r.readData)
 	if opts.Publish {
-		if r.publisher, err = newPeerConnection(opts, servers, r.up, nil); err != nil {
+		if r.publisher, err = newPeerConnection(opts, r.ipv6, servers, r.up, nil); err != nil {
 			_ = r.subscriber.Close()
 			return nil, fmt.Errorf("make the publisher connection: %w", err)
 		}

@@ -27,11 +27,12 @@ type network struct {
 	transport.Net
 	allowed func(netip.Addr) bool // nil: every address
 	noUDP   bool
+	ipv6    *ipv6Alone
 }
 
-func newNetwork(allowed func(netip.Addr) bool, noUDP bool) (transport.Net, error) {
+func newNetwork(allowed func(netip.Addr) bool, noUDP bool, ipv6 *ipv6Alone) (transport.Net, error) {
 	std, err := stdnet.NewNet()
-	return network{std, allowed, noUDP}, err
+	return network{std, allowed, noUDP, ipv6}, err
 }
 
 // errNoUDP is why no UDP socket is opened.
@@ -45,12 +46,16 @@ func (n network) ListenUDP(name string, laddr *net.UDPAddr) (transport.UDPConn, 
 	return n.Net.ListenUDP(name, laddr)
 }
 
-// ListenPacket implements transport.Net.
+// ListenPacket implements transport.Net. pion calls it for relays alone.
 func (n network) ListenPacket(name, address string) (net.PacketConn, error) {
 	if n.noUDP {
 		return nil, errNoUDP
 	}
-	return n.Net.ListenPacket(name, address)
+	conn, err := n.Net.ListenPacket(name, address)
+	if err == nil && n.ipv6.asksIPv4(name) {
+		conn = ipv4Socket{conn}
+	}
+	return conn, err
 }
 
 // reachable says whether a policy allows an address. nil allows every address.
@@ -64,7 +69,7 @@ func reachable(ip net.IP, allowed func(netip.Addr) bool) bool {
 
 // ResolveUDPAddr implements transport.Net.
 func (n network) ResolveUDPAddr(name, address string) (*net.UDPAddr, error) {
-	addr, err := n.Net.ResolveUDPAddr(name, address)
+	addr, err := n.Net.ResolveUDPAddr(name, n.ipv6.translate(name, address))
 	if err == nil && !reachable(addr.IP, n.allowed) {
 		return nil, addrpolicy.ErrDenied
 	}
@@ -73,14 +78,14 @@ func (n network) ResolveUDPAddr(name, address string) (*net.UDPAddr, error) {
 
 // ResolveTCPAddr implements transport.Net.
 func (n network) ResolveTCPAddr(name, address string) (*net.TCPAddr, error) {
-	addr, err := n.Net.ResolveTCPAddr(name, address)
+	addr, err := n.Net.ResolveTCPAddr(name, n.ipv6.translate(name, address))
 	if err == nil && !reachable(addr.IP, n.allowed) {
 		return nil, addrpolicy.ErrDenied
 	}
 	return addr, err
 }
 
-// DialTCP implements transport.Net.
+// DialTCP implements transport.Net. pion calls it for relays alone.
 func (n network) DialTCP(name string, laddr, raddr *net.TCPAddr) (transport.TCPConn, error) {
 	dialer := net.Dialer{Timeout: dialLimit}
 	if n.allowed != nil {
@@ -92,6 +97,9 @@ func (n network) DialTCP(name string, laddr, raddr *net.TCPAddr) (transport.TCPC
 	conn, err := dialer.Dial(name, raddr.String())
 	if err != nil {
 		return nil, err
+	}
+	if n.ipv6.asksIPv4(name) {
+		return ipv4Stream{conn.(*net.TCPConn)}, nil
 	}
 	return conn.(*net.TCPConn), nil
 }

@@ -78,7 +78,7 @@ func (r line) set(l *paths.Link) {
 func BenchmarkLine(b *testing.B) {
 	element.Need(b)
 	rig.Exclusive(b)
-	v := startNetwork(b)
+	v := startNetwork(b, world{})
 	pages := v.startBrowsers(b, benchWidth, benchHeight)
 	callers, room := v.startCallers(b)
 	near := v.Sides[0]

@@ -28,7 +28,7 @@ const (
 // picture has to become large again.
 func TestLine(t *testing.T) {
 	rig.Exclusive(t)
-	v := startNetwork(t)
+	v := startNetwork(t, world{})
 	pages := v.startBrowsers(t, 640, 360) // less work for the machine than a full picture, and as many bits
 	near := v.Sides[0]
 	seconds := func(n int) { <-time.After(time.Duration(n) * time.Second) }

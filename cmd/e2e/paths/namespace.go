@@ -41,7 +41,7 @@ func available() error {
 	if os.Geteuid() != 0 {
 		return errors.New("tests that build networks need root")
 	}
-	for program, debian := range map[string]string{"ip": "iproute2", "nft": "nftables"} {
+	for program, debian := range map[string]string{"ip": "iproute2", "nft": "nftables", "tayga": "tayga"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Errorf("%s was not found: install it, as with apt-get install %s", program, debian)
 		}
@@ -105,7 +105,7 @@ func RemoveLeftovers() error {
 		if begun, err := processStart(pid); err == nil && begun == parts[1] {
 			continue
 		}
-		errs = append(errs, run(nil, "ip", "netns", "del", e.Name()))
+		errs = append(errs, run(nil, "ip", "netns", "del", e.Name()), os.RemoveAll(filepath.Join(netnsEtc, e.Name())))
 	}
 	return errors.Join(errs...)
 }

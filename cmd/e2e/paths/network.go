@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -34,6 +35,9 @@ const (
 type Network struct {
 	Hub   *Namespace
 	Sides [2]*Side
+	Names *Names // of all three
+
+	public *Namespace // has the hub's public addresses: it is Hub or the NAT before it
 }
 
 // Side is one kiosk with the router that it is behind.
@@ -45,6 +49,7 @@ type Side struct {
 	number int
 	host   int        // last byte of the kiosk's address
 	public netip.Addr // the router's outer address
+	nat64  atomic.Pointer[netip.Prefix]
 }
 
 // NewNetwork builds a network that is removed when the test ends.
@@ -54,11 +59,14 @@ func NewNetwork(t testing.TB) *Network {
 	if err := RemoveLeftovers(); err != nil {
 		t.Fatal(err)
 	}
-	n := &Network{Hub: newNamespace(t, "hub")}
+	n := &Network{Hub: newNamespace(t, "hub"), Names: newNames()}
+	n.public = n.Hub
 	n.Hub.ip(t, "link add public type bridge", "link set public up", // without ports: it only holds addresses
 		"addr add "+HubIP+"/32 dev public", "addr add "+OtherIP+"/32 dev public")
+	n.Names.serve(t, n.Hub, new(atomic.Pointer[netip.Prefix]))
 	for i := range n.Sides {
 		n.Sides[i] = n.newSide(t, i)
+		n.Names.serve(t, n.Sides[i].Kiosk, &n.Sides[i].nat64)
 	}
 	return n
 }
@@ -103,8 +111,10 @@ func (s *Side) SetFirewall(t testing.TB, rules string) {
 	var counters, counts strings.Builder
 	for _, r := range routes {
 		fmt.Fprintf(&counters, "counter %s_up {}\ncounter %s_down {}\n", r.name, r.name)
-		fmt.Fprintf(&counts, "ip daddr %s %s dport %d counter name %s_up\n", HubIP, r.protocol, r.port, r.name)
-		fmt.Fprintf(&counts, "ip saddr %s %s sport %d counter name %s_down\n", HubIP, r.protocol, r.port, r.name)
+		for family, hub := range map[string]string{"ip": HubIP, "ip6": HubIP6} {
+			fmt.Fprintf(&counts, "%s daddr %s %s dport %d counter name %s_up\n", family, hub, r.protocol, r.port, r.name)
+			fmt.Fprintf(&counts, "%s saddr %s %s sport %d counter name %s_down\n", family, hub, r.protocol, r.port, r.name)
+		}
 	}
 	// Fully random ports make the NAT symmetric (RFC 4787: address and port-dependent mapping): each destination sees another port.
 	err := s.Router.nft(fmt.Sprintf(`table inet ewindow {

@@ -28,7 +28,7 @@ const (
 // TestPaths opens a window between two kiosks over difficult networks. Each scenario logs the route that media took, and the time from opening to
 // the first picture.
 func TestPaths(t *testing.T) {
-	v := startVisit(t)
+	v := startVisit(t, world{})
 	near := v.Sides[0]
 	// LiveKit must not listen at the second address. If it did, it would answer from either address by chance.
 	if conn, err := v.Hub.ListenPacket(fmt.Sprintf("%s:%d", paths.OtherIP, paths.SFUUDP)); err != nil {

@@ -3,6 +3,7 @@
 package paths_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -33,8 +34,8 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	serverName   = paths.HubIP + ":443"
-	publicURL    = "https://" + paths.HubIP
+	serverName   = paths.HubName + ":443"
+	publicURL    = "https://" + paths.HubName
 	localHub     = "http://127.0.0.1:8008" // in the hub's namespace
 	dendrite     = "http://127.0.0.1:8009" // in the hub's namespace
 	registration = "registration-of-the-test"
@@ -69,10 +70,18 @@ type visit struct {
 	pages [2]*page.Page
 }
 
+// world is what is different about a network. The zero value is a network of IPv4 with a hub at a fixed address.
+type world struct {
+	prepare     func(*paths.Network) // before anything is started
+	listen      string               // where the hub listens; "" is its address
+	publicIP    string               // its setting; "" is its address, "-" is nothing
+	morePublics string               // its setting
+}
+
 // startVisit starts a network and its pages.
-func startVisit(t testing.TB) *visit {
+func startVisit(t testing.TB, w world) *visit {
 	t.Helper()
-	v := &visit{network: startNetwork(t)}
+	v := &visit{network: startNetwork(t, w)}
 	own, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +96,7 @@ func startVisit(t testing.TB) *visit {
 }
 
 // startNetwork starts all programs and makes the network's Space and accounts.
-func startNetwork(t testing.TB) *network {
+func startNetwork(t testing.TB, w world) *network {
 	t.Helper()
 	v := &network{Network: paths.NewNetwork(t), folder: t.TempDir(), authority: rig.CAFile(t)}
 	rig.Program(t, child.Dendrite)
@@ -100,9 +109,13 @@ func startNetwork(t testing.TB) *network {
 	}
 	t.Cleanup(func() { rig.KeepLogs(t, v.folder, 40) })
 
+	if w.prepare != nil {
+		w.prepare(v.Network)
+	}
 	local := &http.Client{Transport: &http.Transport{DialContext: v.Hub.DialContext}, Timeout: 20 * time.Second}
-	certificate, key := rig.CertificateFiles(t, paths.HubIP)
-	v.start(t, "hub", v.Hub, fmt.Sprintf(hubConfig, paths.HubIP, certificate, key, turnSecret, serverName, registration),
+	certificate, key := rig.CertificateFiles(t, paths.HubIP, paths.HubName)
+	v.start(t, "hub", v.Hub, fmt.Sprintf(hubConfig, cmp.Or(w.listen, paths.HubIP), certificate, key, turnSecret, serverName, registration, publicURL,
+		strings.TrimPrefix(cmp.Or(w.publicIP, paths.HubIP), "-"), w.morePublics),
 		answers(local, localHub+"/_matrix/client/versions"))
 	passwords := make(map[string]string)
 	for _, name := range []string{"anna", "munich", "dresden"} {
@@ -145,21 +158,21 @@ func startNetwork(t testing.TB) *network {
 const hubConfig = `
 data_dir: data
 hub:
-  listen: %[1]s:443
+  listen: "%[1]s:443"
   local_listen: 127.0.0.1:8008
-  public_url: https://%[1]s
+  public_url: %[7]s
   tls_certificate: %[2]q
   tls_key: %[3]q
   turnserver:
     enabled: true
     share_https_port: true
     listen: ["udp://%[1]s:3478", "tcp://%[1]s:3478"]
-    public_ip: %[1]s
+    public_ip: "%[8]s"
+    more_public_ips: [%[9]s]
     secret: %[4]s
   focus:
     enabled: true
     open: true # these tests are about networks
-    node_ip: %[1]s
   homeserver:
     enabled: true
     server_name: %[5]s

@@ -90,11 +90,11 @@ func Certificate(t testing.TB) tls.Certificate {
 	return testAuthority(t).leaf
 }
 
-// CertificateFiles writes a certificate of the rig's authority for an IP address, and its key (PEM), into the test's temporary folder, and
+// CertificateFiles writes a certificate of the rig's authority for an IP address and names, and its key (PEM), into the test's temporary folder, and
 // returns their paths.
-func CertificateFiles(t testing.TB, address string) (certificate, key string) {
+func CertificateFiles(t testing.TB, address string, names ...string) (certificate, key string) {
 	t.Helper()
-	pair, err := testAuthority(t).issue(nil, net.ParseIP(address))
+	pair, err := testAuthority(t).issue(names, net.ParseIP(address))
 	if err != nil {
 		t.Fatal(err)
 	}
