@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -130,7 +131,7 @@ func turnServers(cfg *Config) (list []turnServer) {
 		return nil
 	}
 	for _, l := range cfg.Relay.Listen {
-		host := addressText(cfg.Relay.PublicIP)
+		host := cmp.Or(addressText(cfg.Relay.PublicIP), publicHost(cfg)) // an address that is not known yet is one that the name leads to
 		if l.Transport == turnserver.TLS {
 			host = relayTLSHost(cfg)
 		}

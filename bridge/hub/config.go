@@ -77,7 +77,8 @@ type RelayConfig struct {
 	Listen []turnserver.Listen
 	// Proxies are load balancers before the TCP and TLS ports of Listen.
 	Proxies []netip.Prefix
-	// PublicIP is the address at which clients reach the relay. The zero value means the machine's own address, which must be public.
+	// PublicIP is the address at which clients reach the relay. The zero value means the machine's own address if it is public, else the one that the name
+	// in Config.PublicURL leads to. The hub follows when that changes.
 	PublicIP netip.Addr
 	// MoreRelays are more addresses for relayed media, besides PublicIP.
 	MoreRelays []turnserver.Relay

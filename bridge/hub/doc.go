@@ -10,6 +10,7 @@
 //	members      the hub's account, which knows who belongs to the network
 //	ports        HTTPS (which the relay may share) and plain HTTP, for the authorisation service, LiveKit's signalling and the homeserver
 //	certificates an ACME authority checks the open ports
+//	addresses    they may change while the hub runs: LiveKit is started again then, and the relay takes the new ones over
 //	metrics
 //
 // A child counts as started when it is ready, and bridge/child starts it again when it ends. When any other part fails, the hub ends with
@@ -21,6 +22,7 @@
 //	members.go   who gets access to focus and relay: those in a window's room, as package members knows
 //	announce.go  what clients, LiveKit and the homeserver are told: addresses, TURN servers, names of certificates
 //
-// Run's goroutine starts and ends the parts and owns the hub's fields. The parts run in goroutines of their own, which the
+// Run's goroutine starts and ends the parts and owns the hub's fields. Only the address that clients are told changes later, in the part "addresses".
+// The parts run in goroutines of their own, which the
 // lifecycle.Group waits for.
 package hub

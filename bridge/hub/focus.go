@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -46,7 +45,7 @@ func (h *hub) startFocus(ctx context.Context) error {
 	}
 	signalling := focus.ProxyConfig{LiveKitURL: api, Key: key, Secret: secret, Member: h.isJoined, Log: log}
 	if h.cfg.Relay != nil && f.LiveKitURL == "" {
-		signalling.ICEServers = func(user id.UserID) []*livekit.ICEServer { return iceServers(&h.cfg, user) }
+		signalling.ICEServers = func(user id.UserID) []*livekit.ICEServer { return iceServers(h.told.Load(), user) }
 	}
 	proxy, err := focus.NewProxy(signalling)
 	if err != nil {
@@ -79,22 +78,40 @@ func (h *hub) startLiveKit(ctx context.Context, key, secret string) (api string,
 	}
 	server, err := focus.NewLiveKit(focus.LiveKitConfig{
 		Dir: filepath.Join(h.cfg.DataDir, "livekit"), Key: key, Secret: secret, Port: port, UDPPort: udp, TCPPort: tcp,
-		NodeIP: nodeIP(&h.cfg), AllowLoopback: f.AllowLoopback, Log: h.cfg.Log,
+		NodeIP: nodeIP(h.told.Load()), AllowLoopback: f.AllowLoopback, Log: h.cfg.Log,
 	})
 	if err != nil {
 		return "", err
 	}
-	if err := h.startChild(ctx, child.LiveKit, program, "livekit.log", server, nil); err != nil {
+	running, err := h.startChild(ctx, child.LiveKit, program, "livekit.log", server, nil)
+	if err != nil {
 		return "", err
 	}
-	for _, port := range []int{udp, tcp} {
-		peer, err := turnserver.ParsePeer(fmt.Sprintf("%s:%d", nodeIP(&h.cfg), port))
-		if err != nil {
-			return "", fmt.Errorf("hub.focus.node_ip: %w", err)
-		}
-		h.peers = append(h.peers, peer)
-	}
+	h.livekit = &livekitChild{server, running, []int{udp, tcp}}
 	return server.URL(), nil
+}
+
+// livekitChild is the LiveKit that is a child of the hub.
+type livekitChild struct {
+	server *focus.LiveKit
+	child  *child.Child
+	ports  []int // of media
+}
+
+// peers are the child's own addresses, each with its ports of media: the relay has to relay to them, and to nothing else of this machine.
+func (l *livekitChild) peers() (list []turnserver.Peer) {
+	if l == nil {
+		return nil
+	}
+	for _, a := range l.server.Addresses() {
+		for _, port := range l.ports {
+			// No relay sends to some addresses, such as those of 6to4.
+			if peer, err := turnserver.ParsePeer(netip.AddrPortFrom(a, uint16(port)).String()); err == nil {
+				list = append(list, peer)
+			}
+		}
+	}
+	return list
 }
 
 // httpURL turns ws and wss into http and https, since LiveKit's API is asked over HTTP.

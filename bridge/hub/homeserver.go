@@ -59,7 +59,7 @@ func (h *hub) startHomeserver(ctx context.Context) error {
 			if !h.belongs(user) {
 				return access, false
 			}
-			return turnAccess(&h.cfg, user), true
+			return turnAccess(h.told.Load(), user), true
 		}
 	}
 	if h.service != nil {
@@ -127,7 +127,8 @@ func (h *hub) startDendrite(ctx context.Context) (address string, err error) {
 	if len(ports) == 0 {
 		h.cfg.Log.Info().Msg("hub.homeserver.allow_networks opens addresses of this machine, so nothing keeps the homeserver from all of its ports")
 	}
-	return h.dendrite, h.startChild(ctx, child.Dendrite, program, "dendrite.log", server, ports)
+	_, err = h.startChild(ctx, child.Dendrite, program, "dendrite.log", server, ports)
+	return h.dendrite, err
 }
 
 // prefixTexts returns prefixes in CIDR notation. The result is never nil, because nil would mean the default of DendriteConfig.

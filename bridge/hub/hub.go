@@ -17,10 +17,11 @@ import (
 // hub is a hub that is starting or running. Only start, and the functions that it calls, write its fields. Afterwards they are only read.
 type hub struct {
 	cfg          Config
+	told         atomic.Pointer[Config] // cfg with the addresses that clients are told now
 	parts        *lifecycle.Group
 	certificates *certificates
 
-	peers   []turnserver.Peer  // the LiveKit that is a child: the relay must relay to it
+	livekit *livekitChild      // nil without one
 	relay   *turnserver.Server // nil without one
 	service *focus.Service     // nil without a focus
 	proxy   *focus.Proxy       // the same
@@ -49,14 +50,8 @@ func Run(ctx context.Context, cfg Config) error {
 // start starts the parts that are configured, each after the parts that it needs are ready. After an error, the caller must close the parts that
 // run.
 func (h *hub) start(ctx context.Context) error {
-	if r := h.cfg.Relay; r != nil && !r.PublicIP.IsValid() {
-		own, err := ownPublicIP()
-		if err != nil {
-			return err
-		}
-		relay := *r
-		relay.PublicIP = own
-		h.cfg.Relay = &relay
+	if err := h.findAddress(ctx); err != nil {
+		return err
 	}
 	h.certificates = newCertificates(&h.cfg)
 	if h.cfg.Focus != nil {
@@ -88,6 +83,7 @@ func (h *hub) start(ctx context.Context) error {
 	if h.local != "" {
 		h.parts.Go("the homeserver's name", h.watchName)
 	}
+	h.parts.Go("addresses", h.followAddresses)
 	return h.startMetrics()
 }
 
@@ -98,19 +94,21 @@ type server interface {
 }
 
 // startChild runs a program as a part of the hub and waits until it is ready. Its output goes into a file in the data folder.
-func (h *hub) startChild(ctx context.Context, program child.Program, path, output string, s server, connect []uint16) error {
+func (h *hub) startChild(
+	ctx context.Context, program child.Program, path, output string, s server, connect []uint16,
+) (*child.Child, error) {
 	c, err := child.New(child.Config{
 		Name: program.Name, Ready: s.Ready, Output: filepath.Join(h.cfg.DataDir, output), ConnectTCP: connect, Log: h.cfg.Log,
 		Command: func() (*exec.Cmd, error) { return s.Command(path) },
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := c.Start(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	h.parts.OnClose(program.Name, c.Close)
-	return nil
+	return c, nil
 }
 
 // find looks for the program of a child, or builds it. Its progress is logged.

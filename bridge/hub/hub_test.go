@@ -71,6 +71,10 @@ func TestTURNServers(t *testing.T) {
 	if text := strings.Join(uris, " "); text != want {
 		t.Errorf("clients of LiveKit are told %s", text)
 	}
+	c.Relay.PublicIP = netip.Addr{}
+	if text := strings.Join(TURNURIs(c), " "); text != strings.ReplaceAll(want, "192.0.2.7", "hub.example.org") {
+		t.Errorf("before the address is known, clients are told %s", text)
+	}
 	if name == "" || strings.Contains(name, "anna") || name == turnName(c, other) {
 		t.Errorf("the user is called %q at the relay", name)
 	}

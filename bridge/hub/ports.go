@@ -72,7 +72,7 @@ func (h *hub) openHTTPS() error {
 // sharedTLS returns the TLS configuration of an HTTPS port that the relay shares. It also returns the server name whose clients all want the
 // relay, "" if there is none. If the relay has a certificate of its own, clients that ask for this name get it.
 func (h *hub) sharedTLS(https *tls.Config) (cfg *tls.Config, name string, err error) {
-	if name = relayTLSHost(&h.cfg); strings.EqualFold(name, publicHost(&h.cfg)) {
+	if name = relayTLSHost(h.told.Load()); strings.EqualFold(name, publicHost(&h.cfg)) {
 		return https, "", nil
 	}
 	if h.cfg.Relay.Certificate == (CertificateFiles{}) {

@@ -5,29 +5,12 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
 
 	"multifactorymodel.org/ewindow/bridge/hub/inbound"
 	"multifactorymodel.org/ewindow/bridge/lifecycle"
 	"multifactorymodel.org/ewindow/turnserver"
-	"multifactorymodel.org/ewindow/turnserver/addrpolicy"
 )
-
-// ownPublicIP is the machine's IPv4 address, if it is a public one.
-func ownPublicIP() (netip.Addr, error) {
-	// No packet is sent: the system says which of its addresses it would send from.
-	conn, err := net.Dial("udp4", "198.41.0.4:53")
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("hub.turnserver.public_ip is empty, and the machine has no way to the internet (%w): set it", err)
-	}
-	defer conn.Close()
-	own := conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
-	if !addrpolicy.Public(own) {
-		return netip.Addr{}, fmt.Errorf("hub.turnserver.public_ip is empty, and %s, the machine's own, is not public: set the one under which clients on the internet reach it", own)
-	}
-	return own, nil
-}
 
 // startRelay starts the TURN relay. The relay opens its own ports. startRelay opens the ports that are behind a proxy.
 func (h *hub) startRelay(ctx context.Context) error {
@@ -97,13 +80,22 @@ func (h *hub) serveTURN(listener net.Listener, transport turnserver.Transport) {
 	})
 }
 
+// allowedPeers are the peers of the relay, as they are now.
+func (h *hub) allowedPeers() []turnserver.Peer {
+	return slices.Concat(h.livekit.peers(), h.cfg.Relay.AllowedPeers)
+}
+
+// relays are the addresses of relayed media, as they are now.
+func (h *hub) relays() []turnserver.Relay {
+	return slices.Concat([]turnserver.Relay{{Public: h.told.Load().Relay.PublicIP}}, h.cfg.Relay.MoreRelays)
+}
+
 // relayConfig is the relay's configuration, but for its listeners.
 func (h *hub) relayConfig() (turnserver.Config, error) {
 	r := h.cfg.Relay
 	cfg := turnserver.Config{
 		Allowed: h.mayAllocate,
-		Realm:   r.Realm, Secret: r.Secret, OldSecret: r.OldSecret, AllowedPeers: slices.Concat(h.peers, r.AllowedPeers),
-		Relays:  slices.Concat([]turnserver.Relay{{Public: r.PublicIP}}, r.MoreRelays),
+		Realm:   r.Realm, Secret: r.Secret, OldSecret: r.OldSecret, AllowedPeers: h.allowedPeers(), Relays: h.relays(),
 		MinPort: r.MinPort, MaxPort: r.MaxPort,
 		MaxAllocations: r.MaxAllocations, MaxAllocationsPerUser: r.MaxAllocationsPerUser,
 		MaxBitrate: r.MaxBitrate, MaxBitratePerUser: r.MaxBitratePerUser,

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -60,6 +61,9 @@ type LiveKitConfig struct {
 type LiveKit struct {
 	cfg    LiveKitConfig
 	client *http.Client
+
+	mu    sync.Mutex // guards what follows
+	where addresses
 }
 
 // NewLiveKit checks the configuration.
@@ -83,7 +87,33 @@ func NewLiveKit(cfg LiveKitConfig) (*LiveKit, error) {
 	if cfg.TCPPort < 0 || cfg.TCPPort > 65535 || cfg.TCPPort == cfg.Port {
 		return nil, fmt.Errorf("configure LiveKit: TCP port %d is not between 0 and 65535 or that of signalling", cfg.TCPPort)
 	}
-	return &LiveKit{cfg: cfg, client: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}, nil
+	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	return &LiveKit{cfg: cfg, client: client, where: addressesFor(ip)}, nil
+}
+
+func (l *LiveKit) at() addresses {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.where
+}
+
+// Addresses are where clients reach the server: the node address first, then the machine's addresses of the other family. They stay the same until Move.
+func (l *LiveKit) Addresses() []netip.Addr {
+	at := l.at()
+	return append([]netip.Addr{at.node}, at.others...)
+}
+
+// Move looks at the machine's addresses again, and takes another node address. If it returns true they have changed: only a server that is started
+// now uses them. While the machine has no way to the node address, they stay what they were.
+func (l *LiveKit) Move(node netip.Addr) (changed bool) {
+	now := addressesFor(node)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !now.own.IsValid() && l.where.own.IsValid() || now.equal(l.where) {
+		return false
+	}
+	l.where = now
+	return true
 }
 
 // URL is the address of signalling and API on this machine.

@@ -1,22 +1,10 @@
 package focus
 
 import (
-	"net"
 	"net/netip"
 
 	"multifactorymodel.org/ewindow/callmedia/codec"
 )
-
-// ownAddress returns the address of this machine that packets to node would come from. That is node itself if it belongs to this machine;
-// otherwise a NAT at node most likely forwards to this address. It returns the zero Addr if there is no route. Nothing is sent.
-func ownAddress(node netip.Addr) netip.Addr {
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(node, discard)))
-	if err != nil {
-		return netip.Addr{}
-	}
-	defer conn.Close()
-	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
-}
 
 // layerTracker says when LiveKit uses a layer of a picture again after the layer was missing: after four half seconds in a row with a packet of it.
 // LiveKit's own setting is twenty half seconds in a row with five packets each. So who publishes from a busy machine may never be seen large again.
@@ -24,24 +12,23 @@ var layerTracker = map[string]any{"samples_required": 1, "cycles_required": 4, "
 
 // settings returns LiveKit's configuration; config-sample.yaml in LiveKit's repository describes it.
 func (l *LiveKit) settings() map[string]any {
-	c := l.cfg
+	c, at := l.cfg, l.at()
 	rtc := map[string]any{
-		"udp_port": c.UDPPort, "node_ip": c.NodeIP, "use_external_ip": false, "enable_loopback_candidate": c.AllowLoopback,
+		"udp_port": c.UDPPort, "node_ip": at.node.String(), "use_external_ip": false, "enable_loopback_candidate": c.AllowLoopback,
 		"pli_throttle": map[string]any{"low_quality": pliThrottle, "mid_quality": pliThrottle, "high_quality": pliThrottle},
 		"tcp_port":     c.TCPPort,
 		// LiveKit has an address that clients can reach, so clients alone choose the candidate pair. Without ICE lite LiveKit waits
 		// two seconds before it accepts a relayed pair.
 		"use_ice_lite": true,
 	}
-	node := netip.MustParseAddr(c.NodeIP)
-	if own := ownAddress(node); node.IsLoopback() {
+	if at.node.IsLoopback() {
 		rtc["interfaces"] = map[string]any{"includes": []string{"lo"}}
-	} else if own.IsValid() {
+	} else if at.own.IsValid() {
 		// LiveKit announces NodeIP once for each address of this machine that it uses. So it uses only the address that NodeIP leads to, and the
 		// addresses of the other family.
-		taken := []string{netip.PrefixFrom(own, own.BitLen()).String(), "::/0"}
-		if node.Is6() {
-			taken[1] = "0.0.0.0/0"
+		var taken []string
+		for _, a := range append([]netip.Addr{at.own}, at.others...) {
+			taken = append(taken, netip.PrefixFrom(a, a.BitLen()).String())
 		}
 		if c.AllowLoopback {
 			taken = append(taken, "127.0.0.0/8", "::1/128")
@@ -50,7 +37,7 @@ func (l *LiveKit) settings() map[string]any {
 	}
 	// The proxy tells clients our TURN servers. If this list were empty LiveKit would tell them the STUN servers of large companies. So it names
 	// LiveKit's own media port: clients send there anyway, and it does not answer such requests.
-	rtc["stun_servers"] = []string{netip.AddrPortFrom(node, uint16(c.UDPPort)).String()}
+	rtc["stun_servers"] = []string{netip.AddrPortFrom(at.node, uint16(c.UDPPort)).String()}
 	// Only what every window shows. LiveKit lets a client that wants another codec, such as AV1, send VP8. There is no RED, since nobody can split
 	// its blocks once they are encrypted.
 	var codecs []map[string]string

@@ -142,7 +142,8 @@ type TurnServerConfig struct {
 	Enabled bool `yaml:"enabled"`
 	// Listen holds addresses such as udp://0.0.0.0:3478, tcp://… and tls://….
 	Listen []string `yaml:"listen"`
-	// PublicIP is the relay's IPv4 address as clients are told; "" takes the machine's own address, which must be public.
+	// PublicIP is the relay's IPv4 address as clients are told; "" takes the machine's own address if it is public, else that of the name in
+	// HubConfig.PublicURL, and follows when it changes.
 	PublicIP string `yaml:"public_ip"`
 	// MorePublicIPs are more addresses for relayed media, in the form that turnserver.ParseRelay reads.
 	MorePublicIPs []string `yaml:"more_public_ips"`
