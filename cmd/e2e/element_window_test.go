@@ -78,6 +78,7 @@ func TestElementVisitsWindow(t *testing.T) {
 		dora.JoinRoom(w.room)
 		w.within(t, dora).holdsPhoneUpright()
 	})
+	t.Run("uses Firefox", w.usesFirefox)
 	t.Run("room is upgraded, browser is killed", func(t *testing.T) { // last, because Anna's browser stays dead
 		v := w.within(t, anna)
 		v.roomUpgraded(owner)

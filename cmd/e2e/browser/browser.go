@@ -1,4 +1,4 @@
-// Package browser drives headless Chromium over the DevTools protocol, for the end-to-end tests.
+// Package browser drives headless browsers for the end-to-end tests: Chromium over the DevTools protocol, Firefox over WebDriver BiDi.
 //
 // [Start] runs one browser with one page. [Page.Eval] evaluates JavaScript in the page. [Page.Close] or [Page.Kill] ends the browser. The
 // package has only what the tests need. Several goroutines may use a Page.
@@ -42,6 +42,10 @@ type Options struct {
 	Env []string
 	// Host is the machine on which the browser runs, if it is not this one.
 	Host Host
+	// Firefox runs Firefox, and not Chromium. It has its own fake camera and microphone, and only Eval, Screenshot and Console work. Tone is the
+	// frequency of its fake microphone in Hz. Video, Audio, Flags and Host are Chromium's alone.
+	Firefox bool
+	Tone    int
 }
 
 // Host is another machine, such as a network namespace. Both functions are required.
@@ -58,6 +62,7 @@ type Page struct {
 	client  *http.Client // to the browser's DevTools
 	exited  chan struct{}
 	folder  string
+	context string // Firefox's name of the page; empty in Chromium
 	conn    *websocket.Conn
 	read    sync.WaitGroup
 
@@ -70,7 +75,9 @@ type Page struct {
 
 type reply struct {
 	Result json.RawMessage
-	Error  *struct{ Message string }
+	Error  json.RawMessage // Firefox has its message beside it
+	// Message is Firefox's description of an error.
+	Message string
 }
 
 // Program finds Chromium. If there is none, the error says how to install it.
@@ -87,7 +94,18 @@ func Program() (string, error) {
 // fails instead.
 func Need(t testing.TB) string {
 	t.Helper()
-	path, err := Program()
+	return need(t, Program)
+}
+
+// NeedFirefox is Need for Firefox.
+func NeedFirefox(t testing.TB) string {
+	t.Helper()
+	return need(t, FirefoxProgram)
+}
+
+func need(t testing.TB, find func() (string, error)) string {
+	t.Helper()
+	path, err := find()
 	if err != nil && os.Getenv("EWINDOW_E2E") == "require" {
 		t.Fatal(err)
 	}
@@ -100,7 +118,11 @@ func Need(t testing.TB) string {
 // Start opens url in a new browser. The browser ends when the test ends, or earlier with Close or Kill.
 func Start(t testing.TB, url string, o Options) *Page {
 	t.Helper()
-	p, err := start(t, Need(t), url, o)
+	program := NeedFirefox
+	if !o.Firefox {
+		program = Need
+	}
+	p, err := start(t, program(t), url, o)
 	if err != nil {
 		t.Fatalf("start browser: %v", err)
 	}
@@ -117,23 +139,14 @@ func start(t testing.TB, program, url string, o Options) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := []string{
-		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--mute-audio",
-		"--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--allow-loopback-in-peer-connection",
-		"--autoplay-policy=no-user-gesture-required", "--disable-background-timer-throttling",
-		"--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows",
-		fmt.Sprintf("--window-size=%d,%d", o.Width, o.Height), "--remote-debugging-port=0", "--user-data-dir=" + folder,
+	args := chromium(folder, o)
+	if o.Firefox {
+		if args, err = firefox(folder, o); err != nil {
+			_ = os.RemoveAll(folder)
+			return nil, err
+		}
 	}
-	if o.Video != "" {
-		args = append(args, "--use-file-for-fake-video-capture="+o.Video)
-	}
-	if o.Audio != "" {
-		args = append(args, "--use-file-for-fake-audio-capture="+o.Audio)
-	}
-	args = append(args, o.Flags...)
 	p := &Page{folder: folder, client: http.DefaultClient, exited: make(chan struct{}), waiting: make(map[int]chan reply)}
-	args = append(args, "about:blank")
 	if o.Host != nil {
 		p.process = o.Host.Command(program, args...)
 		p.client = &http.Client{Transport: &http.Transport{DialContext: o.Host.DialContext}}
@@ -152,30 +165,55 @@ func start(t testing.TB, program, url string, o Options) (*Page, error) {
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
-	if err := p.attach(ctx); err != nil {
-		p.Close()
-		return nil, err
+	open := p.openChromium
+	if o.Firefox {
+		open = p.openFirefox
 	}
-	for _, method := range []string{"Runtime.enable", "Page.enable"} {
-		if err := p.call(ctx, method, nil, nil); err != nil {
-			p.Close()
-			return nil, err
-		}
-	}
-	if o.Script != "" {
-		if err := p.call(ctx, "Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": o.Script}, nil); err != nil {
-			p.Close()
-			return nil, err
-		}
-	}
-	if err := p.call(ctx, "Page.navigate", map[string]any{"url": url}, nil); err != nil {
+	if err := open(ctx, url, o.Script); err != nil {
 		p.Close()
 		return nil, err
 	}
 	return p, nil
 }
 
-// attach connects to the page's DevTools WebSocket and starts to read from it.
+// chromium returns the arguments of a Chromium with its data in a folder.
+func chromium(folder string, o Options) []string {
+	args := []string{
+		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--mute-audio",
+		"--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--allow-loopback-in-peer-connection",
+		"--autoplay-policy=no-user-gesture-required", "--disable-background-timer-throttling",
+		"--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows",
+		fmt.Sprintf("--window-size=%d,%d", o.Width, o.Height), "--remote-debugging-port=0", "--user-data-dir=" + folder,
+	}
+	if o.Video != "" {
+		args = append(args, "--use-file-for-fake-video-capture="+o.Video)
+	}
+	if o.Audio != "" {
+		args = append(args, "--use-file-for-fake-audio-capture="+o.Audio)
+	}
+	return append(append(args, o.Flags...), "about:blank")
+}
+
+// openChromium connects to Chromium and opens a page.
+func (p *Page) openChromium(ctx context.Context, url, script string) error {
+	if err := p.attach(ctx); err != nil {
+		return err
+	}
+	for _, method := range []string{"Runtime.enable", "Page.enable"} {
+		if err := p.call(ctx, method, nil, nil); err != nil {
+			return err
+		}
+	}
+	if script != "" {
+		if err := p.call(ctx, "Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": script}, nil); err != nil {
+			return err
+		}
+	}
+	return p.call(ctx, "Page.navigate", map[string]any{"url": url}, nil)
+}
+
+// attach connects to the page's DevTools WebSocket.
 func (p *Page) attach(ctx context.Context) error {
 	var address string
 	err := p.poll(ctx, func() error {
@@ -208,7 +246,12 @@ func (p *Page) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conn, _, err := websocket.Dial(ctx, address, &websocket.DialOptions{HTTPClient: p.client})
+	return p.connect(ctx, address, &websocket.DialOptions{HTTPClient: p.client})
+}
+
+// connect opens the WebSocket over which the browser is driven, and starts to read from it.
+func (p *Page) connect(ctx context.Context, address string, o *websocket.DialOptions) error {
+	conn, _, err := websocket.Dial(ctx, address, o)
 	if err != nil {
 		return err
 	}
@@ -262,7 +305,9 @@ func (p *Page) receive() {
 		p.mu.Lock()
 		switch message.Method {
 		case "Runtime.consoleAPICalled", "Runtime.exceptionThrown":
-			p.console = append(p.console[max(0, len(p.console)-maxConsole+1):], string(message.Params))
+			p.log(string(message.Params))
+		case "log.entryAdded":
+			p.log(entry(message.Params))
 		}
 		if c := p.waiting[message.ID]; c != nil {
 			delete(p.waiting, message.ID)
@@ -270,6 +315,11 @@ func (p *Page) receive() {
 		}
 		p.mu.Unlock()
 	}
+}
+
+// log keeps a message of the console. The caller holds p.mu.
+func (p *Page) log(message string) {
+	p.console = append(p.console[max(0, len(p.console)-maxConsole+1):], message)
 }
 
 // call sends one command and waits for its result.
@@ -297,7 +347,7 @@ func (p *Page) call(ctx context.Context, method string, params, into any) error 
 			return fmt.Errorf("browser: %s: the connection was lost", method)
 		}
 		if r.Error != nil {
-			return fmt.Errorf("browser: %s: %s", method, r.Error.Message)
+			return fmt.Errorf("browser: %s: %s %s", method, r.Error, r.Message)
 		}
 		if into == nil {
 			return nil
@@ -314,6 +364,9 @@ func (p *Page) call(ctx context.Context, method string, params, into any) error 
 // Eval evaluates a JavaScript expression in the page. If the value is a promise, Eval waits for it. It decodes the value into into, unless into
 // is nil.
 func (p *Page) Eval(ctx context.Context, expression string, into any) error {
+	if p.context != "" {
+		return p.evalFirefox(ctx, expression, into)
+	}
 	var result struct {
 		Result           struct{ Value json.RawMessage }
 		ExceptionDetails *struct {
@@ -366,7 +419,11 @@ func (p *Page) Reload(ctx context.Context) error {
 // Screenshot writes what the page shows to a PNG file.
 func (p *Page) Screenshot(ctx context.Context, path string) error {
 	var shot struct{ Data string }
-	if err := p.call(ctx, "Page.captureScreenshot", map[string]any{"format": "png"}, &shot); err != nil {
+	method, params := "Page.captureScreenshot", map[string]any{"format": "png"}
+	if p.context != "" {
+		method, params = "browsingContext.captureScreenshot", map[string]any{"context": p.context}
+	}
+	if err := p.call(ctx, method, params, &shot); err != nil {
 		return err
 	}
 	data, err := base64.StdEncoding.DecodeString(shot.Data)

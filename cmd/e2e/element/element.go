@@ -1,4 +1,4 @@
-// Package element drives the real Element Call for the end-to-end tests: the unchanged npm package, in headless Chromium. It runs as a widget of
+// Package element drives the real Element Call for the end-to-end tests: the unchanged npm package, in headless Chromium or Firefox. It runs as a widget of
 // a small host page, which is a Matrix client and grants it the same capabilities as Element Web does.
 //
 //	guest := element.Open(t, account, element.Options{Video: "red.y4m", Audio: "440hz.wav"})
@@ -61,6 +61,9 @@ type Options struct {
 	Codec string
 	// Host is the machine on which the browser runs, if it is not this one. It believes every certificate.
 	Host Host
+	// Firefox runs Element Call in Firefox, whose own fake microphone gives a tone of Tone Hz. Video and Audio are not used.
+	Firefox bool
+	Tone    int
 }
 
 // Host is another machine, such as a network namespace.
@@ -104,7 +107,7 @@ func Open(t testing.TB, account Account, o Options) *Guest {
 		t.Fatal(err)
 	}
 	server := httptest.NewUnstartedServer(pages(folder, o.Codec))
-	options := browser.Options{Video: o.Video, Audio: o.Audio, Script: probe + ";" + o.Script, Width: o.Width, Height: o.Height}
+	options := browser.Options{Video: o.Video, Audio: o.Audio, Script: probe + ";" + o.Script, Width: o.Width, Height: o.Height, Firefox: o.Firefox, Tone: o.Tone}
 	if o.Host != nil {
 		_ = server.Listener.Close()
 		if server.Listener, err = o.Host.Listen("tcp", "127.0.0.1:0"); err != nil {
