@@ -76,6 +76,7 @@ type Session interface {
 	SetKey(identity string, index uint8, material []byte)
 	UseKey(index uint8, material []byte)
 	SetSending(on bool)
+	SetSound(on bool)
 	SetCamera(on bool)
 	RequestKeyFrame()
 	Close() error

@@ -107,6 +107,42 @@ func TestGuestsAreTold(t *testing.T) {
 	})
 }
 
+// TestLetTalk: a press lets a guest talk who has no camera. The session sends our sound alone, and hushes the others.
+func TestLetTalk(t *testing.T) {
+	run(t, nil, func(w *world) {
+		session := w.guest()
+		w.bridge.HandleMembers(dresden, []rtc.Member{memberOf(guest), memberOf("@ben:x")})
+		session.onEvent(callmedia.SessionEvent{Kind: callmedia.Connected})
+		pass(testCountdown + window.PictureGrace)
+		s := w.screen()
+		if s.Voice == nil || *s.Voice != (kiosk.Voice{User: guest, Name: "Name of " + string(guest)}) || len(s.Talking) > 0 {
+			t.Fatalf("screen %+v", s)
+		}
+		for _, line := range w.logged() {
+			if strings.HasPrefix(line, "sending true") || strings.HasPrefix(line, "sound") || strings.Contains(line, "hushed") {
+				t.Errorf("before the press: %s", line)
+			}
+		}
+		pass(time.Second)
+		w.bridge.HandlePage(kiosk.LetTalk{User: guest})
+		if s := w.screen(); !slices.Equal(s.Talking, []string{"Name of " + string(guest)}) || s.Voice == nil || s.Voice.User != "@ben:x" {
+			t.Fatalf("screen %+v", s)
+		}
+		pass(time.Second)
+		synctest.Wait()
+		got := w.logged()
+		hushed := fmt.Sprintf("remotes %s (guest) %s (guest) (hushed)", memberOf(guest).Identity, memberOf("@ben:x").Identity)
+		if i, j := slices.Index(got, hushed), slices.Index(got, "sound true"); i < 0 || j < i || slices.Contains(got, "sending true") {
+			t.Errorf("%q", got)
+		}
+		w.press(false)
+		synctest.Wait()
+		if got := w.logged(); !slices.Contains(got, "sound false") {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
 // TestGuestNotShown: the page and the room say that a guest's picture can't be shown, and nothing is sent for them.
 func TestGuestNotShown(t *testing.T) {
 	run(t, nil, func(w *world) {

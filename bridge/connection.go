@@ -38,6 +38,7 @@ type connection struct {
 	strange bool // there are strangers
 	remotes []callmedia.Remote
 	sending bool
+	sound   bool
 	camera  bool
 	unseen  int
 	slow    callmedia.Slow
@@ -76,13 +77,17 @@ func (c *connection) follow(p window.Plan) {
 		c.sending = false
 		c.session.SetSending(false)
 	}
+	if c.sound && !p.Sound {
+		c.sound = false
+		c.session.SetSound(false)
+	}
 	if p.Camera != c.camera {
 		c.camera = p.Camera
 		c.session.SetCamera(p.Camera)
 	}
 	remotes := make([]callmedia.Remote, 0, len(p.Members))
 	for _, m := range p.Members {
-		remotes = append(remotes, callmedia.Remote{Identity: m.Identity, Service: m.Service, Guest: m.User != p.Kiosk})
+		remotes = append(remotes, callmedia.Remote{Identity: m.Identity, Service: m.Service, Guest: m.User != p.Kiosk, Hushed: slices.Contains(p.Hushed, m.User)})
 	}
 	if !slices.Equal(remotes, c.remotes) {
 		c.remotes = remotes
@@ -91,6 +96,10 @@ func (c *connection) follow(p window.Plan) {
 	if p.Send && !c.sending {
 		c.sending = true
 		c.session.SetSending(true)
+	}
+	if p.Sound && !c.sound {
+		c.sound = true
+		c.session.SetSound(true)
 	}
 	if p.Unseen != c.unseen {
 		c.unseen = p.Unseen
@@ -171,6 +180,9 @@ func (b *Bridge) hangUp() {
 	b.conn = nil
 	if c.session != nil {
 		c.session.SetSending(false)
+		if c.sound {
+			c.session.SetSound(false)
+		}
 	}
 	c.log.Info().Msg("A visit ends")
 	left, silent := make(chan struct{}), make(chan struct{})

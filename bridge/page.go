@@ -53,6 +53,8 @@ func (b *Bridge) handlePage(msg kiosk.Message) {
 		}
 	case kiosk.KnockAnswer:
 		b.rules.AnswerKnock(now, msg.ID, msg.LetIn)
+	case kiosk.LetTalk:
+		b.rules.LetTalk(now, msg.User)
 	case kiosk.IdentityAnswer:
 		b.rules.AnswerIdentity(now, msg.User, msg.Key, msg.Confirmed)
 	case kiosk.VerifyAnswer:

@@ -17,7 +17,7 @@ func (b *Bridge) show(v window.View) {
 	state := kiosk.State{
 		Screen: v.Screen, Name: b.cfg.Name, Shutter: v.Shutter, Since: jsontime.UM(v.Since), CountUntil: v.CountUntil,
 		Camera: v.Camera, Send: v.Send, Seen: v.Seen, Held: v.Held, Trials: v.Trials,
-		Withheld: n.names(v.Withheld), Renewed: n.names(v.Renewed), Unseen: n.names(v.Unseen), Unshown: n.names(v.Unshown), Allowed: n.names(v.Allowed), More: v.More, Stranger: v.Stranger,
+		Withheld: n.names(v.Withheld), Renewed: n.names(v.Renewed), Unseen: n.names(v.Unseen), Unshown: n.names(v.Unshown), Talking: n.names(v.Talking), Allowed: n.names(v.Allowed), More: v.More, Stranger: v.Stranger,
 		Peer: n.person(v.Peer), Shared: n.person(v.Shared), CanRing: v.CanRing, Windows: v.Windows,
 		TestPattern: b.cfg.TestPattern, Languages: slices.Clone(b.cfg.Languages), Timezone: b.cfg.Timezone,
 	}
@@ -26,6 +26,9 @@ func (b *Bridge) show(v window.View) {
 	}
 	for _, p := range v.Guests {
 		state.Guests = append(state.Guests, *n.person(&p))
+	}
+	if v.Voice != nil {
+		state.Voice = &kiosk.Voice{User: v.Voice.User, Name: n.name(*v.Voice)}
 	}
 	if i := v.Identity; i != nil {
 		state.Identity = &kiosk.Identity{User: i.Who.User, Key: i.Key, Name: n.name(i.Who), Guest: i.Who.Window == ""}

@@ -296,6 +296,9 @@ func (s *fakeSession) SetRemotes(list []callmedia.Remote) {
 		if r.Guest {
 			name += " (guest)"
 		}
+		if r.Hushed {
+			name += " (hushed)"
+		}
 		names = append(names, name)
 	}
 	s.w.note("remotes %s", strings.Join(names, " "))
@@ -313,6 +316,8 @@ func (s *fakeSession) SetSending(on bool) {
 	s.w.mu.Unlock()
 	s.w.note("sending %t", on)
 }
+
+func (s *fakeSession) SetSound(on bool) { s.w.note("sound %t", on) }
 
 func (s *fakeSession) SetCamera(on bool) {
 	s.w.mu.Lock()

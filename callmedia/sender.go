@@ -105,7 +105,7 @@ func (s *sender) sendEmpty() {
 // send passes one frame on, encrypted, or drops it.
 func (s *sender) send(now time.Time, source track.Source, f frames.Frame) {
 	c := s.session.counters
-	if !s.session.sending.Load() {
+	if !s.session.sending.Load() && (s.kind != track.Audio || !s.session.sound.Load()) {
 		c.gated.Add(1)
 		return
 	}

@@ -19,6 +19,8 @@ import (
 // Remote is a participant that may be shown: its LiveKit identity and the livekit_service_url where it publishes (MSC4195).
 type Remote struct {
 	Identity, Service string
+	// Hushed says that the participant is not heard.
+	Hushed bool
 	// Guest says that the participant is not a window. It may show us small, or have little bandwidth, so we also send the small picture.
 	Guest bool
 }
@@ -68,6 +70,7 @@ type Session struct {
 	unbind          func() bool // makes the end of Start's context not end the session any more
 
 	sending       atomic.Bool
+	sound         atomic.Bool  // sound goes out even if sending is off
 	packetSize    atomic.Int32 // longest packet of a picture in bytes; 0: as long as they get through
 	senders       [track.Kinds]*sender
 	pictureWanted [track.MaxTiles]atomic.Pointer[receiver] // by tile: whom to ask for a key frame
@@ -155,6 +158,7 @@ func (s *Session) Close() error {
 	s.life.Lock()
 	defer s.life.Unlock()
 	s.sending.Store(false)
+	s.sound.Store(false)
 	if s.started && !s.closed {
 		s.cfg.Local.SetUplink(nil)
 		s.unbind()
@@ -263,14 +267,24 @@ func (s *Session) SetSending(on bool) {
 	s.sending.Store(on)
 }
 
+// SetSound lets the sound go out while the gate is shut for the picture, and tells the SFU that the microphone is on, even if the camera is not.
+func (s *Session) SetSound(on bool) {
+	s.sound.Store(on)
+	s.post(s.tellMuted)
+}
+
 // SetCamera tells the SFU, and so the others, whether camera and microphone are on at all (mute).
 func (s *Session) SetCamera(on bool) {
 	s.post(func() {
 		s.camera = on
-		if c := s.connections[s.cfg.Service]; c != nil {
-			c.mute(!on)
-		}
+		s.tellMuted()
 	})
+}
+
+func (s *Session) tellMuted() {
+	if c := s.connections[s.cfg.Service]; c != nil {
+		c.tellMuted()
+	}
 }
 
 // RequestKeyFrame asks our page for a key frame, for somebody who has just got our key.

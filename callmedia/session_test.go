@@ -184,6 +184,21 @@ func TestSession(t *testing.T) {
 	b.SetCamera(true)
 	a.await(t, callmedia.RemoteMuted, "b", 2)
 
+	// The sound alone goes out: the microphone is on for the others, the camera is not.
+	b.SetSending(false)
+	b.SetCamera(false)
+	a.await(t, callmedia.RemoteMuted, "b", 3)
+	b.SetSound(true)
+	held := b.Stats()
+	rig.Eventually(t, 10*time.Second, func() error {
+		now := b.Stats()
+		return rig.Check(now.FramesSent > held.FramesSent+50 && now.Gated > held.Gated+10, "sound without a picture", now)
+	})
+	b.SetSound(false)
+	b.SetCamera(true)
+	b.SetSending(true)
+	a.await(t, callmedia.RemoteMuted, "b", 4)
+
 	// A new key is used from the next frame on. The other side waits for a key that comes late.
 	newKey := []byte("another key, 16b")
 	a.UseKey(1, newKey)

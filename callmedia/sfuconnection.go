@@ -156,7 +156,7 @@ func (c *sfuConnection) publish(ctx context.Context, room *sfu.Room) error {
 	video.OnKeyFrameRequest(func(layer int) { s.requestKeyFrame([]track.Kind{track.SmallVideo, track.Video}[layer]) })
 	s.post(func() {
 		c.room, c.tracks = room, []*sfu.LocalTrack{audio, video}
-		c.mute(!s.camera)
+		c.tellMuted()
 		s.smallOnly = false
 		if up, _ := s.cfg.Line.known(time.Now()); up == 0 { // what the connection before carried says nothing of this one
 			s.highest, s.narrow = 0, false
@@ -172,10 +172,10 @@ func (c *sfuConnection) publish(ctx context.Context, room *sfu.Room) error {
 	return nil
 }
 
-// mute tells the SFU whether the own tracks are muted.
-func (c *sfuConnection) mute(on bool) {
-	for _, t := range c.tracks {
-		t.SetMuted(on)
+// tellMuted tells the SFU which of the own tracks are muted. The first is the sound.
+func (c *sfuConnection) tellMuted() {
+	for i, t := range c.tracks {
+		t.SetMuted(!c.session.camera && (i > 0 || !c.session.sound.Load()))
 	}
 }
 

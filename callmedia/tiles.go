@@ -62,7 +62,7 @@ func (s *Session) assignTiles() {
 		if p.tile < 0 {
 			p.tile = s.freeTile(tiles)
 		}
-		s.show(p)
+		s.show(p, r.Hushed)
 	}
 	if sharer != nil {
 		if sharer.screenTile < 0 {
@@ -123,9 +123,13 @@ func (s *Session) hideScreen(p *participant) {
 	p.screenTile = -1
 }
 
-// show connects a participant's tracks, as they are now, to its tile.
-func (s *Session) show(p *participant) {
-	s.attach(&p.audio, s.find(p, livekit.TrackSource_MICROPHONE), p, p.tile)
+// show connects a participant's tracks, as they are now, to its tile. Nobody hears one who is hushed.
+func (s *Session) show(p *participant, hushed bool) {
+	sound := s.find(p, livekit.TrackSource_MICROPHONE)
+	if hushed {
+		sound = nil
+	}
+	s.attach(&p.audio, sound, p, p.tile)
 	s.attach(&p.video, s.find(p, livekit.TrackSource_CAMERA), p, p.tile)
 	s.emitChanges(p)
 }

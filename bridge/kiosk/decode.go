@@ -95,6 +95,11 @@ func decode(data []byte) (Message, error) {
 		return Shutter{To: to, Room: m.Room}, nil
 	case "knock":
 		return KnockAnswer{ID: m.ID, LetIn: m.LetIn}, nil
+	case "talk":
+		if m.User == "" || len(m.User) > maxUserID {
+			return nil, errors.New("read page: a talk message is out of range")
+		}
+		return LetTalk{User: id.UserID(m.User)}, nil
 	case "identity":
 		if m.User == "" || len(m.User) > maxUserID || m.Key == "" || len(m.Key) > maxKey || m.Confirmed == nil {
 			return nil, errors.New("read page: an answer about an identity is out of range")

@@ -6,11 +6,62 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bridge/kiosk"
 	"multifactorymodel.org/ewindow/bridge/window"
 	"multifactorymodel.org/ewindow/cmd/e2e/browser"
+	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
+
+// TestTalk lets a guest talk who has no camera: by a click where people see the button, by the keyboard, and by the key T. A press right after the button
+// has appeared, or for nobody, does nothing. While the guest talks they are heard, and the card says so.
+func TestTalk(t *testing.T) {
+	browser.Need(t)
+	r := newPageRig(t)
+	r.open = visitState()
+	r.open.Seen, r.open.Held, r.open.Peer = false, true, &kiosk.Person{Name: "Anna", Tile: -1}
+	page := openPage(t, r, browser.Options{})
+	page.click()
+	page.until("the visit", func(s snapshot) bool { return s.Screen == "visit" && s.Own.Video == "live" && !s.main().Audible })
+	page.key("t", "KeyT", 84)
+	eval := func(expression string) {
+		if err := page.eval(expression+", 1", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for user, press := range map[id.UserID]func(){
+		"@touch:x": func() {
+			eval(`(({ x, y, width, height }) => document.elementFromPoint(x + width / 2, y + height / 2).click())(document.querySelector("#talk").getBoundingClientRect())`)
+		},
+		"@keyboard:x": func() { eval(`document.querySelector("#talk").focus()`); page.key("Enter", "Enter", 13) },
+		"@key:x":      func() { page.key("t", "KeyT", 84) },
+	} {
+		r.open.Voice = &kiosk.Voice{User: user, Name: "Anna"}
+		r.SetState(r.open)
+		page.text(`ewindow.snapshot().state.voice.user + document.querySelector("#talk").innerText`, user.String()+"Anna sprechen lassen")
+		rig.Eventually(t, 10*time.Second, func() error {
+			press() // again and again, until the guard's time is over
+			m, _ := last[kiosk.LetTalk](r.served)
+			return rig.Check(m.User == user, "the press", m)
+		})
+	}
+	if m, sent := last[kiosk.Shutter](r.served); sent && m.To == "shut" {
+		t.Errorf("the page sent %+v", m)
+	}
+	page.text(status, "Anna hat die Kamera aus. Wer sieht, wird auch gesehen: Solange wir Anna nicht sehen, wird von hier nichts gesendet. Anna sprechen lassen: T.")
+	r.open.Voice, r.open.Talking = nil, []string{"Anna"}
+	r.SetState(r.open)
+	page.until("the sound", func(s snapshot) bool { return s.main().Audible })
+	page.text(`document.querySelector("#held").innerText.replace(/\s+/g, " ")`, "A Anna spricht ohne Bild Ihr hört einander. Von hier wird kein Bild gesendet.")
+	page.text(`document.querySelector("#own figcaption").textContent`, "Kamera an, nicht gesendet")
+	page.text(`document.activeElement.id`, "press")
+	r.open.Talking = nil
+	r.SetState(r.open)
+	page.until("silence", func(s snapshot) bool { return !s.main().Audible })
+}
 
 // TestHeld shows a guest without a picture: a card, the reason, and no sound; then one with a picture beside others without.
 func TestHeld(t *testing.T) {

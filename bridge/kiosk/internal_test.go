@@ -33,6 +33,8 @@ func encodeMessage(t testing.TB, m Message) []byte {
 		fields = map[string]any{"type": "ring", "to": to}
 	case KnockAnswer:
 		fields = map[string]any{"type": "knock", "id": m.ID, "let_in": m.LetIn}
+	case LetTalk:
+		fields = map[string]any{"type": "talk", "user": m.User}
 	case IdentityAnswer:
 		fields = map[string]any{"type": "identity", "user": m.User, "key": m.Key, "confirmed": m.Confirmed}
 	case VerifyAnswer:
@@ -66,6 +68,9 @@ func TestDecode(t *testing.T) {
 		`{"type":"shutter","to":"half"}`:                                 nil,
 		`{"type":"knock","id":4,"let_in":true}`:                          KnockAnswer{ID: 4, LetIn: true},
 		`{"type":"ring","to":"start"}`:                                   RingPeople{Start: true}, `{"type":"ring","to":"cancel"}`: RingPeople{}, `{"type":"ring"}`: nil,
+		`{"type":"talk","user":"@a:b"}`: LetTalk{"@a:b"},
+		`{"type":"talk"}`:               nil,
+		`{"type":"talk","user":"` + strings.Repeat("a", 256) + `"}`:                                nil,
 		`{"type":"identity","user":"@a:b","key":"k","confirmed":true}`:                             IdentityAnswer{"@a:b", "k", true},
 		`{"type":"identity","user":"@a:b","key":"k","confirmed":false}`:                            IdentityAnswer{"@a:b", "k", false},
 		`{"type":"identity","user":"@a:b","key":"k"}`:                                              nil,
@@ -173,7 +178,7 @@ func fullState(now time.Time) State {
 	return State{
 		Screen: "visit", Name: "Werk", Shutter: "open", Since: jsontime.UM(now.Add(-time.Minute)), CountUntil: now.Add(time.Second), CountMS: 1000,
 		Camera: true, Send: true, Seen: true, Peer: &Person{"Rosenwerk", 0}, Guests: []Person{{"Anna", 1}}, Shared: &Person{"Anna", 3},
-		Knock: &Knock{ID: 2, Name: "Ben", Guest: true, Others: []string{"Anna"}}, CanRing: true, Held: true, Trials: true, Withheld: []string{"Emil"}, Renewed: []string{"Hans"}, Identity: &Identity{"@a:b", "key", "Rosenwerk", true}, Verify: &Verify{3, "Anna", []string{"x"}, []string{"X"}}, Unseen: []string{"Finn"}, Unshown: []string{"Ines"}, Line: "here", Allowed: []string{"Gina"}, More: 2, Stranger: true,
+		Knock: &Knock{ID: 2, Name: "Ben", Guest: true, Others: []string{"Anna"}}, CanRing: true, Held: true, Trials: true, Withheld: []string{"Emil"}, Renewed: []string{"Hans"}, Identity: &Identity{"@a:b", "key", "Rosenwerk", true}, Verify: &Verify{3, "Anna", []string{"x"}, []string{"X"}}, Unseen: []string{"Finn"}, Unshown: []string{"Ines"}, Line: "here", Voice: &Voice{"@jan:b", "Jan"}, Talking: []string{"Kim"}, Allowed: []string{"Gina"}, More: 2, Stranger: true,
 		Ring: &Ring{"ringing", []string{"Dora"}}, Missed: []Missed{{"Cem", true, jsontime.UM(now.Add(-time.Hour))}},
 		Windows: []directory.Window{{Room: "!a:b", Name: "Rosenwerk", City: "Dresden", Shutter: "open", Since: jsontime.UM(now), Joined: true}},
 		Fault:   &Fault{Code: "hub", Since: jsontime.UM(now), Detail: "x"}, TestPattern: true, Languages: []string{"de"}, Timezone: "Europe/Berlin",

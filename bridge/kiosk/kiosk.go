@@ -41,7 +41,7 @@ import (
 // protocolVersion is the version of the messages above. A page with another version is told to reload itself.
 const protocolVersion = 2
 
-// Message is something that the page did: one of [PageUp], [PageDown], [Answer], [Shutter], [KnockAnswer], [IdentityAnswer],
+// Message is something that the page did: one of [PageUp], [PageDown], [Answer], [Shutter], [KnockAnswer], [LetTalk], [IdentityAnswer],
 // [VerifyAnswer], [RingPeople], [Camera] and [Picture].
 type Message interface{ message() }
 
@@ -77,6 +77,12 @@ type KnockAnswer struct {
 	ID uint64
 	// LetIn is true for "let in" and false for "not now".
 	LetIn bool
+}
+
+// LetTalk says that somebody lets a guest talk without a picture.
+type LetTalk struct {
+	// User is that of the [Voice] that the page showed.
+	User id.UserID
 }
 
 // IdentityAnswer says what somebody at the window said about a new identity.
@@ -122,5 +128,6 @@ func (KnockAnswer) message()    {}
 func (VerifyAnswer) message()   {}
 func (RingPeople) message()     {}
 func (IdentityAnswer) message() {}
+func (LetTalk) message()        {}
 func (Camera) message()         {}
 func (Picture) message()        {}

@@ -129,6 +129,11 @@ func TestLooks(t *testing.T) {
 	held.Line = "here"
 	heldAlone := held
 	heldAlone.Peer, heldAlone.Guests, heldAlone.Withheld = &kiosk.Person{Name: "Anna", Tile: -1}, nil, nil
+	voice, talking := heldAlone, held
+	voice.Voice = &kiosk.Voice{User: "@anna:example.org", Name: "Annegret von der Heydt-Rosenberg"}
+	voice.Peer = &kiosk.Person{Name: "Annegret von der Heydt-Rosenberg", Tile: -1}
+	talking.Talking, talking.Voice = []string{"Annegret von der Heydt-Rosenberg"}, &kiosk.Voice{User: "@ben:example.org", Name: "Ben"}
+	talking.Withheld = nil
 	crowded := visitState()
 	crowded.Guests = []kiosk.Person{{Name: "Anna Rossi", Tile: 1}, {Name: "Verein für offene Werkstätten", Tile: -1}, {Name: "Cem", Tile: -1},
 		{Name: "Dora", Tile: -1}, {Name: "Emil", Tile: -1}}
@@ -158,6 +163,7 @@ func TestLooks(t *testing.T) {
 	for _, s := range []*kiosk.State{&everythingHeld, &everythingLost, &everythingOpening} {
 		s.More, s.Stranger = 12, true
 	}
+	everythingHeld.Voice = voice.Voice
 	everythingLost.Unseen, everythingLost.Trials = everything.Unseen, true
 	everythingOpening.Unseen = everything.Unseen
 	everythingLost.Renewed = []string{"Emil"}
@@ -176,7 +182,7 @@ func TestLooks(t *testing.T) {
 		{"verify", verify}, {"verify-shut", verifyShut}, {"identity", identity}, {"identity-guest", identityGuest}, {"knocked", knocked}, {"knocked-crowd", crowd}, {"alone", aloneState()}, {"alone-long", aloneLong}, {"opening", opening}, {"connecting", connecting},
 		{"connecting-unconfirmed", unconfirmed}, {"lost-unconfirmed", unconfirmedLost},
 		{"visit", visitState()}, {"visit-guests", guests}, {"visit-slow", slow}, {"visit-shared", shared},
-		{"visit-held", held}, {"visit-held-alone", heldAlone}, {"visit-crowded", crowded}, {"lost", lost},
+		{"visit-held", held}, {"visit-held-alone", heldAlone}, {"visit-voice", voice}, {"visit-talking", talking}, {"visit-crowded", crowded}, {"lost", lost},
 		{"visit-everything", everything}, {"visit-held-everything", everythingHeld}, {"lost-everything", everythingLost}, {"connecting-everything", everythingOpening},
 		{"fault-camera", fault("no_camera", "")}, {"fault-picture", fault("no_picture", "")}, {"fault-network", fault("network_not_joined", "@window-leipzig:example.org")},
 		{"fault-removed", fault("network_removed", "@window-leipzig:example.org")},

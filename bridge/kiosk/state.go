@@ -46,6 +46,9 @@ type State struct {
 	Unseen   List[string] `json:"unseen"`
 	Unshown  List[string] `json:"unshown"`
 	Allowed  List[string] `json:"allowed"`
+	// Voice is the guest whom people may let talk without a picture, nil for nobody. Talking are the names of the guests who do, while Held.
+	Voice   *Voice       `json:"voice"`
+	Talking List[string] `json:"talking"`
 	// Peer is the other window, or the guest, in the big picture; nil for none.
 	Peer *Person `json:"peer"`
 	// Guests are the others in the call: people with Element, and third windows, whose pictures are not shown.
@@ -94,6 +97,12 @@ type Person struct {
 	Name string `json:"name"`
 	// Tile numbers the picture among the streams of the peer connection, -1 while there is none.
 	Tile int `json:"tile"`
+}
+
+// Voice is a guest whom people at the window may let talk without a picture.
+type Voice struct {
+	User id.UserID `json:"user"`
+	Name string    `json:"name"`
 }
 
 // Identity is the new identity of a window or a guest.

@@ -99,6 +99,7 @@
 //	the guest leaves                    | waits           | waits           | shut
 //	the guest's member is stale         | removes         | removes         | unchanged
 //	the guest's camera is off           | held back       | held back       | unchanged
+//	who has no camera is let talk       | talks           | talks           | unchanged
 //	the guest's picture can't be shown  | not shown       | not shown       | unchanged
 //	the guest's device is not confirmed | withheld        | withheld        | unchanged
 //	emoji are to be compared            | unchanged       | unchanged       | compares
@@ -124,11 +125,15 @@
 // # Nothing unseen
 //
 // The window sends nothing while nobody else is seen. There are two exceptions: the first seconds of a visit, and short trials far apart.
-// Without them, two sides that both wait to see the other first would wait for ever. See reciprocity.go.
+// Without them, two sides that both wait to see the other first would wait for ever. Guests get them only when they have announced a camera.
+// See reciprocity.go.
 //
 // The same holds for each person. Whoever has our key decrypts what we send, so somebody who is not seen loses it when they have got our picture for
 // [PictureBudget] within an hour. They lose the sound, too: it has the same key. As soon as they are seen they get it again. See unseen.go. Two
 // windows that make trials of each other are excepted, and guests whom the window's people allow to see without being seen. The screen says so.
+//
+// While all guests have their cameras off, or have none, people at the window may let one of them talk, by a press. Then sound goes both ways between
+// the window and that guest. The picture stays held back. See voice.go.
 //
 // # Where things are
 //

@@ -40,7 +40,7 @@ func FuzzRules(f *testing.F) {
 		var there model
 		var got ledger
 		for len(data) >= 2 && len(data) < 400 {
-			kind, arg := data[0]%26, data[1]
+			kind, arg := data[0]%27, data[1]
 			data = data[2:]
 			room := rooms[int(arg)%len(rooms)]
 			switch kind {
@@ -115,6 +115,10 @@ func FuzzRules(f *testing.F) {
 			case 22:
 				user := []id.UserID{kioskUser(munich), kioskUser(bolzano), guest}[arg%3]
 				m.SetIdentity(user, []id.Ed25519{"", "new", "newer"}[arg>>2%3])
+			case 26:
+				if v := m.visit; v != nil {
+					m.LetTalk(now, v.voices.asked)
+				}
 			case 24:
 				m.SetComparison(guest, []string{"🐶"}, []string{"Dog"})
 			case 25:
@@ -255,6 +259,9 @@ func check(t *testing.T, m *Rules, now time.Time, p Plan) {
 	}
 	if len(p.Members) > maxPictures || p.View.Held && (p.Send || p.View.Screen != "visit" || p.View.Peer == nil) {
 		t.Fatalf("guests: %+v", p)
+	}
+	if p.Sound && (p.Send || p.Camera || !p.View.Held || len(p.View.Talking) == 0) || len(p.Hushed) > 0 && slices.ContainsFunc(p.Named, func(o Member) bool { return slices.Contains(p.Hushed, o.User) }) {
+		t.Fatalf("talks with %+v", p)
 	}
 	if p.Send && (len(p.Members) == 0 || len(p.Named) == 0 || !p.Camera || !p.View.Camera || !p.View.Send) {
 		t.Fatalf("sends with %+v", p)

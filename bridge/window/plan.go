@@ -25,8 +25,10 @@ type Plan struct {
 	Named []Member
 	// Strangers are participants at the SFU whom no membership explains, for the log. There may be more.
 	Strangers []string
-	// Send says that frames may be sent. Camera says that the page's camera is on and not held back; if not, the SFU is told "muted".
-	Send, Camera bool
+	// Hushed are those of the members who are not heard here, because only others may talk.
+	Hushed []id.UserID
+	// Send says that frames may be sent. Sound says that sound may be sent although the picture is held back. Camera says that the page's camera is on and not held back; if not, the SFU is told "muted".
+	Send, Sound, Camera bool
 	// Unseen grows by one each time that the others were not seen for a while. They may lack our key.
 	Unseen int
 	// Ring says whom to ring, nil for nobody. Ringing begins when the call in Room, which is our own room then, has been entered.
@@ -59,19 +61,20 @@ type Ring struct {
 //  3. knocks: who wants in, who gave up, who is let in;
 //  4. stale members of the present call, who count as gone in the next steps;
 //  5. the call: stay, leave, or enter another one, with the visit's members and the five-second rule;
-//  6. guests: whether they must be told why they see nothing;
+//  6. guests: whether they must be told why they see nothing, and who of them talks without being seen;
 //  7. participants at the SFU whom no membership explains;
 //  8. who gets our picture without being seen, for how long;
 //  9. new identities, about which people at the window are asked, and emoji to be compared;
 //  10. the loss of the other window, which outlives the visit.
 func (r *Rules) Advance(now time.Time) {
-	r.budgets.charge(now)
+	r.budgets.Charge(now)
 	r.windows.advance(now)
 	r.advanceRinging(now)
 	r.advanceKnocks(now)
 	r.advanceStale(now)
 	r.advanceCall(now)
 	r.advanceGuests(now)
+	r.advanceVoices(now)
 	r.advanceParticipants(now)
 	r.advanceUnseen(now)
 	r.advanceIdentities(now)
@@ -93,7 +96,13 @@ func (r *Rules) Plan(now time.Time) Plan {
 	p.Visit, p.Room, p.Peer, p.Unseen = v.number, v.room, v.peer, v.reciprocity.unseen
 	p.Members = append(slices.Clone(v.members), r.members.staleIn(v.room)...)
 	p.Named = r.keyed(v)
-	p.Strangers = v.strangers(now)
+	p.Sound = r.sound(now, v)
+	for _, member := range v.members {
+		if v.hushes(member.User) {
+			p.Hushed = append(p.Hushed, member.User)
+		}
+	}
+	p.Strangers = v.participants.Strangers(now, maxNamed)
 	if w, ok := r.windows.in(v.peer); ok {
 		p.Kiosk = w.Kiosk
 	}
@@ -146,7 +155,7 @@ func (r *Rules) wake(now time.Time) time.Time {
 			at(k.expires)
 		}
 	}
-	r.budgets.wake(at)
+	r.budgets.Wake(at)
 	for _, i := range r.renewedOnes() {
 		if t, ok := r.tellAt(i); ok {
 			at(t)
@@ -160,7 +169,8 @@ func (r *Rules) wake(now time.Time) time.Time {
 		at(v.countdown.ends.Add(connectLimit))
 		at(v.reciprocity.until)
 		at(v.turns.next)
-		v.wakeStrangers(at)
+		at(v.voices.begins)
+		v.participants.Wake(at)
 		for _, a := range v.absent {
 			at(a.since.Add(StaleAfter))
 		}

@@ -6,6 +6,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bridge/window/unseen"
 )
 
 // pageGrace is how long a window whose page has gone (a reload, a crashed browser) stays open for the network. After the program's start,
@@ -52,7 +53,7 @@ type Rules struct {
 	visits    uint64 // how many there were
 	restarts  int    // visits in a row that were begun again because nobody was seen
 	backoffs  backoffs
-	budgets   budgets
+	budgets   unseen.Budgets
 	comparing comparing
 	// identities are those that are new.
 	identities identities
@@ -72,7 +73,7 @@ func New(countdown time.Duration, tiles int) *Rules {
 		windows:    newWindows(),
 		members:    newMemberships(),
 		backoffs:   make(backoffs),
-		budgets:    budgets{used: make(map[id.UserID]*used)},
+		budgets:    unseen.New(),
 		outbox:     newOutbox(),
 		identities: identities{keys: make(map[id.UserID]id.Ed25519), answered: make(map[id.UserID]id.Ed25519), told: make(map[id.UserID]toldIdentity), confirming: make(map[id.UserID]id.Ed25519)},
 	}

@@ -70,6 +70,9 @@ type View struct {
 	// Withheld are the people who get no keys because their devices are not verified, Renewed those who get none because their identity is new, and
 	// Unseen those who get none because they are not seen, unless Held. Allowed are the guests who see us without being seen, as the configuration allows.
 	Withheld, Renewed, Unseen, Allowed []Person
+	// Voice is the guest whom people may let talk without a picture, nil for nobody. Talking are the guests who do, while the picture is held back.
+	Voice   *Person
+	Talking []Person
 	// Unshown are the people whose pictures are in a codec that can't be shown. They are not in Unseen.
 	Unshown []Person
 	// Peer is the person in the big picture, nil for nobody. Guests are the others in the call. More is how many people are in the call besides
@@ -186,7 +189,7 @@ func (r *Rules) viewVisit(now time.Time, v *visit, s *View) {
 		return r.cut(v, user) && !slices.Contains(v.withheld, user) && !v.unshown(user)
 	})
 	s.Unshown = r.persons(named, v.unshown)
-	s.Stranger = len(v.strangers(now)) > 0
+	s.Stranger = len(v.participants.Strangers(now, maxNamed)) > 0
 	counting := v.countdown.running(now)
 	s.CountUntil = v.countdown.until(now)
 	s.Seen = r.sends(now, v)
@@ -201,7 +204,12 @@ func (r *Rules) viewVisit(now time.Time, v *visit, s *View) {
 			s.Declined = append(s.Declined, r.windows.person(user))
 		}
 	case s.Shared == nil && r.heldBack(now, v):
-		s.Screen, s.Since, s.Held, s.Unseen = ScreenVisit, v.started, true, nil // nobody gets anything
+		s.Screen, s.Since, s.Held, s.Unseen = ScreenVisit, v.started, true, nil // nobody gets our picture
+		s.Talking = r.persons(named, func(user id.UserID) bool { return v.voices.let[user] })
+		if user := v.voices.asked; user != "" {
+			p := r.windows.person(user)
+			s.Voice = &p
+		}
 		if s.Peer == nil && len(s.Guests) > 0 {
 			s.Peer, s.Guests = &s.Guests[0], s.Guests[1:]
 		}
@@ -218,9 +226,10 @@ func (r *Rules) viewVisit(now time.Time, v *visit, s *View) {
 	}
 }
 
-// sends says whether frames may be sent: somebody is seen, or a trial is on and there is somebody who may get our picture unseen.
+// sends says whether frames may be sent: somebody is seen, or a trial is on and there is somebody who may get our picture unseen. There is no trial
+// for guests none of whom has announced a camera.
 func (r *Rules) sends(now time.Time, v *visit) bool {
-	return !v.countdown.running(now) && r.pageUp && r.cameraFault == "" && !v.alone && (v.picture() || r.trying(now, v))
+	return !v.countdown.running(now) && r.pageUp && r.cameraFault == "" && !v.alone && (v.picture() || r.trying(now, v) && (v.peerPresent || v.waiting()))
 }
 
 // trying says whether a trial is on, and there is somebody for it.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bridge/window/strangers"
 )
 
 // stranger checks whether the screen says that somebody unknown is there.
@@ -41,7 +42,7 @@ func TestStranger(t *testing.T) {
 	b.step(time.Hour)
 	b.stranger(true)
 	b.m.ParticipantDeparted(b.now, visit, "unknown")
-	b.step(strangerLinger)
+	b.step(strangers.Linger)
 	b.stranger(false)
 	if n := len(b.m.visit.participants); n != 1 {
 		t.Errorf("%d participants are kept", n)
@@ -88,13 +89,13 @@ func TestStrangerComesAndGoes(t *testing.T) {
 			b.stranger(true)
 		}
 	}
-	for i := range 3 * maxParticipants {
+	for i := range 3 * strangers.MaxParticipants {
 		name := fmt.Sprint("more", i)
 		b.m.ParticipantArrived(b.now, visit, name)
 		b.m.ParticipantDeparted(b.now, visit, name)
 	}
 	b.m.ParticipantArrived(b.now, visit, "last")
-	if n := len(b.m.visit.participants); n > maxParticipants {
+	if n := len(b.m.visit.participants); n > strangers.MaxParticipants {
 		t.Errorf("%d participants are kept", n)
 	}
 	b.step(time.Hour)

@@ -175,6 +175,10 @@ var outcomes = map[string]func(o outcome) bool{
 	"held back": func(o outcome) bool {
 		return o.after.Visit == o.before.Visit && o.after.View.Held && !o.after.Send && !o.after.Camera && o.sent(0, 0, notice.Camera)
 	},
+	"talks": func(o outcome) bool {
+		return o.after.Visit == o.before.Visit && o.after.View.Held && o.after.Sound && !o.after.Send && !o.after.Camera && len(o.after.Named) == 1 &&
+			slices.Equal(o.after.View.Talking, []Person{{Tile: -1, User: guest}}) && o.sent(0, 0, notice.Camera)
+	},
 	"not shown": func(o outcome) bool {
 		return o.after.Visit == o.before.Visit && o.after.View.Held && len(o.after.View.Unshown) == 1 && !o.after.Send && o.sent(0, 0, notice.Codec)
 	},
@@ -363,9 +367,16 @@ var sections = map[string]section{
 		"the other window's member is stale": func(b *bench) { b.stale(kioskUser(munich)) },
 	}},
 	"in a visit with a guest": {func(b *bench) { b.see(guest) }, map[string]func(b *bench){
-		"the guest leaves":                    func(b *bench) { b.leave() },
-		"the guest's member is stale":         func(b *bench) { b.stale(guest) },
-		"the guest's camera is off":           func(b *bench) { b.cameraOff(guest) },
+		"the guest leaves":            func(b *bench) { b.leave() },
+		"the guest's member is stale": func(b *bench) { b.stale(guest) },
+		"the guest's camera is off":   func(b *bench) { b.cameraOff(guest) },
+		"who has no camera is let talk": func(b *bench) {
+			b.cameraOff(guest)
+			b.step(time.Second)
+			b.m.LetTalk(b.now, guest)
+			b.step(time.Second)
+			b.step(time.Second)
+		},
 		"the guest's picture can't be shown":  func(b *bench) { b.unshown(guest) },
 		"the guest's device is not confirmed": func(b *bench) { b.m.Withheld(b.now, b.last.Visit, guest) },
 		"emoji are to be compared":            func(b *bench) { b.m.SetComparison(cem, []string{"🐶"}, []string{"Dog"}) },

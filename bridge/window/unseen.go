@@ -9,70 +9,14 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bridge/notice"
+	"multifactorymodel.org/ewindow/bridge/window/unseen"
 )
 
-const (
-	// PictureBudget is how long somebody may get our picture, all visits and devices together, without being seen. It is a second less than the
-	// fifteen that we promise: what is on its way when it is used up still arrives.
-	PictureBudget = 14 * time.Second
-	// budgetPeriod is how long somebody must get nothing until they have the whole budget again. So nobody gets more in any hour.
-	budgetPeriod = time.Hour
-	// maxBudgets is how many people's budgets are kept. Whoever is one too many gets nothing before they are seen.
-	maxBudgets = 1024
-	// turnTime is how long somebody who is not seen keeps a place on the screen that somebody else waits for.
-	turnTime = 10 * time.Second
-)
+// PictureBudget is how long somebody may get our picture within an hour, all visits and devices together, without being seen.
+const PictureBudget = unseen.PictureBudget
 
-// budgets are what people have got of our picture without being seen.
-type budgets struct {
-	used map[id.UserID]*used
-	// charged are those who get our picture without being seen, since then.
-	charged []id.UserID
-	since   time.Time
-}
-
-// used is how much of the budget somebody has used, and when they used something last.
-type used struct {
-	sum  time.Duration
-	last time.Time
-}
-
-// charge charges everybody who has been getting our picture, and forgets what was long ago.
-func (b *budgets) charge(now time.Time) {
-	for _, user := range b.charged {
-		if b.used[user] == nil {
-			b.used[user] = &used{}
-		}
-		b.used[user].sum += now.Sub(b.since)
-		b.used[user].last = now
-	}
-	b.charged, b.since = nil, now
-	maps.DeleteFunc(b.used, func(_ id.UserID, u *used) bool { return now.Sub(u.last) >= budgetPeriod })
-}
-
-// empty says whether somebody has used up their budget.
-func (b *budgets) empty(user id.UserID) bool {
-	if u := b.used[user]; u != nil {
-		return u.sum >= PictureBudget
-	}
-	return len(b.used) >= maxBudgets
-}
-
-// wake calls at with the moments when somebody's budget is used up, or is there again.
-func (b *budgets) wake(at func(time.Time)) {
-	for _, user := range b.charged {
-		if u := b.used[user]; u != nil {
-			at(b.since.Add(PictureBudget - u.sum))
-		} else {
-			at(b.since.Add(PictureBudget))
-		}
-	}
-	for user, u := range b.used {
-		if b.empty(user) || len(b.used) >= maxBudgets {
-			at(u.last.Add(budgetPeriod))
-		}
-	}
-}
+// turnTime is how long somebody who is not seen keeps a place on the screen that somebody else waits for.
+const turnTime = 10 * time.Second
 
 // advanceUnseen notes who is seen, who gets our picture without being seen, and tells those who get nothing.
 func (r *Rules) advanceUnseen(now time.Time) {
@@ -86,20 +30,18 @@ func (r *Rules) advanceUnseen(now time.Time) {
 	})
 	for _, member := range named {
 		if v.sees(member.User) {
-			delete(r.budgets.used, member.User) // a fresh start
+			r.budgets.Seen(member.User)
 			v.shown[member.User] = true
 		}
 	}
 	sends := r.sends(now, v)
 	for _, member := range named {
 		user := member.User
-		if r.cut(v, user) || v.unshown(user) {
+		if r.spent(v, user) || v.unshown(user) {
 			r.tellCut(now, v, user)
 		}
-		switch {
-		case r.cut(v, user):
-		case sends && r.unseen(v, user) && !r.allowed(v, user) && !slices.Contains(r.budgets.charged, user):
-			r.budgets.charged = append(r.budgets.charged, user)
+		if sends && r.unseen(v, user) && !r.allowed(v, user) && !r.cut(v, user) {
+			r.budgets.Begin(user)
 		}
 	}
 }
@@ -122,15 +64,21 @@ func (r *Rules) placed(v *visit, user id.UserID) bool {
 	return slices.ContainsFunc(v.members[:min(len(v.members), places)], func(m Member) bool { return m.User == user })
 }
 
-// allowed says whether a guest may get our picture without being seen: somebody else is seen, and the window's people have allowed it.
+// allowed says whether a guest may get our picture without being seen: somebody else is seen, and the window's people have allowed it, or have let
+// this guest talk.
 func (r *Rules) allowed(v *visit, user id.UserID) bool {
 	_, kiosk := r.windows.of(user)
-	return r.unseenGuests && !kiosk && v.picture()
+	return v.voices.let[user] || r.unseenGuests && !kiosk && v.picture()
 }
 
-// cut says whether somebody who is named gets no key, because they have used up their budget.
+// spent says whether somebody gets no key because they have used up their budget.
+func (r *Rules) spent(v *visit, user id.UserID) bool {
+	return r.unseen(v, user) && !r.allowed(v, user) && r.budgets.Empty(user)
+}
+
+// cut says whether somebody who is named gets no key: they have used up their budget, or others talk and they may not.
 func (r *Rules) cut(v *visit, user id.UserID) bool {
-	return r.unseen(v, user) && !r.allowed(v, user) && r.budgets.empty(user)
+	return r.spent(v, user) || v.hushes(user)
 }
 
 // keyed are those of the named who get our media key.
@@ -142,7 +90,7 @@ func (r *Rules) keyed(v *visit) []Member {
 // tellCut tells a guest, once in a visit, why they get nothing, or will soon get nothing.
 func (r *Rules) tellCut(now time.Time, v *visit, user id.UserID) {
 	if _, kiosk := r.windows.of(user); kiosk || v.room != r.own || slices.Contains(v.withheld, user) || slices.Contains(v.toldCut, user) ||
-		len(v.toldCut) >= maxBudgets {
+		len(v.toldCut) >= unseen.MaxBudgets {
 		return
 	}
 	v.toldCut = append(v.toldCut, user)

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bridge/window/strangers"
 )
 
 // visit is one use of the window: the call it is in, and what has been seen of the others.
@@ -23,7 +25,7 @@ type visit struct {
 
 	remotes      map[string]*remote // by identity
 	absent       absences
-	participants participants
+	participants strangers.Participants
 
 	focusReached bool
 	focusLostAt  time.Time // when the connection to our focus was lost, zero while there is one
@@ -36,6 +38,7 @@ type visit struct {
 	turns   turns
 	toldCut []id.UserID // who was told why they get nothing, or will soon get nothing
 
+	voices   voices
 	toldHeld bool        // the room was told that our picture is held back
 	withheld []id.UserID // the users whose devices get no key
 }
@@ -52,8 +55,8 @@ type remote struct {
 func newVisit(number uint64, room, peer id.RoomID, now time.Time, length time.Duration) *visit {
 	return &visit{
 		number: number, room: room, peer: peer, started: now, countdown: countdown{now.Add(length)}, emptyAt: now, alone: true,
-		remotes: make(map[string]*remote), absent: make(absences), participants: make(participants),
-		shown: make(map[id.UserID]bool), turns: turns{had: make(map[id.UserID]int)},
+		remotes: make(map[string]*remote), absent: make(absences), participants: make(strangers.Participants),
+		shown: make(map[id.UserID]bool), turns: turns{had: make(map[id.UserID]int)}, voices: voices{let: make(map[id.UserID]bool)},
 	}
 }
 

@@ -50,6 +50,7 @@ func TestElementVisitsWindow(t *testing.T) {
 		v.calls(v.resizesElement)
 	})
 	t.Run("switches camera and microphone", func(t *testing.T) { w.within(t, anna).switchesCameraAndMicrophone() })
+	t.Run("talks without a camera", func(t *testing.T) { w.within(t, anna).talksWithoutCamera() })
 	t.Run("rejoins", func(t *testing.T) { w.within(t, anna).rejoins() })
 	owner := n.owner(0)
 	t.Run("calls are forbidden, guest is kicked", func(t *testing.T) {

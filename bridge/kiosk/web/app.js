@@ -133,6 +133,7 @@ function take(m) {
   if (early && performance.now() - early.at < granted && shutter() === "shut") open(early.to);
   if ((m.screen === "ringing") !== (before?.screen === "ringing")) newRinging();
   if (m.knock?.id !== before?.knock?.id) newKnock();
+  if (m.voice && m.voice.user !== before?.voice?.user) guardQuestion();
   if (m.identity?.key !== before?.identity?.key || m.verify?.id !== before?.verify?.id) guardQuestion();
   if (before && m.guests.length > before.guests.length && m.screen === "visit") sound.arrived(hour());
   update();
@@ -182,6 +183,14 @@ function reply(asked, yes) {
   media.play();
   if (screen() !== asked || !(performance.now() - local.askedAt >= askGuard)) return;
   program.send(replies[asked](yes));
+}
+
+// talk lets the guest talk whom the page asks about.
+function talk() {
+  sound.audio();
+  media.play();
+  if (!state?.voice || screen() !== "visit" || !(performance.now() - local.askedAt >= askGuard)) return;
+  program.send({ type: "talk", user: state.voice.user });
 }
 
 async function answer(m) {
@@ -296,7 +305,9 @@ function update() {
   media.send(send ? camera.audio : null, send ? camera.video : null);
   const shown = screen();
   if (view.asks(shown) && view.screen !== shown) guardQuestion(); // also one that is shown again after a fault
-  media.hear(shown === "visit" && !state.held); // there is never sound without a picture
+  const talking = state?.held && state.talking.length > 0; // the only sound without a picture: people at the window have let somebody talk
+  media.hear(shown === "visit" && (!state.held || talking));
+  media.onLevel = shown === "visit" && talking ? (level) => view.level(level) : null;
   if (shown !== "visit") local.visitAt = 0;
   else if (!local.visitAt) local.visitAt = Date.now();
   view.render({
@@ -307,7 +318,7 @@ function update() {
   count();
 }
 
-const empty = { name: "", guests: [], windows: [], missed: [], knock: null, identity: null, verify: null, ring: null, can_ring: false, held: false, trials: false, withheld: [], renewed: [], unseen: [], unshown: [], line: "", allowed: [], more: 0, stranger: false, peer: null, shared: null, languages: [], timezone: "", since: 0, seen: false };
+const empty = { name: "", guests: [], windows: [], missed: [], knock: null, identity: null, verify: null, ring: null, can_ring: false, held: false, voice: null, talking: [], trials: false, withheld: [], renewed: [], unseen: [], unshown: [], line: "", allowed: [], more: 0, stranger: false, peer: null, shared: null, languages: [], timezone: "", since: 0, seen: false };
 
 // count shows the countdown and makes its sound. It uses the page's clock, because states come only when something changes.
 function count() {
@@ -352,6 +363,10 @@ function keys(e) {
     case "Escape":
       if (e.type === "keydown") shut();
       break;
+    case "t":
+    case "T":
+      if (e.type === "keydown" && !e.repeat) talk();
+      break;
     case "l":
     case "L":
       if (e.type === "keydown" && !e.repeat) nextLanguage();
@@ -378,6 +393,7 @@ async function begin() {
   view.onAjar(() => setAjar());
   view.onAnswer(reply);
   view.onCall(call);
+  view.onTalk(talk);
   setInterval(() => { view.clock(); count(); stayAwake(); }, 1000);
   expose({ media, camera, program, screen, shutter, state: () => state, name: () => state?.name ?? "" });
   stayAwake();

@@ -27,6 +27,7 @@ export class Media {
   #make;
   #on;
   #audible = false;
+  onLevel = null; // gets how loud the others are, from 0 to 1; null while nobody wants to know
 
   // on has picture(tile, playing, frames) and failed(err); make(tile) returns the tile's elements {video, audio}.
   constructor(on, make) {
@@ -171,8 +172,18 @@ export class Media {
     element.play().catch(() => {}); // the browser may refuse: see play
   }
 
+  // #measure reports how loud the others are.
+  async #measure() {
+    let level = 0;
+    for (const report of (await this.#pc?.getStats())?.values() ?? []) {
+      if (report.type === "inbound-rtp" && report.kind === "audio") level = Math.max(level, report.audioLevel ?? 0);
+    }
+    this.onLevel?.(Math.min(1, Math.sqrt(level)));
+  }
+
   // #look reports which pictures have begun to move, and which stand still.
   #look() {
+    if (this.onLevel) this.#measure().catch(() => {});
     for (const [n, s] of this.tiles) {
       const playing = s.last > 0 && s.video.srcObject !== null && performance.now() - s.last < still && s.frames > 0;
       if (playing === s.playing) continue;

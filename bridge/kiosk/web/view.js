@@ -1,4 +1,5 @@
 // What people see. This file only draws: the arguments of render and count have everything that it needs.
+import { $, icon, initial, make, put } from "./dom.js";
 import { fit } from "./fit.js";
 import { clock, say, saySince } from "./words.js";
 
@@ -20,28 +21,6 @@ const questions = {
   identity: { yes: "#confirm", no: "#later", focus: "#later", about: (state) => state.identity?.key },
   verify: { yes: "#same", no: "#differs", focus: "#differs", about: (state) => state.verify?.id },
 };
-
-const $ = (selector) => document.querySelector(selector);
-
-function put(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-function make(tag, className, text) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
-function icon(name) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("aria-hidden", "true");
-  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-  use.setAttribute("href", `#i-${name}`);
-  svg.append(use);
-  return svg;
-}
 
 export class View {
   #m = null;
@@ -87,6 +66,15 @@ export class View {
 
   onCall(f) {
     $("#call").addEventListener("click", f);
+  }
+
+  onTalk(f) {
+    $("#talk").addEventListener("click", f);
+  }
+
+  // level shows how loud the guest without a picture is, from 0 to 1.
+  level(value) {
+    $("#level").style.setProperty("--level", value.toFixed(2));
   }
 
   // calls says whether people can be rung from a screen.
@@ -279,11 +267,18 @@ export class View {
   }
 
   _visit(m, t) {
-    const name = this.#mainName(m) || t("guest");
-    $("#held").hidden = !m.state.held;
+    const { held, talking, unshown, voice } = m.state;
+    const names = talking.length ? talking : this.#mainName(m) || t("guest");
+    const name = talking[0] ?? names;
+    $("#held").hidden = !held;
     put($("#held .initial"), initial(name));
-    put($("#held h2"), t(m.state.unshown.includes(name) ? "held_unshown" : "held", { name }));
-    put($("#held .why"), t("held_why", { name }));
+    put($("#held h2"), talking.length ? t("talking", { name: names }) : t(unshown.includes(name) ? "held_unshown" : "held", { name }));
+    put($("#held .why"), talking.length ? t("talking_why") : t("held_why", { name }));
+    $("#level").hidden = !talking.length;
+    const focused = document.activeElement === $("#talk"); // a hidden element has no focus
+    $("#talk").hidden = !held || !voice;
+    put($("#talk span"), t("talk", { name: voice?.name || t("guest") }));
+    if ($("#talk").hidden && focused) $("#press").focus({ preventScroll: true });
   }
 
   // #cards shows the guests without a picture. In the strip they come after the guests with a picture. first is the first free position.
@@ -422,7 +417,7 @@ export class View {
     }
     own.dataset.show = show ? "yes" : "no";
     own.classList.toggle("mirror", !m.standIn);
-    put(own.querySelector("figcaption"), t(m.screen === "visit" && !m.state.held ? "visit_own" : "alone_own"));
+    put(own.querySelector("figcaption"), t(m.state.talking.length ? "unseen" : m.screen === "visit" && !m.state.held ? "visit_own" : "alone_own"));
   }
 
   #buttons(m, t) {
@@ -471,7 +466,7 @@ export class View {
       case "opening":
         return `${name ? t("opening", { name }) : t("opening_guest")}. ${notes}`.trim();
       case "visit":
-        if (m.state.held) return `${$("#held h2").textContent}. ${$("#held .why").textContent} ${notes}`.trim();
+        if (m.state.held) return `${$("#held h2").textContent}. ${$("#held .why").textContent} ${$("#talk").hidden ? "" : `${$("#talk span").textContent}: T.`} ${notes}`.trim();
         return `${t(m.state.shared ? "shares" : "visit", { name: name || t("guest") })}. ${t("encrypted")}. ${notes}`.trim();
       case "lost":
         return `${$("#lost h2").textContent}. ${$("#lost .note").textContent} ${notes}`.trim();
@@ -479,11 +474,6 @@ export class View {
         return `${$("#fault h2").textContent} ${$("#fault .do").textContent} ${$("#fault .detail").textContent}`;
     }
   }
-}
-
-// initial is the first character of a name, even if that takes two UTF-16 code units.
-function initial(name) {
-  return [...name][0]?.toUpperCase() ?? "";
 }
 
 function number(fault) {

@@ -83,6 +83,8 @@ type Intent string
 const (
 	Start Intent = "start_call"
 	Join  Intent = "join_existing"
+	// StartVoice is the button for a call without pictures.
+	StartVoice Intent = "start_call_voice"
 )
 
 // Guest is one person who uses Element in a browser.
