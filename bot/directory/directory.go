@@ -51,6 +51,8 @@ type Window struct {
 	// Shutter is the position that the window announced. Since is when it was set, by the other kiosk's clock; it may be zero.
 	Shutter Shutter            `json:"shutter"`
 	Since   jsontime.UnixMilli `json:"since"`
+	// NoPicture says that the people there have not shut the window: its camera gives no picture, and that is why it counts as shut.
+	NoPicture bool `json:"no_picture,omitempty"`
 	// Facing is the room of the window with which that window is in a visit. It is empty when there is none. The page does not get it.
 	Facing id.RoomID `json:"-"`
 	// Gone is since when the window's kiosk has given no sign of life. It is zero if it has: only then do Shutter and Facing count.
@@ -66,11 +68,14 @@ func (w Window) Equal(o Window) bool {
 	return same && w == o
 }
 
-// State is what this window tells the network. State events are not encrypted, so nothing more may be added.
+// State is what this window tells the network. State events are not encrypted, so no more may be added than others need to know whether and why they
+// can't call.
 type State struct {
 	// Shutter is the position of our shutter, Since is when it was set.
 	Shutter Shutter
 	Since   time.Time
+	// NoPicture says that the shutter counts as shut because our camera gives no picture.
+	NoPicture bool
 	// Facing is the room of the window with which we are in a visit. It is empty when there is none.
 	Facing id.RoomID
 }

@@ -151,9 +151,9 @@ func (n *Network) windowContent(old *networkstate.Window) *networkstate.Window {
 	}
 	switch {
 	case n.desired.Shutter != "":
-		c.Shutter, c.Since, c.Facing = n.desired.Shutter, millis(n.desired.Since), n.desired.Facing
+		c.Shutter, c.Since, c.NoPicture, c.Facing = n.desired.Shutter, millis(n.desired.Since), n.desired.NoPicture, n.desired.Facing
 	case old != nil:
-		c.Shutter, c.Since, c.Facing = old.Shutter, old.Since, old.Facing
+		c.Shutter, c.Since, c.NoPicture, c.Facing = old.Shutter, old.Since, old.NoPicture, old.Facing
 	}
 	return c
 }

@@ -105,7 +105,7 @@ func (m *model) named() (list []directory.Window, own string) {
 		}
 		c := r.window.content
 		w := directory.Window{
-			Room: p.Room, Kiosk: p.kiosk, Name: baseName(cmp.Or(r.name, m.called[p.Room]), p.kiosk), City: c.City, Shutter: c.Shutter, Since: jsontime.UMInt(c.Since), Facing: c.Facing, Joined: true,
+			Room: p.Room, Kiosk: p.kiosk, Name: baseName(cmp.Or(r.name, m.called[p.Room]), p.kiosk), City: c.City, Shutter: c.Shutter, Since: jsontime.UMInt(c.Since), NoPicture: c.NoPicture, Facing: c.Facing, Joined: true,
 		}
 		if r.goneAt != 0 && r.goneBy == p.kiosk {
 			w.Gone = jsontime.UMInt(r.goneAt)

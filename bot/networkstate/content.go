@@ -29,6 +29,7 @@ type Window struct {
 	Shutter directory.Shutter `json:"shutter"`
 	// Since is in milliseconds since 1970.
 	Since     int64     `json:"since"`
+	NoPicture bool      `json:"no_picture,omitempty"`
 	Facing    id.RoomID `json:"facing,omitempty"`
 	City      string    `json:"city,omitempty"`
 	Languages []string  `json:"languages,omitempty"`
@@ -51,6 +52,7 @@ func ParseWindow(data []byte) (*Window, error) {
 	if c.Since < 0 || c.Since > MaxMillis {
 		c.Since = 0
 	}
+	c.NoPicture = c.NoPicture && c.Shutter == directory.Shut
 	if !plain.ValidRoom(c.Facing) {
 		c.Facing = ""
 	}
@@ -68,7 +70,7 @@ func ParseWindow(data []byte) (*Window, error) {
 
 // Equal says whether two contents are the same.
 func (c *Window) Equal(o *Window) bool {
-	return c.Version == o.Version && c.Kiosk == o.Kiosk && c.Shutter == o.Shutter && c.Since == o.Since && c.Facing == o.Facing &&
+	return c.Version == o.Version && c.Kiosk == o.Kiosk && c.Shutter == o.Shutter && c.Since == o.Since && c.NoPicture == o.NoPicture && c.Facing == o.Facing &&
 		c.City == o.City && c.Timezone == o.Timezone && slices.Equal(c.Languages, o.Languages)
 }
 

@@ -24,6 +24,8 @@ func TestParseWindow(t *testing.T) {
 		{"far future", `{"version":1,"kiosk":"@d:a.b","since":9223372036854775807}`, `{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0}`},
 		{"no room", `{"version":1,"kiosk":"@d:a.b","facing":"#alias:a"}`, `{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0}`},
 		{"room of version 12", `{"version":1,"kiosk":"@d:a.b","facing":"!abc-_9"}`, `{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0,"facing":"!abc-_9"}`},
+		{"no picture", `{"version":1,"kiosk":"@d:a.b","shutter":"shut","no_picture":true}`, `{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0,"no_picture":true}`},
+		{"open without a picture", `{"version":1,"kiosk":"@d:a.b","shutter":"open","no_picture":true}`, `{"version":1,"kiosk":"@d:a.b","shutter":"open","since":0}`},
 		{"control characters", "{\"version\":1,\"kiosk\":\"@d:a.b\",\"city\":\" Dres\\u0000\\u202eden \\n an der\\tElbe \"}",
 			`{"version":1,"kiosk":"@d:a.b","shutter":"shut","since":0,"city":"Dresden an der Elbe"}`},
 		{"long city", `{"version":1,"kiosk":"@d:a.b","city":"` + long + `"}`,

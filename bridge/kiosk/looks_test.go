@@ -121,6 +121,7 @@ func TestLooks(t *testing.T) {
 	ringing.Stranger = true
 	ringing.Ring = &kiosk.Ring{Status: "ringing", Declined: []string{"Annegret von der Heydt-Rosenberg", "Ben"}}
 	unanswered := aloneState()
+	unanswered.Windows = []directory.Window{{Room: "!w:x", Name: "Verein für offene Werkstätten Warmbronn", Shutter: "shut", NoPicture: true}}
 	unanswered.CanRing, unanswered.Ring = true, &kiosk.Ring{Status: "failed"}
 	held := visitState()
 	held.Seen, held.Held, held.Peer = false, true, &kiosk.Person{Name: "Annegret von der Heydt-Rosenberg", Tile: -1}

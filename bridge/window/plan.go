@@ -115,7 +115,7 @@ func (r *Rules) Plan(now time.Time) Plan {
 // announcement is our state for the network. Facing is set only when the other window is in the call: while our window waits, third windows
 // may still call it.
 func (r *Rules) announcement(now time.Time) directory.State {
-	s := directory.State{Shutter: r.effective(now), Since: r.openedAt}
+	s := directory.State{Shutter: r.effective(now), Since: r.openedAt, NoPicture: r.shutter != directory.Shut && r.cameraFault != ""}
 	if v := r.visit; v != nil && s.Shutter != directory.Shut && v.peerPresent {
 		s.Facing = v.peer
 	}

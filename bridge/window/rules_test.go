@@ -424,7 +424,7 @@ func TestCameraFault(t *testing.T) {
 		if !b.last.View.Since.Equal(failed) {
 			t.Errorf("%s: since %v instead of %v", code, b.last.View.Since, failed)
 		}
-		if p := b.last; p.Send || p.Camera || !p.View.Camera || p.View.Fault != want || p.Announce.Shutter != directory.Shut {
+		if p := b.last; p.Send || p.Camera || !p.View.Camera || p.View.Fault != want || p.Announce.Shutter != directory.Shut || !p.Announce.NoPicture {
 			t.Fatalf("%s: %+v", code, p)
 		}
 		b.m.SetCamera(b.now, "on", "")
@@ -434,7 +434,7 @@ func TestCameraFault(t *testing.T) {
 		b.m.SetCamera(b.now, "fault", code)
 		b.step(0)
 		b.want("", "", "shut")
-		if b.last.View.Camera || b.last.View.Fault != "" {
+		if b.last.View.Camera || b.last.View.Fault != "" || b.last.Announce.NoPicture {
 			t.Fatalf("%s while shut: %+v", code, b.last.View)
 		}
 	}

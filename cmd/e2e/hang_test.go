@@ -75,12 +75,12 @@ func TestHungCamera(t *testing.T) {
 	}
 	munich.shot("hung")
 	dresden.awaitNot("red", 10*time.Second)
-	// Munich is as shut for the others. So nobody is there, and Dresden sends nothing.
+	// Munich counts as shut for the others. So nobody is there, and Dresden sends nothing. It says why.
 	rig.Eventually(t, 20*time.Second, func() error {
 		return rig.Check(dresden.screen() == "alone", "Dresden, alone", dresden.state())
 	})
 	t.Logf("Dresden shows no picture of it after %.1f s", time.Since(begun).Seconds())
-	dresden.awaitText("#sill .how", "zu")
+	dresden.awaitText("#sill .how", "kein Bild von Munich")
 	dresden.shot("alone")
 	if n := munich.live(); n != 0 {
 		t.Errorf("%d tracks of Munich are live", n)
@@ -95,5 +95,9 @@ func TestHungCamera(t *testing.T) {
 	begun = time.Now()
 	munich.awaitMoving("blue", 60*time.Second)
 	dresden.awaitMoving("red", 60*time.Second)
+	var said bool
+	if err := dresden.eval("!!ewindow.snapshot().state.windows[0].no_picture", &said); err != nil || said {
+		t.Errorf("Dresden still says that no picture comes: %v, %v", said, err)
+	}
 	t.Logf("the visit goes on %.1f s after the camera does", time.Since(begun).Seconds())
 }

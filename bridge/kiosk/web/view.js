@@ -252,7 +252,7 @@ export class View {
         const text = make("span", "text");
         text.append(make("strong", "", w.name));
         if (w.city && !w.name.includes(w.city)) text.append(make("span", "city", w.city));
-        const how = make("span", "how", w.gone ? saySince(m.language, m.state.timezone, "gone_since", w.gone) : t(shutter));
+        const how = make("span", "how", w.gone ? saySince(m.language, m.state.timezone, "gone_since", w.gone) : w.no_picture ? t("no_picture", { name: w.name }) : t(shutter));
         const since = saySince(m.language, m.state.timezone, "since", w.since);
         if (w.since && shutter !== "shut") how.append(make("span", "since", `, ${since}`));
         text.append(how);
