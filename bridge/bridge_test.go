@@ -13,6 +13,7 @@ import (
 	"multifactorymodel.org/ewindow/bot/directory"
 	"multifactorymodel.org/ewindow/bot/rtc"
 	"multifactorymodel.org/ewindow/bridge/kiosk"
+	"multifactorymodel.org/ewindow/bridge/notice"
 	"multifactorymodel.org/ewindow/callmedia"
 	"multifactorymodel.org/ewindow/callmedia/page"
 )
@@ -290,7 +291,8 @@ func TestKnocks(t *testing.T) {
 		synctest.Wait()
 		got := w.logged()
 		slices.Sort(got)
-		if !slices.Equal(got, []string{"decline !dresden:a $1", "notice !dresden:a Am Fenster passt es gerade nicht. Versuch es bitte später noch einmal."}) {
+		if !slices.Equal(got, []string{"decline !dresden:a $1", "notice !dresden:a Am Fenster passt es gerade nicht. Versuch es bitte später noch einmal.",
+			"notice !dresden:a " + notice.Ajar.Text([]string{"de"}, notice.About{Name: "Name of " + string(guest)})}) {
 			t.Fatalf("not now: %q", got)
 		}
 		w.bridge.HandleMembers(dresden, nil)

@@ -104,6 +104,10 @@ func TestGuestsAreTold(t *testing.T) {
 		w.bridge.HandleLegacyCall(dresden, guest)
 		synctest.Wait()
 		told(notice.Legacy.Text([]string{"de"}, notice.About{Name: "{name}"}))
+		call.opts.OnEvent(rtc.Event{Kind: rtc.Keyless, User: guest})
+		call.opts.OnEvent(rtc.Event{Kind: rtc.Keyless, User: guest})
+		synctest.Wait()
+		told(notice.NoKey.Text([]string{"de"}, notice.About{Name: "{name}"}))
 	})
 }
 

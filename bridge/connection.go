@@ -216,6 +216,8 @@ func (b *Bridge) handleCall(visit uint64, e rtc.Event) {
 	case rtc.Withheld:
 		c.log.Warn().Stringer("user_id", e.User).Msg("A guest's device is not verified by its owner, so it can neither see nor hear us")
 		b.rules.Withheld(b.now(), visit, e.User)
+	case rtc.Keyless:
+		b.rules.Keyless(b.now(), visit, e.User)
 	case rtc.Failed:
 		c.log.Error().Err(e.Err).Msg("The call can't be used, it will be tried again")
 		if errors.Is(e.Err, rtc.ErrNoTransport) {

@@ -43,6 +43,9 @@ const (
 	KeySent
 	// Withheld: User's Device gets no keys, since User has not cross-signed it. The event comes once for each device.
 	Withheld
+	// Keyless: User's Device could not be given our key for a while, since its homeserver does not know it or has no one-time key of it. We go on
+	// trying. The event comes once for each key.
+	Keyless
 	// Failed: the call can't be entered or kept; Err says why. Nothing more happens until Leave.
 	Failed
 )

@@ -560,6 +560,8 @@ func (b *bench) told() string {
 			list = append(list, fmt.Sprintf("sent %d", e.Index))
 		case Withheld:
 			list = append(list, fmt.Sprintf("withheld %s %s", e.User, e.Device))
+		case Keyless:
+			list = append(list, fmt.Sprintf("keyless %s %s", e.User, e.Device))
 		case Failed:
 			list = append(list, "failed: "+e.Err.Error())
 		}

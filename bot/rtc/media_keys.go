@@ -48,6 +48,9 @@ func (c *Call) sendKey(ctx context.Context, key mediakeys.Key, recipients []*med
 	c.m.queue.Put(func() { c.m.keySent(c, key, recipients, failed) })
 }
 
+// keylessAfter is after how many failures to give a device our key people are told. It takes some seconds.
+const keylessAfter = 4
+
 // keySent handles the result of sendKey.
 func (m *Manager) keySent(call *Call, key mediakeys.Key, recipients []*mediakeys.Recipient, failed map[bot.Device]error) {
 	now, delivered := time.Now(), 0
@@ -68,6 +71,9 @@ func (m *Manager) keySent(call *Call, key mediakeys.Key, recipients []*mediakeys
 			call.opts.OnEvent(Event{Kind: Withheld, User: device.User, Device: device.ID})
 		case err != nil && !errors.Is(err, bot.ErrUntrusted):
 			log.Warn().Err(err).Msg("A media key was not delivered, trying again")
+			if r.Failures() == keylessAfter && (errors.Is(err, bot.ErrUnknownDevice) || errors.Is(err, bot.ErrNoOneTimeKey)) {
+				call.opts.OnEvent(Event{Kind: Keyless, User: device.User, Device: device.ID})
+			}
 		}
 	}
 	if delivered > 0 && !call.over {

@@ -75,6 +75,23 @@ func TestKeys(t *testing.T) {
 	})
 }
 
+// TestKeyless: the call's owner is told, once, that a device could not be given our key. It gets the key when that is possible.
+func TestKeyless(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.bobComes()
+		b.fault("keys", bot.ErrNoOneTimeKey)
+		b.join()
+		b.wait(2 * time.Second)
+		b.expect("at first", b.told(), "use 0, transport "+ownService)
+		b.wait(time.Hour)
+		b.expect("events", b.told(), "keyless @bob:two.example BOBDEV")
+		b.fault("keys", nil)
+		b.wait(time.Minute)
+		b.expect("events", b.told(), "sent 0, sent 0") // it is sent twice, as always
+	})
+}
+
 func TestKeysRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)

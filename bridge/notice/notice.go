@@ -17,6 +17,12 @@ const (
 	Shut Notice = iota + 1
 	NotNow
 	Nobody
+	// Ajar says that a person knocks, and that they are let in or not.
+	Ajar
+	// Full says that there is no room for a person in the call.
+	Full
+	// NoKey says that a person's device could not be given the media key.
+	NoKey
 	// Camera says that a person sees nothing because their camera is off.
 	Camera
 	// Unseen says that a person sees and hears nothing any more because no picture of theirs is seen at the window.
@@ -45,8 +51,13 @@ var texts = map[string]map[Notice]string{
 			"Auf dem Bildschirm steht, dass {name} geklopft hat.",
 		NotNow: "Am Fenster passt es gerade nicht. Versuch es bitte später noch einmal.",
 		Nobody: "Am Fenster hat niemand geantwortet. Auf dem Bildschirm steht, dass {name} geklopft hat.",
+		Ajar: "Das Fenster ist angelehnt, deshalb klopft es dort jetzt für {name}. Wer vor Ort ist, lässt dich herein oder nicht. Bis dahin sieht und " +
+			"hört dich niemand. Nach einer Minute steht hier, ob niemand da war.",
+		Full: "{name}, in diesem Gespräch ist kein Platz mehr: Mehr als 16 Leute sehen und hören das Fenster nicht. Leg auf, und ruf später noch einmal an.",
+		NoKey: "{name}, dein Gerät hat vom Fenster keinen Schlüssel bekommen, deshalb siehst und hörst du dort nichts. Das Fenster versucht es weiter. " +
+			"Hilft das nicht, melde dich in Element ab und neu an, dann ruf noch einmal an.",
 		Camera: "Deine Kamera ist aus, {name}. Am Fenster gilt: Wer sieht, wird auch gesehen. Schalte deine " +
-			"Kamera ein, dann siehst du auch das Fenster.",
+			"Kamera ein, dann siehst du auch das Fenster. Oder warte: Wer dort ist, kann dich auch ohne Bild sprechen lassen.",
 		Unseen: "{name}, am Fenster ist kein Bild von dir zu sehen. Deshalb kommt von dort weder Bild noch Ton zu dir. Schalte " +
 			"deine Kamera ein, dann geht es weiter. Ist sie schon an, ruf bitte noch einmal an: Vier Bilder haben hier Platz.",
 		Codec: "{name}, dein Element sendet dein Bild in einem Format, das dieses Fenster nicht zeigen kann. Am Fenster gilt: Wer sieht, wird auch " +
@@ -69,8 +80,13 @@ var texts = map[string]map[Notice]string{
 		Shut:   "The window is shut now: nobody there sees or hears you. The screen says that {name} knocked.",
 		NotNow: "It is not a good moment at the window. Please try again later.",
 		Nobody: "Nobody answered at the window. The screen says that {name} knocked.",
+		Ajar: "The window is ajar, so {name} knocks there now. Whoever is there lets you in or not. Until then nobody sees or hears you. After a minute " +
+			"you read here if nobody was there.",
+		Full: "{name}, there is no room left in this call: more than 16 people neither see nor hear the window. Hang up, and call again later.",
+		NoKey: "{name}, your device got no key from the window, so you neither see nor hear anything from there. The window keeps trying. If that does not " +
+			"help, log out of Element and in again, then call again.",
 		Camera: "Your camera is off, {name}. At the window, whoever sees is seen as well. Turn your camera on, " +
-			"and you will see the window, too.",
+			"and you will see the window, too. Or wait: whoever is there can let you talk without a picture.",
 		Unseen: "{name}, no picture of yours is seen at the window. That is why neither picture nor sound reaches you from there. " +
 			"Turn your camera on, and it goes on. If it is on already, please call again: there is room for four pictures.",
 		Codec: "{name}, your Element sends your picture in a format that this window cannot show. At the window, whoever sees is seen as well. That is " +
@@ -93,8 +109,13 @@ var texts = map[string]map[Notice]string{
 		Shut:   "La finestra adesso è chiusa: lì nessuno ti vede né ti sente. Sullo schermo c’è scritto che {name} ha bussato.",
 		NotNow: "Alla finestra non è un buon momento. Riprova più tardi, per favore.",
 		Nobody: "Alla finestra non ha risposto nessuno. Sullo schermo c’è scritto che {name} ha bussato.",
+		Ajar: "La finestra è socchiusa, perciò adesso lì {name} bussa. Chi è lì ti fa entrare oppure no. Fino ad allora nessuno ti vede né ti sente. " +
+			"Dopo un minuto qui leggi se non c’era nessuno.",
+		Full: "{name}, in questa chiamata non c’è più posto: oltre 16 persone non vedono né sentono la finestra. Riaggancia e richiama più tardi.",
+		NoKey: "{name}, il tuo dispositivo non ha ricevuto la chiave dalla finestra, perciò da lì non vedi né senti nulla. La finestra continua a provare. " +
+			"Se non basta, esci da Element e accedi di nuovo, poi richiama.",
 		Camera: "La tua telecamera è spenta, {name}. Alla finestra chi vede è anche visto. Accendi la telecamera " +
-			"e vedrai anche la finestra.",
+			"e vedrai anche la finestra. Oppure aspetta: chi è lì può farti parlare anche senza immagine.",
 		Unseen: "{name}, alla finestra non si vede la tua immagine. Perciò da lì non ricevi né immagine né suono. Accendi la " +
 			"telecamera e si riprende. Se è già accesa, richiama: qui c’è posto per quattro immagini.",
 		Codec: "{name}, il tuo Element trasmette la tua immagine in un formato che questa finestra non può mostrare. Alla finestra chi vede è anche " +

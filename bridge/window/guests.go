@@ -49,10 +49,20 @@ func (r *Rules) heldBack(now time.Time, v *visit) bool {
 		!v.countdown.running(now) && !r.trying(now, v)
 }
 
-// advanceGuests tells the room, at most once in a visit, why nobody sees the window.
+// advanceGuests tells guests why they see and hear nothing: there is no room for them, or the window is held back because their cameras are off.
 func (r *Rules) advanceGuests(now time.Time) {
 	v := r.visit
-	if v == nil || v.toldHeld || v.room != r.own || !r.heldBack(now, v) {
+	if v == nil {
+		return
+	}
+	if named, more := r.named(v); more > 0 {
+		for _, member := range r.members.in(v.room) {
+			if r.windows.mayCall(member.User) && !slices.ContainsFunc(named, func(m Member) bool { return m.User == member.User }) {
+				r.tellGuest(now, v, notice.Full, member.User)
+			}
+		}
+	}
+	if !r.heldBack(now, v) {
 		return
 	}
 	muted := false
@@ -63,10 +73,8 @@ func (r *Rules) advanceGuests(now time.Time) {
 		return // no camera is announced yet, and one may still come
 	}
 	for _, member := range v.members {
-		if !v.unshown(member.User) { // they are told that their picture can't be shown
-			v.toldHeld = true
-			r.outbox.tell(now, notice.Camera, member.User)
-			return
+		if !v.unshown(member.User) && !v.voices.let[member.User] { // they are told that their picture can't be shown, or talk
+			r.tellGuest(now, v, notice.Camera, member.User)
 		}
 	}
 }
@@ -86,8 +94,13 @@ func (r *Rules) Withheld(now time.Time, visit uint64, user id.UserID) {
 		what = notice.Identity
 		r.identities.askLater(user)
 	}
-	if v.room == r.own {
-		r.outbox.tell(now, what, user)
+	r.tellGuest(now, v, what, user)
+}
+
+// Keyless reports that a member's device could not be given our media key for a while.
+func (r *Rules) Keyless(now time.Time, visit uint64, user id.UserID) {
+	if v := r.visitNumber(visit); v != nil {
+		r.tellGuest(now, v, notice.NoKey, user)
 	}
 }
 

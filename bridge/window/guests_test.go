@@ -28,7 +28,7 @@ func TestHeld(t *testing.T) {
 	}
 	b.wantMessages()
 	b.step(connectLimit)
-	b.wantMessages(Message{Notice: notice.Camera, User: guest})
+	b.wantMessages(Message{Notice: notice.Camera, User: guest}, Message{Notice: notice.Camera, User: ben})
 	// The guest turns the camera on: they see each other. Off again: the picture is held back, and the room is not told twice.
 	b.m.visit.remoteCamera(b.now, memberOf(guest).Identity, 0, true, false)
 	b.step(0)
@@ -255,7 +255,8 @@ func TestWithheld(t *testing.T) {
 	b.wantMessages()
 	b.m.LegacyCall(b.now, dresden, guest)
 	b.m.LegacyCall(b.now, dresden, ben)
-	b.wantMessages(Message{Notice: notice.Legacy, User: guest})
+	b.m.LegacyCall(b.now, dresden, guest)
+	b.wantMessages(Message{Notice: notice.Legacy, User: guest}, Message{Notice: notice.Legacy, User: ben})
 	b.picture(memberOf(ben), true)
 	b.step(noticeEvery)
 	b.m.LegacyCall(b.now, dresden, ben)

@@ -201,6 +201,8 @@ func (r *Rules) advanceKnocks(now time.Time) {
 		case !now.Before(o.until):
 			k.miss(now, r.windows.person(o.user))
 			r.refuse(now, o, notice.Nobody)
+		case r.windows.person(o.user).Window == "":
+			r.outbox.tell(now, notice.Ajar, o.user)
 		}
 	}
 	if o := k.waiting(); o != nil && o.shown.IsZero() {

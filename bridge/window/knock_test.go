@@ -111,7 +111,7 @@ func TestKnockLetIn(t *testing.T) {
 	b.want("", "", "ajar")
 	b.calls(guest)
 	b.want("", "", "knocked")
-	b.wantMessages()
+	b.wantMessages(Message{Notice: notice.Ajar, User: guest}) // once in a quarter of an hour
 }
 
 func TestKnockOfAWindow(t *testing.T) {
@@ -149,10 +149,10 @@ func TestKnockRefused(t *testing.T) {
 			b.m.AnswerKnock(b.now, b.last.View.Knock.ID, false)
 			b.step(0)
 			b.want("", "", "ajar")
-			want := []Message{{Decline: "$1"}, {Notice: notice.NotNow, User: guest}}
+			want := []Message{{Notice: notice.Ajar, User: guest}, {Decline: "$1"}, {Notice: notice.NotNow, User: guest}}
 			if late {
 				ring("$1")
-				slices.Reverse(want)
+				slices.Reverse(want[1:])
 			}
 			b.wantMessages(want...)
 			b.step(time.Hour)
@@ -186,7 +186,7 @@ func TestKnockTimesOut(t *testing.T) {
 	b.calls(guest, ben)
 	b.step(knockTime - 10*time.Second - time.Millisecond)
 	b.want("", "", "knocked")
-	b.wantMessages()
+	b.wantMessages(Message{Notice: notice.Ajar, User: guest}, Message{Notice: notice.Ajar, User: ben})
 	b.step(time.Millisecond)
 	b.want("", "", "knocked") // the next knock
 	if b.last.View.Knock.Who.User != ben || b.last.View.Since != b.now {
@@ -218,7 +218,7 @@ func TestRingAlone(t *testing.T) {
 	b.step(20 * time.Second)
 	b.want("", "", "ajar")
 	b.wantMissed(guest)
-	b.wantMessages()
+	b.wantMessages(Message{Notice: notice.Ajar, User: guest})
 	ring("$2")
 	b.step(time.Second)
 	b.m.AnswerKnock(b.now, b.last.View.Knock.ID, true)
@@ -249,7 +249,7 @@ func TestShutDeclines(t *testing.T) {
 	first := b.now
 	b.m.CallNotification(b.now, dresden, ben, "$2", b.now.Add(30*time.Second))
 	b.step(noticeEvery - time.Second)
-	b.wantMessages(Message{Decline: "$2"}) // the room was told a short while ago
+	b.wantMessages(Message{Decline: "$2"}, Message{Notice: notice.Shut, User: ben})
 	b.calls(guest, ben, kioskUser(munich))
 	b.wantMessages()
 	b.wantMissed(kioskUser(munich), ben, guest)
@@ -304,7 +304,7 @@ func TestShutAfterAVisit(t *testing.T) {
 	b.m.SetShutter(b.now, directory.Shut)
 	b.step(0)
 	b.want("", "", "shut")
-	b.wantMessages(Message{Decline: "$1"}, Message{Notice: notice.Shut, User: guest})
+	b.wantMessages(Message{Notice: notice.Ajar, User: guest}, Message{Decline: "$1"}, Message{Notice: notice.Shut, User: guest})
 	b.wantMissed()
 	// When the window is set ajar, somebody who waits in the call knocks. When it is opened, they are answered.
 	b.m.SetShutter(b.now, directory.Ajar)

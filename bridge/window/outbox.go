@@ -1,17 +1,18 @@
 package window
 
 import (
-	"maps"
 	"time"
 
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bridge/notice"
+	"multifactorymodel.org/ewindow/bridge/window/unseen"
 )
 
 const (
-	// noticeEvery is the least time between two notices of a kind in the window's room.
+	// noticeEvery is the least time between two notices of a kind about one person. maxTold is about how many people one kind is sent in that time.
 	noticeEvery = 15 * time.Minute
+	maxTold     = 8
 	// maxMessages is how many messages may wait to be sent.
 	maxMessages = 64
 )
@@ -38,7 +39,7 @@ type outbox struct {
 	told     map[telling]time.Time // when the room was told what
 }
 
-// telling is a kind of notice, and for whom it was, if each person is told.
+// telling is a kind of notice, and about whom it is.
 type telling struct {
 	what notice.Notice
 	user id.UserID
@@ -57,23 +58,30 @@ func (o *outbox) decline(notification id.EventID) { o.add(Message{Decline: notif
 
 func (o *outbox) remove(member Member) { o.add(Message{Remove: &member}) }
 
-// tell sends the room a notice, unless one of the same kind was sent within [noticeEvery].
+// tell sends the room a notice about a person, unless it was sent about them within [noticeEvery], or about [maxTold] people.
 func (o *outbox) tell(now time.Time, what notice.Notice, user id.UserID) {
-	o.tellOnce(now, telling{what: what}, Message{Notice: what, User: user})
-}
-
-// tellPerson sends the room a notice, unless it was sent for the same person within [noticeEvery].
-func (o *outbox) tellPerson(now time.Time, what notice.Notice, user id.UserID) {
-	o.tellOnce(now, telling{what, user}, Message{Notice: what, User: user})
-}
-
-func (o *outbox) tellOnce(now time.Time, t telling, m Message) {
-	maps.DeleteFunc(o.told, func(_ telling, at time.Time) bool { return now.Sub(at) >= noticeEvery })
-	if _, told := o.told[t]; told {
-		return
+	told := 0
+	for t, at := range o.told {
+		if now.Sub(at) >= noticeEvery {
+			delete(o.told, t)
+		} else if t.what == what {
+			told++
+		}
 	}
-	o.told[t] = now
-	o.add(m)
+	t := telling{what, user}
+	if _, again := o.told[t]; !again && told < maxTold {
+		o.told[t] = now
+		o.add(Message{Notice: what, User: user})
+	}
+}
+
+// tellGuest tells a guest in our own call, once in a visit, why they see and hear nothing, or will soon.
+func (r *Rules) tellGuest(now time.Time, v *visit, what notice.Notice, user id.UserID) {
+	t := telling{what, user}
+	if r.windows.person(user).Window == "" && v.room == r.own && !v.told[t] && len(v.told) < unseen.MaxBudgets {
+		v.told[t] = true
+		r.outbox.tell(now, what, user)
+	}
 }
 
 // TakeMessages returns what is to be sent to our own room now. Each message is returned once.

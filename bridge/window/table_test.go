@@ -92,10 +92,13 @@ var outcomes = map[string]func(o outcome) bool{
 		return o.after.Room == dresden && o.after.View.Screen == ScreenOpening && !o.after.View.CountUntil.IsZero() && len(o.after.Members) > 0
 	},
 	"knock": func(o outcome) bool {
-		return o.waiting(ScreenKnocked, directory.Ajar) && o.after.View.Knock != nil && !o.after.View.Camera && o.sent(0, 0)
+		// A guest is told that they knock.
+		return o.waiting(ScreenKnocked, directory.Ajar) && o.after.View.Knock != nil && !o.after.View.Camera &&
+			(o.after.View.Knock.Who.Window != "" && o.sent(0, 0) || o.sent(0, 0, notice.Ajar))
 	},
 	"missed": func(o outcome) bool {
-		return o.waiting(ScreenShut, directory.Shut) && len(o.after.View.Missed) > len(o.before.View.Missed) && o.sent(0, 0)
+		return o.waiting(ScreenShut, directory.Shut) && len(o.after.View.Missed) > len(o.before.View.Missed) &&
+			!slices.ContainsFunc(o.messages, func(m Message) bool { return m.Notice != notice.Shut }) && len(o.messages) <= maxTold
 	},
 	"ajar, missed": func(o outcome) bool {
 		return o.waiting(ScreenAjar, directory.Ajar) && len(o.b.m.knocks.missed) == 1 && o.sent(0, 0)
@@ -200,7 +203,8 @@ var outcomes = map[string]func(o outcome) bool{
 		return o.after.Visit == o.before.Visit && o.after.View.Stranger && !o.before.View.Stranger && o.after.Send && o.sent(0, 0)
 	},
 	"visit, 3 more": func(o outcome) bool {
-		return o.after.Visit == o.before.Visit && o.after.View.More == 3 && len(o.after.Named) == maxNamed
+		return o.after.Visit == o.before.Visit && o.after.View.More == 3 && len(o.after.Named) == maxNamed &&
+			o.sent(0, 0, notice.Full, notice.Full, notice.Full)
 	},
 	"withheld": func(o outcome) bool { return len(o.after.View.Withheld) == 1 && o.sent(0, 0, notice.Device) },
 	"joined": func(o outcome) bool {

@@ -37,8 +37,12 @@ func (r *Rules) advanceUnseen(now time.Time) {
 	sends := r.sends(now, v)
 	for _, member := range named {
 		user := member.User
-		if r.spent(v, user) || v.unshown(user) {
-			r.tellCut(now, v, user)
+		switch {
+		case slices.Contains(v.withheld, user):
+		case v.unshown(user):
+			r.tellGuest(now, v, notice.Codec, user)
+		case r.spent(v, user):
+			r.tellGuest(now, v, notice.Unseen, user)
 		}
 		if sends && r.unseen(v, user) && !r.allowed(v, user) && !r.cut(v, user) {
 			r.budgets.Begin(user)
@@ -85,20 +89,6 @@ func (r *Rules) cut(v *visit, user id.UserID) bool {
 func (r *Rules) keyed(v *visit) []Member {
 	named, _ := r.named(v)
 	return slices.DeleteFunc(named, func(m Member) bool { return r.cut(v, m.User) })
-}
-
-// tellCut tells a guest, once in a visit, why they get nothing, or will soon get nothing.
-func (r *Rules) tellCut(now time.Time, v *visit, user id.UserID) {
-	if _, kiosk := r.windows.of(user); kiosk || v.room != r.own || slices.Contains(v.withheld, user) || slices.Contains(v.toldCut, user) ||
-		len(v.toldCut) >= unseen.MaxBudgets {
-		return
-	}
-	v.toldCut = append(v.toldCut, user)
-	what := notice.Unseen
-	if v.unshown(user) {
-		what = notice.Codec
-	}
-	r.outbox.tellPerson(now, what, user)
 }
 
 // persons are the named people for whom f holds, each one once.

@@ -34,13 +34,12 @@ type visit struct {
 	reciprocity reciprocity
 	stuck       bool // the window must leave the call and enter it again
 
-	shown   map[id.UserID]bool // who was seen and is still in the call
-	turns   turns
-	toldCut []id.UserID // who was told why they get nothing, or will soon get nothing
+	shown map[id.UserID]bool // who was seen and is still in the call
+	turns turns
 
 	voices   voices
-	toldHeld bool        // the room was told that our picture is held back
-	withheld []id.UserID // the users whose devices get no key
+	told     map[telling]bool // what guests were told
+	withheld []id.UserID      // the users whose devices get no key
 }
 
 // remote is what the media side knows of one other participant.
@@ -56,7 +55,7 @@ func newVisit(number uint64, room, peer id.RoomID, now time.Time, length time.Du
 	return &visit{
 		number: number, room: room, peer: peer, started: now, countdown: countdown{now.Add(length)}, emptyAt: now, alone: true,
 		remotes: make(map[string]*remote), absent: make(absences), participants: make(strangers.Participants),
-		shown: make(map[id.UserID]bool), turns: turns{had: make(map[id.UserID]int)}, voices: voices{let: make(map[id.UserID]bool)},
+		shown: make(map[id.UserID]bool), told: make(map[telling]bool), turns: turns{had: make(map[id.UserID]int)}, voices: voices{let: make(map[id.UserID]bool)},
 	}
 }
 

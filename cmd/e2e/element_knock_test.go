@@ -169,8 +169,12 @@ func TestElementKnocks(t *testing.T) {
 	anna.Call(room, element.Start)
 	knocked()
 	munich.shot("knocked")
+	rig.Eventually(t, 20*time.Second, func() error {
+		all, err := anna.sentByKiosk(room, kiosk)
+		return rig.Check(err == nil && len(all.notices) == 2 && strings.Contains(all.notices[1], "angelehnt, deshalb klopft es dort jetzt für anna"), "Anna reading that she knocks", fmt.Sprint(all, err))
+	})
 	answer("#notnow")
-	if all := anna.awaitDeclined(room, kiosk, 3); len(all.notices) > 2 {
+	if all := anna.awaitDeclined(room, kiosk, 3); len(all.notices) > 3 {
 		t.Errorf("the kiosk sent the notices %q", all.notices)
 	}
 	rig.Eventually(t, 20*time.Second, func() error { return rig.Check(munich.screen() == "alone", "the window ajar again", munich.screen()) })

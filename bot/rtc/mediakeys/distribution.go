@@ -55,6 +55,9 @@ type Recipient struct {
 	repeatAt  time.Time // when the delivered key is sent once more; zero: it is not
 }
 
+// Failures is how often in a row the present key could not be sent to the recipient.
+func (r *Recipient) Failures() int { return r.retry.Failures() }
+
 // newRetry is a back-off without jitter. All devices of a homeserver get their keys in one request, so those that failed together should
 // be tried again together.
 func newRetry() backoff.Backoff {
