@@ -25,6 +25,13 @@ const (
 	settleTime = 5 * time.Second  // without such a gap: then the effect is over
 )
 
+// TestNameOfNothing visits in a network whose homeserver has a name that leads to nothing. Only users of other homeservers would need it.
+func TestNameOfNothing(t *testing.T) {
+	v := startVisit(t, world{serverName: "workshops.invalid"})
+	v.open(t)
+	v.staysConnected(t, stay, 0, nil)
+}
+
 // TestPaths opens a window between two kiosks over difficult networks. Each scenario logs the route that media took, and the time from opening to
 // the first picture.
 func TestPaths(t *testing.T) {

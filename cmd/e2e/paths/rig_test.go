@@ -76,6 +76,7 @@ type world struct {
 	listen      string               // where the hub listens; "" is its address
 	publicIP    string               // its setting; "" is its address, "-" is nothing
 	morePublics string               // its setting
+	serverName  string               // of its homeserver; "" is its name and port
 }
 
 // startVisit starts a network and its pages.
@@ -112,9 +113,10 @@ func startNetwork(t testing.TB, w world) *network {
 	if w.prepare != nil {
 		w.prepare(v.Network)
 	}
+	name := cmp.Or(w.serverName, serverName)
 	local := &http.Client{Transport: &http.Transport{DialContext: v.Hub.DialContext}, Timeout: 20 * time.Second}
 	certificate, key := rig.CertificateFiles(t, paths.HubIP, paths.HubName)
-	v.start(t, "hub", v.Hub, fmt.Sprintf(hubConfig, cmp.Or(w.listen, paths.HubIP), certificate, key, turnSecret, serverName, registration, publicURL,
+	v.start(t, "hub", v.Hub, fmt.Sprintf(hubConfig, cmp.Or(w.listen, paths.HubIP), certificate, key, turnSecret, name, registration, publicURL,
 		strings.TrimPrefix(cmp.Or(w.publicIP, paths.HubIP), "-"), w.morePublics),
 		answers(local, localHub+"/_matrix/client/versions"))
 	passwords := make(map[string]string)
@@ -143,11 +145,11 @@ func startNetwork(t testing.TB, w world) *network {
 	for i, s := range v.Sides {
 		account := strings.ToLower(windows[i])
 		client := &http.Client{Transport: &http.Transport{DialContext: s.Kiosk.DialContext}, Timeout: 5 * time.Second}
-		v.start(t, account, s.Kiosk, fmt.Sprintf(kioskConfig, publicURL, account, passwords[account], serverName, windows[i], pageAddress),
+		v.start(t, account, s.Kiosk, fmt.Sprintf(kioskConfig, publicURL, account, passwords[account], name, windows[i], pageAddress),
 			answers(client, "http://"+pageAddress+"/"))
 	}
 	for i := range v.Sides {
-		user := id.NewUserID(strings.ToLower(windows[i]), serverName)
+		user := id.NewUserID(strings.ToLower(windows[i]), name)
 		if _, err := anna.InviteUser(t.Context(), space, &mautrix.ReqInviteUser{UserID: user}); err != nil {
 			t.Fatal(err)
 		}
