@@ -114,7 +114,7 @@ func TestOrphanedDelayedLeave(t *testing.T) {
 		before := b.sent()
 		b.wait(300 * time.Millisecond)
 		got := b.took()
-		if !strings.HasPrefix(got, "fired, member 4h0m0s, restart") {
+		if !strings.HasPrefix(got, "fired, schedule 18s, member 4h0m0s, cancel") {
 			t.Fatal(got)
 		}
 		if sent := b.sent()[len(before):]; len(sent) != 1 || sent[0].to != bobDevice || sent[0].key.Keys != before[0].key.Keys {
@@ -139,7 +139,7 @@ func TestOrphanedDelayedLeave(t *testing.T) {
 		b.wait(5 * time.Second)
 		b.took()
 		b.wait(10 * time.Second)
-		if got := b.took(); !strings.Contains(got, "fired, member 4h0m0s, restart") {
+		if got := b.took(); !strings.Contains(got, "fired, schedule 18s, member 4h0m0s, cancel") {
 			t.Fatal(got)
 		}
 	})

@@ -91,6 +91,7 @@ type fakeServer struct {
 	faults    map[string]error
 	lost      map[string]bool // the request is done, but its answer is lost
 	hang      bool            // nothing is answered
+	held      bool            // no request about a delayed leave is answered
 	delayed   bool
 	maxDelay  time.Duration
 	transport string
@@ -128,7 +129,7 @@ type sentKey struct {
 func (f *fakeServer) ask(ctx context.Context, name, detail string) error {
 	f.mu.Lock()
 	f.calls = append(f.calls, strings.TrimSpace(name+" "+detail))
-	err, hang := f.faults[name], f.hang
+	err, hang := f.faults[name], f.hang || f.held && slices.Contains([]string{unstable.DelayRestart, unstable.DelayCancel, unstable.DelaySend}, name)
 	if all := f.faults["all"]; err == nil {
 		err = all
 	}
@@ -432,7 +433,7 @@ func newBench(t *testing.T, setUp ...func(*bench)) *bench {
 	}
 	m, err := newManager(Config{
 		Log: zerolog.New(zerolog.SyncWriter(&b.log)),
-		OnMembers: func(room id.RoomID, members []Member) {
+		OnMembers: func(room id.RoomID, members []Member, _ []bot.Device) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.members[room] = members

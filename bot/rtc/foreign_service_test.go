@@ -79,7 +79,7 @@ func newHall(t *testing.T, allowed func(netip.Addr) bool, hosts ...*guest) *hall
 	}
 	fake := &fakeServer{faults: make(map[string]error)}
 	members := make(chan []Member, 64)
-	m, err := newManager(Config{OnMembers: func(_ id.RoomID, list []Member) { members <- list }, Log: zerolog.Nop()}, fake, fake,
+	m, err := newManager(Config{OnMembers: func(_ id.RoomID, list []Member, _ []bot.Device) { members <- list }, Log: zerolog.Nop()}, fake, fake,
 		transport.NewClient(http.DefaultClient, guarded))
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/matrixerror"
 	"multifactorymodel.org/ewindow/bot/request"
 	"multifactorymodel.org/ewindow/bot/rtc/membership"
@@ -138,7 +139,7 @@ func TestLongAnswer(t *testing.T) {
 }
 
 func TestQueueLimit(t *testing.T) {
-	m, err := newManager(Config{OnMembers: func(id.RoomID, []Member) {}}, nil, nil, nil)
+	m, err := newManager(Config{OnMembers: func(id.RoomID, []Member, []bot.Device) {}}, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,8 +59,9 @@ type Config struct {
 	// homeserver's service may have any address.
 	Allowed func(netip.Addr) bool
 	// OnMembers is called with all valid foreign members of a room's call, windows first and then the oldest first, each time they change. It
-	// is called from Run's goroutine and must not block.
-	OnMembers func(room id.RoomID, members []Member)
+	// is called from Run's goroutine and must not block. ended are the windows' devices in the room that were in the call and are not any more, see
+	// [membership.Change].
+	OnMembers func(room id.RoomID, members []Member, ended []bot.Device)
 	// OnRing is called with rings for us, OnDecline with declines of [Manager.Ring], and OnLegacyCall after a legacy call (m.call.invite) was
 	// rejected. They are called in the same way as OnMembers, and may be nil.
 	OnRing       func(Ring)
@@ -269,7 +270,7 @@ func (m *Manager) Run(ctx context.Context) error {
 func (m *Manager) advance(now time.Time) time.Time {
 	for _, change := range m.roster.Changes(now) {
 		m.cfg.Log.Debug().Stringer("room_id", change.Room).Int("members", len(change.Members)).Msg("Members of the call have changed")
-		m.cfg.OnMembers(change.Room, change.Members)
+		m.cfg.OnMembers(change.Room, change.Members, change.Ended)
 		if call := m.active[change.Room]; call != nil && !call.over {
 			call.shareKeys(now, change.Members, false)
 		}

@@ -257,8 +257,40 @@ func TestMembershipRemoved(t *testing.T) {
 		b.took()
 		b.put(hall, membership.StateKey(self), "{}") // a moderator, or a delayed leave of an earlier run
 		b.wait(time.Second)
-		if got := b.took(); !strings.HasPrefix(got, "member 4h0m0s, restart") {
+		b.expect("requests", b.took(), "schedule 18s, member 4h0m0s, cancel, restart") // the old delayed leave may still be waiting
+		b.wait(leaveDelay)
+		if got := b.took(); strings.Contains(got, "fired") {
 			t.Fatal(got)
+		}
+	})
+}
+
+// TestRestartsHeld: the homeserver does not answer any request about a delayed leave. So it removes us again and again. Each time we are back at once,
+// with another delayed leave.
+func TestRestartsHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		call := b.join()
+		b.wait(10 * time.Second)
+		b.took()
+		b.set(func(f *fakeServer) { f.held = true })
+		b.wait(leaveDelay)
+		if got := b.took(); strings.Count(got, "restart") < 4 || !strings.Contains(got, "restart, fired, schedule 18s, member 4h0m0s") {
+			t.Fatal(got)
+		}
+		b.wait(2 * leaveDelay)
+		if got := b.took(); strings.Count(got, "fired, schedule 18s, member 4h0m0s") != 2 {
+			t.Fatal(got)
+		}
+		b.set(func(f *fakeServer) { f.held = false })
+		b.wait(2 * leaveDelay)
+		if got := b.took(); strings.Contains(got, "fired") || strings.Contains(got, "member") || strings.Count(got, "restart") < 8 {
+			t.Fatal(got)
+		}
+		b.leaveNow(call)
+		b.expect("leaving", b.took(), "send, fired")
+		if len(b.kept) != 0 {
+			t.Errorf("delayed leaves are remembered: %q", b.kept)
 		}
 	})
 }

@@ -143,7 +143,7 @@ func startKiosk(t *testing.T, account rig.BotAccount, name string) (k *kiosk, st
 	}
 	k.Manager, err = rtc.NewManager(rtc.Config{
 		Bot: k.Bot, DB: config.DB, Log: log,
-		OnMembers: func(room id.RoomID, members []rtc.Member) {
+		OnMembers: func(room id.RoomID, members []rtc.Member, _ []bot.Device) {
 			note(func() { k.members[room] = members })
 			k.share(room)
 		},

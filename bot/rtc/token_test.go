@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot"
 	"multifactorymodel.org/ewindow/bot/matrixerror"
 	"multifactorymodel.org/ewindow/bot/rtc/transport"
 	"multifactorymodel.org/ewindow/bot/unstable"
@@ -59,7 +60,7 @@ func refuse(status int, text string) func(http.ResponseWriter) {
 
 func newTokenCall(t *testing.T, known ...string) *Call {
 	fake := &fakeServer{faults: make(map[string]error)}
-	m, err := newManager(Config{OnMembers: func(id.RoomID, []Member) {}, KnownServices: known, Log: zerolog.Nop()}, fake, fake,
+	m, err := newManager(Config{OnMembers: func(id.RoomID, []Member, []bot.Device) {}, KnownServices: known, Log: zerolog.Nop()}, fake, fake,
 		transport.NewClient(http.DefaultClient, http.DefaultClient))
 	if err != nil {
 		t.Fatal(err)

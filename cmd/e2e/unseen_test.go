@@ -78,7 +78,7 @@ func newLurker(n *demoNetwork, account element.Account) *lurker {
 	return l
 }
 
-func (l *lurker) handleMembers(room id.RoomID, members []rtc.Member) {
+func (l *lurker) handleMembers(room id.RoomID, members []rtc.Member, _ []bot.Device) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.members[room] = members

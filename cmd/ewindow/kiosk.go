@@ -78,8 +78,10 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	allowed := addrpolicy.PublicOr(networks)
 	calls, err := rtc.NewManager(rtc.Config{
 		Bot: matrix, DB: db, FallbackService: cfg.Media.LiveKitServiceURL, KnownServices: cfg.Media.KnownServices, Allowed: allowed,
-		Log:          log.With().Str("part", "rtc").Logger(),
-		OnMembers:    func(room id.RoomID, members []rtc.Member) { window.HandleMembers(room, members) },
+		Log: log.With().Str("part", "rtc").Logger(),
+		OnMembers: func(room id.RoomID, members []rtc.Member, _ []bot.Device) {
+			window.HandleMembers(room, members)
+		},
 		OnDecline:    func(d rtc.Decline) { window.HandleDecline(d.Room, d.Sender, d.Event) },
 		OnLegacyCall: func(room id.RoomID, sender id.UserID) { window.HandleLegacyCall(room, sender) },
 		OnRing:       func(r rtc.Ring) { window.HandleRing(r.Room, r.Sender, r.Event, r.Expires) },

@@ -18,6 +18,9 @@ const (
 	restartEvery   = 4 * time.Second
 	restartRetry   = time.Second
 	restartLimited = 5 * time.Second // when a rate limit names no time
+	// leastRestartLimit is the shortest time that a restart of the delayed leave may take. With the normal delay it is a sixth of that, so that
+	// four attempts fit in before the homeserver removes us.
+	leastRestartLimit = 2 * time.Second
 
 	// renewEvery is the shortest time between two renewals of the membership.
 	renewEvery = 30 * time.Second
@@ -130,8 +133,9 @@ func (m *manager) next(now time.Time) (step, time.Time) {
 		}
 		return true
 	}
-	// A kiosk that was killed and comes back within the delay would otherwise be removed by the delayed leave of its earlier run.
-	if len(m.earlier) > 0 && ready(stepCancel) {
+	// A kiosk that was killed and comes back within the delay would otherwise be removed by the delayed leave of its earlier run. After a removal
+	// the delayed leave has most likely been sent, and coming back must not wait for a request about it.
+	if len(m.earlier) > 0 && !m.rejoining && ready(stepCancel) {
 		return stepCancel, wake
 	}
 	if !m.versionsKnown {
@@ -165,12 +169,12 @@ func (m *manager) next(now time.Time) (step, time.Time) {
 	return stepWait, wake
 }
 
-// mustWait says whether the membership may not be sent yet. The first one waits for the delayed leave. A later one has the old created_ts. After
+// mustWait says whether the membership may not be sent yet. The first one, also after a removal, waits for the delayed leave. A later one has the old created_ts. After
 // a removal nobody would notice by it that we came back, and nobody would send us keys. So a later one waits until it is certain that the
 // homeserver has not removed us meanwhile.
 func (m *manager) mustWait(now time.Time) bool {
 	switch {
-	case !m.attempted:
+	case !m.attempted || m.rejoining:
 		return m.delay > 0 && m.delayID == "" && m.retries[stepSchedule].Failures() < scheduleTries
 	case m.created != 0:
 		return m.check || m.delayID != "" && now.Sub(m.restarted) >= m.delay/2
@@ -227,7 +231,7 @@ func (m *manager) done(now time.Time, s step, o outcome) {
 	case stepCheck:
 		if matrixerror.IsNotFound(o.err) {
 			m.check = false
-			m.rejoin()
+			m.removed()
 			return
 		}
 	}
@@ -256,7 +260,7 @@ func (m *manager) succeeded(now time.Time, s step, o outcome) {
 	case stepCheck:
 		m.check = false
 		if !o.present {
-			m.rejoin()
+			m.removed()
 		}
 	}
 }
@@ -273,6 +277,9 @@ func (m *manager) sent(now time.Time, event id.EventID) {
 	m.refreshAt = now.Add(m.refreshPeriod(first))
 	m.restartAt = now // some homeservers cancel the delayed event when another event is sent: find out at once
 }
+
+// restartLimit is how long one restart of the delayed leave may take. A homeserver that holds a request would otherwise hold all of them.
+func (m *manager) restartLimit() time.Duration { return max(m.delay/6, leastRestartLimit) }
 
 // restartPeriod is less than half of the delay, so that one lost request does no harm.
 func (m *manager) restartPeriod() time.Duration {
@@ -308,6 +315,17 @@ func (m *manager) withoutDelayedLeave() {
 // rejoin begins anew, with a membership without created_ts. It tells everybody that we have joined again, and they send us keys.
 func (m *manager) rejoin() {
 	m.wanted, m.rejoining, m.confirmed, m.created, m.updates, m.event = true, true, false, 0, 0, ""
+}
+
+// removed notes that the homeserver has our membership no more, and begins anew with another delayed leave. The old one has most likely been sent.
+// If it is still waiting, it would remove us again, so it is cancelled when we are back.
+func (m *manager) removed() {
+	if m.delayID != "" {
+		m.earlier = append(m.earlier, m.delayID)
+		m.delayID = ""
+	}
+	m.retries[stepSchedule].at, m.retries[stepSend].at = time.Time{}, time.Time{}
+	m.rejoin()
 }
 
 // renew makes next send a new membership, unless that was done a short time ago. Clients that see it send us their key again. There is no other
@@ -363,7 +381,7 @@ func (m *manager) seen(event id.EventID, ts int64, present, foreign bool) {
 		}
 	case present:
 	case m.confirmed:
-		m.rejoin()
+		m.removed()
 	default:
 		// Was this event sent before ours, or after it? The homeserver knows.
 		m.check = true

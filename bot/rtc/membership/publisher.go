@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -92,6 +93,8 @@ type Publisher struct {
 	inbox   *queue.Queue[func()] // for Run's goroutine, which owns the manager
 	manager *manager
 	leaving context.Context // is set by Run
+	// interrupt ends the request about a delayed leave that is under way, nil while there is none.
+	interrupt atomic.Pointer[context.CancelFunc]
 }
 
 // NewPublisher makes a Publisher. It starts nothing.
@@ -120,9 +123,13 @@ func (p *Publisher) Renew() {
 }
 
 // Seen reports the event that sync shows under [StateKey]. present says whether it is a membership of this device, foreign whether its sender
-// may not end such a membership, see [Roster.MayEnd].
+// may not end such a membership, see [Roster.MayEnd]. A membership that is gone is sent again at once, without waiting
+// for an answer about its delayed leave.
 func (p *Publisher) Seen(event id.EventID, ts int64, present, foreign bool) {
 	p.inbox.Put(func() { p.manager.seen(event, ts, present, foreign) })
+	if stop := p.interrupt.Load(); stop != nil && !present && !foreign {
+		(*stop)()
+	}
 }
 
 // Run publishes the membership until the context leaving ends. Then it removes the membership, which takes up to 4.5 seconds. ctx is for the
@@ -196,8 +203,15 @@ func (p *Publisher) request(ctx context.Context, s step) (o outcome) {
 	if m.delayID != "" {
 		limit = min(limit, m.delay/2) // the delayed leave has to be restarted meanwhile
 	}
+	if s == stepRestart {
+		limit = m.restartLimit()
+	}
 	ctx, cancel := p.limit(ctx, limit)
 	defer cancel()
+	if s == stepRestart || s == stepCancel {
+		p.interrupt.Store(&cancel)
+		defer p.interrupt.Store(nil)
+	}
 	hs, key := p.cfg.Homeserver, StateKey(p.cfg.Self)
 	switch s {
 	case stepCancel:
@@ -223,7 +237,7 @@ func (p *Publisher) request(ctx context.Context, s step) (o outcome) {
 	case stepSend:
 		o.event, o.err = hs.SendState(ctx, p.cfg.Room, key, m.content(time.Now()))
 		if o.err == nil {
-			p.cfg.Log.Info().Stringer("event_id", o.event).Bool("delayed_leave", m.delayID != "").Msg("Call membership sent")
+			p.cfg.Log.Info().Stringer("event_id", o.event).Bool("delayed_leave", m.delayID != "").Bool("again", m.rejoining).Msg("Call membership sent")
 			p.cfg.Observer.Sent(o.event, m.rejoining)
 		}
 	case stepRestart:

@@ -50,6 +50,8 @@ type room struct {
 	acl       *acl // nil: every homeserver is allowed
 	states    map[string]*membership
 	stickies  map[stickyKey]*stickyEntry
+	ended     []bot.Device // see Change
+	told      int          // how many of these were reported last
 
 	dirty   bool
 	members []Member  // as last reported
@@ -165,6 +167,7 @@ func (r *Roster) SetUser(name id.RoomID, user id.UserID, to event.Membership) {
 		rm.dirty = true
 	case !joined && was:
 		delete(rm.joined, user)
+		rm.ended = slices.DeleteFunc(rm.ended, func(device bot.Device) bool { return device.User == user })
 		rm.dirty = true
 	}
 }
@@ -216,6 +219,9 @@ func (r *Roster) SetState(now time.Time, name id.RoomID, key string, e Header, c
 		if old != nil && r.MayEnd(name, old.user, e.Sender) {
 			delete(rm.states, key)
 			rm.dirty = true
+			if r.windows[old.user] && e.Sender == old.user && len(rm.ended) < MaxMembers {
+				rm.ended = append(rm.ended, old.id())
+			}
 		}
 		return false
 	}
@@ -236,6 +242,7 @@ func (r *Roster) SetState(now time.Time, name id.RoomID, key string, e Header, c
 		}
 	}
 	rm.states[key] = m
+	rm.ended = slices.DeleteFunc(rm.ended, func(device bot.Device) bool { return device == m.id() })
 	rm.dirty = true
 	return m.id() == r.self
 }
@@ -318,6 +325,9 @@ func (r *Roster) SetSticky(now time.Time, name id.RoomID, e Header, left time.Du
 type Change struct {
 	Room    id.RoomID
 	Members []Member // windows first, then oldest first, then devices that were refused our key
+	// Ended are the devices of windows who are in the room, and whose memberships were ended in their own names. Nothing tells whether the window did
+	// that, or its homeserver, which had not heard of it for a while.
+	Ended []bot.Device
 }
 
 // Changes brings all rooms up to now and returns those that have changed.
@@ -329,9 +339,9 @@ func (r *Roster) Changes(now time.Time) []Change {
 		}
 		members := r.list(now, rm)
 		rm.dirty = false
-		if !slices.Equal(members, rm.members) {
-			rm.members = members
-			changed = append(changed, Change{name, slices.Clone(members)})
+		if !slices.Equal(members, rm.members) || len(rm.ended) != rm.told {
+			rm.members, rm.told = members, len(rm.ended)
+			changed = append(changed, Change{name, slices.Clone(members), slices.Clone(rm.ended)})
 		}
 		if !rm.inside && len(rm.states) == 0 && len(rm.stickies) == 0 && len(rm.joined) == 0 {
 			delete(r.rooms, name)

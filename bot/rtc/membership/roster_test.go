@@ -97,6 +97,47 @@ func TestRosterComesAndGoes(t *testing.T) {
 	}
 }
 
+// TestRosterEnded: whose membership was ended in its own name is reported, if it is a window, until it comes again or leaves the room.
+func TestRosterEnded(t *testing.T) {
+	now := time.UnixMilli(1_793_000_000_000)
+	ended := func(window bool, sender id.UserID, then func(r *Roster)) (list []bot.Device) {
+		r := world()
+		if window {
+			r.SetWindows([]id.UserID{bob})
+		}
+		r.SetCreator(hall, carol)
+		r.SetState(now, hall, bobKey, Header{"$1", bob, now.UnixMilli()}, []byte(validState))
+		r.Changes(now)
+		r.SetState(now, hall, bobKey, Header{"$2", sender, now.UnixMilli()}, []byte(`{}`))
+		changes := r.Changes(now)
+		if then != nil {
+			then(r)
+			changes = r.Changes(now)
+		}
+		if len(changes) != 1 {
+			t.Fatalf("got changes %+v", changes)
+		}
+		return changes[0].Ended
+	}
+	bobDevice := bot.Device{User: bob, ID: "BOBDEV"}
+	if got := ended(true, bob, nil); !slices.Equal(got, []bot.Device{bobDevice}) {
+		t.Errorf("a window: %v", got)
+	}
+	for name, got := range map[string][]bot.Device{
+		"a person":      ended(false, bob, nil),
+		"by others":     ended(true, carol, nil),
+		"by ourselves":  ended(true, alice, nil),
+		"left the room": ended(true, bob, func(r *Roster) { r.SetUser(hall, bob, event.MembershipLeave) }),
+		"came again": ended(true, bob, func(r *Roster) {
+			r.SetState(now, hall, bobKey, Header{"$3", bob, now.UnixMilli() + 1}, []byte(validState))
+		}),
+	} {
+		if len(got) != 0 {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 func TestRosterSenderJoined(t *testing.T) {
 	now := time.UnixMilli(1_793_000_000_000)
 	r := NewRoster(self)
