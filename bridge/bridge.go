@@ -183,15 +183,20 @@ func (b *Bridge) HandleMedia(e page.Event) {
 	b.queue.Put(func() { b.handleMedia(e) })
 }
 
-// HandleMembers says who the foreign members of the call in a room are. The list is complete. It is called each time they change.
-func (b *Bridge) HandleMembers(room id.RoomID, members []rtc.Member) {
+// HandleMembers says who the foreign members of the call in a room are. The list is complete. It is called each time they change. ended are devices of
+// windows that were in the call, see [rtc.Config].
+func (b *Bridge) HandleMembers(room id.RoomID, members []rtc.Member, ended ...bot.Device) {
 	list := make([]window.Member, 0, len(members))
 	for _, m := range members {
 		list = append(list, window.Member{
 			User: m.User, Device: m.Device, Identity: m.Identity, Alias: m.Alias, Service: m.Service, Created: m.Created,
 		})
 	}
-	b.queue.Put(func() { b.rules.SetMembers(room, list) })
+	gone := make([]window.Device, 0, len(ended))
+	for _, device := range ended {
+		gone = append(gone, window.Device(device))
+	}
+	b.queue.Put(func() { b.rules.SetMembers(room, list, gone...) })
 }
 
 // HandleRing reports that sender sent a call notification (MSC4075) in a room. It counts until expires.

@@ -102,7 +102,7 @@ func (r *Rules) stays(now time.Time, v *visit) bool {
 		return false
 	}
 	if now.Sub(v.emptyAt) >= answerWait {
-		r.backoffs.unanswered(now, w)
+		r.backoffs.Unanswered(now, w)
 		if r.chosen == w.Room {
 			r.chosen = ""
 		}
@@ -135,26 +135,26 @@ func (r *Rules) target(now time.Time) (room, peer id.RoomID) {
 		return r.own, ""
 	}
 	if r.shutter == directory.Ajar {
-		if r.knocks.admitted(now) && !r.backoffs.waits(now, r.own) {
+		if r.knocks.admitted(now) && !r.backoffs.Waits(now, r.own) {
 			peer, _ := r.caller()
 			return r.own, peer
 		}
 		return "", ""
 	}
-	if peer, ok := r.caller(); ok && !r.backoffs.waits(now, r.own) {
+	if peer, ok := r.caller(); ok && !r.backoffs.Waits(now, r.own) {
 		return r.own, peer
 	}
-	if w, ok := r.windows.in(r.chosen); ok && r.callable(w) && !r.backoffs.waits(now, w.Room) {
+	if w, ok := r.windows.in(r.chosen); ok && r.callable(w) && !r.backoffs.Waits(now, w.Room) {
 		return w.Room, w.Room
 	}
 	candidates := slices.DeleteFunc(slices.Clone(r.windows.list), func(w directory.Window) bool {
-		return !r.callable(w) || r.earlier(w) || r.backoffs.waits(now, w.Room)
+		return !r.callable(w) || r.earlier(w) || r.backoffs.Waits(now, w.Room)
 	})
 	if len(candidates) == 0 {
 		return r.expected(now)
 	}
 	best := slices.MinFunc(candidates, func(a, b directory.Window) int {
-		return cmp.Or(cmp.Compare(r.backoffs.count(a.Room), r.backoffs.count(b.Room)), a.Since.Compare(b.Since.Time), cmp.Compare(a.Room, b.Room))
+		return cmp.Or(cmp.Compare(r.backoffs.Count(a.Room), r.backoffs.Count(b.Room)), a.Since.Compare(b.Since.Time), cmp.Compare(a.Room, b.Room))
 	})
 	return best.Room, best.Room
 }
@@ -171,7 +171,7 @@ func (r *Rules) expected(now time.Time) (room, peer id.RoomID) {
 			peer = w.Room
 		}
 	}
-	if peer == "" || r.backoffs.waits(now, r.own) {
+	if peer == "" || r.backoffs.Waits(now, r.own) {
 		return "", ""
 	}
 	return r.own, peer

@@ -140,6 +140,6 @@
 // rules.go has the facts about this window, windows.go the facts about other windows, and stale.go and strangers.go those about the members
 // of calls and the participants at the SFUs.
 // plan.go has the steps of Advance and the plan, and screen.go what people see. answering.go decides which call to be in: whom to answer,
-// and whom to call. These have a type and a file of their own: visit, knock, ringing, loss, reciprocity, countdown. reconnect.go has the
-// back-offs and how long the window waits for others. outbox.go and package notice have what is sent.
+// and whom to call. These have a type and a file of their own: visit, knock, ringing, loss, reciprocity, countdown. reconnect.go has
+// how long the window waits for others, and package redial when it calls them again. outbox.go and package notice have what is sent.
 package window

@@ -155,7 +155,7 @@ func (r *Rules) AnswerKnock(now time.Time, knock uint64, letIn bool) {
 		r.refuse(now, o, notice.NotNow)
 		return
 	}
-	r.backoffs.forget(r.own) // a person wants this call, so it need not wait
+	r.backoffs.Forget(r.own) // a person wants this call, so it need not wait
 	r.knocks.letIn(now)
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bridge/window/redial"
 )
 
 func TestLost(t *testing.T) {
@@ -36,7 +37,7 @@ func TestLost(t *testing.T) {
 		b.m.SetMembers(munich, nil)
 		b.step(answerWait)
 		b.want("", "", "lost")
-		b.step(firstBackoff)
+		b.step(redial.First)
 		b.want(munich, munich, "lost") // and they are called again
 		b.arrive(munich, kioskIn(munich))
 		b.step(testCountdown)

@@ -56,7 +56,7 @@ type Ring struct {
 // Advance brings everything up to now: it applies the facts that came since the last time, and what has changed with the time. Each
 // step relies on those before it:
 //
-//  1. windows: which ones have just opened;
+//  1. windows: which ones have just opened, and which ones stay in the visit for a while without a membership;
 //  2. ringing: somebody came, or ringing ends. This step comes before the knocks, because a knock during a call is let in at once;
 //  3. knocks: who wants in, who gave up, who is let in;
 //  4. stale members of the present call, who count as gone in the next steps;
@@ -69,6 +69,7 @@ type Ring struct {
 func (r *Rules) Advance(now time.Time) {
 	r.budgets.Charge(now)
 	r.windows.advance(now)
+	r.advanceKept(now)
 	r.advanceRinging(now)
 	r.advanceKnocks(now)
 	r.advanceStale(now)
@@ -136,9 +137,7 @@ func (r *Rules) wake(now time.Time) time.Time {
 	if !r.decided {
 		at(r.openedAt.Add(pageGrace))
 	}
-	for _, b := range r.backoffs {
-		at(b.until)
-	}
+	r.backoffs.Ends(at)
 	if r.ringing.on() {
 		at(r.ringing.now.until)
 	}
@@ -159,6 +158,11 @@ func (r *Rules) wake(now time.Time) time.Time {
 	for _, i := range r.renewedOnes() {
 		if t, ok := r.tellAt(i); ok {
 			at(t)
+		}
+	}
+	for _, list := range r.members.kept {
+		for _, k := range list {
+			at(k.until)
 		}
 	}
 	if r.loss.peer != "" {

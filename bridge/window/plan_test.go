@@ -144,7 +144,8 @@ func TestImports(t *testing.T) {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
 	allowed := []string{"cmp", "crypto/sha256", "encoding/base32", "maps", "slices", "strings", "time", "maunium.net/go/mautrix/id", "multifactorymodel.org/ewindow/bot/directory",
-		"multifactorymodel.org/ewindow/bridge/notice", "multifactorymodel.org/ewindow/bridge/window/strangers", "multifactorymodel.org/ewindow/bridge/window/unseen"}
+		"multifactorymodel.org/ewindow/bridge/notice", "multifactorymodel.org/ewindow/bridge/window/redial", "multifactorymodel.org/ewindow/bridge/window/strangers",
+		"multifactorymodel.org/ewindow/bridge/window/unseen"}
 	for _, name := range files {
 		if strings.HasSuffix(name, "_test.go") {
 			continue

@@ -25,7 +25,8 @@ type reciprocity struct {
 	next     time.Time // the next trial
 	seeing   bool      // somebody was seen the last time
 	seenOnce bool
-	trials   int // since somebody was seen, or the visit began
+	owed     bool // somebody was seen since the last trial for a window that came back
+	trials   int  // since somebody was seen, or the visit began
 	// unseen counts how often nobody was seen for a while. The others may lack our media key, so the key is sent again each time.
 	unseen int
 }
@@ -37,13 +38,20 @@ func (r *reciprocity) begin(now time.Time, c countdown) {
 }
 
 // see notes that somebody is seen now.
-func (r *reciprocity) see() { r.seenOnce, r.seeing, r.trials = true, true, 0 }
+func (r *reciprocity) see() { r.seenOnce, r.owed, r.seeing, r.trials = true, true, true, 0 }
 
 // lose notes that nobody is seen any more. The media side has waited for [PictureGrace] already, so sending ends at once.
 func (r *reciprocity) lose(now time.Time) {
 	r.seeing = false
 	r.unseen++
 	r.until, r.next = time.Time{}, now.Add(trialEvery)
+}
+
+// welcome brings the next trial forward for a window that has come back into the call. It does so once, until somebody is seen again.
+func (r *reciprocity) welcome(now time.Time) {
+	if r.owed && now.Before(r.next) {
+		r.owed, r.trials, r.next = false, 0, now
+	}
 }
 
 // exhausted says that enough trials were in vain and the next one is due.

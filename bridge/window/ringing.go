@@ -80,7 +80,7 @@ func (r *Rules) canRing(now time.Time) bool {
 func (r *Rules) StartRinging(now time.Time) {
 	if r.canRing(now) {
 		r.ringing.start(now)
-		r.backoffs.forget(r.own) // a person wants this call, so it need not wait
+		r.backoffs.Forget(r.own) // a person wants this call, so it need not wait
 	}
 }
 
@@ -143,7 +143,7 @@ func (r *Rules) advanceRinging(now time.Time) {
 	switch {
 	case !r.usable(now) || v != nil && v.room != r.own:
 		r.endRinging(now, "")
-	case r.backoffs.waits(now, r.own) || !r.homeserverDownSince.IsZero():
+	case r.backoffs.Waits(now, r.own) || !r.homeserverDownSince.IsZero():
 		r.endRinging(now, RingFailed)
 	case g.allDeclined():
 		r.endRinging(now, RingDeclined)

@@ -6,12 +6,19 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bridge/window/redial"
 	"multifactorymodel.org/ewindow/bridge/window/unseen"
 )
 
 // pageGrace is how long a window whose page has gone (a reload, a crashed browser) stays open for the network. After the program's start,
 // it is also how long the program waits for the page to say whether the window is open.
 const pageGrace = 30 * time.Second
+
+// Device is one device of a user.
+type Device struct {
+	User id.UserID
+	ID   id.DeviceID
+}
 
 // Member is one device in the MatrixRTC call of a room: one membership event (MSC4143).
 type Member struct {
@@ -52,7 +59,7 @@ type Rules struct {
 	visit     *visit // nil while there is none
 	visits    uint64 // how many there were
 	restarts  int    // visits in a row that were begun again because nobody was seen
-	backoffs  backoffs
+	backoffs  redial.Rooms
 	budgets   unseen.Budgets
 	comparing comparing
 	// identities are those that are new.
@@ -72,7 +79,7 @@ func New(countdown time.Duration, tiles int) *Rules {
 		shutter:    directory.Shut,
 		windows:    newWindows(),
 		members:    newMemberships(),
-		backoffs:   make(backoffs),
+		backoffs:   make(redial.Rooms),
 		budgets:    unseen.New(),
 		outbox:     newOutbox(),
 		identities: identities{keys: make(map[id.UserID]id.Ed25519), answered: make(map[id.UserID]id.Ed25519), told: make(map[id.UserID]toldIdentity), confirming: make(map[id.UserID]id.Ed25519)},
@@ -103,7 +110,7 @@ func (r *Rules) SetShutter(now time.Time, to directory.Shutter) {
 	r.loss, r.restarts = loss{}, 0
 	clear(r.identities.answered) // other people may be there now
 	r.ringing.forget()
-	r.backoffs.endAll()
+	r.backoffs.EndAll()
 }
 
 // SetPage says whether a page is on the screen.
@@ -128,7 +135,7 @@ func (r *Rules) Choose(room id.RoomID) {
 		return
 	}
 	r.chosen = room
-	r.backoffs.end(room)
+	r.backoffs.End(room)
 	if w, ok := r.windows.in(room); ok && r.callable(w) && r.visit != nil && r.visit.peer != room {
 		r.visit = nil
 	}
@@ -165,7 +172,7 @@ func (r *Rules) SetDirectory(own id.RoomID, joined bool, list []directory.Window
 	r.own, r.joined = own, joined
 	r.windows.set(list, r.renewed)
 	for _, w := range list {
-		r.backoffs.signOfLife(w)
+		r.backoffs.SignOfLife(w)
 	}
 }
 
@@ -176,8 +183,11 @@ func (r *Rules) SetKnown(removed bool, kiosks []id.UserID) {
 	r.windows.setKnown(kiosks)
 }
 
-// SetMembers says who the foreign members of a room's call are. The list is complete.
-func (r *Rules) SetMembers(room id.RoomID, members []Member) { r.members.set(room, members) }
+// SetMembers says who the foreign members of a room's call are. The list is complete. ended are windows' devices that were in the call, and whose
+// memberships the homeserver may have ended because it had not heard of them for a while.
+func (r *Rules) SetMembers(room id.RoomID, members []Member, ended ...Device) {
+	r.members.set(room, members, ended)
+}
 
 // SetHomeserver says since when the homeserver has not answered. The zero time means that it answers.
 func (r *Rules) SetHomeserver(downSince time.Time) { r.homeserverDownSince = downSince }
@@ -194,7 +204,7 @@ func (r *Rules) FocusMissing(now time.Time) {
 
 // CallFailed reports that the call in a room could not be entered or kept. The window does not enter it again for a while.
 func (r *Rules) CallFailed(now time.Time, room id.RoomID) {
-	r.backoffs.failed(now, room)
+	r.backoffs.Failed(now, room)
 	if r.visit != nil && r.visit.room == room {
 		r.visit = nil
 	}

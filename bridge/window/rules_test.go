@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"multifactorymodel.org/ewindow/bot/directory"
+	"multifactorymodel.org/ewindow/bridge/window/redial"
 )
 
 const (
@@ -506,7 +507,7 @@ func TestFailure(t *testing.T) {
 	b.m.CallFailed(b.now, munich)
 	b.step(0)
 	b.want("", "", "alone")
-	b.step(failureBackoff)
+	b.step(redial.AfterFailure)
 	b.want(munich, munich, "opening")
 	b.m.FocusMissing(b.now)
 	b.m.CallFailed(b.now, munich)

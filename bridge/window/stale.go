@@ -6,19 +6,31 @@ import (
 	"time"
 
 	"maunium.net/go/mautrix/id"
+
+	"multifactorymodel.org/ewindow/bot/directory"
 )
 
 // StaleAfter is how long a participant may be missing at the SFU while their membership says that they are in the call. After that they
 // count as gone. Joining takes a while, and so does coming back after an outage.
 const StaleAfter = 20 * time.Second
 
+// keepTime is how long a window stays in a visit without a membership. It sends another one as soon as it sees that it has none.
+const keepTime = 10 * time.Second
+
 // memberships are the members of the rooms' calls. A member is stale when the membership still says that the device is in the call, but
 // the device is not at the SFU. That happens when a program ends without removing its membership, and the homeserver has no delayed
 // events (MSC4140), or did not accept them. Such a membership may last for hours.
 type memberships struct {
 	listed  map[id.RoomID][]Member // as Matrix has them, stale ones included
-	present map[id.RoomID][]Member // without the stale ones
+	present map[id.RoomID][]Member // without the stale ones, with the kept ones
 	stale   map[membership]time.Time
+	kept    map[id.RoomID][]kept
+}
+
+// kept is a window that stays in the visit although it has no membership any more. until is zero until advanceKept has seen it.
+type kept struct {
+	Member
+	until time.Time
 }
 
 // membership names a member of a call. Together with the time when it was created it names one membership event.
@@ -30,10 +42,20 @@ type membership struct {
 func newMemberships() memberships {
 	return memberships{
 		listed: make(map[id.RoomID][]Member), present: make(map[id.RoomID][]Member), stale: make(map[membership]time.Time),
+		kept: make(map[id.RoomID][]kept),
 	}
 }
 
-func (m *memberships) set(room id.RoomID, members []Member) {
+// set sets the members of a room's call. Those who are not among them any more, but among ended, are kept until advanceKept has decided.
+func (m *memberships) set(room id.RoomID, members []Member, ended []Device) {
+	list := m.kept[room]
+	for _, member := range m.listed[room] {
+		list = append(list, kept{Member: member})
+	}
+	m.kept[room] = slices.DeleteFunc(list, func(k kept) bool {
+		return !slices.Contains(ended, Device{k.User, k.Device}) || m.isStale(room, k.Member) ||
+			slices.ContainsFunc(members, func(o Member) bool { return o.Identity == k.Identity })
+	})
 	m.listed[room] = slices.Clone(members)
 	m.update(room)
 }
@@ -72,6 +94,12 @@ func (m *memberships) update(room id.RoomID) {
 		}
 	}
 	m.present[room] = slices.DeleteFunc(slices.Clone(listed), func(o Member) bool { return m.isStale(room, o) })
+	for i, k := range m.kept[room] {
+		m.present[room] = slices.Insert(m.present[room], i, k.Member)
+	}
+	if len(m.kept[room]) == 0 {
+		delete(m.kept, room)
+	}
 	if len(listed) == 0 {
 		delete(m.listed, room)
 	}
@@ -134,6 +162,25 @@ func (r *Rules) advanceStale(now time.Time) {
 		if v.room == r.own {
 			r.outbox.remove(member) // so that others do not see the member, either
 		}
+	}
+}
+
+// advanceKept decides which windows stay in the visit although they have no membership. When a window shuts, its membership ends in the same way as
+// when its homeserver has not heard of it for a while. But then it also says that it is shut, and leaves the SFU. So a window stays while it says
+// that it is open and its picture flows, at most for keepTime.
+func (r *Rules) advanceKept(now time.Time) {
+	for room, list := range r.members.kept {
+		r.members.kept[room] = slices.DeleteFunc(list, func(k kept) bool {
+			w, ok := r.windows.of(k.User)
+			return !ok || w.Shutter == directory.Shut || r.visit == nil || r.visit.room != room || !r.visit.shows(k.Identity) ||
+				!k.until.IsZero() && !now.Before(k.until)
+		})
+		for i, k := range r.members.kept[room] {
+			if k.until.IsZero() {
+				r.members.kept[room][i].until = now.Add(keepTime)
+			}
+		}
+		r.members.update(room)
 	}
 }
 

@@ -61,6 +61,9 @@ func newVisit(number uint64, room, peer id.RoomID, now time.Time, length time.Du
 
 // meet sets who is in the visit's call now. It notes when the call becomes empty, and when somebody comes for the first time.
 func (v *visit) meet(now time.Time, members []Member, peerPresent bool) {
+	if peerPresent && !v.peerPresent {
+		v.reciprocity.welcome(now)
+	}
 	v.members, v.peerPresent = members, peerPresent
 	if empty := len(v.members) == 0; empty != v.alone {
 		v.alone, v.emptyAt = empty, now
@@ -91,10 +94,13 @@ func (v *visit) picture() bool {
 	return false
 }
 
+// shows says whether a participant is seen now.
+func (v *visit) shows(identity string) bool { o := v.remotes[identity]; return o != nil && o.picture }
+
 // sees says whether one of a person's devices is seen now.
 func (v *visit) sees(user id.UserID) bool {
 	for _, member := range v.members {
-		if o := v.remotes[member.Identity]; member.User == user && o != nil && o.picture {
+		if member.User == user && v.shows(member.Identity) {
 			return true
 		}
 	}

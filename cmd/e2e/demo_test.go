@@ -280,11 +280,19 @@ func (n *demoNetwork) kill(words []string) {
 // awaitLog waits until a kiosk's log contains text.
 func (n *demoNetwork) awaitLog(i int, text string) {
 	n.t.Helper()
-	path := filepath.Join(n.folder, n.Windows[i].Username, "kiosk.log")
 	rig.Eventually(n.t, 30*time.Second, func() error {
-		data, err := os.ReadFile(path)
-		return rig.Check(bytes.Contains(data, []byte(text)), fmt.Sprintf("%q in %s's log", text, n.Windows[i].Name), err)
+		return rig.Check(strings.Contains(n.log(i), text), fmt.Sprintf("%q in %s's log", text, n.Windows[i].Name), nil)
 	})
+}
+
+// log returns a kiosk's log.
+func (n *demoNetwork) log(i int) string {
+	n.t.Helper()
+	data, err := os.ReadFile(filepath.Join(n.folder, n.Windows[i].Username, "kiosk.log"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return string(data)
 }
 
 // startPages starts both windows' pages, and waits until each knows the other window.

@@ -79,8 +79,8 @@ func runKiosk(ctx context.Context, cfg *config.Config, log zerolog.Logger) error
 	calls, err := rtc.NewManager(rtc.Config{
 		Bot: matrix, DB: db, FallbackService: cfg.Media.LiveKitServiceURL, KnownServices: cfg.Media.KnownServices, Allowed: allowed,
 		Log: log.With().Str("part", "rtc").Logger(),
-		OnMembers: func(room id.RoomID, members []rtc.Member, _ []bot.Device) {
-			window.HandleMembers(room, members)
+		OnMembers: func(room id.RoomID, members []rtc.Member, ended []bot.Device) {
+			window.HandleMembers(room, members, ended...)
 		},
 		OnDecline:    func(d rtc.Decline) { window.HandleDecline(d.Room, d.Sender, d.Event) },
 		OnLegacyCall: func(room id.RoomID, sender id.UserID) { window.HandleLegacyCall(room, sender) },
