@@ -48,15 +48,16 @@ func (s *Session) setEstimate(bps int) {
 type ask struct {
 	bps  int // none: no limit
 	slow bool
+	lost int // of our sound, per cent
 	at   time.Time
 }
 
 // takeAsk takes note of what somebody asks for. Only windows that are shown can ask: a picture is the same for all.
-func (s *Session) takeAsk(identity string, bps int, slow bool, now time.Time) {
+func (s *Session) takeAsk(identity string, bps int, slow bool, lost int, now time.Time) {
 	if !slices.ContainsFunc(s.remotes, func(r Remote) bool { return r.Identity == identity && !r.Guest }) {
 		return
 	}
-	s.asks[identity] = ask{cmp.Or(bps, none), slow, now}
+	s.asks[identity] = ask{cmp.Or(bps, none), slow, lost, now}
 	s.limitBitrate()
 }
 
@@ -169,12 +170,13 @@ func (s *Session) askOthers(now time.Time) {
 			trackSID = p.video.trackSID
 		}
 		_, bps := c.room.Downlink(trackSID)
+		lost := p.soundLost(now)
 		last, before := s.told[r.Identity]
-		if bps == 0 && !here && !last.slow || before && now.Sub(last.at) < askEvery && bps*20 > last.bps*19 && here == last.slow {
+		if bps == 0 && !here && !last.slow && lost == 0 && last.lost == 0 || before && now.Sub(last.at) < askEvery && bps*20 > last.bps*19 && here == last.slow {
 			continue
 		}
-		s.told[r.Identity] = ask{bps, here, now}
-		own.room.AskBitrate(r.Identity, bps, here)
+		s.told[r.Identity] = ask{bps, here, lost, now}
+		own.room.AskBitrate(r.Identity, bps, here, lost)
 	}
 	up, down := 0, 0
 	if s.narrow {

@@ -75,14 +75,14 @@ func TestAsks(t *testing.T) {
 	} {
 		s.remotes = c.remotes
 		if c.identity != "" {
-			s.takeAsk(c.identity, c.bps, false, now)
+			s.takeAsk(c.identity, c.bps, false, 0, now)
 		}
 		s.limitBitrate()
 		if video, small := local.Bitrate(); video != c.video || small != c.wantSmall {
 			t.Errorf("%s: the page may send %d and %d, want %d and %d", c.what, video, small, c.video, c.wantSmall)
 		}
 	}
-	s.takeAsk("window", 515_000, false, now.Add(-askTime-time.Second))
+	s.takeAsk("window", 515_000, false, 0, now.Add(-askTime-time.Second))
 	if s.limitBitrate(); s.bitrate != defaultBitrate {
 		t.Errorf("who asks no more still limits the picture to %d", s.bitrate)
 	}
@@ -146,7 +146,7 @@ func TestSlow(t *testing.T) {
 	} {
 		for range c.seconds {
 			now = now.Add(time.Second)
-			s.asks["window"], s.told["window"] = ask{none, c.theirs, now}, ask{c.down, false, now}
+			s.asks["window"], s.told["window"] = ask{none, c.theirs, 0, now}, ask{c.down, false, 0, now}
 			s.narrow, s.estimate = c.up > 0, cmp.Or(c.up, 3_000_000)
 			s.checkSlow(now)
 		}

@@ -47,6 +47,9 @@ type Local interface {
 	RequestKeyFrame(kind track.Kind)
 	// SetBitrate limits the picture that is sent, and the small picture, in bit/s. A picture whose limit is zero need not be encoded.
 	SetBitrate(video, small int)
+	// SetLoss says which part of the sound that is sent gets lost on the way, 0 to 1. Its encoder can put the same sound into the next packet once more
+	// (Opus in-band FEC, RFC 6716, section 2.1.7).
+	SetLoss(sound float64)
 	// WriteFrame shows one decrypted frame in a tile. The codec may change with each key frame. data is only read, and only until WriteFrame
 	// returns.
 	WriteFrame(tile int, kind track.Kind, c codec.Codec, source track.Source, timestamp uint32, data []byte)

@@ -26,6 +26,8 @@ type participant struct {
 	missing   time.Time // since when the announced picture has not come; zero while it comes, or is muted
 	reported  bool      // the log says that the picture does not come
 
+	heard heard // how much of its sound comes
+
 	screen     *receiver
 	screenTile int  // -1 while its screen is not shown
 	sharing    bool // ScreenOn was emitted

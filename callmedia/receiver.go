@@ -34,6 +34,7 @@ type receiver struct {
 	noKey   atomic.Int64            // when a frame last lacked a usable key, Unix nanoseconds: a key frame would not help then; 0: none did
 	seenAt  atomic.Int64            // last picture handed on, Unix nanoseconds
 	packets atomic.Uint64
+	lost    atomic.Uint64 // packets that did not come in time
 
 	// setSize tells the SFU how large the picture is shown. The SFU sends nothing of a track without size. size is what the SFU was told
 	// last. idleSince is since when the track is not shown. size and idleSince belong to the goroutine of Session.run.
@@ -134,6 +135,7 @@ func (r *receiver) frame(f frames.Frame) bool {
 func (r *receiver) count(now frames.Counters) {
 	c := r.session.counters
 	r.packets.Store(now.Packets)
+	r.lost.Store(now.Lost)
 	c.packetsLost.Add(now.Lost - r.last.Lost)
 	c.packetsLate.Add(now.Late - r.last.Late)
 	c.packetsDuplicate.Add(now.Duplicates - r.last.Duplicates)

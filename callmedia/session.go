@@ -90,6 +90,7 @@ type Session struct {
 	smallOnly  bool           // nobody shows our picture large
 	bitrate    int            // as Local was told last
 	smallLimit int
+	loss       float64 // of our sound, as Local was told last
 
 	logged    Stats     // by logLine
 	slow      Slow      // as emitted last
@@ -191,6 +192,7 @@ func (s *Session) run() {
 			s.logLine(lineReport)
 		case now := <-asking.C:
 			s.askOthers(now)
+			s.reportLoss(now)
 		case now := <-tick.C:
 			s.checkPictures(now)
 			s.checkSlow(now)

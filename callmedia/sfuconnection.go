@@ -271,7 +271,7 @@ func (c *sfuConnection) handleEvents(room *sfu.Room) (err error) {
 				s.limitBitrate()
 			})
 		case sfu.BitrateAsked:
-			s.post(func() { s.takeAsk(e.Identity, e.BPS, e.Slow, time.Now()) })
+			s.post(func() { s.takeAsk(e.Identity, e.BPS, e.Slow, e.Lost, time.Now()) })
 		case sfu.TrackMuted:
 			s.post(func() {
 				if camera, ok := c.cameras[e.TrackSID]; ok {

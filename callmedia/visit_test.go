@@ -66,6 +66,7 @@ func (c *camera) Tiles() int                 { return 4 }
 func (c *camera) Shows(codec.Codec) bool     { return true }
 func (c *camera) RequestKeyFrame(track.Kind) { c.key.Store(true) }
 func (c *camera) SetBitrate(bps, _ int)      { c.bitrate.Store(int64(bps)) }
+func (c *camera) SetLoss(float64)            {}
 func (c *camera) SetClock(_ int, kind track.Kind, source track.Source, ntp time.Time, timestamp uint32) {
 	c.clockMu.Lock()
 	defer c.clockMu.Unlock()

@@ -38,6 +38,7 @@ type pageRig struct {
 	small     atomic.Uint64
 	width     atomic.Int64 // of the last small key frame, in pixels
 	audio     atomic.Uint64
+	copies    atomic.Uint64 // frames of sound with redundancy
 	up        atomic.Bool
 	open      kiosk.State // what is shown once the window is open
 }
@@ -54,6 +55,9 @@ func (r *pageRig) HandleFrame(kind track.Kind, _ track.Source, f frames.Frame) {
 		r.small.Add(1)
 	default:
 		r.audio.Add(1)
+		if redundant(f.Data) {
+			r.copies.Add(1)
+		}
 	}
 }
 

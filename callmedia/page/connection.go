@@ -36,7 +36,7 @@ const (
 
 // newAPI sets pion up as the page needs it: Opus and the codecs of pictures, host candidates of every interface, loss repair both ways, and feedback for the
 // browser's bandwidth estimation. Sender reports are our own: see connection.sendReports.
-func newAPI(log zerolog.Logger) (*webrtc.API, error) {
+func newAPI(log zerolog.Logger, page *Page) (*webrtc.API, error) {
 	var media webrtc.MediaEngine
 	for _, c := range append([]codec.Codec{codec.Opus}, codec.Pictures()...) {
 		// Only what the page sends has streams for retransmissions. A tile's stream has several codecs, and pion knows one of them: lost packets of
@@ -46,6 +46,7 @@ func newAPI(log zerolog.Logger) (*webrtc.API, error) {
 		}
 	}
 	var interceptors interceptor.Registry
+	interceptors.Add(&farLoss{page: page}) // before the one whose reports it changes
 	reports, err := report.NewReceiverInterceptor()
 	if err != nil {
 		return nil, fmt.Errorf("configure receiver reports: %w", err)

@@ -65,6 +65,7 @@ type Page struct {
 	api     *webrtc.API
 	sources atomic.Uint64
 	bitrate atomic.Pointer[Event] // the last limit, nil before the first
+	loss    atomic.Uint32         // of the page's sound on the way to the others, in 1/256
 	renewed atomic.Uint64         // connections that were given up by watchPicture
 	keys    [track.Kinds]track.KeyFrameRequester
 
@@ -87,11 +88,11 @@ func New(cfg Config) (*Page, error) {
 	case cfg.OnEvent == nil:
 		return nil, errors.New("page media: OnEvent is missing")
 	}
-	api, err := newAPI(cfg.Log)
-	if err != nil {
+	p := &Page{cfg: cfg}
+	var err error
+	if p.api, err = newAPI(cfg.Log, p); err != nil {
 		return nil, fmt.Errorf("page media: %w", err)
 	}
-	p := &Page{cfg: cfg, api: api}
 	for kind := range p.keys {
 		p.keys[kind].Ask = func() { p.askKeyFrame(track.Kind(kind)) }
 	}
@@ -196,6 +197,10 @@ func (p *Page) SetBitrate(video, small int) {
 	p.bitrate.Store(&e)
 	p.cfg.OnEvent(e)
 }
+
+// SetLoss says which part of the page's sound gets lost on the way to the others, 0 to 1. Nothing gets lost between page and program, and the encoder makes
+// redundancy only for loss that it is told of.
+func (p *Page) SetLoss(sound float64) { p.loss.Store(uint32(255 * max(0, min(sound, 1)))) }
 
 // WriteFrame shows one decrypted frame in a tile. The codec may change with each key frame. Without a connection to the page the frame is dropped.
 // data is only read, and only until WriteFrame returns.

@@ -24,17 +24,18 @@ const (
 type bitrateMessage struct {
 	BPS  int  `json:"bps,omitempty"`
 	Slow bool `json:"slow,omitempty"`
+	Lost int  `json:"lost,omitempty"` // per cent
 }
 
 // AskBitrate asks a participant to send us a picture of bps bit/s at most; 0 means any. slow says that our line is slow, in either direction, which
-// people there may want to know. The message may get lost, so it is sent again and again. It is not encrypted: it says nothing but what our line
-// carries, and whoever could change it could as well lose the picture's packets.
-func (r *Room) AskBitrate(identity string, bps int, slow bool) {
+// people there may want to know. lost says how much of their sound does not come, in per cent. The message may get lost, so it is sent again and again. It
+// is not encrypted: it says nothing but what our line carries, and whoever could change it could as well lose the picture's packets.
+func (r *Room) AskBitrate(identity string, bps int, slow bool, lost int) {
 	channel := r.lossy
 	if channel == nil || channel.ReadyState() != webrtc.DataChannelStateOpen {
 		return
 	}
-	content, err := json.Marshal(bitrateMessage{bps, slow})
+	content, err := json.Marshal(bitrateMessage{bps, slow, lost})
 	if err != nil {
 		return
 	}
@@ -90,7 +91,7 @@ func decodeAsk(data []byte) (ask BitrateAsked, ok bool) {
 	}
 	user := packet.GetUser()
 	var m bitrateMessage
-	if user.GetTopic() != bitrateTopic || json.Unmarshal(user.GetPayload(), &m) != nil || m.BPS < 0 {
+	if user.GetTopic() != bitrateTopic || json.Unmarshal(user.GetPayload(), &m) != nil || m.BPS < 0 || m.Lost < 0 || m.Lost > 100 {
 		return BitrateAsked{}, false
 	}
 	identity := packet.GetParticipantIdentity()
@@ -98,5 +99,5 @@ func decodeAsk(data []byte) (ask BitrateAsked, ok bool) {
 		//lint:ignore SA1019 older servers write it here
 		identity = user.GetParticipantIdentity()
 	}
-	return BitrateAsked{Identity: identity, BPS: m.BPS, Slow: m.Slow}, identity != "" && len(identity) <= maxName
+	return BitrateAsked{Identity: identity, BPS: m.BPS, Slow: m.Slow, Lost: m.Lost}, identity != "" && len(identity) <= maxName
 }

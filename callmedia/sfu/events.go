@@ -73,12 +73,13 @@ type QualityWanted struct {
 	Wanted   bool
 }
 
-// BitrateAsked says that a participant's line carries no more of our picture than BPS bit/s, and whether their line is slow, see [Room.AskBitrate]. Who
-// asks is the SFU's word.
+// BitrateAsked says that a participant's line carries no more of our picture than BPS bit/s, whether their line is slow, and how much of our sound does
+// not come, see [Room.AskBitrate]. Who asks is the SFU's word.
 type BitrateAsked struct {
 	Identity string
 	BPS      int // 0: as much as we send
 	Slow     bool
+	Lost     int // per cent
 }
 
 // Disconnected is the last event of a room; the channel is closed after it.

@@ -91,7 +91,7 @@ func asks(t testing.TB, identity, topic, content string) []byte {
 // TestDecodeAsk reads messages of the kinds that may come.
 func TestDecodeAsk(t *testing.T) {
 	for content, want := range map[string]BitrateAsked{
-		`{"bps":5000}`: {Identity: "@a:b", BPS: 5000}, `{"slow":true}`: {Identity: "@a:b", Slow: true}, `{}`: {Identity: "@a:b"},
+		`{"bps":5000}`: {Identity: "@a:b", BPS: 5000}, `{"slow":true}`: {Identity: "@a:b", Slow: true}, `{"lost":100}`: {Identity: "@a:b", Lost: 100}, `{}`: {Identity: "@a:b"},
 	} {
 		if got, ok := decodeAsk(asks(t, "@a:b", bitrateTopic, content)); !ok || got != want {
 			t.Errorf("%s: %+v, %v", content, got, ok)
@@ -100,6 +100,7 @@ func TestDecodeAsk(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"other topic": asks(t, "@a:b", "chat", `{"bps":5000}`), "no identity": asks(t, "", bitrateTopic, `{"bps":5000}`),
 		"less":      asks(t, "@a:b", bitrateTopic, `{"bps":-1}`),
+		"less lost": asks(t, "@a:b", bitrateTopic, `{"lost":-1}`), "more lost": asks(t, "@a:b", bitrateTopic, `{"lost":101}`),
 		"no number": asks(t, "@a:b", bitrateTopic, `{"bps":"x"}`), "no JSON": asks(t, "@a:b", bitrateTopic, `x`), "empty": nil,
 		"long": asks(t, "@a:b", bitrateTopic, `{"bps":5000,"x":"`+string(bytes.Repeat([]byte{'x'}, maxData))+`"}`),
 	} {

@@ -128,7 +128,7 @@ func TestAskBitrate(t *testing.T) {
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			munich.AskBitrate("@dresden:a:DEV", 300_000, true)
+			munich.AskBitrate("@dresden:a:DEV", 300_000, true, 7)
 			select {
 			case <-stop:
 				return
@@ -137,13 +137,13 @@ func TestAskBitrate(t *testing.T) {
 		}
 	}()
 	for range 3 {
-		if e := await[sfu.BitrateAsked](t, dresden, nil); e.Identity != "@munich:b:DEV" || e.BPS != 300_000 || !e.Slow {
+		if e := await[sfu.BitrateAsked](t, dresden, nil); e.Identity != "@munich:b:DEV" || e.BPS != 300_000 || !e.Slow || e.Lost != 7 {
 			t.Errorf("%+v", e)
 		}
 	}
 	close(stop)
 	<-stopped
-	dresden.AskBitrate("@munich:b:DEV", 1, false) // without a publishing connection it does nothing
+	dresden.AskBitrate("@munich:b:DEV", 1, false, 0) // without a publishing connection it does nothing
 	_ = rome.Close()
 	for e := range rome.Events() {
 		if ask, ok := e.(sfu.BitrateAsked); ok {

@@ -94,6 +94,9 @@ func (t *LocalTrack) SID() string {
 	return ""
 }
 
+// Lost is which part of the track's packets did not reach the SFU, as it said last, 0 to 1.
+func (t *LocalTrack) Lost() float64 { return float64(t.lost.Load()) / 256 }
+
 // SSRC is the synchronisation source the packets are sent with.
 func (l *LocalLayer) SSRC() uint32 {
 	l.mu.Lock()

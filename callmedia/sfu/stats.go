@@ -50,7 +50,7 @@ func (r *Room) Stats() Stats {
 		}
 		s.NACKsReceived += t.nacks.Load()
 		s.KeyFramesWanted += t.keyAsked.Load()
-		s.FractionLost = max(s.FractionLost, float64(t.lost.Load())/256)
+		s.FractionLost = max(s.FractionLost, t.Lost())
 	}
 	return s
 }

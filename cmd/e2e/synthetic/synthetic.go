@@ -162,6 +162,9 @@ func (p *Page) SetBitrate(video, small int) {
 	p.bitrate[track.SmallVideo].Store(int64(small))
 }
 
+// SetLoss does nothing: the recording of the sound has no redundancy.
+func (p *Page) SetLoss(float64) {}
+
 // Bitrate returns the last limits in bit/s.
 func (p *Page) Bitrate() (video, small int) {
 	return int(p.bitrate[track.Video].Load()), int(p.bitrate[track.SmallVideo].Load())
