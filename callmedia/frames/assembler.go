@@ -14,9 +14,9 @@ const (
 	// key frame. A key frame is many packets and hardly ever comes whole. With a wait of 150 ms no picture moved at 5 % of loss and a round
 	// trip of 160 ms.
 	videoWait = 500 * time.Millisecond
-	// audioWait is three Opus frames: enough for packets that overtook each other, and for one NACK with a delay of 30 ms each way. A longer
-	// wait does not help: by then the listener's browser has concealed the gap. Each wait also makes the browser's jitter buffer longer.
-	audioWait = 60 * time.Millisecond
+	// audioWait is how long a missing packet of sound may take until it counts as lost. Nothing waits for it: a packet of sound needs no other one, and
+	// the browser's jitter buffer puts them in order. It also knows better how long to wait, and fills a gap from the redundancy in the next packet.
+	audioWait = 200 * time.Millisecond
 
 	// packetRoom is the size of pooled packet buffers: what fits into an Ethernet frame.
 	packetRoom = 1500
@@ -88,6 +88,7 @@ type entryState uint8
 const (
 	missing entryState = iota
 	present
+	used // handed out before its turn
 )
 
 // entry is one sequence number in the ring of packets. Entries between next and highest are missing or present.
@@ -228,7 +229,7 @@ func (a *Assembler) extend(now time.Time, p *rtp.Packet) (int64, bool) {
 		}
 		a.counters.Late++
 		return 0, false
-	case a.entries[ext&a.mask].state == present:
+	case a.entries[ext&a.mask].state != missing:
 		a.counters.Duplicates++
 		return 0, false
 	}
@@ -283,9 +284,12 @@ func (a *Assembler) discard(ext int64) {
 	a.release(s)
 }
 
-// Pop returns the next whole frame in order. It is false when there is none now. Then Next returns when to call Pop again if no packet comes.
+// Pop returns the next whole frame, those of pictures in order. It is false when there is none now. Then Next returns when to call Pop again if no packet comes.
 // Frames whose packets are missing for too long are given up.
 func (a *Assembler) Pop(now time.Time) (Frame, bool) {
+	if !a.video {
+		return a.popSound(now)
+	}
 	for a.begun && a.next <= a.highest {
 		s := &a.entries[a.next&a.mask]
 		if s.state == present && !s.start {
@@ -327,10 +331,35 @@ func (a *Assembler) Pop(now time.Time) (Frame, bool) {
 	return Frame{}, false
 }
 
+// popSound returns the next packet of sound that has come, whatever is missing before it.
+func (a *Assembler) popSound(now time.Time) (f Frame, ok bool) {
+	for i := a.next; a.begun && i <= a.highest && !ok; i++ {
+		s := &a.entries[i&a.mask]
+		if s.state != present {
+			continue
+		}
+		if len(s.data) > 0 {
+			a.frame = append(a.frame[:0], s.data...)
+			f, ok = Frame{Data: a.frame, Timestamp: s.timestamp, Key: true, Packets: 1, Arrived: s.at}, true
+			a.counters.Frames++
+		}
+		a.release(s)
+		s.state, a.popped = used, true
+	}
+	for ; a.begun && a.next <= a.highest; a.next++ {
+		s := &a.entries[a.next&a.mask]
+		if s.state == present || s.state == missing && now.Before(s.at.Add(a.wait)) {
+			break
+		}
+		a.discard(a.next)
+	}
+	return f, ok
+}
+
 // Next returns when Pop should be called again even if no packet comes. It is false when only a packet can change anything. The caller must have
 // popped all frames.
 func (a *Assembler) Next(now time.Time) (time.Time, bool) {
-	if !a.begun || a.next > a.highest {
+	if !a.begun || !a.video || a.next > a.highest {
 		return time.Time{}, false
 	}
 	_, _, blocked := a.scan(a.next)

@@ -323,26 +323,34 @@ func TestOpus(t *testing.T) {
 	if !ok || !bytes.Equal(got.Data, f2) || got.Timestamp != 960*21 || !got.Key || got.Packets != 1 {
 		t.Fatalf("frame %+v, %t", got, ok)
 	}
-	// One packet is overtaken by the next, another is lost.
+	// A packet that overtakes another one does not wait for it, and neither does one after a gap.
 	f3, p3 := packet(1, 960*22)
 	f4, p4 := packet(2, 960*23)
 	k.push(420, p4)
-	k.want(420)
+	k.want(420, f4)
+	k.wantNext(420, -1)
 	k.push(425, p3)
-	k.want(425, f3, f4)
-	_, p5 := packet(3, 960*24)
+	k.want(425, f3)
+	f5, p5 := packet(3, 960*24)
 	f6, p6 := packet(4, 960*25)
 	f7, p7 := packet(5, 960*26)
-	k.push(460, p6)
-	k.push(480, p7)
-	k.want(519)
-	k.wantNext(519, 520)
-	k.want(520, f6, f7)
-	k.push(521, p5)
-	k.push(521, &rtp.Packet{Header: rtp.Header{SequenceNumber: 6, SSRC: 9}})
-	k.want(521)
+	_, p8 := packet(6, 960*27)
+	f9, p9 := packet(7, 960*28)
+	k.push(460, p6, p6)
+	k.want(460, f6)
+	k.push(480, p7, p7)
+	k.want(480, f7)
+	k.push(659, p5, p5) // it may still be of use
+	k.want(659, f5)
+	k.push(660, p9)
+	k.want(660, f9)
+	k.want(859)
+	k.want(860) // p8 is lost
+	k.push(861, p8)
+	k.push(861, &rtp.Packet{Header: rtp.Header{SequenceNumber: 8, SSRC: 9}})
+	k.want(861)
 	k.wantKey(false)
-	k.wantCounters(Counters{Packets: 8, Padding: 1, Late: 1, Lost: 1, Frames: 6})
+	k.wantCounters(Counters{Packets: 13, Padding: 1, Duplicates: 3, Late: 1, Lost: 1, Frames: 8})
 }
 
 func TestRestarts(t *testing.T) {
