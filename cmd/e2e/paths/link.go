@@ -21,6 +21,7 @@ const (
 	linkQueue = 2048
 
 	protocolUDP = 17
+	af41        = 34 // a mark for routers (DSCP, RFC 2597)
 )
 
 // Link is an emulated network link between two namespaces. It has a TUN device at each end, and this process forwards the packets. It delays and
@@ -37,8 +38,8 @@ type Link struct {
 	counts [2]count // UDP packets, by the end that they come from
 }
 
-// count counts the UDP packets of one direction, and the bytes of all packets that came to the link.
-type count struct{ lost, passed, bytes atomic.Uint64 }
+// count counts the UDP packets of one direction, and all packets that came to the link: their bytes, their number, and those with a mark.
+type count struct{ lost, passed, bytes, all, marked atomic.Uint64 }
 
 // Lost returns how many UDP packets the link has dropped, in both directions together.
 func (l *Link) Lost() uint64 { return l.counts[0].lost.Load() + l.counts[1].lost.Load() }
@@ -48,6 +49,11 @@ func (l *Link) Passed() uint64 { return l.counts[0].passed.Load() + l.counts[1].
 
 // Up returns how many UDP packets from the kiosk's side the link has dropped and forwarded.
 func (l *Link) Up() (lost, passed uint64) { return l.counts[0].lost.Load(), l.counts[0].passed.Load() }
+
+// Marked returns how many packets came to the link from the kiosk's side, and how many of them had the mark of interactive pictures (DSCP AF41, RFC 8837).
+func (l *Link) Marked() (all, marked uint64) {
+	return l.counts[0].all.Load(), l.counts[0].marked.Load()
+}
 
 // Bytes returns how many bytes came to the link from the kiosk's side and from the hub, those of dropped packets included.
 func (l *Link) Bytes() (up, down uint64) { return l.counts[0].bytes.Load(), l.counts[1].bytes.Load() }
@@ -207,6 +213,10 @@ func (l *Link) forward(end int) {
 			continue
 		}
 		counts.bytes.Add(uint64(n))
+		counts.all.Add(1)
+		if n > 1 && (buffer[0]>>4 == 4 && buffer[1]>>2 == af41 || buffer[0]>>4 == 6 && (buffer[0]&0xf)<<2|buffer[1]>>6 == af41) {
+			counts.marked.Add(1)
+		}
 		if isUDP(buffer[:n]) && !l.mapping.translate(buffer[:n], end == 0) {
 			counts.lost.Add(1)
 			continue
