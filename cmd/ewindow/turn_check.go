@@ -54,9 +54,6 @@ func turnCheckCommand() *cli.Command {
 // checkArguments reads the command line: which servers to check, and how to log in.
 func checkArguments(c *cli.Context) (targets []turncheck.Target, o turncheck.Options, err error) {
 	for _, text := range c.Args().Slice() {
-		if strings.HasPrefix(text, "-") {
-			return nil, o, &usageError{fmt.Sprintf("%s comes too late: put it before the address", text)}
-		}
 		list, err := turncheck.Parse(text)
 		if err != nil {
 			return nil, o, &usageError{err.Error()}

@@ -68,7 +68,7 @@ func TestTurnCheckFaults(t *testing.T) {
 		{[]string{"-c", off}, 2, "has no relay switched on"},
 		{[]string{"-c", empty, "turn:127.0.0.1"}, 2, "nothing to log in with"},
 		{[]string{"-c", "/nothing/here.yaml"}, 1, "/nothing/here.yaml"},
-		{[]string{"turn:127.0.0.1", "--secret", "very secret"}, 2, "--secret comes too late"},
+		{[]string{"127.0.0.1", "--secret", "very secret", "--username", "anna", "--password", "very secret"}, 2, "say only one"},
 		{[]string{"--secret", "very secret", "https://127.0.0.1"}, 2, "no TURN address"},
 		{[]string{"--secret", "very secret", "--secret-file", off, "127.0.0.1"}, 2, "both given"},
 		{[]string{"--username", "anna", "127.0.0.1"}, 2, "belong together"},
