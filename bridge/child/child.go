@@ -26,6 +26,8 @@ const (
 	outputGrace = time.Second // for output that comes after the program's end, from programs that it has started
 	readyLimit  = 60 * time.Second
 	readyPoll   = 20 * time.Millisecond
+	// maxUnready is how often in a row Ready may fail while the program runs.
+	maxUnready = 4
 )
 
 // Config is what a Child is made of. Name and Command are required.
@@ -36,6 +38,9 @@ type Config struct {
 	Command func() (*exec.Cmd, error)
 	// Ready returns nil once the program does its work. After each start it is called again and again until it does. nil: ready at once.
 	Ready func(ctx context.Context) error
+	// CheckEvery is how often Ready is called while the program runs, and how long it may take then. If it fails a few times in a row, the program hangs,
+	// and is started again. 0: never.
+	CheckEvery time.Duration
 	// ConnectTCP are the only TCP ports that the program, and what it starts, may connect to, on any address. Empty: all. A kernel before Linux 6.7 can't hold
 	// it to that: the log says so.
 	ConnectTCP []uint16
@@ -222,8 +227,23 @@ func (c *Child) run(ctx context.Context, output *logFile, first chan<- error) (r
 				_ = syscall.Kill(group, syscall.SIGKILL)
 			}
 		}
+		checking, stop := context.WithCancel(ctx)
+		hung := make(chan error, 1)
+		var checks sync.WaitGroup
+		checks.Go(func() {
+			if err := c.check(checking); err != nil {
+				hung <- err
+			}
+		})
+		defer func() {
+			stop()
+			checks.Wait()
+		}()
 		select {
 		case <-ended:
+		case err := <-hung:
+			c.cfg.Log.Error().Err(err).Str("program", c.cfg.Name).Msg("A program hangs, and is ended")
+			_ = syscall.Kill(group, syscall.SIGKILL)
 		case <-c.again:
 			asked = true
 			_ = syscall.Kill(group, syscall.SIGKILL)
@@ -270,6 +290,32 @@ func (c *Child) awaitReady(ctx context.Context, ended <-chan struct{}) error {
 		case <-ended:
 			return errors.New("it ended")
 		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// check calls Ready again and again. It returns the error when the program hangs, and nil when ctx ends.
+func (c *Child) check(ctx context.Context) error {
+	if c.cfg.CheckEvery == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	tick := time.NewTicker(c.cfg.CheckEvery)
+	defer tick.Stop()
+	for failed := 0; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		asking, cancel := context.WithTimeout(ctx, c.cfg.CheckEvery)
+		err := c.cfg.Ready(asking)
+		cancel()
+		if failed++; err == nil || ctx.Err() != nil {
+			failed = 0
+		}
+		if failed == maxUnready {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -123,6 +124,56 @@ func TestRestartAsked(t *testing.T) {
 	}
 	if alive(first) {
 		t.Error("the program before still runs")
+	}
+}
+
+// TestHangs stops a program: it runs and does nothing. It is started again. One that is slow for a moment is not.
+func TestHangs(t *testing.T) {
+	const every = 100 * time.Millisecond
+	var log rig.Output
+	beat := filepath.Join(t.TempDir(), "beat")
+	var slow atomic.Int32 // how often it is slow
+	c, err := child.New(child.Config{
+		Name: "beating", Log: zerolog.New(&log), CheckEvery: every,
+		Command: func() (*exec.Cmd, error) {
+			return exec.Command("sh", "-c", `while true; do echo beat > "$0"; sleep 0.02; done`, beat), nil
+		},
+		Ready: func(ctx context.Context) error { // it answers when the program has written
+			if slow.Add(-1) >= 0 {
+				return errors.New("slow")
+			}
+			_ = os.Remove(beat)
+			for ctx.Err() == nil {
+				if _, err := os.Stat(beat); err == nil {
+					return nil
+				}
+				<-time.After(every / 20)
+			}
+			return ctx.Err()
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	slow.Store(2)
+	rig.Eventually(t, 20*time.Second, func() error { return rig.Check(slow.Load() < 0, "an answer after slow ones", slow.Load()) })
+	first := c.Pid()
+	if strings.Contains(log.String(), "hangs") {
+		t.Fatalf("a program that is slow for a moment is ended: %s", log.String())
+	}
+	if err := syscall.Kill(-first, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	rig.Eventually(t, 20*time.Second, func() error { return rig.Check(c.Pid() != 0 && c.Pid() != first, "another process", c.Pid()) })
+	if n := strings.Count(log.String(), "A program hangs"); n != 1 {
+		t.Errorf("the log says %d times that it hangs: %s", n, log.String())
+	}
+	if err := c.Close(); err != nil || alive(first) {
+		t.Errorf("the first process is alive: %t, %v", alive(first), err)
 	}
 }
 

@@ -127,7 +127,7 @@ func (h *hub) startDendrite(ctx context.Context) (address string, err error) {
 	if len(ports) == 0 {
 		h.cfg.Log.Info().Msg("hub.homeserver.allow_networks opens addresses of this machine, so nothing keeps the homeserver from all of its ports")
 	}
-	_, err = h.startChild(ctx, child.Dendrite, program, "dendrite.log", server, ports)
+	h.homeserver, err = h.startChild(ctx, child.Dendrite, program, "dendrite.log", server, ports)
 	return h.dendrite, err
 }
 

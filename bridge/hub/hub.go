@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"multifactorymodel.org/ewindow/bot/members"
 	"multifactorymodel.org/ewindow/bridge/child"
@@ -21,11 +22,12 @@ type hub struct {
 	parts        *lifecycle.Group
 	certificates *certificates
 
-	livekit *livekitChild      // nil without one
-	relay   *turnserver.Server // nil without one
-	service *focus.Service     // nil without a focus
-	proxy   *focus.Proxy       // the same
-	members *members.Members   // nil without an account
+	livekit    *livekitChild      // nil without one
+	relay      *turnserver.Server // nil without one
+	service    *focus.Service     // nil without a focus
+	proxy      *focus.Proxy       // the same
+	members    *members.Members   // nil without an account
+	homeserver *child.Child       // the Dendrite that is a child; nil without one
 	// dendrite is the address of the hub's own homeserver, local that of the front before it for the hub itself, registration the secret for new accounts.
 	dendrite, local, registration string
 	admitted                      atomic.Pointer[map[string]bool] // who may make allocations at the relay; nil: not known yet
@@ -93,12 +95,15 @@ type server interface {
 	Ready(context.Context) error
 }
 
+// checkEvery is how often a child is asked whether it works. One that has not answered for about half a minute hangs.
+const checkEvery = 8 * time.Second
+
 // startChild runs a program as a part of the hub and waits until it is ready. Its output goes into a file in the data folder.
 func (h *hub) startChild(
 	ctx context.Context, program child.Program, path, output string, s server, connect []uint16,
 ) (*child.Child, error) {
 	c, err := child.New(child.Config{
-		Name: program.Name, Ready: s.Ready, Output: filepath.Join(h.cfg.DataDir, output), ConnectTCP: connect, Log: h.cfg.Log,
+		Name: program.Name, Ready: s.Ready, CheckEvery: checkEvery, Output: filepath.Join(h.cfg.DataDir, output), ConnectTCP: connect, Log: h.cfg.Log,
 		Command: func() (*exec.Cmd, error) { return s.Command(path) },
 	})
 	if err != nil {

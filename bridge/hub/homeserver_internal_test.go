@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,9 +21,9 @@ import (
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
 
-// TestRequestsThatEnd ends requests in their middle, at the address that the hub's own account uses. The hub does so when its account waits for news and
-// somebody asks for access. Dendrite must not notice. Its SQLite would stay inside a transaction, and every write would fail until a restart.
-func TestRequestsThatEnd(t *testing.T) {
+// startHomeserver starts a hub with a Dendrite of its own, and without ports.
+func startHomeserver(t *testing.T) *hub {
+	t.Helper()
 	h := &hub{
 		cfg: Config{
 			DataDir: t.TempDir(), PublicURL: "https://localhost", LocalListen: "127.0.0.1:0", Log: zerolog.Nop(),
@@ -36,6 +37,36 @@ func TestRequestsThatEnd(t *testing.T) {
 	if err := h.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	return h
+}
+
+// TestHangingHomeserver stops Dendrite's process: it runs, and answers nothing. The hub starts it again.
+func TestHangingHomeserver(t *testing.T) {
+	t.Parallel()
+	h := startHomeserver(t)
+	pid := h.homeserver.Pid()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	rig.Eventually(t, 3*time.Minute, func() error {
+		now := h.homeserver.Pid()
+		return rig.Check(now != 0 && now != pid, "another Dendrite", now)
+	})
+	rig.Eventually(t, time.Minute, func() error {
+		answer, err := http.Get(h.local + "/_matrix/client/versions")
+		if err != nil {
+			return err
+		}
+		_ = answer.Body.Close()
+		return rig.Check(answer.StatusCode == http.StatusOK, "an answer", answer.Status)
+	})
+}
+
+// TestRequestsThatEnd ends requests in their middle, at the address that the hub's own account uses. The hub does so when its account waits for news and
+// somebody asks for access. Dendrite must not notice. Its SQLite would stay inside a transaction, and every write would fail until a restart.
+func TestRequestsThatEnd(t *testing.T) {
+	t.Parallel()
+	h := startHomeserver(t)
 	// Dendrite has no rate limits for administrators.
 	login := func(address, name string) *mautrix.Client {
 		if _, err := homeserver.Register(t.Context(), nil, h.dendrite, "secret", name, "a-long-password", true); err != nil {
