@@ -26,7 +26,7 @@ const actionLimit = upstreamLimit + 5*time.Second
 // maxQuery is the longest that the other query parameters of a delayed event may be, in bytes.
 const maxQuery = 1 << 10
 
-// serveSchedule schedules an event that has to be sent later (MSC4140).
+// serveSchedule schedules an event that has to be sent later (MSC4140). Both forms are known: with the delay in the body, and as a parameter.
 func (f *Front) serveSchedule(w http.ResponseWriter, r *http.Request, t target, query url.Values) {
 	ctx, cancel := context.WithTimeout(r.Context(), actionLimit)
 	defer cancel()
@@ -35,14 +35,19 @@ func (f *Front) serveSchedule(w http.ResponseWriter, r *http.Request, t target, 
 		f.fail(w, r, err)
 		return
 	}
-	delay, err := parseDelay(query[unstable.Delay])
-	if err != nil {
-		f.fail(w, r, err)
-		return
+	var delay time.Duration
+	if t.kind != targetSchedule {
+		if delay, err = parseDelay(query[unstable.Delay]); err != nil {
+			f.fail(w, r, err)
+			return
+		}
 	}
 	content, err := readBody(w, r, maxEvent)
 	if err == nil {
 		content, err = parseContent(content)
+	}
+	if err == nil && t.kind == targetSchedule {
+		delay, t.stateKey, content, err = parseScheduled(content)
 	}
 	if err != nil {
 		f.fail(w, r, err)
@@ -135,6 +140,28 @@ func parseDelay(values []string) (time.Duration, error) {
 			WithExtraField(unstable.DelayedErrcode, unstable.CodeDelayTooLong).WithExtraField(unstable.DelayedMaxDelay, maxDelay.Milliseconds())
 	}
 	return time.Duration(ms) * time.Millisecond, nil
+}
+
+// parseScheduled reads the body of PUT …/delayed_event. stateKey is nil if the event is none of the room's state.
+func parseScheduled(body []byte) (delay time.Duration, stateKey *string, content []byte, err error) {
+	var scheduled struct {
+		DelayMS  json.Number     `json:"delay_ms"`
+		StateKey *string         `json:"state_key"`
+		Content  json.RawMessage `json:"content"`
+	}
+	if err := json.Unmarshal(body, &scheduled); err != nil {
+		return 0, nil, nil, mautrix.MBadJSON.WithMessage("The body is not that of a delayed event")
+	}
+	if delay, err = parseDelay([]string{scheduled.DelayMS.String()}); err != nil {
+		return 0, nil, nil, err
+	}
+	if scheduled.StateKey != nil && len(*scheduled.StateKey) > maxIdentifier {
+		return 0, nil, nil, mautrix.MInvalidParam.WithMessage("The state key is too long")
+	}
+	if len(scheduled.Content) == 0 || scheduled.Content[0] != '{' {
+		return 0, nil, nil, mautrix.MBadJSON.WithMessage("The content is no JSON object")
+	}
+	return delay, scheduled.StateKey, scheduled.Content, nil
 }
 
 // parseAction reads the body in the older form of MSC4140, where the action is not in the path.

@@ -84,6 +84,7 @@ type Front struct {
 type transport struct {
 	Type       string `json:"type"`
 	ServiceURL string `json:"livekit_service_url"`
+	URL        string `json:"url"` // the same, as MSC4195's newest text calls it
 }
 
 // NewFront checks a configuration. It starts nothing.
@@ -117,7 +118,7 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 		if u, err := url.Parse(service); err != nil || u.Host == "" {
 			return nil, fmt.Errorf("homeserver front: %q is no URL of an authorisation service", service)
 		}
-		f.transport = append(f.transport, transport{unstable.TransportLiveKit, service})
+		f.transport = append(f.transport, transport{unstable.TransportLiveKit, service, service})
 	}
 	f.wellKnown = wellKnown(public, f.transport)
 	// There is no proxy from the environment and no compression. The time to the first byte has no limit, because /sync waits.
@@ -183,6 +184,10 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			methods[http.MethodPost] = f.serveSFUToken
 		}
 		f.own(w, r, methods)
+	case targetSchedule:
+		f.own(w, r, map[string]http.HandlerFunc{http.MethodPut: func(w http.ResponseWriter, r *http.Request) {
+			f.serveSchedule(w, r, target, query)
+		}})
 	case targetDelayedList:
 		f.own(w, r, map[string]http.HandlerFunc{http.MethodGet: f.serveDelayedList})
 	case targetDelayed:

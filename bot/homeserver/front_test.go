@@ -255,6 +255,46 @@ func TestDelayedEvents(t *testing.T) {
 		}
 	})
 
+	t.Run("the delay in the body", func(t *testing.T) {
+		path := w.URL + strings.TrimSuffix(delayedPath, "delayed_events") + "rooms/" + url.PathEscape(w.room.String()) + "/delayed_event/"
+		put := func(rest, body string, want int) (delayID id.DelayID, text string) {
+			t.Helper()
+			status, text := do(t, http.MethodPut, path+rest, token, body)
+			var answer struct {
+				DelayID id.DelayID `json:"delay_id"`
+			}
+			if err := json.Unmarshal([]byte(text), &answer); err != nil || status != want || (answer.DelayID != "") != (want == http.StatusOK) {
+				t.Fatalf("%s: status %d, %s", body, status, text)
+			}
+			return answer.DelayID, text
+		}
+		first, _ := put(testType.Type+"/txn1", `{"delay_ms":400,"state_key":"body","content":{"n":1}}`, http.StatusOK)
+		if again, _ := put(testType.Type+"/txn1", `{"delay_ms":400,"state_key":"body","content":{"n":1}}`, http.StatusOK); again != first {
+			t.Errorf("the same request again is %q, not %q", again, first)
+		}
+		w.wantState(t, "body", 1)
+		message, _ := put("m.room.message/txn2", `{"delay_ms":3600000,"content":{"msgtype":"m.text","body":"later"}}`, http.StatusOK)
+		if status := act(t, w.URL, message, "send"); status != http.StatusOK {
+			t.Error("status ", status)
+		}
+		for body, code := range map[string]string{
+			`{"content":{}}`:                              "M_INVALID_PARAM",
+			`{"delay_ms":0,"content":{}}`:                 "M_INVALID_PARAM",
+			`{"delay_ms":1.5,"content":{}}`:               "M_INVALID_PARAM",
+			`{"delay_ms":"x","content":{}}`:               "M_BAD_JSON",
+			`{"delay_ms":1e12,"content":{}}`:              "M_INVALID_PARAM",
+			`{"delay_ms":99999999999,"content":{}}`:       "M_MAX_DELAY_EXCEEDED",
+			`{"delay_ms":400}`:                            "M_BAD_JSON",
+			`{"delay_ms":400,"content":[]}`:               "M_BAD_JSON",
+			`{"delay_ms":400,"content":{},"state_key":7}`: "M_BAD_JSON",
+			`{"delay_ms":400,"content":{},"state_key":"` + strings.Repeat("k", 256) + `"}`: "M_INVALID_PARAM",
+		} {
+			if _, text := put(testType.Type+"/txn3", body, http.StatusBadRequest); !strings.Contains(text, code) {
+				t.Errorf("%.60s: %s", body, text)
+			}
+		}
+	})
+
 	t.Run("list", func(t *testing.T) {
 		delayID := w.schedule(t, w.URL, "list", 7, time.Hour)
 		other, _ := w.Register(t, "ben")
@@ -482,7 +522,7 @@ func TestDelayedEventsSurvive(t *testing.T) {
 func TestFrontServes(t *testing.T) {
 	w := newWindow(t)
 	token := w.client.AccessToken
-	foci := `[{"type":"livekit","livekit_service_url":"https://rtc.example.org/livekit/jwt"}]`
+	foci := `[{"type":"livekit","livekit_service_url":"https://rtc.example.org/livekit/jwt","url":"https://rtc.example.org/livekit/jwt"}]`
 	for _, c := range []struct {
 		method, path, token string
 		status              int

@@ -23,6 +23,7 @@ const (
 	targetTURN                          // GET …/voip/turnServer
 	targetSFUToken                      // POST …/sfu_token, see package unstable
 	targetSend                          // PUT /rooms/{room}/send or state, delayed if the query says so (MSC4140)
+	targetSchedule                      // PUT …/rooms/{room}/delayed_event/{type}/{txn} (MSC4140)
 	targetDelayedList                   // GET …/delayed_events
 	targetDelayed                       // POST …/delayed_events/{id}[/{action}]
 )
@@ -94,6 +95,12 @@ func (p path) target() target {
 		return target{kind: targetSFUToken}
 	case len(rest) >= 3 && path(rest[:3]).is(unstable.DelayedPath()...):
 		return delayedTarget(rest[3:])
+	case len(rest) == 7 && rest.is(unstable.SchedulePath(rest[3], rest[5], rest[6])...):
+		t := target{kind: targetSchedule, room: rest[3], eventType: rest[5], txn: rest[6]}
+		if t.long() || t.eventType == "" || t.txn == "" || !strings.HasPrefix(t.room, "!") {
+			return target{}
+		}
+		return t
 	case len(rest) >= 5 && versionPattern.MatchString(rest[0]) && rest[1] == "rooms":
 		return roomTarget(rest[2:])
 	}
@@ -155,10 +162,14 @@ func roomTarget(rest path) target {
 	default:
 		return target{kind: targetPass}
 	}
-	long := len(t.room) > maxIdentifier || len(t.eventType) > maxIdentifier || len(t.txn) > maxIdentifier ||
-		t.stateKey != nil && len(*t.stateKey) > maxIdentifier
-	if long || t.eventType == "" || !strings.HasPrefix(t.room, "!") {
+	if t.long() || t.eventType == "" || !strings.HasPrefix(t.room, "!") {
 		return target{kind: targetPass}
 	}
 	return t
+}
+
+// long says whether a name in a path is too long.
+func (t target) long() bool {
+	return len(t.room) > maxIdentifier || len(t.eventType) > maxIdentifier || len(t.txn) > maxIdentifier ||
+		t.stateKey != nil && len(*t.stateKey) > maxIdentifier
 }

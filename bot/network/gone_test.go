@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,8 @@ import (
 	"multifactorymodel.org/ewindow/bot/networkstate"
 	"multifactorymodel.org/ewindow/cmd/e2e/rig"
 )
+
+var delay = regexp.MustCompile(`"delay_ms":\d+`)
 
 // TestGone: a window without power, and one whose program has ended, are known to be gone. They are back when their kiosks are.
 func TestGone(t *testing.T) {
@@ -29,14 +32,16 @@ func TestGone(t *testing.T) {
 		if powerless.Load() {
 			return nil, errors.New("no power")
 		}
-		const delay = "org.matrix.msc4140.delay"
-		query := r.URL.Query()
-		if !strings.Contains(r.URL.Path, networkstate.TypeGone.Type) || !query.Has(delay) {
+		if !strings.Contains(r.URL.Path, "/delayed_event/"+networkstate.TypeGone.Type) {
 			return send()
 		}
 		if scheduled.Load() == 0 {
-			query.Set(delay, "2000")
-			r.URL.RawQuery = query.Encode()
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				return nil, err
+			}
+			sooner := delay.ReplaceAll(body, []byte(`"delay_ms":2000`))
+			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(sooner)), int64(len(sooner))
 		}
 		resp, err := send()
 		if err != nil {

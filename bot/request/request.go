@@ -7,6 +7,7 @@ package request
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"net/http"
 	"sync/atomic"
@@ -28,6 +29,8 @@ const MaxAnswer = 64 << 10
 // Client makes the requests of one account. Its methods may be called from any goroutine.
 type Client struct {
 	client func() *mautrix.Client
+	// delayInQuery: the homeserver wants a delay as a parameter and not in the body, see ScheduleState.
+	delayInQuery atomic.Bool
 	// actionInBody: the homeserver wants a delayed event's action in the body and not in the path, see UpdateDelayed.
 	actionInBody atomic.Bool
 }
@@ -74,11 +77,23 @@ func parseVersions(data []byte) (delayed bool) {
 	return string(features[unstable.Delayed]) == "true"
 }
 
-// ScheduleState leaves a state event with the homeserver, which sends it after a delay (MSC4140), and returns the delayed event's id. If the homeserver
-// does not know the parameter, it has sent the event at once, and the error has the status 501.
+// ScheduleState leaves a state event with the homeserver, which sends it after a delay (MSC4140), and returns the delayed event's id. It first uses the path
+// of MSC4140's newest text. A homeserver that does not know it gets the older form, a parameter. If the homeserver does not know the parameter either, it
+// has sent the event at once, and the error has the status 501.
 func (c *Client) ScheduleState(
 	ctx context.Context, room id.RoomID, t event.Type, key string, content any, delay time.Duration,
 ) (delayID string, err error) {
+	if !c.delayInQuery.Load() {
+		body := map[string]any{unstable.DelayMS: delay.Milliseconds(), "state_key": key, "content": content}
+		answer, err := c.Do(ctx, http.MethodPut, unstable.SchedulePath(room.String(), t.Type, rand.Text()), body)
+		if err == nil {
+			return parseDelayID(answer)
+		}
+		if !matrixerror.IsUnsupported(err) {
+			return "", err
+		}
+		c.delayInQuery.Store(true)
+	}
 	answer, err := c.Once().SendStateEvent(ctx, room, t, key, content, mautrix.ReqSendEvent{UnstableDelay: delay})
 	if err != nil {
 		return "", matrixerror.FromMautrix(err)
@@ -87,6 +102,16 @@ func (c *Client) ScheduleState(
 		return "", &matrixerror.Error{Status: http.StatusNotImplemented}
 	}
 	return string(answer.UnstableDelayID), nil
+}
+
+// parseDelayID reads the id of an event that was scheduled.
+func parseDelayID(data []byte) (string, error) {
+	o, _ := strictjson.Parse(data)
+	delayID, _ := o.Text("delay_id", strictjson.MaxName)
+	if delayID == "" {
+		return "", &matrixerror.Error{Status: http.StatusNotImplemented}
+	}
+	return delayID, nil
 }
 
 // UpdateDelayed restarts, sends or cancels a delayed event: action is one of package unstable. It first uses the path of MSC4140's newest text, which ends

@@ -90,10 +90,11 @@ func TestSchedule(t *testing.T) {
 	if err != nil || delayID != "syd_1" {
 		t.Fatalf("got %q, %v", delayID, err)
 	}
-	if len(s.asked) != 1 || !strings.HasSuffix(s.asked[0], "_m.call?org.matrix.msc4140.delay=18000 {}") {
+	const path, body = "/org.matrix.msc4140/rooms/%21hall:one.example/delayed_event/org.matrix.msc3401.call.member/", `_m.call"}`
+	if len(s.asked) != 1 || !strings.Contains(s.asked[0], path) || !strings.Contains(s.asked[0], ` {"content":{},"delay_ms":18000,"state_key":"`) || !strings.HasSuffix(s.asked[0], body) {
 		t.Errorf("asked %q", s.asked)
 	}
-	// A homeserver that does not know the parameter sends the event at once.
+	// A homeserver that has sent the event at once gives no delay id.
 	s.answer = func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"event_id":"$1"}`) }
 	if _, err := hs.Schedule(t.Context(), hall, membership.StateKey(self), leaveDelay); !matrixerror.IsUnsupported(err) {
 		t.Errorf("got %v", err)

@@ -52,10 +52,12 @@ func TransportsPath() []string { return []string{"unstable", RTC, "rtc", "transp
 
 // MSC4195, MatrixRTC over LiveKit: what transports say, and the paths of the MatrixRTC authorisation service, below livekit_service_url.
 const (
-	// TransportLiveKit is the type of a transport.
-	TransportLiveKit = "livekit"
-	// ServiceURL is the member of a transport that names the authorisation service.
-	ServiceURL = "livekit_service_url"
+	// TransportLiveKit is the type of a transport. TransportLiveKitStable is the name that it has in the newest text.
+	TransportLiveKit       = "livekit"
+	TransportLiveKitStable = "m.livekit"
+	// ServiceURL is the member of a transport that names the authorisation service. TransportURL is its name in the newest text.
+	ServiceURL   = "livekit_service_url"
+	TransportURL = "url"
 	// TokenPath gives a token whose identity is user:device.
 	TokenPath = "/sfu/get"
 	// HashedTokenPath gives a token whose identity is a hash.
@@ -75,6 +77,8 @@ const (
 	Delayed = "org.matrix.msc4140"
 	// Delay is the parameter of PUT …/send and …/state: how long to wait, in milliseconds.
 	Delay = "org.matrix.msc4140.delay"
+	// DelayMS is the same in the body of PUT …/delayed_event.
+	DelayMS = "delay_ms"
 	// DelayedErrcode is the member of a refusal that holds the reason, when errcode is M_UNKNOWN.
 	DelayedErrcode = "org.matrix.msc4140.errcode"
 	// DelayedMaxDelay is the member of a refusal that holds the longest delay that the server allows, in milliseconds.
@@ -87,6 +91,12 @@ const (
 	DelaySend    = "send"
 	DelayCancel  = "cancel"
 )
+
+// SchedulePath returns the parts of the path below /_matrix/client at which an event is scheduled (MSC4140). The body has DelayMS, the content and, for a
+// state event, the state key. Servers had the parameter Delay of PUT …/send and …/state before, and may refuse it some day.
+func SchedulePath(room, eventType, txn string) []string {
+	return []string{"unstable", Delayed, "rooms", room, "delayed_event", eventType, txn}
+}
 
 // DelayedPath returns the parts of the path of delayed events (MSC4140), below /_matrix/client.
 func DelayedPath() []string { return []string{"unstable", Delayed, "delayed_events"} }

@@ -1,6 +1,7 @@
 package focus
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -72,13 +73,14 @@ func (d *openIDLookup) announcesFocus(ctx context.Context, server, own string) (
 	var file struct {
 		Foci []struct {
 			Service string `json:"livekit_service_url"`
+			URL     string `json:"url"` // its newest name
 		} `json:"org.matrix.msc4143.rtc_foci"`
 	}
 	if json.Unmarshal(text, &file) != nil {
 		return false, errNoFile
 	}
 	for _, focus := range file.Foci {
-		if own != "" && strings.TrimRight(focus.Service, "/") == own {
+		if own != "" && strings.TrimRight(cmp.Or(focus.Service, focus.URL), "/") == own {
 			return false, nil
 		}
 	}

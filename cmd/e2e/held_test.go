@@ -55,7 +55,7 @@ func startFront(t *testing.T, homeserver string) *front {
 // note counts a request, and holds it if it has to be held. It returns false if the client has given up meanwhile.
 func (f *front) note(r *http.Request) bool {
 	f.mu.Lock()
-	if r.Method == http.MethodPut && strings.Contains(r.URL.RawQuery, "delay=") {
+	if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/delayed_event/") {
 		f.leaves++
 	}
 	freed := f.freed
@@ -143,6 +143,7 @@ func (n *demoNetwork) removals(i int) int {
 // TestRestartsHeld: the homeservers answer no request about delayed events, so that both remove their window from the call, again and again. People
 // notice nothing: both windows come back at once, and neither loses the picture. A window that shuts meanwhile goes at once, too.
 func TestRestartsHeld(t *testing.T) {
+	t.Parallel()
 	n := startDemo(t, t.TempDir())
 	n.await("know each other", time.Minute)
 	var fronts [2]*front

@@ -33,7 +33,7 @@ func (v *windowPage) awaitVisit(what string) {
 // TestRestarts kills either kiosk and reloads either page, in any order and sometimes one right after the other. Each time both windows see each other again.
 // EWINDOW_REPEAT says how often. The log says how often a page's connection had to be renewed, because sound came from it and no picture.
 func TestRestarts(t *testing.T) {
-	times := 12
+	times := 6
 	if n, err := strconv.Atoi(os.Getenv("EWINDOW_REPEAT")); err == nil {
 		times = n
 	}

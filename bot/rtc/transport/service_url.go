@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/netip"
 	"net/url"
@@ -58,15 +59,16 @@ func loopback(host string) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
-// LiveKit reads one transport of type livekit and returns its service.
+// LiveKit reads one transport of type livekit, in its older or newest form (MSC4195), and returns its service.
 func LiveKit(raw json.RawMessage) (service string, ok bool) {
 	o, ok := strictjson.Parse(raw)
 	if !ok {
 		return "", false
 	}
-	if kind, _ := o.Text("type", strictjson.MaxName); kind != unstable.TransportLiveKit {
+	if kind, _ := o.Text("type", strictjson.MaxName); kind != unstable.TransportLiveKit && kind != unstable.TransportLiveKitStable {
 		return "", false
 	}
-	service, _ = o.Text(unstable.ServiceURL, maxURL)
-	return ServiceURL(service)
+	older, _ := o.Text(unstable.ServiceURL, maxURL)
+	newest, _ := o.Text(unstable.TransportURL, maxURL)
+	return ServiceURL(cmp.Or(older, newest))
 }

@@ -46,7 +46,9 @@ func TestParseTransports(t *testing.T) {
 		`{}`:                              "",
 		`{"rtc_transports":{}}`:           "",
 		`{"rtc_transports":[7,"x",null]}`: "",
-		`{"rtc_transports":[{"type":"livekit"}]}`: "",
+		`{"rtc_transports":[{"type":"livekit"}]}`:                                                                     "",
+		`{"rtc_transports":[{"type":"m.livekit","url":"https://c.example/"}]}`:                                        "https://c.example",
+		`{"rtc_transports":[{"type":"livekit","url":"https://c.example","livekit_service_url":"https://d.example"}]}`: "https://d.example",
 		`nonsense`: "",
 	} {
 		if got := ParseTransports([]byte(in)); got != want {
