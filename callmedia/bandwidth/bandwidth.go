@@ -54,8 +54,10 @@ const (
 	firstGrowth  = 0.8  // while it has never fallen
 	lossLimit    = 0.1  // of the packets: a line that loses less may be full or simply bad
 	fullLoss     = 0.02 // of the packets: a line whose queue is half full and that loses more is full
-	headroom     = 1.5  // the estimate grows to this times what arrives and headroomMore at most, since more was never tried
-	headroomMore = 50_000
+	// enoughPackets in all slots say what the line carries. If fewer come, their sender may not get through itself.
+	enoughPackets = 20
+	headroom      = 1.5 // the estimate grows to this times what arrives and headroomMore at most, since more was never tried
+	headroomMore  = 50_000
 )
 
 // Estimator estimates one direction of a line. Make it with [NewEstimator].
@@ -199,9 +201,11 @@ func (e *Estimator) Update(now time.Duration) int {
 	e.updated = now
 	e.slotAt(now)
 	rate, loss := e.rate(rateSlots), e.loss()
+	packets, _ := e.count()
+	enough := packets >= enoughPackets
 	queue, limit, known := e.standing(now, passed)
 	switch sinceCut := now - e.cut; {
-	case known && (queue > limit || queue > limit/2 && loss > fullLoss) && (!e.full || sinceCut >= cutPause):
+	case enough && known && (queue > limit || queue > limit/2 && loss > fullLoss) && (!e.full || sinceCut >= cutPause):
 		// While there is a queue, what arrives is what the line carries. There was none all the time over which rate was measured.
 		e.full, e.capacity, e.fullAt = true, max(rate, e.rate(queueSlots+1)), now
 		e.bps = min(e.bps, headroom*e.capacity+headroomMore) // more was never tried, so a first estimate may be far too high
@@ -214,10 +218,7 @@ func (e *Estimator) Update(now time.Duration) int {
 		e.full = false
 		e.bps = max(e.bps, min(steadyFactor*e.capacity, e.high))
 	case e.full:
-	case loss > lossLimit && sinceCut >= cutPause:
-		if e.cut == 0 {
-			e.bps = min(e.bps, headroom*rate/(1-loss)+headroomMore)
-		}
+	case enough && loss > lossLimit && sinceCut >= cutPause:
 		e.fall(now, e.bps*(1-loss/2))
 	case loss <= lossLimit && known && queue <= limit/2:
 		growth := fastGrowth
@@ -257,15 +258,19 @@ func (e *Estimator) rate(slots int64) float64 {
 	return float64(8*bytes) / (time.Duration(slots-1) * slot).Seconds()
 }
 
-// loss is the share of packets that were lost, 0 if there are too few to tell.
-func (e *Estimator) loss() float64 {
-	packets, lost := 0, 0
+// count returns how many packets have arrived, and how many were lost, in all slots.
+func (e *Estimator) count() (packets, lost int) {
 	for _, t := range e.slots {
 		packets += t.packets
 		lost += t.lost
 	}
-	lost = max(lost, 0)
-	if packets+lost < 20 {
+	return packets, max(lost, 0)
+}
+
+// loss is the share of packets that were lost, 0 if there are too few to tell.
+func (e *Estimator) loss() float64 {
+	packets, lost := e.count()
+	if packets+lost < enoughPackets {
 		return 0
 	}
 	return float64(lost) / float64(packets+lost)

@@ -229,6 +229,22 @@ func TestDownlinkLate(t *testing.T) {
 	}
 }
 
+// TestDownlinkTrickle: of a sender who does not get through to the SFU a few packets come, late. That says nothing of the line from the SFU.
+func TestDownlinkTrickle(t *testing.T) {
+	d := NewDownlink(0)
+	picture := d.bind(2, "video/VP8", 90000)
+	late := time.Duration(0)
+	for at := time.Duration(0); at < 5*time.Second; at += 50 * time.Millisecond {
+		late += 10 * time.Millisecond
+		n := uint32(at / (50 * time.Millisecond))
+		d.arrived(2, picture, uint16(8*n), uint32(at*90000/time.Second), 1000, false, d.begun.Add(time.Hour+at+late))
+		d.Update(d.begun.Add(time.Hour + at + late))
+		if bps, _ := d.Estimate(2); bps != 0 {
+			t.Fatalf("the estimate is %d bit/s after %v", bps, at)
+		}
+	}
+}
+
 // TestThin keeps back requests for packets that were asked for less than a round trip ago.
 func TestThin(t *testing.T) {
 	d := NewDownlink(0)
