@@ -51,9 +51,10 @@ const (
 	nearHigh     = 1.15
 	slowGrowth   = 0.06 // a second
 	fastGrowth   = 0.5
-	firstGrowth  = 0.8  // while it has never fallen
-	lossLimit    = 0.1  // of the packets: a line that loses less may be full or simply bad
-	fullLoss     = 0.02 // of the packets: a line whose queue is half full and that loses more is full
+	firstGrowth  = 0.8       // while it has never fallen
+	lossLimit    = 0.1       // of the packets: a line that loses less may be full or simply bad
+	fullLoss     = 0.02      // of the packets: a line whose queue is half full and that loses more is full
+	firstFrom    = 1_200_000 // bit/s from which the first fall begins at least
 	// enoughPackets in all slots say what the line carries. If fewer come, their sender may not get through itself.
 	enoughPackets = 20
 	headroom      = 1.5 // the estimate grows to this times what arrives and headroomMore at most, since more was never tried
@@ -208,7 +209,9 @@ func (e *Estimator) Update(now time.Duration) int {
 	case enough && known && (queue > limit || queue > limit/2 && loss > fullLoss) && (!e.full || sinceCut >= cutPause):
 		// While there is a queue, what arrives is what the line carries. There was none all the time over which rate was measured.
 		e.full, e.capacity, e.fullAt = true, max(rate, e.rate(queueSlots+1)), now
-		e.bps = min(e.bps, headroom*e.capacity+headroomMore) // more was never tried, so a first estimate may be far too high
+		// More was never tried, so a first estimate may be far too high. But a machine that was busy for a moment must not make a picture small
+		// that needs little.
+		e.bps = min(e.bps, max(headroom*e.capacity+headroomMore, firstFrom))
 		if queue > 2*limit {
 			e.fall(now, hurryFactor*e.capacity)
 		} else {

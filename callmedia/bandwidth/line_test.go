@@ -245,6 +245,29 @@ func TestDownlinkTrickle(t *testing.T) {
 	}
 }
 
+// TestDownlinkBusy: for a moment everything comes late, since a machine is busy. A picture that needs little goes on, and a large one becomes smaller, not
+// tiny.
+func TestDownlinkBusy(t *testing.T) {
+	d := NewDownlink(0)
+	sound := d.bind(1, "audio/opus", 48000)
+	least := 0
+	for n := range uint32(500) {
+		at := time.Duration(n) * 20 * time.Millisecond
+		arrival := at
+		if at > 3*time.Second && at < 3500*time.Millisecond {
+			arrival += 150 * time.Millisecond
+		}
+		d.arrived(1, sound, uint16(n), n*960, 160, false, d.begun.Add(time.Hour+arrival))
+		d.Update(d.begun.Add(time.Hour + arrival))
+		if bps, _ := d.Estimate(2); bps > 0 && (least == 0 || bps < least) {
+			least = bps
+		}
+	}
+	if least < 400_000 {
+		t.Errorf("the estimate falls to %d bit/s", least)
+	}
+}
+
 // TestThin keeps back requests for packets that were asked for less than a round trip ago.
 func TestThin(t *testing.T) {
 	d := NewDownlink(0)
