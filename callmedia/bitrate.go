@@ -61,14 +61,17 @@ func (s *Session) takeAsk(identity string, bps int, slow bool, lost int, now tim
 	s.limitBitrate()
 }
 
+// forgetAsks forgets what was asked too long ago, or by somebody who is not in the visit any more.
+func (s *Session) forgetAsks(now time.Time) {
+	maps.DeleteFunc(s.asks, func(identity string, a ask) bool {
+		return now.Sub(a.at) > askTime || !slices.ContainsFunc(s.remotes, func(r Remote) bool { return r.Identity == identity })
+	})
+}
+
 // asked returns what the windows in the visit ask for: the most that any of them can take, and the least. It is none when one of them has not asked.
 func (s *Session) asked(now time.Time) (most, least int) {
+	s.forgetAsks(now)
 	most, least = 0, none
-	for identity, a := range s.asks {
-		if now.Sub(a.at) > askTime || !slices.ContainsFunc(s.remotes, func(r Remote) bool { return r.Identity == identity }) {
-			delete(s.asks, identity)
-		}
-	}
 	for _, r := range s.remotes {
 		a, ok := s.asks[r.Identity]
 		if !ok {

@@ -1,9 +1,6 @@
 package callmedia
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 const (
 	// lossPeriod is how long packets are counted until it is said how many of them are lost.
@@ -43,10 +40,9 @@ func (s *Session) reportLoss(now time.Time) {
 	if own := s.connections[s.cfg.Service]; own != nil && len(own.tracks) > 0 {
 		loss = own.tracks[0].Lost()
 	}
-	for identity, a := range s.asks {
-		if now.Sub(a.at) <= askTime && slices.ContainsFunc(s.remotes, func(r Remote) bool { return r.Identity == identity }) {
-			loss = max(loss, float64(a.lost)/100)
-		}
+	s.forgetAsks(now)
+	for _, a := range s.asks {
+		loss = max(loss, float64(a.lost)/100)
 	}
 	if loss != s.loss {
 		s.loss = loss

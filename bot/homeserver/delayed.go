@@ -17,6 +17,7 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
+	"multifactorymodel.org/ewindow/bot/matrixerror"
 	"multifactorymodel.org/ewindow/bot/unstable"
 )
 
@@ -224,7 +225,7 @@ func (f *Front) sendDelayed(ctx context.Context, d *delayed) error {
 	err := exchange(ctx, f.client, http.MethodPut, f.upstream.String()+path, d.token, json.RawMessage(d.content), nil)
 	var answered mautrix.RespError
 	if !errors.As(err, &answered) {
-		return withoutURL(err)
+		return matrixerror.WithoutURL(err) // its path may hold a delay id
 	}
 	switch {
 	case answered.StatusCode == http.StatusTooManyRequests:
@@ -233,15 +234,6 @@ func (f *Front) sendDelayed(ctx context.Context, d *delayed) error {
 		return refused{answered}
 	}
 	return answered
-}
-
-// withoutURL removes the URL from an error of net/http, since its path may hold a delay id.
-func withoutURL(err error) error {
-	var failed *url.Error
-	if errors.As(err, &failed) {
-		return failed.Err
-	}
-	return err
 }
 
 // retryAfter is how long a rate limit asks us to wait.

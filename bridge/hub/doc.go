@@ -23,6 +23,5 @@
 //	announce.go  what clients, LiveKit and the homeserver are told: addresses, TURN servers, names of certificates
 //
 // Run's goroutine starts and ends the parts and owns the hub's fields. Only the address that clients are told changes later, in the part "addresses".
-// The parts run in goroutines of their own, which the
-// lifecycle.Group waits for.
+// The parts run in goroutines of their own, which the lifecycle.Group waits for.
 package hub

@@ -15,6 +15,8 @@ import (
 
 	"go.mau.fi/util/exhttp"
 	"maunium.net/go/mautrix/federation"
+
+	"multifactorymodel.org/ewindow/bot/matrixerror"
 )
 
 const (
@@ -75,12 +77,12 @@ func findName(ctx context.Context, serverName, publicURL, address string, roots 
 	found, err := client.ServerKeys(ctx, serverName)
 	if err != nil && delegate == serverName {
 		return fmt.Errorf("%s does not answer (%w): let this port through firewalls and routers, also from the hub itself, and check its certificate",
-			serverName, cause(err))
+			serverName, matrixerror.WithoutURL(err))
 	}
 	elsewhere := fmt.Sprintf("https://%s/.well-known/matrix/server has to answer {\"m.server\": %q}, or hub.homeserver.server_name has to be %q from the beginning",
 		serverName, delegate, delegate)
 	if err != nil {
-		return fmt.Errorf("the name leads to nothing (%w): %s", cause(err), elsewhere)
+		return fmt.Errorf("the name leads to nothing (%w): %s", matrixerror.WithoutURL(err), elsewhere)
 	}
 	own, err := ownKeys(ctx, address)
 	if err != nil {
@@ -109,13 +111,4 @@ func ownKeys(ctx context.Context, address string) (keys federation.ServerKeyResp
 		return keys, fmt.Errorf("ask Dendrite for its keys: %w", err)
 	}
 	return keys, nil
-}
-
-// cause is an error without the long texts around it.
-func cause(err error) error {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		return wrapped.Err
-	}
-	return err
 }

@@ -27,7 +27,8 @@ type Plan struct {
 	Strangers []string
 	// Hushed are those of the members who are not heard here, because only others may talk.
 	Hushed []id.UserID
-	// Send says that frames may be sent. Sound says that sound may be sent although the picture is held back. Camera says that the page's camera is on and not held back; if not, the SFU is told "muted".
+	// Send says that frames may be sent. Sound says that sound may be sent although the picture is held back. Camera says that the page's camera is on
+	// and not held back; if not, the SFU is told "muted".
 	Send, Sound, Camera bool
 	// Unseen grows by one each time that the others were not seen for a while. They may lack our key.
 	Unseen int

@@ -201,8 +201,8 @@ func (e *Estimator) Update(now time.Duration) int {
 	passed := min(max(now-e.updated, 0), time.Second)
 	e.updated = now
 	e.slotAt(now)
-	rate, loss := e.rate(rateSlots), e.loss()
-	packets, _ := e.count()
+	rate := e.rate(rateSlots)
+	packets, loss := e.came()
 	enough := packets >= enoughPackets
 	queue, limit, known := e.standing(now, passed)
 	switch sinceCut := now - e.cut; {
@@ -261,22 +261,17 @@ func (e *Estimator) rate(slots int64) float64 {
 	return float64(8*bytes) / (time.Duration(slots-1) * slot).Seconds()
 }
 
-// count returns how many packets have arrived, and how many were lost, in all slots.
-func (e *Estimator) count() (packets, lost int) {
+// came returns how many packets have arrived in all slots, and which share was lost, 0 if there are too few to tell.
+func (e *Estimator) came() (packets int, loss float64) {
+	lost := 0
 	for _, t := range e.slots {
 		packets += t.packets
 		lost += t.lost
 	}
-	return packets, max(lost, 0)
-}
-
-// loss is the share of packets that were lost, 0 if there are too few to tell.
-func (e *Estimator) loss() float64 {
-	packets, lost := e.count()
-	if packets+lost < enoughPackets {
-		return 0
+	if lost = max(lost, 0); packets+lost < enoughPackets {
+		return packets, 0
 	}
-	return float64(lost) / float64(packets+lost)
+	return packets, float64(lost) / float64(packets+lost)
 }
 
 // standing returns for how long packets wait in the queue all the time, and from when on that is too long. All streams share the queue, so the

@@ -284,8 +284,8 @@ func (a *Assembler) discard(ext int64) {
 	a.release(s)
 }
 
-// Pop returns the next whole frame, those of pictures in order. It is false when there is none now. Then Next returns when to call Pop again if no packet comes.
-// Frames whose packets are missing for too long are given up.
+// Pop returns the next whole frame, those of pictures in order. It is false when there is none now. Then Next returns when to call Pop again if no
+// packet comes. Frames whose packets are missing for too long are given up.
 func (a *Assembler) Pop(now time.Time) (Frame, bool) {
 	if !a.video {
 		return a.popSound(now)

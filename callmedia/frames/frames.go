@@ -2,8 +2,8 @@
 // that on both sides of a relay.
 //
 // An [Assembler] is a jitter buffer for pictures; sound waits for nothing. It waits only as long as a NACK (RFC 4585) can still repair a loss, and never
-// hands out a video frame that refers to a missing one. A [Packetizer] goes the other way. Both are pure: they have no goroutine, no clock and no randomness of their own.
-// Neither allocates in steady state. Neither may be used by several goroutines at once.
+// hands out a video frame that refers to a missing one. A [Packetizer] goes the other way. Both are pure: they have no goroutine, no clock and no
+// randomness of their own. Neither allocates in steady state. Neither may be used by several goroutines at once.
 //
 // Opus (RFC 7587), VP8 (RFC 7741), VP9 (RFC 9628) and H.264 (RFC 6184, non-interleaved mode) are supported. A frame of H.264 is a byte stream
 // of NAL units. Payload descriptors belong to RTP and not to a frame: layers are received, but

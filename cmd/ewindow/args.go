@@ -47,7 +47,7 @@ func arrange(commands []*cli.Command, args []string) []string {
 func takesValue(flags []cli.Flag, option string) bool {
 	name := strings.TrimLeft(option, "-")
 	for _, f := range flags {
-		if f, ok := f.(cli.DocGenerationFlag); ok && slices.Contains(f.(cli.Flag).Names(), name) {
+		if f, ok := f.(cli.DocGenerationFlag); ok && slices.Contains(f.Names(), name) {
 			return f.TakesValue()
 		}
 	}

@@ -169,9 +169,9 @@ func (m *manager) next(now time.Time) (step, time.Time) {
 	return stepWait, wake
 }
 
-// mustWait says whether the membership may not be sent yet. The first one, also after a removal, waits for the delayed leave. A later one has the old created_ts. After
-// a removal nobody would notice by it that we came back, and nobody would send us keys. So a later one waits until it is certain that the
-// homeserver has not removed us meanwhile.
+// mustWait says whether the membership may not be sent yet. The first one, also after a removal, waits for the delayed leave. A later one has the old
+// created_ts. After a removal nobody would notice by it that we came back, and nobody would send us keys. So a later one waits until it is certain
+// that the homeserver has not removed us meanwhile.
 func (m *manager) mustWait(now time.Time) bool {
 	switch {
 	case !m.attempted || m.rejoining:
